@@ -1,0 +1,253 @@
+"""Configs: one grammar for YAML file, command line, sweep axes and tests.
+
+A job's config is a frozen pydantic model. It is read from an optional YAML file,
+then from ``key=value`` words, and is refused as a whole (every problem at once)
+before any work starts.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+# Set by Ray in the driver of a submitted job.
+_SUBMITTED_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used; the message names thing, rule and fix."""
+
+
+class TooManyFailuresError(RuntimeError):
+    """More slides failed than ``max_failures`` allows; the job exits with 3."""
+
+
+class Config(BaseModel):
+    """Base of every config: frozen, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _absolute_output(path: Path) -> Path:
+    if os.environ.get(_SUBMITTED_JOB_VARIABLE) and not path.expanduser().is_absolute():
+        raise ValueError(
+            f"{str(path)!r} is relative, and a submitted job runs in a temporary copy "
+            "of the working folder: give an absolute path on shared storage"
+        )
+    return _absolute(path)
+
+
+InputPath = Annotated[Path, AfterValidator(_absolute)]
+OutputPath = Annotated[Path, AfterValidator(_absolute_output)]
+
+
+def option(default: Any = ..., text: str = "", unit: str = "", **limits: Any) -> Any:
+    """A config key with its help text, unit and limits (``gt``, ``ge``, ``le``...)."""
+    extra = {"unit": unit} if unit else None
+    return Field(default, description=text, json_schema_extra=extra, **limits)
+
+
+def set_key(raw: Mapping[str, Any], dotted: str, value: Any) -> dict[str, Any]:
+    """A copy of ``raw`` with ``dotted`` (``a.b.c``) set to ``value``."""
+    result = copy.deepcopy(dict(raw))
+    node = result
+    *parents, last = dotted.split(".")
+    for name in parents:
+        child = node.setdefault(name, {})
+        if not isinstance(child, dict):
+            raise InputError(f"{dotted}: {name!r} is {child!r}, it has no keys inside")
+        node = child
+    node[last] = value
+    return result
+
+
+def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` words to ``{dotted key: YAML value}``."""
+    overrides: dict[str, Any] = {}
+    for word in words:
+        key, sign, text = word.partition("=")
+        if not sign or not key:
+            raise InputError(f"{word!r} is not key=value (nested: noise.sigma=0.1)")
+        try:
+            overrides[key] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"{word!r}: the value is not YAML: {error}") from None
+    return overrides
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such config file")
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {error}") from None
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise InputError(f"{path}: a config is a mapping of keys, got {raw!r}")
+    return raw
+
+
+def validate(config_class: type[C], raw: Mapping[str, Any]) -> C:
+    """``raw`` as a config; raises InputError with one line per problem."""
+    try:
+        return config_class.model_validate(dict(raw))
+    except ValidationError as error:
+        lines = [_explain(config_class, item) for item in error.errors()]
+        raise InputError("\n".join(lines)) from None
+
+
+def _explain(config_class: type[BaseModel], item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"]) or "config"
+    if item["type"] == "extra_forbidden":
+        owner: Any = config_class
+        for part in item["loc"][:-1]:
+            owner = _model_of(owner.model_fields[part].annotation) if owner else None
+        known = ", ".join(sorted(owner.model_fields)) if owner else "see --help"
+        return f"{key}: unknown key; known: {known}"
+    if item["type"] == "missing":
+        return f"{key}: required, but not given (key=value or in the YAML)"
+    message = item["msg"].removeprefix("Value error, ")
+    given = "" if item["type"] == "value_error" else f" (got {item['input']!r})"
+    return f"{key}: {message}{given}"
+
+
+def load(config_class: type[C], path: Path | None, overrides: Mapping[str, Any]) -> C:
+    """The config of a YAML file with dotted overrides applied."""
+    raw = read_yaml(path) if path else {}
+    for key, value in overrides.items():
+        raw = set_key(raw, key, value)
+    return validate(config_class, raw)
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved config as YAML, every default written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def main(
+    config_class: type[C],
+    run: Callable[[C], int | None],
+    check: Callable[[C], None] | None = None,
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Entry point of a job: parse, check, run, exit.
+
+    Exit codes: 0 done, 1 a defect (with traceback), 2 wrong input, 3 more slides
+    failed than allowed.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if "--help" in words or "-h" in words:
+        print(help_text(config_class, run.__doc__ or ""))
+        sys.exit(0)
+    only_check = "--check" in words
+    words = [word for word in words if word != "--check"]
+    try:
+        path = Path(words.pop(0)) if words and "=" not in words[0] else None
+        config = load(config_class, path, parse_overrides(words))
+        if check:
+            check(config)
+        if only_check:
+            print(to_yaml(config), end="")
+            sys.exit(0)
+        code = run(config)
+    except InputError as error:
+        _stop(error, 2)
+    except TooManyFailuresError as error:
+        _stop(error, 3)
+    else:
+        sys.exit(code or 0)
+
+
+def _stop(error: Exception, code: int) -> typing.NoReturn:
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+def help_text(config_class: type[Config], doc: str) -> str:
+    """Every key with its type, default, unit and meaning."""
+    head = doc.strip().splitlines()[0] if doc.strip() else config_class.__name__
+    lines = [
+        head,
+        "",
+        "usage: JOB.py [CONFIG.yaml] [key=value ...] [--check] [--help]",
+        "",
+    ]
+    return "\n".join(lines + _help_lines(config_class, ""))
+
+
+def _help_lines(model: type[BaseModel], prefix: str) -> list[str]:
+    lines: list[str] = []
+    for name, field in model.model_fields.items():
+        inner = _model_of(field.annotation)
+        if inner is not None and not _hints(field):
+            lines += _help_lines(inner, f"{prefix}{name}.")
+            continue
+        lines.append(f"  {prefix}{name}: {_type_name(field.annotation)}{_tail(field)}")
+        lines += [f"      {hint}" for hint in _hints(field)]
+    return lines
+
+
+def _tail(field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    unit = f" [{extra['unit']}]" if isinstance(extra, dict) and "unit" in extra else ""
+    default = field.get_default(call_default_factory=False)
+    if field.is_required():
+        shown = " (required)"
+    elif default is PydanticUndefined or (default is None and field.default_factory):
+        shown = ""
+    else:
+        plain = default.model_dump() if isinstance(default, BaseModel) else default
+        shown = f" = {plain}"
+    limits = [str(m) for m in field.metadata if type(m).__name__ in {"Gt", "Ge", "Le"}]
+    text = f"\n      {field.description}" if field.description else ""
+    return f"{unit}{shown}{' ' + ' '.join(limits) if limits else ''}{text}"
+
+
+def _hints(field: FieldInfo) -> list[str]:
+    """What a part's family says of itself (see components.Family)."""
+    found = [*field.metadata, *typing.get_args(field.annotation)]
+    return [line for m in found if hasattr(m, "describe") for line in m.describe()]
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *typing.get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _type_name(annotation: Any) -> str:
+    if typing.get_origin(annotation) is Annotated:
+        return _type_name(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return " | ".join(_type_name(a) for a in typing.get_args(annotation))
+    if typing.get_origin(annotation) is typing.Literal:
+        return " | ".join(map(repr, typing.get_args(annotation)))
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return "null" if annotation is type(None) else annotation.__name__
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin:
+        return f"{origin.__name__}[{', '.join(_type_name(a) for a in args)}]"
+    return str(annotation)

@@ -1,0 +1,108 @@
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+
+from mshisto_ray import config as configs
+from mshisto_ray.config import Config, InputError, OutputPath, option
+
+
+class Noise(Config):
+    sigma: float = option(0.0, "noise", unit="standard deviations", ge=0)
+
+
+class Example(Config):
+    out: OutputPath = option(text="where results go")
+    lr: float = option(1e-3, "learning rate", gt=0)
+    noise: Noise = Noise()
+
+
+def test_file_then_overrides_win(tmp_path):
+    path = tmp_path / "example.yaml"
+    path.write_text("out: results\nlr: 1e-4\nnoise: {sigma: 0.1}\n")
+    config = configs.load(Example, path, {"noise.sigma": 0.2})
+    assert config.lr == 1e-4  # YAML 1.1 reads 1e-4 as a string; the type mends it
+    assert config.noise.sigma == 0.2
+    assert config.out == Path.cwd() / "results"
+
+
+def test_every_problem_is_told_at_once_and_by_name():
+    raw = {"lr": -1, "nois": {}, "noise": {"sgma": 1}}
+    with pytest.raises(InputError) as caught:
+        configs.validate(Example, raw)
+    text = str(caught.value)
+    assert "out: required" in text
+    assert "lr: Input should be greater than 0 (got -1)" in text
+    assert "nois: unknown key; known: lr, noise, out" in text
+    assert "noise.sgma: unknown key; known: sigma" in text
+
+
+def test_relative_output_is_refused_in_a_submitted_job(monkeypatch):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(InputError, match="absolute path on shared storage"):
+        configs.validate(Example, {"out": "results"})
+    assert configs.validate(Example, {"out": "/results"}).out == Path("/results")
+
+
+def test_configs_are_frozen_and_round_trip():
+    config = configs.validate(Example, {"out": "/results"})
+    with pytest.raises(ValueError, match="frozen"):
+        config.lr = 2.0
+    assert configs.validate(Example, configs.yaml.safe_load(configs.to_yaml(config)))
+
+
+def test_help_shows_type_default_unit_and_meaning():
+    text = configs.help_text(Example, "Do the thing.\n\nMore.")
+    assert text.startswith("Do the thing.\n")
+    assert "out: Path (required)" in text
+    assert "noise.sigma: float [standard deviations] = 0.0 Ge(ge=0)" in text
+    assert "learning rate" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["out=/tmp/x", "--check"], 0, "lr: 0.001"),
+        (["out=/tmp/x"], 0, "ran 0.001"),
+        (["out=/tmp/x", "lr=fast"], 2, "error: lr: Input should be a valid number"),
+        (["missing.yaml"], 2, "no such config file"),
+        (["out"], 2, "no such config file"),
+        (["out=/tmp/x", "stray"], 2, "is not key=value"),
+        (["out=/tmp/x", "lr=0.5"], 3, "error: 3 of 4 slides failed"),
+    ],
+)
+def test_main_exit_codes(tmp_path, words, code, said):
+    job = tmp_path / "job.py"
+    job.write_text(
+        textwrap.dedent(
+            """
+            from mshisto_ray.config import *
+            from mshisto_ray.config import OutputPath, TooManyFailuresError, main
+            class E(Config):
+                out: OutputPath
+                lr: float = 1e-3
+            def run(c):
+                if c.lr == 0.5:
+                    raise TooManyFailuresError("3 of 4 slides failed")
+                print("ran", c.lr)
+            main(E, run)
+            """
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, str(job), *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_annotated_metadata_survives():
+    class WithHint(Config):
+        width: Annotated[int, configs.Field(gt=0)] = 3
+
+    with pytest.raises(InputError, match="width"):
+        configs.validate(WithHint, {"width": 0})
