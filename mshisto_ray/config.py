@@ -61,7 +61,7 @@ OutputPath = Annotated[Path, AfterValidator(_absolute_output)]
 
 def option(default: Any = ..., text: str = "", unit: str = "", **limits: Any) -> Any:
     """A config key with its help text, unit and limits (``gt``, ``ge``, ``le``...)."""
-    extra = {"unit": unit} if unit else None
+    extra: Any = {"unit": unit} if unit else None
     return Field(default, description=text, json_schema_extra=extra, **limits)
 
 

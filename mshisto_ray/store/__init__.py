@@ -1,0 +1,1 @@
+"""The contract between stages: cohort, schemas, manifests, shards, failures."""

@@ -1,0 +1,107 @@
+"""Reading a finished embeddings directory."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mshisto_ray.config import InputError
+from mshisto_ray.store.manifest import Manifest, read_manifest
+from mshisto_ray.store.shards import read_shard, tensor_values
+
+STAGE = "embeddings"
+
+
+def shard_path(directory: Path, slide_id: str, chunk: int) -> Path:
+    """Where the embeddings of a chunk lie."""
+    return directory / "shards" / slide_id / f"chunk-{chunk:05d}.parquet"
+
+
+@dataclass(frozen=True)
+class TileEmbeddings:
+    """Tiles of one slide at one scale, sorted by (row, col).
+
+    ``mpp``, ``row``, ``col``, ``x``, ``y``, ``extent``, ``tissue``, ``own``: [N];
+    ``values``: [N, D].
+    """
+
+    slide_id: str
+    mpp: np.ndarray
+    row: np.ndarray
+    col: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    extent: np.ndarray
+    tissue: np.ndarray
+    own: np.ndarray
+    values: np.ndarray
+
+
+class EmbeddingDirectory:
+    """What ``jobs/embed.py`` wrote.
+
+    Attributes:
+        slide_ids: slides with every chunk embedded, sorted.
+        patient_ids: patient of each slide.
+        digest: identity of the recipe and of the slides in it.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.manifest: Manifest = read_manifest(path, STAGE)
+        table = path / "slides.parquet"
+        if not table.is_file():
+            raise InputError(
+                f"{path}: embedding has not come to its end; run jobs/embed.py again, "
+                "it goes on where it stopped"
+            )
+        rows = sorted(pq.read_table(table).to_pylist(), key=lambda row: row["slide_id"])
+        complete = [row for row in rows if row["complete"]]
+        self.incomplete = [row["slide_id"] for row in rows if not row["complete"]]
+        self.slide_ids: list[str] = [row["slide_id"] for row in complete]
+        self.patient_ids = {row["slide_id"]: row["patient_id"] for row in complete}
+        self._num_chunks = {row["slide_id"]: row["num_chunks"] for row in complete}
+        self._rows = {row["slide_id"]: dict(row["rows_per_scale"]) for row in complete}
+        known = [
+            (r["slide_id"], r["fingerprint"], r["rows_per_scale"]) for r in complete
+        ]
+        text = f"{self.manifest.digest} {known}"
+        self.digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @property
+    def scales(self) -> list[float]:
+        """Configured scales, finest first (micrometres per pixel)."""
+        return sorted(self.manifest.recipe["tiles"]["scales"])
+
+    @property
+    def dim(self) -> int:
+        """Width D of an embedding."""
+        return self.manifest.recipe["dim"]
+
+    def num_rows(self, slide_id: str, mpp: float) -> int:
+        """Embedded tiles of a slide at a scale, ancestors included."""
+        return self._rows[slide_id].get(mpp, 0)
+
+    def read(self, slide_id: str, mpp: float, own_only: bool = True) -> TileEmbeddings:
+        """Tiles of a slide at a scale, sorted by (row, col); N = 0 if it has none."""
+        if slide_id not in self._num_chunks:
+            raise InputError(f"{self.path}: no complete slide {slide_id!r}")
+        if mpp not in self.scales:
+            raise InputError(f"{self.path}: no scale {mpp}; have {self.scales}")
+        chunks = range(self._num_chunks[slide_id])
+        paths = [shard_path(self.path, slide_id, chunk) for chunk in chunks]
+        tables = [read_shard(path, mpp=mpp) for path in paths]
+        table = pa.concat_tables(tables)
+        row, col = table["row"].to_numpy(), table["col"].to_numpy()
+        order = np.lexsort((col, row))
+        if own_only:
+            order = order[table["own"].to_numpy()[order]]
+        names = ("mpp", "row", "col", "x", "y", "extent", "tissue", "own")
+        arrays = {name: table[name].to_numpy()[order] for name in names}
+        values = tensor_values(table["rgb"])[order]
+        return TileEmbeddings(slide_id, **arrays, values=values)

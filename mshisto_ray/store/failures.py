@@ -1,0 +1,47 @@
+"""What could not be done, with a reason: rows of ``failures.parquet``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from mshisto_ray.store import schema
+
+Kind = Literal["input", "transient", "crash"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failure; ``chunk``, ``mpp``, ``row`` and ``col`` are None where it is wider.
+
+    ``input`` failures stand until the input changes, ``transient`` ones are tried
+    again by the next run, a ``crash`` killed its process more than once.
+    """
+
+    slide_id: str
+    stage: Literal["tile", "embed", "predict"]
+    kind: Kind
+    error: str
+    message: str
+    chunk: int | None = None
+    mpp: float | None = None
+    row: int | None = None
+    col: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, for a shard's metadata."""
+        return asdict(self)
+
+
+def failure_table(failures: Iterable[Failure]) -> pa.Table:
+    """Failures as a table, ordered by slide, chunk, scale and place."""
+
+    def key(f: Failure) -> tuple:
+        place = (f.chunk, f.mpp, f.row, f.col)
+        return (f.slide_id, *(-1 if v is None else v for v in place))
+
+    rows = [asdict(f) for f in sorted(failures, key=key)]
+    return pa.Table.from_pylist(rows, schema=schema.FAILURES)

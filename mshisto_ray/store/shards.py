@@ -1,0 +1,120 @@
+"""Parquet files that are whole or absent: one write and one read function.
+
+A shard carries a JSON object in its Parquet metadata (failures, fingerprint, recipe
+digest), so that what is known of a unit of work is committed by the same rename as
+its rows and no kill can part them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_KEY = b"mshisto"
+
+
+def write_shard(
+    path: Path,
+    row_groups: Sequence[pa.Table],
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write tables as the row groups of one file, atomically.
+
+    Args:
+        path: final name; parents are made.
+        row_groups: tables of one schema; at least one (it may have no rows).
+        metadata: JSON object kept in the file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    schema = row_groups[0].schema
+    entries = {
+        **(schema.metadata or {}),
+        _KEY: json.dumps(dict(metadata or {})).encode(),
+    }
+    schema = schema.with_metadata(entries)
+    # Vectors do not repeat: a dictionary would only slow their reading down.
+    names = [f.name for f in schema if not isinstance(f.type, pa.FixedShapeTensorType)]
+    try:
+        # pyarrow's stubs know only the boolean form of use_dictionary.
+        options: dict[str, Any] = {"use_dictionary": names, "compression": "zstd"}
+        with pq.ParquetWriter(temporary, schema, **options) as writer:
+            for table in row_groups:
+                if table.num_rows:
+                    writer.write_table(table.replace_schema_metadata(schema.metadata))
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_metadata(path: Path) -> dict[str, Any] | None:
+    """The JSON object of a shard, or None where no whole shard is."""
+    try:
+        entries = pq.read_schema(path).metadata or {}
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return None
+    return json.loads(entries[_KEY]) if _KEY in entries else None
+
+
+def read_shard(
+    path: Path, columns: Sequence[str] | None = None, mpp: float | None = None
+) -> pa.Table:
+    """The rows of a shard, or of one scale of it (whole row groups are skipped)."""
+    with pq.ParquetFile(path) as file:
+        if mpp is None:
+            return file.read(columns=columns)
+        wanted = _row_groups(file, mpp)
+        needed = None if columns is None else [*columns, "mpp"]
+        table = file.read_row_groups(wanted, columns=needed)
+    keep = np.flatnonzero(table["mpp"].to_numpy() == mpp)
+    table = table if len(keep) == table.num_rows else table.take(keep)
+    return table if columns is None else table.select(list(columns))
+
+
+def _row_groups(file: pq.ParquetFile, mpp: float) -> list[int]:
+    column = file.schema_arrow.get_field_index("mpp")
+    wanted = []
+    for index in range(file.num_row_groups):
+        statistics = file.metadata.row_group(index).column(column).statistics
+        if statistics is None or statistics.min <= mpp <= statistics.max:
+            wanted.append(index)
+    return wanted
+
+
+def tensor_column(values: np.ndarray) -> pa.ExtensionArray:
+    """Vectors [N, D] as a fixed_shape_tensor column; N may be 0."""
+    num, dim = values.shape
+    kind = pa.fixed_shape_tensor(pa.from_numpy_dtype(values.dtype), (dim,))
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    storage = pa.FixedSizeListArray.from_arrays(flat, dim)
+    assert len(storage) == num
+    return pa.ExtensionArray.from_storage(kind, storage)
+
+
+def tensor_values(column: pa.ChunkedArray) -> np.ndarray:
+    """A fixed_shape_tensor column as [N, D]; N may be 0."""
+    (dim,) = column.type.shape
+    parts = [c.storage.flatten().to_numpy().reshape(-1, dim) for c in column.chunks]
+    empty = np.zeros((0, dim), column.type.value_type.to_pandas_dtype())
+    return np.concatenate(parts) if parts else empty
+
+
+def match_tiles(left: Iterable[np.ndarray], right: Iterable[np.ndarray]) -> np.ndarray:
+    """For each tile of ``left``, its index in ``right`` or -1.
+
+    Both are (slide_id, mpp, row, col) as four arrays; ``mpp`` is compared exactly, as
+    it is written by one configured value everywhere. Every join on tile identity goes
+    through here. Tiles of ``right`` are unique.
+    """
+    index = {tile: i for i, tile in enumerate(zip(*right, strict=True))}
+    found = [index.get(tile, -1) for tile in zip(*left, strict=True)]
+    return np.array(found, dtype=np.int64)
