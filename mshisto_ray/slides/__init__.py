@@ -1,0 +1,1 @@
+"""Family of slide readers: ``build(path) -> Slide``."""

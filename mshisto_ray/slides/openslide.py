@@ -1,0 +1,112 @@
+"""Slides through OpenSlide: every format it knows, one region at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import openslide
+from openslide.lowlevel import OpenSlideError, OpenSlideUnsupportedFormatError
+
+from mshisto_ray.slides._slide import Level, Slide, SlideError
+
+# Square pixels: scanners differ by a few thousandths between x and y.
+_MAX_ANISOTROPY = 0.02
+
+
+def build(path: Path) -> Slide:
+    """Open a slide with OpenSlide.
+
+    Raises:
+        SlideError: not a slide that OpenSlide knows, damaged, or unreadable.
+    """
+    return _OpenSlide(path)
+
+
+class _OpenSlide:
+    def __init__(self, path: Path):
+        self._path = path
+        self._handle = _open(path)
+        properties = self._handle.properties
+        self.vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
+        self.objective = _number(
+            properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER)
+        )
+        self.mpp = _mpp(properties)
+        self.levels = _levels(self._handle)
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        try:
+            image = self._handle.read_region((x, y), level, (width, height))
+        except OpenSlideError as error:
+            # OpenSlide latches errors: this handle fails for ever from here on.
+            self._handle.close()
+            self._handle = _open(self._path)
+            raise SlideError("UnreadableRegion", str(error)) from None
+        return on_white(np.asarray(image))
+
+    def close(self) -> None:
+        self._handle.close()
+
+
+def on_white(rgba: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 4] with straight alpha to uint8 [H, W, 3] over white."""
+    rgb, alpha = rgba[..., :3], rgba[..., 3:]
+    if alpha.min() == 255:
+        return np.ascontiguousarray(rgb)
+    weight = alpha.astype(np.float32) / 255
+    return np.rint(rgb * weight + 255 * (1 - weight)).astype(np.uint8)
+
+
+def _open(path: Path) -> openslide.OpenSlide:
+    if not path.exists():
+        raise SlideError("MissingFile", f"no such file: {path}")
+    try:
+        return openslide.OpenSlide(path)
+    except OpenSlideUnsupportedFormatError:
+        raise SlideError(
+            "NotASlide",
+            "no slide format that OpenSlide reads (damaged, cut short, or an image "
+            "without tiles or pyramid): copy it again from the scanner, or convert it "
+            "to a tiled pyramidal TIFF",
+        ) from None
+    except OpenSlideError as error:
+        raise SlideError(
+            "UnreadableSlide", f"OpenSlide cannot open it: {error}"
+        ) from None
+
+
+def _levels(handle: openslide.OpenSlide) -> tuple[Level, ...]:
+    width, height = handle.dimensions
+    levels = []
+    for (w, h), raw in zip(
+        handle.level_dimensions, handle.level_downsamples, strict=True
+    ):
+        # OpenSlide derives a downsample from rounded sizes (2.0005 for 2): a level
+        # whose size is that of an integer downsample within a pixel has that one.
+        whole = round(raw)
+        exact = abs(width / whole - w) <= 1 and abs(height / whole - h) <= 1
+        levels.append(Level(w, h, float(whole) if exact else raw))
+    return tuple(levels)
+
+
+def _mpp(properties: Mapping[str, str]) -> float | None:
+    mpp_x = _number(properties.get(openslide.PROPERTY_NAME_MPP_X))
+    mpp_y = _number(properties.get(openslide.PROPERTY_NAME_MPP_Y))
+    if mpp_x is None or mpp_y is None:
+        return mpp_x if mpp_y is None else mpp_y
+    if abs(mpp_x - mpp_y) > _MAX_ANISOTROPY * max(mpp_x, mpp_y):
+        raise SlideError(
+            "PixelsNotSquare",
+            f"pixels are {mpp_x:g} x {mpp_y:g} micrometres, not square: scan or "
+            "convert the slide with square pixels",
+        )
+    return (mpp_x + mpp_y) / 2
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None

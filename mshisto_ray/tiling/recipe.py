@@ -1,0 +1,54 @@
+"""The config keys that decide which tiles there are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator
+
+from mshisto_ray.components import Family, Part
+from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.tiling.resolution import check_chain
+
+
+def _chain(scales: tuple[float, ...]) -> tuple[float, ...]:
+    try:
+        return check_chain(scales)
+    except InputError as error:
+        raise ValueError(str(error).removeprefix("scales: ")) from None
+
+
+class TilingRecipe(Config):
+    """Everything that changes tile rows; its digest names a tiles directory."""
+
+    scales: Annotated[tuple[float, ...], AfterValidator(_chain)] = option(
+        (0.5, 1.0, 2.0),
+        "target resolutions, each a whole multiple of the next finer (20x is 0.5)",
+        unit="um/px",
+    )
+    tile_px: int = option(256, "side of a tile at every scale", unit="px", ge=16)
+    tissue: Annotated[Part, Family("mshisto_ray.tiling.tissue_masks")] = option(
+        Part(name="otsu"), "how tissue is found on the thumbnail"
+    )
+    tissue_threshold: float = option(
+        0.5, "least share of tissue in a tile", unit="share", gt=0, le=1
+    )
+    thumbnail_mpp: float = option(
+        8.0, "resolution at which tissue is found", unit="um/px", ge=1, le=64
+    )
+    mpp_tolerance: float = option(
+        0.02, "an integer factor this near is taken exactly", unit="share", ge=0, le=0.2
+    )
+    max_upsample: float = option(
+        1.1, "a slide coarser than this times a scale lacks it", unit="x", ge=1, le=2
+    )
+    pixels: Literal["native"] = option(
+        "native", "each scale from its nearest suitable native level"
+    )
+    chunk_tiles: int = option(
+        1024, "finest tiles a unit of work is meant to hold", unit="tiles", ge=1
+    )
+
+    def as_recipe(self) -> dict[str, Any]:
+        """As JSON values."""
+        return self.model_dump(mode="json")

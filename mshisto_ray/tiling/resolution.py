@@ -1,0 +1,122 @@
+"""Which native level serves which scale, decided once a slide.
+
+mpp (micrometres per pixel) is the only resolution in arithmetic. Real slides are
+rarely nominal (0.263, 0.499, 0.526 um/px), so an integer factor within tolerance is
+taken exactly and its true mpp recorded; anything else is resampled by area.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mshisto_ray.config import InputError
+from mshisto_ray.slides._slide import Level
+
+
+@dataclass(frozen=True)
+class ScaleReading:
+    """How the tiles of one scale are read from one slide.
+
+    Attributes:
+        mpp: the scale as configured.
+        true_mpp: what a tile's pixel really covers, micrometres.
+        extent: side of a tile in level-0 pixels; an exact multiple of the finer
+            scale's, so that children partition their parent.
+        level: native level that is read.
+        factor: level pixels per tile pixel if that is a whole number (1: native
+            pixels, 2: plain 2 x 2 averages...), else None: resampled by area.
+    """
+
+    mpp: float
+    true_mpp: float
+    extent: float
+    level: int
+    factor: int | None
+
+
+def check_chain(scales: Sequence[float]) -> tuple[float, ...]:
+    """Scales sorted finest first; each an integer multiple of the next finer one.
+
+    Raises:
+        InputError: they form no chain.
+    """
+    if not scales:
+        raise InputError("scales: give at least one, in micrometres per pixel")
+    ordered = tuple(sorted(float(s) for s in scales))
+    if ordered[0] <= 0:
+        raise InputError(
+            f"scales: {ordered[0]:g} is not a resolution (must be above 0)"
+        )
+    for fine, coarse in itertools.pairwise(ordered):
+        ratio = coarse / fine
+        if round(ratio) < 2 or abs(ratio - round(ratio)) > 1e-9 * ratio:
+            raise InputError(
+                f"scales: {coarse:g} is not an integer multiple (2, 3, 4...) of the "
+                f"next finer {fine:g}; a chain such as 0.5, 1.0, 2.0 links each tile "
+                "to its parent"
+            )
+    return ordered
+
+
+def served_scales(
+    mpp: float, scales: Sequence[float], max_upsample: float
+) -> tuple[list[float], list[float]]:
+    """Scales that a slide of this level-0 mpp serves, and those that it lacks."""
+    served = [s for s in scales if mpp / s <= max_upsample]
+    return served, [s for s in scales if s not in served]
+
+
+def resolve(
+    mpp: float,
+    levels: Sequence[Level],
+    scales: Sequence[float],
+    tile_px: int,
+    tolerance: float,
+) -> list[ScaleReading]:
+    """How each served scale is read, finest first.
+
+    Args:
+        mpp: level-0 micrometres per pixel.
+        levels: native levels.
+        scales: served scales, finest first, a chain.
+        tile_px: side of a tile in pixels.
+        tolerance: relative difference within which an integer factor is used.
+    """
+    finest = scales[0]
+    per_pixel = _exact_span(mpp, levels, finest, tolerance) or finest / mpp
+    readings = []
+    for scale in scales:
+        # Level-0 pixels per tile pixel; whole multiples keep the grids nested.
+        span = per_pixel * round(scale / finest)
+        level, factor = _choose_level(levels, span)
+        readings.append(ScaleReading(scale, mpp * span, tile_px * span, level, factor))
+    return readings
+
+
+def _exact_span(
+    mpp: float, levels: Sequence[Level], scale: float, tolerance: float
+) -> float | None:
+    """Level-0 pixels per tile pixel from an integer factor, coarsest level first."""
+    for level in reversed(levels):
+        factor = round(scale / (mpp * level.downsample))
+        if factor < 1:
+            continue
+        span = level.downsample * factor
+        if abs(mpp * span / scale - 1) <= tolerance:
+            return span
+    return None
+
+
+def _choose_level(levels: Sequence[Level], span: float) -> tuple[int, int | None]:
+    """The coarsest level with an integer factor, else the next finer level."""
+    indices = range(len(levels) - 1, -1, -1)
+    for index in indices:
+        ratio = span / levels[index].downsample
+        if round(ratio) >= 1 and abs(ratio - round(ratio)) < 1e-9 * ratio:
+            return index, round(ratio)
+    for index in indices:
+        if levels[index].downsample <= span:
+            return index, None
+    return 0, None

@@ -1,0 +1,94 @@
+"""A slide's thumbnail at about a given resolution, in bounded memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mshisto_ray.slides._slide import Level, Slide, SlideError
+from mshisto_ray.tiling.pixels import box_average
+
+_BLOCK_PX = 2048
+_SMALLEST_BLOCK_PX = 256
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A whole slide, small.
+
+    Attributes:
+        pixels: uint8 [h, w, 3].
+        readable: bool [h, w]; False where the slide could not be decoded.
+        span: level-0 pixels per thumbnail pixel.
+    """
+
+    pixels: np.ndarray
+    readable: np.ndarray
+    span: float
+
+
+def read_thumbnail(slide: Slide, mpp: float, target_mpp: float) -> Thumbnail:
+    """The slide at about ``target_mpp``: whole box averages of one native level.
+
+    The level is read in blocks, so a slide without a pyramid costs time, not memory.
+    Undecodable regions are narrowed down to 256 px and left white.
+
+    Args:
+        slide: open slide.
+        mpp: level-0 micrometres per pixel.
+        target_mpp: wanted micrometres per pixel.
+
+    Raises:
+        SlideError: nothing at all could be decoded.
+    """
+    fits = [i for i, v in enumerate(slide.levels) if mpp * v.downsample <= target_mpp]
+    index = fits[-1] if fits else 0
+    level = slide.levels[index]
+    factor = max(1, round(target_mpp / (mpp * level.downsample)))
+    height, width = -(-level.height // factor), -(-level.width // factor)
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    readable = np.ones((height, width), bool)
+    block = max(1, _BLOCK_PX // factor)
+    errors: list[SlideError] = []
+    for row in range(0, height, block):
+        for col in range(0, width, block):
+            box = (row, col, min(block, height - row), min(block, width - col))
+            _fill(slide, index, level, factor, box, pixels, readable, errors)
+    if errors and not readable.any():
+        raise errors[0]
+    return Thumbnail(pixels, readable, level.downsample * factor)
+
+
+def _fill(
+    slide: Slide,
+    index: int,
+    level: Level,
+    factor: int,
+    box: tuple[int, int, int, int],
+    pixels: np.ndarray,
+    readable: np.ndarray,
+    errors: list[SlideError],
+) -> None:
+    """Read one block; halve it where it fails, to lose as little as possible."""
+    row, col, height, width = box
+    down = level.downsample
+    x, y = round(col * factor * down), round(row * factor * down)
+    where = np.s_[row : row + height, col : col + width]
+    try:
+        region = slide.read(index, x, y, width * factor, height * factor)
+        pixels[where] = box_average(region, factor)
+    except SlideError as error:
+        errors.append(error)
+        half_h, half_w = -(-height // 2), -(-width // 2)
+        if (
+            height == width == 1
+            or max(half_h, half_w) * factor < _SMALLEST_BLOCK_PX // 2
+        ):
+            readable[where] = False
+            return
+        for top in range(0, height, half_h):
+            for left in range(0, width, half_w):
+                size = (min(half_h, height - top), min(half_w, width - left))
+                part = (row + top, col + left, *size)
+                _fill(slide, index, level, factor, part, pixels, readable, errors)

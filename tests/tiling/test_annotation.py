@@ -1,0 +1,140 @@
+import json
+
+import numpy as np
+import pytest
+
+from mshisto_ray.tiling.annotation import AnnotationError, annotate, read_annotation
+
+
+def square(x, y, side):
+    return [[x, y], [x + side, y], [x + side, y + side], [x, y + side]]
+
+
+def asap(path, *annotations):
+    text = "<?xml version='1.0'?><ASAP_Annotations><Annotations>"
+    for name, group, corners in annotations:
+        text += f"<Annotation Name='{name}' Type='Polygon' PartOfGroup='{group}'>"
+        text += "<Coordinates>"
+        for order, (x, y) in enumerate(corners):
+            text += f"<Coordinate Order='{order}' X='{x}' Y='{y}'/>"
+        text += "</Coordinates></Annotation>"
+    path.write_text(text + "</Annotations></ASAP_Annotations>")
+    return path
+
+
+def geojson(path, *features):
+    items = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": rings},
+            "properties": {"classification": {"name": name}} if name else {},
+        }
+        for name, rings in features
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    return path
+
+
+def classes(regions, xs, ys, extent):
+    names, shares = annotate(regions, np.array(xs), np.array(ys), extent)
+    return names, shares.tolist()
+
+
+def test_asap_group_then_name(tmp_path):
+    path = asap(
+        tmp_path / "a.xml",
+        ("first", "tumour", square(0, 0, 20)),
+        ("lonely", "None", square(100, 100, 10)),
+        ("dot", "tumour", [[1, 1]]),
+    )
+    regions = read_annotation(path)
+    assert [r.name for r in regions] == ["tumour", "lonely"]
+    names, shares = classes(regions, [0, 100, 50], [0, 100, 50], 10.0)
+    assert names == ["tumour", "lonely", None]
+    assert shares == [1.0, 1.0, 0.0]
+
+
+def test_geojson_hole_and_missing_class(tmp_path):
+    ring = [*square(0, 0, 30), [0, 0]]
+    hole = [*square(10, 10, 10), [10, 10]]
+    path = geojson(tmp_path / "a.geojson", ("gland", [ring, hole]))
+    regions = read_annotation(path)
+    names, shares = classes(regions, [0, 10], [0, 10], 10.0)
+    assert names == ["gland", None] and shares == [1.0, 0.0]
+    path = geojson(tmp_path / "b.geojson", (None, [ring]))
+    assert read_annotation(path)[0].name == "unnamed"
+
+
+def test_smallest_region_with_the_centre_wins_and_share_is_of_its_class(tmp_path):
+    path = asap(
+        tmp_path / "a.xml",
+        ("big", "tissue", square(0, 0, 100)),
+        ("nest", "tumour", square(20, 20, 16)),
+    )
+    regions = read_annotation(path)
+    names, shares = classes(regions, [20, 32, 60], [20, 20, 60], 10.0)
+    # The second tile's centre (37, 25) lies outside the nest: 4 of 10 columns in it.
+    assert names == ["tumour", "tissue", "tissue"]
+    assert shares == [1.0, 1.0, 1.0]
+
+
+def test_a_tile_whose_centre_is_free_takes_what_covers_most(tmp_path):
+    path = asap(
+        tmp_path / "a.xml",
+        ("a", "left", [[0, 0], [2, 0], [2, 10], [0, 10]]),
+        ("b", "right", [[7, 0], [10, 0], [10, 10], [7, 10]]),
+    )
+    names, shares = classes(read_annotation(path), [0], [0], 10.0)
+    assert names == ["right"]
+    assert shares == pytest.approx([0.3])
+
+
+def test_crossing_outlines_keep_their_area(tmp_path):
+    bow = [[0, 0], [10, 10], [10, 0], [0, 10]]
+    regions = read_annotation(asap(tmp_path / "a.xml", ("bow", "None", bow)))
+    _, shares = classes(regions, [0], [0], 10.0)
+    assert shares == pytest.approx([0.5])
+
+
+def test_random_regions_equal_a_pixel_count(tmp_path):
+    rng = np.random.default_rng(0)
+    corners = [tuple(map(int, rng.integers(0, 60, 2))) for _ in range(6)]
+    boxes = [square(x, y, 17) for x, y in corners]
+    path = asap(tmp_path / "a.xml", *((f"n{i}", "all", b) for i, b in enumerate(boxes)))
+    covered = np.zeros((80, 80), bool)
+    for x, y in corners:
+        covered[y : y + 17, x : x + 17] = True
+    xs, ys = (g.ravel() * 10 for g in np.meshgrid(np.arange(8), np.arange(8)))
+    _, shares = classes(read_annotation(path), xs, ys, 10.0)
+    expected = [
+        covered[y : y + 10, x : x + 10].mean() for x, y in zip(xs, ys, strict=True)
+    ]
+    np.testing.assert_allclose(shares, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.xml", "<ASAP_Annotations>"),
+        ("a.geojson", "not json"),
+        ("a.json", '{"type": "Feature"}'),
+        (
+            "bomb.xml",
+            "<!DOCTYPE x [<!ENTITY a 'aa'>]><ASAP_Annotations>&a;</ASAP_Annotations>",
+        ),
+    ],
+)
+def test_unusable_files_are_named(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(AnnotationError, match=name):
+        read_annotation(path)
+
+
+def test_real_files_agree(test_data):
+    slides = test_data / "slides"
+    xml = read_annotation(slides / "lymphnode_HE_half.xml")
+    qupath = read_annotation(slides / "lymphnode_HE_half.geojson")
+    assert len(xml) == len(qupath) >= 1
+    for a, b in zip(xml, qupath, strict=True):
+        assert a.polygon.intersection(b.polygon).area >= 0.99 * a.polygon.area

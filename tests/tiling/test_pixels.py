@@ -1,0 +1,88 @@
+import math
+
+import numpy as np
+import pytest
+
+from mshisto_ray.slides._slide import Level
+from mshisto_ray.tiling.pixels import area_average, box_average, read_tile
+from mshisto_ray.tiling.resolution import ScaleReading
+
+
+def area_by_loop(pixels, rows, cols, side):
+    """Float64 area average, one output pixel at a time."""
+    out = np.zeros((side, side, 3))
+    (top, bottom), (left, right) = rows, cols
+    for i in range(side):
+        y0, y1 = (top + (bottom - top) * k / side for k in (i, i + 1))
+        for j in range(side):
+            x0, x1 = (left + (right - left) * k / side for k in (j, j + 1))
+            total, area = np.zeros(3), 0.0
+            for r in range(math.floor(y0), min(math.ceil(y1), pixels.shape[0])):
+                high = min(y1, r + 1) - max(y0, r)
+                for c in range(math.floor(x0), min(math.ceil(x1), pixels.shape[1])):
+                    wide = min(x1, c + 1) - max(x0, c)
+                    total += pixels[r, c].astype(float) * high * wide
+                    area += high * wide
+            out[i, j] = total / area
+    return out
+
+
+@pytest.mark.parametrize(
+    ("rows", "cols"),
+    [
+        ((0.0, 30.0), (0.0, 30.0)),
+        ((0.3, 29.6), (0.7, 30.0)),
+        ((0.0, 30.4), (0.25, 30.65)),  # 1.9 times down
+        ((0.1, 15.3), (0.9, 16.1)),  # slightly up
+    ],
+)
+def test_area_average_equals_a_float64_loop(rows, cols):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    result = area_average(pixels, rows, cols, 16)
+    reference = area_by_loop(pixels, rows, cols, 16)
+    assert np.abs(result - reference).max() <= 0.5 + 1e-3
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 8])
+def test_box_average_equals_the_mean_rounded_half_up(factor):
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (4 * factor, 4 * factor, 3), dtype=np.uint8
+    )
+    result = box_average(pixels, factor)
+    for i in range(4):
+        for j in range(4):
+            box = pixels[i * factor : (i + 1) * factor, j * factor : (j + 1) * factor]
+            mean = box.astype(float).mean(axis=(0, 1))
+            np.testing.assert_array_equal(result[i, j], np.floor(mean + 0.5))
+
+
+class ArraySlide:
+    """An array as a slide, for exact expectations."""
+
+    def __init__(self, pixels):
+        self.pixels = pixels
+        self.levels = (Level(pixels.shape[1], pixels.shape[0], 1.0),)
+
+    def read(self, level, x, y, width, height):
+        out = np.full((height, width, 3), 255, np.uint8)
+        part = self.pixels[max(y, 0) : y + height, max(x, 0) : x + width]
+        out[: part.shape[0], : part.shape[1]] = part
+        return out
+
+
+def test_a_tile_over_the_edge_is_padded_white():
+    slide = ArraySlide(np.zeros((40, 40, 3), np.uint8))
+    tile = read_tile(slide, ScaleReading(1.0, 1.0, 32.0, 0, 1), 32, 32, 32)
+    assert (tile[:8, :8] == 0).all()
+    assert (tile[8:] == 255).all()
+    assert (tile[:, 8:] == 255).all()
+
+
+def test_a_resampled_tile_is_the_area_average_of_its_extent():
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
+    extent = 16 * 1.9010
+    reading = ScaleReading(1.0, 1.0, extent, 0, None)
+    x, y = round(extent), round(2 * extent) - 20
+    tile = read_tile(ArraySlide(pixels), reading, x, y, 16)
+    reference = area_by_loop(pixels, (y, y + extent), (x, x + extent), 16)
+    assert np.abs(tile - reference).max() <= 0.5 + 1e-3

@@ -1,0 +1,85 @@
+import pytest
+
+from mshisto_ray.config import InputError
+from mshisto_ray.slides._slide import Level
+from mshisto_ray.tiling.resolution import check_chain, resolve, served_scales
+
+
+def levels(*downsamples):
+    return tuple(Level(int(40_000 / d), int(30_000 / d), d) for d in downsamples)
+
+
+def read(mpp, downsamples, scales=(0.5, 1.0, 2.0), tolerance=0.02):
+    return resolve(mpp, levels(*downsamples), scales, 256, tolerance)
+
+
+def test_nominal_20x_reads_native_pixels():
+    for reading, level in zip(read(0.5, (1, 2, 4)), (0, 1, 2), strict=True):
+        assert (reading.level, reading.factor) == (level, 1)
+        assert reading.true_mpp == reading.mpp
+        assert reading.extent == 256 * 2**level
+
+
+def test_40x_with_levels_1_4_16_averages_boxes():
+    fine, middle, coarse = read(0.25, (1, 4, 16))
+    assert (fine.level, fine.factor) == (0, 2)
+    assert (middle.level, middle.factor) == (1, 1)
+    assert (coarse.level, coarse.factor) == (1, 2)
+
+
+def test_within_tolerance_the_factor_is_exact_and_the_true_mpp_told():
+    (reading, *_) = read(0.499, (1,))
+    assert (reading.factor, reading.extent, reading.true_mpp) == (1, 256, 0.499)
+    # 0.263 * 2 = 0.526, 5 % off 0.5: resampled to the exact scale.
+    (reading, *_) = read(0.263, (1, 4))
+    assert reading.factor is None
+    assert reading.true_mpp == pytest.approx(0.5)
+    assert reading.extent == pytest.approx(256 * 0.5 / 0.263)
+
+
+@pytest.mark.parametrize("mpp", [0.2277, 0.25, 0.263018, 0.4643, 0.499, 0.526036])
+@pytest.mark.parametrize("downsamples", [(1,), (1, 2, 4, 8), (1, 4, 16), (1, 3.7)])
+def test_children_partition_parents_whatever_the_mpp(mpp, downsamples):
+    fine, middle, coarse = read(mpp, downsamples)
+    assert middle.extent == fine.extent * 2
+    assert coarse.extent == fine.extent * 4
+    for reading in (fine, middle, coarse):
+        per_pixel = reading.extent / 256
+        down = downsamples[reading.level]
+        assert reading.true_mpp == pytest.approx(mpp * per_pixel)
+        if reading.factor:
+            assert down * reading.factor == pytest.approx(per_pixel, rel=1e-9)
+        else:
+            assert down <= per_pixel or reading.level == 0
+
+
+def test_no_finer_level_is_upsampled_within_bounds():
+    served, lacking = served_scales(0.526, (0.5, 1.0), 1.1)
+    assert (served, lacking) == ([0.5, 1.0], [])
+    assert served_scales(0.9714, (0.5, 1.0, 2.0), 1.1) == ([1.0, 2.0], [0.5])
+    assert served_scales(28.97, (0.5, 1.0), 1.1) == ([], [0.5, 1.0])
+
+
+def test_coarser_levels_are_not_upsampled_when_a_finer_one_is_there():
+    # 1.052 could serve 1.0 by 1.05 times upsampling; 0.526 has more to give.
+    middle = read(0.526, (1, 2, 4))[1]
+    assert (middle.level, middle.factor) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("scales", "said"),
+    [
+        ((), "give at least one"),
+        ((0.5, 0.75), "0.75 is not an integer multiple"),
+        ((0.5, 1.0, 1.0), "1 is not an integer multiple"),
+        ((0.0, 1.0), "not a resolution"),
+    ],
+)
+def test_scales_that_are_no_chain(scales, said):
+    with pytest.raises(InputError, match=said):
+        check_chain(scales)
+
+
+def test_chain_is_sorted_and_may_skip():
+    assert check_chain((2.0, 0.5)) == (0.5, 2.0)
+    assert check_chain((0.1, 0.3)) == (0.1, 0.3)
