@@ -1,0 +1,1 @@
+"""From planned tiles to embeddings: read, embed, one shard a chunk."""

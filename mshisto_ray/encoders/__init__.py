@@ -1,0 +1,1 @@
+"""Family of encoders: ``build(device, precision, *, ...)`` -> Encoder."""

@@ -1,0 +1,91 @@
+"""An encoder directory as pretraining writes it: weights and how to use them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import nn
+
+from mshisto_ray.config import InputError
+from mshisto_ray.encoders._encoder import Encoder, Precision
+from mshisto_ray.encoders._network import (
+    InputTransform,
+    NetworkEncoder,
+    create_network,
+    load_weights,
+    network_digest,
+)
+from mshisto_ray.store.manifest import write_text
+
+_WEIGHTS, _DESCRIPTION = "encoder.safetensors", "encoder.json"
+
+
+def build(device: str, precision: Precision, *, path: str) -> Encoder:
+    """The encoder of a directory.
+
+    Args:
+        device: where it runs.
+        precision: of the forward pass.
+        path: directory with ``encoder.safetensors`` and ``encoder.json``.
+
+    Raises:
+        InputError: not such a directory, or its weights are not those it describes.
+    """
+    directory = Path(path).expanduser()
+    description = directory / _DESCRIPTION
+    if not description.is_file():
+        raise InputError(f"encoder: {directory} has no {_DESCRIPTION}")
+    told = json.loads(description.read_text())
+    network = create_network(told["backbone"]["model"], told["backbone"]["options"])
+    load_weights(network, directory / _WEIGHTS)
+    values = told["input"]
+    transform = InputTransform(
+        tuple(values["mean"]), tuple(values["std"]), values["size"], values["fit"]
+    )
+    encoder = NetworkEncoder(network, transform, told["backbone"], device, precision)
+    if encoder.digest != told["digest"]:
+        raise InputError(
+            f"encoder: the weights in {directory} are not those its {_DESCRIPTION} "
+            "describes; copy both files from the same run"
+        )
+    return encoder
+
+
+def save(
+    directory: Path,
+    network: nn.Module,
+    transform: InputTransform,
+    backbone: Mapping[str, Any],
+    dim: int,
+    trained_at_mpp: Sequence[float],
+    tile_px: int,
+) -> str:
+    """Write an encoder directory; returns its digest.
+
+    Args:
+        directory: made if absent.
+        network: a timm network.
+        transform: what its input is.
+        backbone: ``{model, options}`` that timm makes it from.
+        dim: width of its embeddings.
+        trained_at_mpp: scales seen in training, micrometres per pixel.
+        tile_px: side of the tiles seen in training.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    digest = network_digest(network, transform, backbone)
+    state = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
+    safetensors.torch.save_file(state, directory / _WEIGHTS)
+    told = {
+        "backbone": dict(backbone),
+        "dim": dim,
+        "input": asdict(transform),
+        "trained_at": {"mpp": list(trained_at_mpp), "tile_px": tile_px},
+        "digest": digest,
+    }
+    write_text(directory / _DESCRIPTION, json.dumps(told, indent=2) + "\n")
+    return digest

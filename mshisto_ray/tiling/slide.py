@@ -1,0 +1,196 @@
+"""Plan one slide: from its file to its row, its tiles and the picture of both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mshisto_ray import components
+from mshisto_ray.components import Part
+from mshisto_ray.slides._slide import Slide, SlideError, checked_mpp
+from mshisto_ray.store import schema
+from mshisto_ray.store.cohort import CohortSlide
+from mshisto_ray.store.failures import Failure
+from mshisto_ray.store.fingerprint import slide_fingerprint
+from mshisto_ray.tiling.annotation import AnnotationError, annotate, read_annotation
+from mshisto_ray.tiling.grid import ScalePlan, plan_tiles
+from mshisto_ray.tiling.recipe import TilingRecipe
+from mshisto_ray.tiling.resolution import ScaleReading, resolve, served_scales
+from mshisto_ray.tiling.thumbnail import Thumbnail, read_thumbnail
+
+READERS = "mshisto_ray.slides"
+READER = Part(name="openslide")
+# Bright field: glass is bright. The brightest tenth of a fluorescence scan is not.
+_MIN_GLASS_LUMINANCE = 100
+
+
+@dataclass(frozen=True)
+class TiledSlide:
+    """A planned slide: its row of ``slides.parquet``, its tiles, what it lacks."""
+
+    record: dict[str, Any]
+    tiles: list[pa.Table]
+    failures: list[Failure]
+    thumbnail: Thumbnail
+    tissue: np.ndarray
+    plans: list[ScalePlan]
+
+
+def tile_slide(row: CohortSlide, recipe: TilingRecipe) -> TiledSlide:
+    """Plan the tiles of a slide at every scale that it serves.
+
+    Unreadable parts of the thumbnail count as tissue: whether there is any is not
+    known, and the tiles there have to be tried and told of one by one.
+
+    Raises:
+        SlideError: nothing of the slide can be used; the reason and the fix.
+        OSError: the file cannot be reached.
+    """
+    fingerprint = slide_fingerprint(row.path)
+    slide: Slide = components.build(READERS, READER, row.path)
+    try:
+        mpp = checked_mpp(slide.mpp, row.mpp)
+        served, lacking = served_scales(mpp, recipe.scales, recipe.max_upsample)
+        failures = [_lacks(row.slide_id, scale, mpp, recipe) for scale in lacking]
+        if not served:
+            raise SlideError("NoScale", failures[-1].message)
+        thumbnail = read_thumbnail(slide, mpp, recipe.thumbnail_mpp)
+        _check_bright_field(thumbnail)
+        find = components.build("mshisto_ray.tiling.tissue_masks", recipe.tissue)
+        tissue = find(thumbnail.pixels, mpp * thumbnail.span) | ~thumbnail.readable
+        plans = _plan(slide, mpp, served, thumbnail, tissue, recipe)
+        record = _record(row, slide, mpp, fingerprint, thumbnail, tissue, plans)
+    finally:
+        slide.close()
+    tables, wrong = _tables(row, plans)
+    failures += wrong
+    return TiledSlide(record, tables, failures, thumbnail, tissue, plans)
+
+
+def readings_of(record: dict[str, Any]) -> dict[float, ScaleReading]:
+    """How each scale of a planned slide is read, from its ``slides.parquet`` row."""
+    readings = (ScaleReading(**item) for item in json.loads(record["resolution"]))
+    return {reading.mpp: reading for reading in readings}
+
+
+def _plan(
+    slide: Slide,
+    mpp: float,
+    served: Sequence[float],
+    thumbnail: Thumbnail,
+    tissue: np.ndarray,
+    recipe: TilingRecipe,
+) -> list[ScalePlan]:
+    readings = resolve(mpp, slide.levels, served, recipe.tile_px, recipe.mpp_tolerance)
+    size = (slide.levels[0].width, slide.levels[0].height)
+    plans = plan_tiles(
+        tissue,
+        thumbnail.span,
+        size,
+        readings,
+        recipe.tissue_threshold,
+        recipe.chunk_tiles,
+    )
+    if not any(len(plan.row) for plan in plans):
+        raise SlideError(
+            "NoTissue",
+            f"no tile of {recipe.tile_px} px at {served[0]:g} um/px holds "
+            f"{recipe.tissue_threshold:.0%} tissue (the mask covers {tissue.mean():.2%}"
+            " of the slide): look at the slide; if there is tissue, lower "
+            "tissue_threshold or change tissue",
+        )
+    return plans
+
+
+def _check_bright_field(thumbnail: Thumbnail) -> None:
+    luminance = thumbnail.pixels @ np.array([0.299, 0.587, 0.114])
+    seen = luminance[thumbnail.readable]
+    if np.percentile(seen, 90) < _MIN_GLASS_LUMINANCE:
+        raise SlideError(
+            "NotBrightField",
+            f"the background is dark (nine tenths of it below {_MIN_GLASS_LUMINANCE} "
+            "of 255): a fluorescence scan, or inverted; only bright-field slides such "
+            "as H&E can be used, leave it out of the cohort",
+        )
+
+
+def _lacks(slide_id: str, scale: float, mpp: float, recipe: TilingRecipe) -> Failure:
+    message = (
+        f"scanned at {mpp:.4g} um/px, too coarse for {scale:g} um/px (more than "
+        f"max_upsample {recipe.max_upsample:g}): leave the scale or the slide out, or "
+        "scan it at a higher magnification"
+    )
+    return Failure(slide_id, "tile", "input", "NoScale", message, mpp=scale)
+
+
+def _record(
+    row: CohortSlide,
+    slide: Slide,
+    mpp: float,
+    fingerprint: str,
+    thumbnail: Thumbnail,
+    tissue: np.ndarray,
+    plans: Sequence[ScalePlan],
+) -> dict[str, Any]:
+    chunks = {int(c) for plan in plans for c in np.unique(plan.chunk)}
+    pixel_mm2 = (mpp * thumbnail.span / 1000) ** 2
+    return {
+        "slide_id": row.slide_id,
+        "patient_id": row.patient_id,
+        "path": str(row.path),
+        "width": slide.levels[0].width,
+        "height": slide.levels[0].height,
+        "mpp": mpp,
+        "mpp_source": "file" if row.mpp is None else "cohort",
+        "vendor": slide.vendor,
+        "objective": slide.objective,
+        "reader": READER.name,
+        "fingerprint": fingerprint,
+        "tissue_mm2": float(tissue.sum() * pixel_mm2),
+        "num_chunks": len(chunks),
+        "tiles_per_scale": [[p.reading.mpp, len(p.row)] for p in plans],
+        "resolution": json.dumps([asdict(plan.reading) for plan in plans]),
+    }
+
+
+def _tables(
+    row: CohortSlide, plans: Sequence[ScalePlan]
+) -> tuple[list[pa.Table], list[Failure]]:
+    """One table per chunk, rows sorted by (mpp, row, col)."""
+    failures, regions = [], []
+    if row.annotation:
+        try:
+            regions = read_annotation(row.annotation)
+        except AnnotationError as error:
+            message = f"{error}; the slide is tiled without its annotation"
+            failures = [
+                Failure(row.slide_id, "tile", "input", "BadAnnotation", message)
+            ]
+    parts = []
+    for plan in plans:
+        names, covered = annotate(regions, plan.x, plan.y, plan.reading.extent)
+        num = len(plan.row)
+        columns = {
+            "slide_id": pa.array([row.slide_id] * num, pa.string()),
+            "mpp": pa.array(np.full(num, plan.reading.mpp)),
+            "row": plan.row,
+            "col": plan.col,
+            "x": plan.x,
+            "y": plan.y,
+            "extent": pa.array(np.full(num, plan.reading.extent)),
+            "tissue": plan.tissue,
+            "own": plan.own,
+            "chunk": plan.chunk,
+            "annotation": pa.array(names, pa.string()),
+            "annotated": covered,
+        }
+        parts.append(pa.table(columns, schema=schema.TILES))
+    whole = pa.concat_tables(parts)
+    chunk = whole["chunk"].to_numpy()
+    tables = [whole.take(np.flatnonzero(chunk == c)) for c in np.unique(chunk)]
+    return tables, failures
