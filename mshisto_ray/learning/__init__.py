@@ -1,0 +1,1 @@
+"""What tile heads and MIL share: folds, metrics, intervals, comparison of models."""

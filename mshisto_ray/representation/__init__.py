@@ -1,0 +1,1 @@
+"""What is done to embeddings before a head sees them: normalisation and noise."""

@@ -1,0 +1,1 @@
+"""Family of noises on embeddings, for training only."""

@@ -1,0 +1,29 @@
+"""Additive Gaussian noise."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from mshisto_ray.representation.noises._noise import Noise
+
+
+def build(*, sigma: Annotated[float, Field(ge=0)] = 0.0) -> Noise:
+    """Add sigma * e to the embeddings, with e ~ N(0, 1), independent for every value; 0 is no noise.
+
+    ``sigma`` is in standard deviations of each feature on the training fold.
+
+    Source: Nivaggioli et al. 2023, noise on embeddings as augmentation. The paper
+    gives neither a strength nor a unit; a strength relative to each feature's spread
+    is ours.
+    """
+
+    def add(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        if sigma == 0:
+            return values
+        noise = torch.empty_like(values).normal_(0, sigma, generator=generator)
+        return noise.add_(values)
+
+    return add

@@ -1,0 +1,85 @@
+"""Standardisation of embeddings with the statistics of the training fold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+# Rows converted to float64 at a time: memory stays flat on mapped files.
+_CHUNK_BYTES = 1 << 25
+# A feature whose spread is below float32 resolution of its mean is constant.
+_RESOLUTION = 1e-6
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Per set of rows: count [S], mean [S, D] and sum of squared deviations [S, D].
+
+    Kept per slide in float64, so that the statistics of any fold are put together
+    without reading an embedding again.
+    """
+
+    count: np.ndarray
+    mean: np.ndarray
+    scatter: np.ndarray
+
+
+def moments(values: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    """Count, mean [D] and sum of squared deviations [D] of rows [N, D], in float64."""
+    count, dim = values.shape
+    step = max(1, _CHUNK_BYTES // (8 * max(dim, 1)))
+    parts = []
+    for start in range(0, count, step):
+        block = values[start : start + step].astype(np.float64)
+        mean = block.mean(0)
+        parts.append((len(block), mean, ((block - mean) ** 2).sum(0)))
+    if not parts:
+        return 0, np.zeros(dim), np.zeros(dim)
+    stacked = Moments(*(np.stack(part) for part in zip(*parts, strict=True)))
+    return _merge(stacked)
+
+
+def _merge(parts: Moments) -> tuple[int, np.ndarray, np.ndarray]:
+    """Moments of all sets together.
+
+    Source: Chan, Golub, LeVeque 1983, updating formulae for sample variances.
+    """
+    total = int(parts.count.sum())
+    weight = parts.count[:, None]
+    mean = (weight * parts.mean).sum(0) / total
+    shift = weight * (parts.mean - mean) ** 2
+    return total, mean, (parts.scatter + shift).sum(0)
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """Maps each feature to (h - mean) / std; ``mean``, ``std``: float32 [D]."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        """Rows [N, D] of any floating type, standardised, as float32."""
+        return (values.float() - self.mean) / self.std
+
+    def to(self, device: torch.device) -> Standardisation:
+        """The same on a device."""
+        return Standardisation(self.mean.to(device), self.std.to(device))
+
+
+def fit(parts: Moments) -> Standardisation:
+    """Standardisation over all rows of the given sets, each row counted once.
+
+    The spread is the population standard deviation. A constant feature keeps a
+    spread of 1 and becomes 0.
+    """
+    assert parts.count.sum() > 0, "no rows to take statistics of"
+    total, mean, scatter = _merge(parts)
+    std = np.sqrt(scatter / total)
+    std[std <= _RESOLUTION * np.abs(mean)] = 1.0
+    return Standardisation(
+        torch.from_numpy(mean.astype(np.float32)),
+        torch.from_numpy(std.astype(np.float32)),
+    )
