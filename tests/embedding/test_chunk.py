@@ -1,0 +1,118 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mshisto_ray.embedding.chunk import embed_chunk
+from mshisto_ray.slides._slide import SlideError
+from mshisto_ray.store import schema
+from mshisto_ray.store.shards import tensor_values
+from mshisto_ray.tiling.resolution import ScaleReading
+
+READINGS = {m: ScaleReading(m, m, 8 * m, 0, 1) for m in (0.5, 1.0)}
+
+
+class MeanEncoder:
+    """Embeds a tile as its mean colour and its top-left pixel; notes batch sizes."""
+
+    dim = 4
+    digest = "0" * 32
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, tiles):
+        self.batches.append(len(tiles))
+        mean = tiles.reshape(len(tiles), -1, 3).mean(axis=1)
+        return np.concatenate([mean, tiles[:, 0, 0, :1]], axis=1).astype(np.float32)
+
+
+def read(reading, x, y):
+    rng = np.random.default_rng([x, y, int(reading.mpp * 10)])
+    return rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+
+
+def chunk(num_fine=7, num_coarse=2):
+    rows = [
+        {
+            "slide_id": "s", "mpp": mpp, "row": i // 3, "col": i % 3, "x": 100 * i,
+            "y": i, "extent": 8 * mpp, "tissue": 1.0, "own": True, "chunk": 3,
+            "annotation": None, "annotated": 0.0,
+        }
+        for mpp, num in ((0.5, num_fine), (1.0, num_coarse))
+        for i in range(num)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=schema.TILES)
+
+
+def expected(table):
+    encode = MeanEncoder()
+    return np.concatenate(
+        [
+            encode(read(READINGS[mpp], x, y)[None])
+            for mpp, x, y in zip(
+                table["mpp"].to_pylist(),
+                table["x"].to_pylist(),
+                table["y"].to_pylist(),
+                strict=True,
+            )
+        ]
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_rows_equal_a_tile_by_tile_loop_whatever_the_batch(batch_size):
+    encode = MeanEncoder()
+    tables, failures = embed_chunk(
+        chunk(), READINGS, read, encode, batch_size, np.dtype("float32")
+    )
+    assert [t.num_rows for t in tables] == [7, 2] and not failures
+    whole = pa.concat_tables(tables)
+    np.testing.assert_array_equal(tensor_values(whole["rgb"]), expected(chunk()))
+    assert max(encode.batches) <= batch_size
+    assert sum(encode.batches) == 9
+
+
+def test_rows_are_sorted_whatever_the_order_given():
+    mixed = chunk().take(np.random.default_rng(0).permutation(9))
+    tables, _ = embed_chunk(
+        mixed, READINGS, read, MeanEncoder(), 4, np.dtype("float16")
+    )
+    places = [
+        row
+        for t in tables
+        for row in zip(*(t[c].to_pylist() for c in ("mpp", "row", "col")), strict=True)
+    ]
+    assert places == sorted(places)
+
+
+def test_an_unreadable_tile_is_told_and_the_others_kept():
+    def broken(reading, x, y):
+        if (reading.mpp, x) in {(0.5, 300), (1.0, 100)}:
+            raise SlideError("UnreadableRegion", "cannot decode")
+        return read(reading, x, y)
+
+    tables, failures = embed_chunk(
+        chunk(), READINGS, broken, MeanEncoder(), 2, np.dtype("float32")
+    )
+    assert [t.num_rows for t in tables] == [6, 1]
+    assert {(f.mpp, f.row, f.col) for f in failures} == {(0.5, 1, 0), (1.0, 0, 1)}
+    assert {(f.slide_id, f.chunk, f.kind) for f in failures} == {("s", 3, "input")}
+    whole = pa.concat_tables(tables)
+    np.testing.assert_array_equal(tensor_values(whole["rgb"]), expected(whole))
+
+
+def test_what_overflows_the_stored_type_is_a_failure_not_an_infinity():
+    class Huge(MeanEncoder):
+        def __call__(self, tiles):
+            out = super().__call__(tiles)
+            out[tiles[:, 0, 0, 0] > 127] *= 1e6
+            return out
+
+    tables, failures = embed_chunk(
+        chunk(), READINGS, read, Huge(), 4, np.dtype("float16")
+    )
+    stored = tensor_values(pa.concat_tables(tables)["rgb"])
+    assert np.isfinite(stored).all()
+    assert len(stored) + len(failures) == 9 and failures
+    assert {f.error for f in failures} == {"NotFinite"}
+    assert "dtype: float32" in failures[0].message
