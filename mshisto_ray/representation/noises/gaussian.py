@@ -11,7 +11,7 @@ from mshisto_ray.representation.noises._noise import Noise
 
 
 def build(*, sigma: Annotated[float, Field(ge=0)] = 0.0) -> Noise:
-    """Add sigma * e to the embeddings, with e ~ N(0, 1), independent for every value; 0 is no noise.
+    """Add sigma * e to the embeddings, with e ~ N(0, 1) for every value; 0 adds none.
 
     ``sigma`` is in standard deviations of each feature on the training fold.
 

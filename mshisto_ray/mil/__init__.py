@@ -1,0 +1,1 @@
+"""Multiple-instance learning: bags, poolings, training, cross-validation, heads."""

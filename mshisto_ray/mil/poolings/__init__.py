@@ -1,0 +1,5 @@
+"""Family of MIL poolings with their classifiers: instances of bags to probabilities.
+
+``build(dim, num_classes, *, ...)`` gives a torch module; see ``_pooling`` for what it
+takes and returns.
+"""

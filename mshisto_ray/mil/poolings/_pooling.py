@@ -1,0 +1,58 @@
+"""What a pooling takes and gives, and how logits become probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch.nn import functional
+
+from mshisto_ray.mil.segments import widen
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """What a pooling says of B bags with N instances and C classes.
+
+    ``log_probabilities``: [B, C]; ``attention``: weights [N] that sum to one over
+    each bag, None where the pooling has none; ``instance_probabilities``: [N, C],
+    None where the pooling classifies only the bag. float32 at least.
+    """
+
+    log_probabilities: torch.Tensor
+    attention: torch.Tensor | None = None
+    instance_probabilities: torch.Tensor | None = None
+
+
+class Pooling(Protocol):
+    """A torch module: instances [N, D] and offsets [B + 1] to ``Pooled``.
+
+    Bag b is rows ``offsets[b]:offsets[b + 1]``; offsets are int64 on the CPU. The
+    order of a bag's instances and the other bags of the batch change nothing; a bag
+    without instances is a ValueError.
+    """
+
+    def __call__(self, h: torch.Tensor, offsets: torch.Tensor) -> Pooled: ...
+
+
+def num_logits(num_classes: int) -> int:
+    """Outputs of a classifier: one for two classes, else one a class.
+
+    Two classes are a Bernoulli variable with a single logit for the second class, as
+    in the paper; more are a categorical one.
+    """
+    return 1 if num_classes == 2 else num_classes
+
+
+def log_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """Logits [M, 1 or C] to log probabilities [M, C], finite for finite logits.
+
+    The paper's code clamps probabilities to [1e-5, 1 - 1e-5] before the logarithm,
+    which stops the gradient of a bag that is badly wrong; in logarithms no clamp is
+    needed.
+    """
+    logits = widen(logits)
+    if logits.shape[-1] > 1:
+        return functional.log_softmax(logits, -1)
+    return torch.cat([functional.logsigmoid(-logits), functional.logsigmoid(logits)], 1)
