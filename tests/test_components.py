@@ -1,0 +1,58 @@
+from typing import Annotated
+
+import pytest
+
+from mshisto_ray import components
+from mshisto_ray import config as configs
+from mshisto_ray.components import Family, Part
+from mshisto_ray.config import Config, InputError
+
+FAMILY = "mshisto_ray.tiling.tissue_masks"
+
+
+class Example(Config):
+    tissue: Annotated[Part, Family(FAMILY)] = Part(name="otsu")
+
+
+def test_parts_are_the_files_without_an_underscore():
+    assert components.available(FAMILY) == ["otsu"]
+
+
+def test_defaults_are_filled_in_and_values_typed():
+    config = configs.validate(Example, {"tissue": {"name": "otsu", "smooth_um": "5"}})
+    assert config.tissue.parameters["smooth_um"] == 5.0
+    assert config.tissue.parameters["min_object_mm2"] == 0.02
+    assert Example().tissue.parameters["smooth_um"] == 12.0
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"name": "hest"}, "no 'hest' in tissue_masks; have otsu"),
+        ({"name": "_mask"}, "no '_mask' in tissue_masks"),
+        ({"name": "otsu", "smoth": 1}, r"'otsu' takes smooth_um, .*; got 'smoth'"),
+        ({"name": "otsu", "smooth_um": -1}, r"otsu\.smooth_um: .*greater than"),
+        ({}, r"tissue\.name: required"),
+    ],
+)
+def test_unusable_parts_are_refused_by_name(part, said):
+    with pytest.raises(InputError, match=said):
+        configs.validate(Example, {"tissue": part})
+
+
+def test_help_lists_every_part_with_its_parameters():
+    text = configs.help_text(Example, "Do.")
+    assert "{name: otsu, smooth_um: 12.0, min_object_mm2: 0.02" in text
+
+
+def test_a_part_that_passes_options_on_takes_them():
+    part = Part(name="timm", model="resnet18", weights="random", num_classes=7)
+    checked = components.check("mshisto_ray.encoders", part)
+    assert checked.parameters["num_classes"] == 7
+    assert checked.parameters["seed"] == 0
+
+
+def test_build_hands_over_runtime_arguments_and_parameters():
+    part = components.check("mshisto_ray.encoders", Part(name="colour_stats"))
+    encoder = components.build("mshisto_ray.encoders", part, "cpu", "float32")
+    assert encoder.dim == 21
