@@ -1,0 +1,222 @@
+"""One Ray session for a job, and how many worker processes fit in it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+from ray.exceptions import AuthenticationError
+
+from mshisto_ray.config import Config, InputError, option
+
+log = logging.getLogger(__name__)
+
+# Pixels never enter the object store, so it stays small whatever the machine has.
+OBJECT_STORE_BYTES = 2 * 1024**3
+_SHARED_MEMORY = Path("/dev/shm")
+# What Ray appends to its temporary folder to name its longest socket.
+_SOCKET = "/ray/session_2000-01-01_00-00-00_000000_0000000/sockets/plasma_store.12"
+_SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107
+_MAX_CPUS_PER_GPU_ACTOR = 8
+
+
+class Resources(Config):
+    """What the workers of a job may use; null means: chosen from the cluster."""
+
+    actors: int | None = option(
+        None, "worker processes; null = as many as fit in the cluster", ge=1
+    )
+    cpus: float | None = option(
+        None,
+        "CPU cores of each; null = 1, or a GPU worker's share of its node (up to 8)",
+        gt=0,
+    )
+    gpus: float | None = option(
+        None,
+        "GPUs of each; null = 1 where a stage can use one and there is one, else 0",
+        ge=0,
+    )
+
+
+@dataclass(frozen=True)
+class ActorPlan:
+    """Resources resolved against the cluster, per actor.
+
+    ``threads`` is what an actor should give to ``torch.set_num_threads``.
+    """
+
+    actors: int
+    cpus: float
+    gpus: float
+
+    @property
+    def threads(self) -> int:
+        """Whole cores of one actor, at least one."""
+        return max(1, math.floor(self.cpus))
+
+
+@contextlib.contextmanager
+def connect() -> Iterator[None]:
+    """A Ray session: the running cluster's, or a local one for this process.
+
+    ``RAY_ADDRESS`` names the running cluster; ``ray job submit`` sets it for the job.
+    Without it a private local session is started, even when some other cluster runs on
+    this machine, and ended on leaving. A session that is open already is used as it is
+    and left open.
+
+    Raises:
+        InputError: no cluster answers at ``RAY_ADDRESS``, or it refuses the token;
+            the temporary folder's path is too long for Ray's sockets.
+    """
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if ray.is_initialized():
+        yield
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        _join(address)
+    else:
+        _start_local()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _join(address: str) -> None:
+    if address.startswith(("http://", "https://")):
+        raise InputError(
+            f"RAY_ADDRESS={address} is a dashboard: run this job with `ray job submit "
+            "--working-dir . -- python jobs/...`, or unset it to run on this machine"
+        )
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, AuthenticationError) as error:
+        mode = os.environ.get("RAY_AUTH_MODE", "unset")
+        raise InputError(
+            f"RAY_ADDRESS={address}: no Ray cluster lets this process in: start it, or "
+            "unset RAY_ADDRESS to run on this machine; RAY_AUTH_MODE (here "
+            f"{mode}) and the token must be the cluster's own"
+        ) from error
+
+
+def _start_local() -> None:
+    check_temporary_folder()
+    room = shared_memory_bytes()
+    if room < OBJECT_STORE_BYTES:
+        log.warning(
+            "/dev/shm has %d MiB free, Ray falls back to slow disk beyond that: start "
+            "the container with --shm-size=2g",
+            room // 2**20,
+        )
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=object_store_bytes(),
+    )
+
+
+def object_store_bytes() -> int:
+    """Size of a local session's object store: 2 GiB, or 30 % of a smaller memory."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(OBJECT_STORE_BYTES, int(0.3 * memory))
+
+
+def shared_memory_bytes() -> int:
+    """Free bytes of /dev/shm; as much as is wanted where there is no such thing."""
+    if not _SHARED_MEMORY.is_dir():
+        return OBJECT_STORE_BYTES
+    return shutil.disk_usage(_SHARED_MEMORY).free
+
+
+def check_temporary_folder() -> None:
+    """Raise InputError when Ray's sockets would get too long a path."""
+    for variable in ("RAY_TMPDIR", "TMPDIR"):
+        folder = os.environ.get(variable)
+        if folder:
+            room = _SOCKET_PATH_BYTES - len(_SOCKET)
+            if len(os.fsencode(folder)) > room:
+                raise InputError(
+                    f"{variable}={folder} is too long for Ray's sockets (at most "
+                    f"{room} bytes): export RAY_TMPDIR=/tmp"
+                )
+            return
+
+
+def plan_actors(resources: Resources, *, use_gpu: bool = False) -> ActorPlan:
+    """How many actors of what size, checked against the nodes of the cluster.
+
+    All CPUs may be given to the actors: a pipeline whose rows come from the driver and
+    whose only stage is the actor pool needs none besides. A pipeline with a further
+    stage has to leave it some (fewer ``actors`` or ``cpus`` below 1).
+
+    Args:
+        resources: what the config asks for.
+        use_gpu: the stage can use a GPU, so take one where there is one.
+
+    Raises:
+        InputError: the cluster has no room for what was asked; Ray would wait for
+            ever.
+    """
+    nodes = cluster_nodes()
+    gpus = resources.gpus
+    if gpus is None:
+        gpus = 1.0 if use_gpu and any(node.gpus >= 1 for node in nodes) else 0.0
+    cpus = resources.cpus
+    if cpus is None:
+        cpus = _share_of_node(nodes, gpus) if gpus else 1.0
+    fit = sum(_fit(node, cpus, gpus) for node in nodes)
+    if fit < (resources.actors or 1):
+        held = "; ".join(f"{node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes)
+        raise InputError(
+            f"resources: {resources.actors or 1} actor(s) with {cpus:g} CPUs and "
+            f"{gpus:g} GPUs each are asked for, {fit} fit; nodes: {held}. Ask for "
+            "less, or add nodes first"
+        )
+    return ActorPlan(actors=resources.actors or fit, cpus=cpus, gpus=gpus)
+
+
+@dataclass(frozen=True)
+class Node:
+    """What Ray may give out on one node of the cluster."""
+
+    node_id: str
+    address: str
+    cpus: float
+    gpus: float
+
+
+def cluster_nodes() -> list[Node]:
+    """The live nodes of the cluster."""
+    return [
+        Node(
+            node_id=node["NodeID"],
+            address=node["NodeManagerAddress"],
+            cpus=node["Resources"].get("CPU", 0.0),
+            gpus=node["Resources"].get("GPU", 0.0),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def _share_of_node(nodes: list[Node], gpus: float) -> float:
+    shares = [gpus * node.cpus / node.gpus for node in nodes if node.gpus >= gpus]
+    share = math.floor(min(shares, default=1.0))
+    return float(min(max(share, 1), _MAX_CPUS_PER_GPU_ACTOR))
+
+
+def _fit(node: Node, cpus: float, gpus: float) -> int:
+    # The margin keeps 1 / 0.1 at ten.
+    by_cpu = math.floor(node.cpus / cpus + 1e-9)
+    return min(by_cpu, math.floor(node.gpus / gpus + 1e-9)) if gpus else by_cpu

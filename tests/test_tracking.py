@@ -1,0 +1,244 @@
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from mshisto_ray import tracking
+from mshisto_ray.config import InputError
+from mshisto_ray.tracking import flatten, open_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return open_store(None, tmp_path_factory.mktemp("out"), "tests")
+
+
+def read(store, run_id):
+    return MlflowClient(tracking_uri=store.uri).get_run(run_id)
+
+
+def test_run_is_written_whole(store, tmp_path):
+    plot = tmp_path / "plot.txt"
+    plot.write_text("a plot")
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    (folder / "t.csv").write_text("1")
+    run_id = store.log_run(
+        "gated",
+        {"pooling": {"name": "gated_attention", "hidden": 8}, "split": {"seed": 3}},
+        {"val_auroc_mean": 0.75},
+        {"cohort": "abc"},
+        [plot, folder],
+    )
+    run = read(store, run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "gated"
+    assert run.data.params == {
+        "pooling": "gated_attention",
+        "pooling.hidden": "8",
+        "split.seed": "3",
+    }
+    assert run.data.metrics == {"val_auroc_mean": 0.75}
+    assert run.data.tags["cohort"] == "abc"
+    artifacts = Path(store.uri.removeprefix("sqlite:///")).parent / "mlartifacts"
+    kept = artifacts / run_id / "artifacts"
+    assert (kept / "plot.txt").read_text() == "a plot"
+    assert (kept / "tables" / "t.csv").read_text() == "1"
+
+
+def test_children_are_found_by_their_parent(store):
+    parent = store.log_run("sweep", {}, {}, status="RUNNING")
+    children = {store.log_run(f"c{i}", {}, {}, parent=parent) for i in range(3)}
+    assert read(store, parent).info.status == "RUNNING"
+    store.update_run(parent, {"best": 1.0})
+    found = MlflowClient(tracking_uri=store.uri).search_runs(
+        [store.experiment_id], filter_string=f"tags.mlflow.parentRunId = '{parent}'"
+    )
+    assert {run.info.run_id for run in found} == children
+    assert read(store, parent).info.status == "FINISHED"
+    assert read(store, parent).data.metrics == {"best": 1.0}
+
+
+def test_find_run_sees_complete_runs_and_no_failed_ones(store):
+    tags = {"config": "it's one"}
+    assert store.find_run("config", tags["config"]) is None
+    store.log_run("a", {}, {}, tags, status="FAILED")
+    assert store.find_run("config", tags["config"]) is None
+    second = store.log_run("b", {}, {}, tags)
+    assert store.find_run("config", tags["config"]) == second
+    assert store.find_run("config", "another") is None
+
+
+def test_interrupted_run_is_not_found(store, tmp_path):
+    with pytest.raises(OSError, match="gone"):
+        store.log_run("cut", {}, {}, {"config": "cut"}, [tmp_path / "gone"])
+    assert store.find_run("config", "cut") is None
+
+
+def test_metrics_that_are_not_finite_are_named(store):
+    metrics = {"a": math.nan, "b": 1.0, "c": -math.inf}
+    run = read(store, store.log_run("nan", {}, metrics))
+    assert run.data.metrics == {"b": 1.0}
+    assert run.data.tags["metrics_not_finite"] == "a, c"
+
+
+def test_long_values_many_params_and_odd_names(store):
+    params = {f"p{i}": i for i in range(250)} | {"long": "x" * 9000}
+    metrics = {"prob_HER2+": 0.1, "prob_HER2?": 0.2, "a/b": 0.3, "x" * 300: 0.4}
+    run = read(store, store.log_run("odd", params, metrics))
+    assert len(run.data.params) == 251
+    assert len(run.data.params["long"]) == 6000
+    assert run.data.params["long"].endswith("... (9000 characters)")
+    assert run.data.metrics == {
+        "prob_HER2_": 0.1,
+        "prob_HER2__": 0.2,
+        "a_b": 0.3,
+        "x" * 250: 0.4,
+    }
+
+
+def test_flatten_speaks_the_grammar_of_overrides():
+    params = {
+        "noise": {"name": "gaussian", "sigma": 0.1, "inner": {"name": "x", "k": None}},
+        "scales": [0.5, 1.0],
+        "out": Path("/a"),
+        "refit": True,
+        "empty": {},
+    }
+    assert flatten(params) == {
+        "noise": "gaussian",
+        "noise.sigma": "0.1",
+        "noise.inner": "x",
+        "noise.inner.k": "null",
+        "scales": "[0.5, 1.0]",
+        "out": "/a",
+        "refit": "true",
+        "empty": "{}",
+    }
+
+
+def test_reopening_finds_the_same_experiment(store):
+    out = Path(store.uri.removeprefix("sqlite:///")).parent
+    again = open_store(store.uri, out / "elsewhere", "tests")
+    assert again.experiment_id == store.experiment_id
+    assert not (out / "elsewhere").exists()
+    assert open_store(None, out, "others").experiment_id != store.experiment_id
+
+
+def test_code_version_is_tagged(store):
+    run = read(store, store.log_run("v", {}, {}))
+    assert run.data.tags["mshisto_ray.version"]
+    if (Path(__file__).parents[1] / ".git").exists():
+        commit = run.data.tags["mlflow.source.git.commit"]
+        assert len(commit.removesuffix("-dirty")) == 40
+
+
+@pytest.mark.parametrize(
+    ("uri", "fix"),
+    [
+        ("sqlite:///mlflow.db", "sqlite:////absolute"),
+        ("./mlruns", "sqlite:////absolute"),
+        ("file:///tmp/mlruns", "sqlite:////absolute"),
+        ("http://127.0.0.1:1", "start it"),
+    ],
+)
+def test_stores_that_cannot_be_used_are_refused(uri, fix, tmp_path):
+    with pytest.raises(InputError, match=fix) as caught:
+        open_store(uri, tmp_path, "tests")
+    assert "\n" not in str(caught.value)
+
+
+def test_deleted_experiment_is_refused(store, tmp_path):
+    client = MlflowClient(tracking_uri=store.uri)
+    client.delete_experiment(open_store(store.uri, tmp_path, "deleted").experiment_id)
+    with pytest.raises(InputError, match="restore -x"):
+        open_store(store.uri, tmp_path, "deleted")
+
+
+def test_importing_the_module_leaves_mlflow_alone():
+    code = "import sys, mshisto_ray.tracking; sys.exit('mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.slow
+def test_processes_may_create_one_database_together(tmp_path):
+    code = (
+        "import sys, pathlib\nfrom mshisto_ray.tracking import open_store\n"
+        "s = open_store(sys.argv[1], pathlib.Path('/nowhere'), 'shared')\n"
+        "[s.log_run(f'r{i}', {'i': i}, {'m': i}) for i in range(4)]\n"
+    )
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    command = [sys.executable, "-c", code, uri]
+    workers = [subprocess.Popen(command) for _ in range(4)]
+    assert [worker.wait() for worker in workers] == [0] * 4
+    store = open_store(uri, tmp_path, "shared")
+    runs = MlflowClient(tracking_uri=uri).search_runs([store.experiment_id])
+    assert len(runs) == 16
+
+
+@pytest.mark.slow
+def test_view_command_serves_the_experiment(store, tmp_path):
+    store.log_run("seen", {"a": 1}, {"m": 0.5}, {"key": "seen"})
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = f"exec {store.view_command()} --host 127.0.0.1 --port {port} --workers 1"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with (tmp_path / "server.log").open("wb") as log:
+        server = subprocess.Popen(
+            command,
+            shell=True,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path},
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_for(f"{url}/health", server)
+        with urllib.request.urlopen(
+            f"{url}/api/2.0/mlflow/experiments/get-by-name?experiment_name=tests"
+        ) as answer:
+            experiment = json.load(answer)["experiment"]
+        assert experiment["experiment_id"] == store.experiment_id
+        assert_served_store_works(url, tmp_path)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(60)
+
+
+def assert_served_store_works(url, tmp_path):
+    served = open_store(url, tmp_path, "tests")
+    assert served.find_run("key", "seen")
+    assert served.view_command().startswith(url)
+    own = open_store(url, tmp_path, "through the server")
+    note = tmp_path / "note.txt"
+    note.write_text("hello")
+    run_id = own.log_run("remote", {"b": 2}, {"m": 1.0}, {"k": "v"}, [note])
+    assert own.find_run("k", "v") == run_id
+    got = MlflowClient(tracking_uri=url).download_artifacts(run_id, "note.txt")
+    assert Path(got).read_text() == "hello"
+    assert tracking.check_uri(url) is None
+
+
+def wait_for(url, server, seconds=120):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert server.poll() is None, "the server ended"
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    raise AssertionError(f"{url} did not answer in {seconds} s")
