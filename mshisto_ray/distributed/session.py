@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _SHARED_MEMORY = Path("/dev/shm")
 _SOCKET = "/ray/session_2000-01-01_00-00-00_000000_0000000/sockets/plasma_store.12"
 _SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 _MAX_CPUS_PER_GPU_ACTOR = 8
+_CONNECT_TIMEOUT_S = 5.0
 
 
 class Resources(Config):
@@ -92,19 +94,33 @@ def connect() -> Iterator[None]:
 
 
 def _join(address: str) -> None:
-    if address.startswith(("http://", "https://")):
+    if "://" in address:
         raise InputError(
-            f"RAY_ADDRESS={address} is a dashboard: run this job with `ray job submit "
-            "--working-dir . -- python jobs/...`, or unset it to run on this machine"
+            f"RAY_ADDRESS={address} is for submitting: run this job with `ray job "
+            "submit --working-dir . -- python jobs/...`, or unset RAY_ADDRESS to run "
+            "on this machine"
         )
+    if address != "auto":  # Ray itself would try for many minutes
+        _check_listens(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, AuthenticationError) as error:
+    except (ConnectionError, AuthenticationError) as error:
         mode = os.environ.get("RAY_AUTH_MODE", "unset")
         raise InputError(
-            f"RAY_ADDRESS={address}: no Ray cluster lets this process in: start it, or "
-            "unset RAY_ADDRESS to run on this machine; RAY_AUTH_MODE (here "
-            f"{mode}) and the token must be the cluster's own"
+            f"RAY_ADDRESS={address}: the cluster refuses this process, whose "
+            f"RAY_AUTH_MODE is {mode}: export the cluster's own RAY_AUTH_MODE and, "
+            "for 'token', its RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        ) from error
+
+
+def _check_listens(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"RAY_ADDRESS={address}: no Ray cluster answers there ({error}): start "
+            "it, or unset RAY_ADDRESS to run on this machine"
         ) from error
 
 
