@@ -1,60 +1,24 @@
-"""Reading that a slide can kill: a watchdog, and a reader in a process of its own.
+"""Reading that a slide can kill, in a process of its own.
 
-Decoders are C code fed with damaged files: they can hang or end the process. The
-watchdog ends a process whose read makes no progress; a chunk that ended its process
-twice is read through ``IsolatedReader``, which loses one child per bad tile and can
-name it.
+A damaged file can make a decoder hang or end its process. A chunk that did so twice
+is read through ``IsolatedReader``, which loses one child per bad tile and can name it.
 """
 
 from __future__ import annotations
 
-import os
 import pickle
 import select
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from mshisto_ray import components
+from mshisto_ray.slides._open import READ_LIMIT_S, open_slide
 from mshisto_ray.slides._slide import SlideError
 from mshisto_ray.tiling.pixels import read_tile
 from mshisto_ray.tiling.resolution import ScaleReading
-from mshisto_ray.tiling.slide import READER, READERS
-
-READ_LIMIT_S = 60.0
-
-
-class Watchdog:
-    """Ends this process when a watched block takes longer than the limit."""
-
-    def __init__(self, limit_s: float = READ_LIMIT_S):
-        self._limit_s = limit_s
-        self._deadline = float("inf")
-        thread = threading.Thread(target=self._watch, daemon=True)
-        thread.start()
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Watch the block."""
-        self._deadline = time.monotonic() + self._limit_s
-        try:
-            yield
-        finally:
-            self._deadline = float("inf")
-
-    def _watch(self) -> None:
-        while True:
-            time.sleep(min(1.0, self._limit_s / 4))
-            if time.monotonic() > self._deadline:
-                # No clean-up can run while C code holds the thread.
-                os._exit(86)
 
 
 class IsolatedReader:
@@ -102,8 +66,7 @@ class IsolatedReader:
 
     def _start(self) -> subprocess.Popen:
         command = [sys.executable, "-m", __name__, *self._arguments]
-        # Children outlive neither a kill of this process (their stdin closes) nor
-        # use more than one thread.
+        # A child does not outlive a kill of this process: its stdin closes.
         self._child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -118,7 +81,7 @@ def _serve(path: Path, tile_px: int, requests: BinaryIO, answers: BinaryIO) -> N
         except EOFError:
             return
         try:
-            slide = slide or components.build(READERS, READER, path)
+            slide = slide or open_slide(path)
             answer = read_tile(slide, reading, x, y, tile_px)
         except SlideError as error:
             answer = error

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from mshisto_ray import components
 from mshisto_ray.embedding.chunk import ReadTile, embed_chunk, empty_tables
-from mshisto_ray.embedding.isolation import IsolatedReader, Watchdog
+from mshisto_ray.embedding.isolation import IsolatedReader
 from mshisto_ray.encoders._encoder import Encoder
+from mshisto_ray.slides._open import Watchdog
 from mshisto_ray.slides._slide import Slide, SlideError
 from mshisto_ray.store import embeddings
 from mshisto_ray.store.attempts import Attempts
@@ -25,11 +25,11 @@ from mshisto_ray.store.shards import read_metadata, write_shard
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.pixels import read_tile
 from mshisto_ray.tiling.resolution import ScaleReading
-from mshisto_ray.tiling.slide import READER, READERS, readings_of
+from mshisto_ray.tiling.slide import readings_of
 
-# Two attempts in the open, the third tile by tile in a child process; a chunk that
-# still kills its process is killed by something else than reading.
-_ISOLATED_ATTEMPT, _LAST_ATTEMPT = 3, 4
+# Two attempts in the open, then tile by tile in a child process; a chunk that then
+# still ends its process is ended by something else than reading.
+_ISOLATED_ATTEMPT, _LAST_ATTEMPT = 3, 6
 
 
 @dataclass(frozen=True)
@@ -141,13 +141,7 @@ class UnitEmbedder:
             finally:
                 reader.close()
         else:
-            yield partial(self._read, self._slide(path), tile_px)
-
-    def _read(
-        self, slide: Slide, tile_px: int, reading: ScaleReading, x: int, y: int
-    ) -> np.ndarray:
-        with self._watchdog.watching():
-            return read_tile(slide, reading, x, y, tile_px)
+            yield partial(_read, self._slide(path), tile_px)
 
     def _slide(self, path: Path) -> Slide:
         if self._open and self._open[0] == path:
@@ -155,10 +149,15 @@ class UnitEmbedder:
         if self._open:
             self._open[1].close()
             self._open = None
-        with self._watchdog.watching():
-            slide: Slide = components.build(READERS, READER, path)
+        slide = self._watchdog.open_slide(path)
         self._open = (path, slide)
         return slide
+
+
+def _read(
+    slide: Slide, tile_px: int, reading: ScaleReading, x: int, y: int
+) -> np.ndarray:
+    return read_tile(slide, reading, x, y, tile_px)
 
 
 def _whole(unit: Unit, kind, error: str, message: str) -> Failure:

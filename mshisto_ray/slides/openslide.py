@@ -43,7 +43,10 @@ class _OpenSlide:
             # OpenSlide latches errors: this handle fails for ever from here on.
             self._handle.close()
             self._handle = _open(self._path)
-            raise SlideError("UnreadableRegion", str(error)) from None
+            raise SlideError(
+                "UnreadableRegion",
+                f"the file is damaged here ({error}): copy it again from the scanner",
+            ) from None
         return on_white(np.asarray(image))
 
     def close(self) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 
 from mshisto_ray.store import schema
+from mshisto_ray.store.shards import write_shard
 
 Kind = Literal["input", "transient", "crash"]
 
@@ -31,10 +33,6 @@ class Failure:
     row: int | None = None
     col: int | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain values, for a shard's metadata."""
-        return asdict(self)
-
 
 def failure_table(failures: Iterable[Failure]) -> pa.Table:
     """Failures as a table, ordered by slide, chunk, scale and place."""
@@ -45,3 +43,8 @@ def failure_table(failures: Iterable[Failure]) -> pa.Table:
 
     rows = [asdict(f) for f in sorted(failures, key=key)]
     return pa.Table.from_pylist(rows, schema=schema.FAILURES)
+
+
+def write_failures(out: Path, failures: Iterable[Failure]) -> None:
+    """Write ``failures.parquet`` of a stage directory."""
+    write_shard(out / "failures.parquet", [failure_table(failures)])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mshisto_ray import components
-from mshisto_ray.components import Part
+from mshisto_ray.slides._open import READER, open_slide
 from mshisto_ray.slides._slide import Slide, SlideError, checked_mpp
 from mshisto_ray.store import schema
 from mshisto_ray.store.cohort import CohortSlide
@@ -23,8 +24,6 @@ from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.resolution import ScaleReading, resolve, served_scales
 from mshisto_ray.tiling.thumbnail import Thumbnail, read_thumbnail
 
-READERS = "mshisto_ray.slides"
-READER = Part(name="openslide")
 # Bright field: glass is bright. The brightest tenth of a fluorescence scan is not.
 _MIN_GLASS_LUMINANCE = 100
 
@@ -41,7 +40,11 @@ class TiledSlide:
     plans: list[ScalePlan]
 
 
-def tile_slide(row: CohortSlide, recipe: TilingRecipe) -> TiledSlide:
+def tile_slide(
+    row: CohortSlide,
+    recipe: TilingRecipe,
+    open_slide: Callable[[Path], Slide] = open_slide,
+) -> TiledSlide:
     """Plan the tiles of a slide at every scale that it serves.
 
     Unreadable parts of the thumbnail count as tissue: whether there is any is not
@@ -52,13 +55,19 @@ def tile_slide(row: CohortSlide, recipe: TilingRecipe) -> TiledSlide:
         OSError: the file cannot be reached.
     """
     fingerprint = slide_fingerprint(row.path)
-    slide: Slide = components.build(READERS, READER, row.path)
+    slide = open_slide(row.path)
     try:
         mpp = checked_mpp(slide.mpp, row.mpp)
         served, lacking = served_scales(mpp, recipe.scales, recipe.max_upsample)
         failures = [_lacks(row.slide_id, scale, mpp, recipe) for scale in lacking]
         if not served:
-            raise SlideError("NoScale", failures[-1].message)
+            wanted = ", ".join(f"{scale:g}" for scale in recipe.scales)
+            raise SlideError(
+                "NoScale",
+                f"scanned at {mpp:.4g} um/px, too coarse for every scale asked for "
+                f"({wanted} um/px): leave the slide out, or scan it at a higher "
+                "magnification",
+            )
         thumbnail = read_thumbnail(slide, mpp, recipe.thumbnail_mpp)
         _check_bright_field(thumbnail)
         find = components.build("mshisto_ray.tiling.tissue_masks", recipe.tissue)

@@ -1,0 +1,67 @@
+"""One Ray Data pipeline over small units of work: a unit in, a row of counts out.
+
+Pixels and embeddings never pass through the object store: a worker reads, computes
+and writes its shard itself. Units and rows travel as JSON, so that nothing depends on
+how Arrow guesses the types of a block.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import ray.data
+from ray.data import ActorPoolStrategy
+
+from mshisto_ray.distributed.session import ActorPlan
+
+# One block a unit keeps the pool busy to the end; beyond this many, driver memory
+# and scheduling cost more than the last block's skew.
+_MAX_BLOCKS = 4096
+
+Work = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class _Worker:
+    """Builds the unit's function once an actor."""
+
+    def __init__(self, make: Callable[..., Work], arguments: Sequence[Any]):
+        self._work = make(*arguments)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        rows = [json.dumps(self._work(json.loads(unit))) for unit in batch["unit"]]
+        return {"row": np.array(rows, dtype=object)}
+
+
+def stream(
+    units: Sequence[dict[str, Any]],
+    make: Callable[..., Work],
+    arguments: Sequence[Any],
+    plan: ActorPlan,
+) -> Iterator[dict[str, Any]]:
+    """Rows of all units in order of completion.
+
+    A worker whose process ends is restarted and its block tried again, so ``make``'s
+    function has to leave done units alone and to count its attempts.
+
+    Args:
+        units: JSON objects.
+        make: importable function; called once an actor, gives the unit's function.
+        arguments: of ``make``, picklable and small.
+        plan: number of actors and what each reserves.
+    """
+    items = [{"unit": json.dumps(unit)} for unit in units]
+    rows = ray.data.from_items(
+        items, override_num_blocks=min(len(items), _MAX_BLOCKS)
+    ).map_batches(
+        _Worker,
+        fn_constructor_args=(make, tuple(arguments)),
+        batch_size=1,
+        compute=ActorPoolStrategy(size=min(plan.actors, len(items))),
+        num_cpus=plan.cpus,
+        num_gpus=plan.gpus,
+    )
+    for row in rows.iter_rows():
+        yield json.loads(row["row"])

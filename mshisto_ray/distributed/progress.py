@@ -1,0 +1,106 @@
+"""What an operator sees of a running stage, and when it has to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from mshisto_ray.config import TooManyFailuresError
+
+_EVERY_S = 5.0
+_CHECK_AFTER_SLIDES = 20
+
+
+class Progress:
+    """Counts units as they come in; prints a line every few seconds.
+
+    Args:
+        name: of the stage.
+        units_per_slide: units still to do of each slide.
+        expected_tiles: tiles in all those units, for the time left; 0 if unknown,
+            then units count.
+        max_failures: share of slides that may fail wholly.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        units_per_slide: Mapping[str, int],
+        expected_tiles: int,
+        max_failures: float,
+    ):
+        self._name = name
+        self._left = dict(units_per_slide)
+        self._tiles_of = dict.fromkeys(units_per_slide, 0)
+        self._num_slides = len(units_per_slide)
+        self._num_units = sum(units_per_slide.values())
+        self._expected_tiles = expected_tiles
+        self._max_failures = max_failures
+        self._started = time.monotonic()
+        self._printed = self._started
+        self.units = self.tiles = self.failures = self.slides = self.failed = 0
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count a unit's row (slide_id, tiles, failures).
+
+        Raises:
+            TooManyFailuresError: after 20 slides, more than ``max_failures`` of them
+                gave no tile.
+        """
+        now = time.monotonic()
+        slide = row["slide_id"]
+        self.units += 1
+        self.tiles += row["tiles"]
+        self.failures += row["failures"]
+        self._tiles_of[slide] += row["tiles"]
+        self._left[slide] -= 1
+        if not self._left[slide]:
+            self.slides += 1
+            self.failed += not self._tiles_of[slide]
+        if now - self._printed >= _EVERY_S or self.units == self._num_units:
+            say(self.line())
+            self._printed = now
+        if self.slides >= _CHECK_AFTER_SLIDES:
+            check_failures(self.failed, self.slides, self._max_failures)
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._started
+
+    def line(self) -> str:
+        """Units, slides, tiles, pace, failures and time left."""
+        pace = self.tiles / max(self.seconds, 1e-9)
+        return (
+            f"{self._name}: {self.units}/{self._num_units} units, "
+            f"{self.slides}/{self._num_slides} slides, {self.tiles:,} tiles, "
+            f"{pace:,.0f} tiles/s, {self.failures} failures, {self._time_left()} left"
+        )
+
+    def _time_left(self) -> str:
+        total, done = self._num_units, self.units
+        if self._expected_tiles:
+            total, done = self._expected_tiles, self.tiles
+        seconds = self.seconds * max(total - done, 0) / max(done, 1)
+        return str(timedelta(seconds=round(seconds)))
+
+
+def say(line: str) -> None:
+    """Print a line at once, also into a file."""
+    print(line, flush=True)
+
+
+def check_failures(failed: int, slides: int, max_failures: float) -> None:
+    """Stop when a larger share of slides failed wholly than may.
+
+    Raises:
+        TooManyFailuresError: says how many and where the reasons are.
+    """
+    if slides and failed / slides > max_failures:
+        raise TooManyFailuresError(
+            f"{failed} of {slides} slides gave no tile, more than max_failures "
+            f"{max_failures:g}: see failures.parquet for the reasons; raise "
+            "max_failures to accept them"
+        )

@@ -1,0 +1,99 @@
+"""Tile one slide in a worker: its tiles to a shard, its overview to a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mshisto_ray.reporting.overview import draw_overview
+from mshisto_ray.slides._open import Watchdog
+from mshisto_ray.slides._slide import SlideError
+from mshisto_ray.store import schema
+from mshisto_ray.store.attempts import Attempts
+from mshisto_ray.store.cohort import CohortSlide
+from mshisto_ray.store.failures import Failure
+from mshisto_ray.store.shards import write_shard
+from mshisto_ray.store.tiles import shard_path
+from mshisto_ray.tiling.recipe import TilingRecipe
+from mshisto_ray.tiling.slide import TiledSlide, tile_slide
+
+_LAST_ATTEMPT = 5
+
+
+def to_unit(row: CohortSlide) -> dict[str, Any]:
+    """A cohort row as plain JSON values."""
+    return json.loads(json.dumps(asdict(row), default=str))
+
+
+def make_tiler(
+    out: Path, recipe: dict[str, Any]
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The function that tiles one slide; its shard and overview are its result."""
+    settings = TilingRecipe(**recipe)
+    watchdog = Watchdog()
+
+    def tile(unit: dict[str, Any]) -> dict[str, Any]:
+        key = unit.pop("key")
+        row = _from_unit(unit)
+        path = shard_path(out, row.slide_id)
+        attempts = Attempts(out, row.slide_id)
+        attempt = attempts.begin()
+        tiled, failures = None, []
+        try:
+            if attempt >= _LAST_ATTEMPT:
+                raise SlideError(
+                    "Crash",
+                    f"opening or scanning it ended the process {attempt - 1} times: "
+                    "it is damaged; copy it again, or leave it out",
+                )
+            tiled = tile_slide(row, settings, watchdog.open_slide)
+            failures = tiled.failures
+            _write_overview(out, tiled)
+        except SlideError as error:
+            kind = "crash" if error.name == "Crash" else "input"
+            failures = [Failure(row.slide_id, "tile", kind, error.name, str(error))]
+        except OSError as error:
+            message = f"{error}; tried again by the next run"
+            name = type(error).__name__
+            failures = [Failure(row.slide_id, "tile", "transient", name, message)]
+        tables = tiled.tiles if tiled else [schema.TILES.empty_table()]
+        metadata = {
+            "key": key,
+            "slide": tiled.record if tiled else None,
+            "failures": [asdict(failure) for failure in failures],
+        }
+        write_shard(path, tables, metadata)
+        attempts.end()
+        return {
+            "slide_id": row.slide_id,
+            "tiles": sum(table.num_rows for table in tables),
+            "failures": len(failures),
+        }
+
+    return tile
+
+
+def overview_path(out: Path, slide_id: str) -> Path:
+    """Where the overview of a slide lies."""
+    return out / "overview" / f"{slide_id}.png"
+
+
+def _write_overview(out: Path, tiled: TiledSlide) -> None:
+    record = tiled.record
+    counts = ", ".join(f"{n:,} at {mpp:g}" for mpp, n in record["tiles_per_scale"])
+    title = f"{record['slide_id']}  {record['mpp']:.4g} um/px  tiles: {counts} um/px"
+    tiles = {p.reading.mpp: (p.x, p.y, p.reading.extent, p.own) for p in tiled.plans}
+    image = draw_overview(
+        tiled.thumbnail.pixels, tiled.thumbnail.span, tiled.tissue, tiles, title
+    )
+    path = overview_path(out, record["slide_id"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+def _from_unit(unit: Mapping[str, Any]) -> CohortSlide:
+    annotation = Path(unit["annotation"]) if unit["annotation"] else None
+    return CohortSlide(**{**unit, "path": Path(unit["path"]), "annotation": annotation})

@@ -1,0 +1,78 @@
+"""Opening a slide, and a watchdog over what its decoder does."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from mshisto_ray import components
+from mshisto_ray.components import Part
+from mshisto_ray.slides._slide import Slide
+
+READER = Part(name="openslide")
+READ_LIMIT_S = 60.0
+
+
+def open_slide(path: Path) -> Slide:
+    """Open a slide with the reader that suits it.
+
+    Raises:
+        SlideError: it cannot be opened.
+    """
+    return components.build("mshisto_ray.slides", READER, path)
+
+
+class Watchdog:
+    """Ends this process when a watched block takes longer than the limit.
+
+    Decoders are C code fed with damaged files; one that hangs holds its thread for
+    good, so the process is all that can be ended.
+    """
+
+    def __init__(self, limit_s: float = READ_LIMIT_S):
+        self._limit_s = limit_s
+        self._deadline = float("inf")
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def open_slide(self, path: Path) -> Slide:
+        """Open a slide whose opening and reads are all watched."""
+        with self.watching():
+            return _WatchedSlide(open_slide(path), self)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch the block."""
+        self._deadline = time.monotonic() + self._limit_s
+        try:
+            yield
+        finally:
+            self._deadline = float("inf")
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(min(1.0, self._limit_s / 4))
+            if time.monotonic() > self._deadline:
+                os._exit(86)  # no clean-up can run while C code holds the thread
+
+
+class _WatchedSlide:
+    def __init__(self, slide: Slide, watchdog: Watchdog):
+        self._slide = slide
+        self._watchdog = watchdog
+        self.levels = slide.levels
+        self.mpp = slide.mpp
+        self.vendor = slide.vendor
+        self.objective = slide.objective
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        with self._watchdog.watching():
+            return self._slide.read(level, x, y, width, height)
+
+    def close(self) -> None:
+        self._slide.close()
