@@ -14,6 +14,8 @@ from mshisto_ray.tiling.tissue_masks._mask import TissueMask
 # tissue has a saturation above .07 on every stain seen, glass and its JPEG noise below
 # .04; so a threshold outside these bounds is a split of noise, or of tissue.
 _LOWEST_THRESHOLD, _HIGHEST_THRESHOLD = 0.04, 0.12
+# Pale tissue is as unsaturated as a dirty slide: it counts where it touches tissue.
+_PALE = 0.6
 # Below this brightness saturation is noise: black borders and coverslip edges.
 _DARK = 40
 
@@ -40,7 +42,7 @@ def build(
         saturation = (brightest - smooth.min(axis=2)) / np.maximum(brightest, 1)
         saturation[brightest < _DARK] = 0
         threshold = np.clip(_otsu(saturation), _LOWEST_THRESHOLD, _HIGHEST_THRESHOLD)
-        found = saturation > threshold
+        found = _connected(saturation, threshold, _PALE * threshold)
         pixel_mm2 = (mpp / 1000) ** 2
         found = _without_small(found, min_object_mm2 / pixel_mm2)
         return ~_without_small(~found, max_hole_mm2 / pixel_mm2)
@@ -65,11 +67,25 @@ def _otsu(values: np.ndarray) -> float:
     return float(edges[1:][np.argmax(between)])
 
 
+def _connected(values: np.ndarray, high: float, low: float) -> np.ndarray:
+    """Regions above ``low`` that hold a value above ``high`` (hysteresis)."""
+    labels = _label(values > low)
+    keep = np.zeros(labels.max() + 1, bool)
+    keep[np.unique(labels[values > high])] = True
+    keep[0] = False
+    return keep[labels]
+
+
 def _without_small(mask: np.ndarray, min_pixels: float) -> np.ndarray:
     """Objects (8-connected) of at least ``min_pixels``."""
-    # scipy's stubs lose the type of a two-part result.
-    labelled: Any = ndimage.label(mask, structure=np.ones((3, 3)))
-    labels: np.ndarray = labelled[0]
+    labels = _label(mask)
     keep = np.bincount(labels.ravel()) >= min_pixels
     keep[0] = False
     return keep[labels]
+
+
+def _label(mask: np.ndarray) -> np.ndarray:
+    """Number of the 8-connected object of each pixel, 0 outside."""
+    # scipy's stubs lose the type of a two-part result.
+    labelled: Any = ndimage.label(mask, structure=np.ones((3, 3)))
+    return labelled[0]
