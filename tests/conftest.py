@@ -12,12 +12,19 @@ os.environ.pop("RAY_ADDRESS", None)
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 import mshisto_ray.distributed  # noqa: F401  sets the rest of Ray's environment
+from mshisto_ray.store import schema
+from mshisto_ray.store.embeddings import shard_path
+from mshisto_ray.store.manifest import open_stage
+from mshisto_ray.store.shards import tensor_column, write_shard
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +58,62 @@ def local_ray() -> Iterator[None]:
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def make_embeddings(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes an embeddings directory from arrays.
+
+    ``make({slide_id: {mpp: values [N, D]}})``; of every scale but the finest the last
+    tile is only an ancestor; slides have two chunks.
+    """
+
+    def make(slides, name: str = "embeddings", incomplete=()) -> Path:
+        out = tmp_path / name
+        first = next(iter(slides.values()))
+        dim = next(iter(first.values())).shape[1]
+        recipe = {"tiles": {"scales": sorted(first)}, "dim": dim, "dtype": "float16"}
+        open_stage(out, "embeddings", recipe, {})
+        rows = []
+        for slide_id, scales in slides.items():
+            for chunk in range(2):
+                groups = [
+                    _tiles(slide_id, mpp, values, chunk, mpp == min(first))
+                    for mpp, values in scales.items()
+                ]
+                write_shard(shard_path(out, slide_id, chunk), groups)
+            rows.append(
+                {
+                    "slide_id": slide_id,
+                    "patient_id": slide_id,
+                    "fingerprint": str(zlib.crc32(repr(scales).encode())),
+                    "num_chunks": 2,
+                    "complete": slide_id not in incomplete,
+                    "rows_per_scale": [(m, len(v)) for m, v in scales.items()],
+                }
+            )
+        table = pa.Table.from_pylist(rows, schema=schema.EMBEDDED_SLIDES)
+        write_shard(out / "slides.parquet", [table])
+        return out
+
+    return make
+
+
+def _tiles(slide_id: str, mpp: float, values: np.ndarray, chunk: int, finest: bool):
+    """One chunk of two: the even or the odd rows of a column of tiles."""
+    row = np.arange(len(values))[chunk::2]
+    num = len(row)
+    columns = {
+        "slide_id": [slide_id] * num,
+        "mpp": np.full(num, mpp),
+        "row": row.astype(np.int32),
+        "col": np.zeros(num, np.int32),
+        "x": np.zeros(num, np.int64),
+        "y": row * 256,
+        "extent": np.full(num, 256.0),
+        "tissue": np.ones(num, np.float32),
+        "own": np.full(num, True) if finest else row < len(values) - 1,
+        "rgb": tensor_column(values[chunk::2].astype(np.float16)),
+    }
+    kind = schema.embeddings(values.shape[1], pa.float16())
+    return pa.table(list(columns.values()), schema=kind)

@@ -1,0 +1,199 @@
+"""Embeddings as one mapped array per node, shared by all processes that train there.
+
+An entry is ``<cache dir>/<embeddings digest>-<mpp>-own/`` with ``features.npy`` [N, D]
+(own tiles of every slide, slide by slide) and ``offsets.npy`` [S + 1]. It is built
+once, by the holder of ``<entry>.build``, and renamed into place, so it is whole
+or absent. Whoever builds or reads an entry shares ``<entry>.lock``; only who has it
+alone may remove the entry. Locks belong to open files: a killed process holds none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from mshisto_ray.config import Config, InputError, OutputPath, option
+from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.features import (
+    ArrayFeatures,
+    Features,
+    ParquetFeatures,
+    count_own,
+)
+
+_GIB = 1 << 30
+
+
+class CacheConfig(Config):
+    """The node cache of embeddings."""
+
+    dir: OutputPath = option(
+        Path(tempfile.gettempdir()) / f"mshisto_ray-cache-{os.getuid()}",
+        "a folder on each node's own disk",
+    )
+    max_gib: float = option(
+        50.0,
+        "size of all entries together; embeddings above it are read from Parquet in "
+        "every epoch; 0: no cache",
+        unit="GiB",
+        ge=0,
+    )
+
+
+class _Lock:
+    """Lock of an entry, freed when closed, forgotten, or with its process."""
+
+    def __init__(self, entry: Path, kind: str = "lock"):
+        path = entry.with_name(f"{entry.name}.{kind}")
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self.close = weakref.finalize(self, os.close, self._file)
+
+    def __enter__(self) -> _Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def share(self) -> None:
+        """Wait until nobody has it alone."""
+        fcntl.flock(self._file, fcntl.LOCK_SH)
+
+    def take(self) -> None:
+        """Wait until nobody else has it."""
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def try_to_take(self) -> bool:
+        """Take it unless somebody has it."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def open_features(
+    directory: EmbeddingDirectory, mpp: float, config: CacheConfig
+) -> Features:
+    """Own tiles of every complete slide at a scale, from this node's cache.
+
+    Builds the entry where there is none, waiting while another process builds it.
+    Embeddings that do not fit (the limit, what others use, the disk) are read from
+    Parquet instead.
+    """
+    rows = sum(directory.num_rows(s, mpp) for s in directory.slide_ids)
+    limit = int(config.max_gib * _GIB)
+    if rows * directory.dim * _dtype(directory).itemsize > limit:
+        return ParquetFeatures(directory, mpp, count_own(directory, mpp))
+    try:
+        config.dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cache.dir: cannot be made: {error}") from None
+    entry = config.dir / f"{directory.digest}-{mpp!r}-own"
+    # Held as long as the features: nobody removes the entry now.
+    lock = _Lock(entry)
+    lock.share()
+    if not entry.is_dir():
+        with _Lock(entry, "build") as building:
+            building.take()
+            if not entry.is_dir() and not _build(directory, mpp, entry, limit):
+                lock.close()
+                return ParquetFeatures(directory, mpp, count_own(directory, mpp))
+    os.utime(entry)
+    offsets = np.load(entry / "offsets.npy")
+    # Copy on write: torch refuses to wrap arrays that it may not write to.
+    mode = "c" if offsets[-1] else None
+    values = np.load(entry / "features.npy", mmap_mode=mode)
+    return ArrayFeatures(directory.slide_ids, values, offsets, lock)
+
+
+def _build(directory: EmbeddingDirectory, mpp: float, entry: Path, limit: int) -> bool:
+    """Write an entry, alone in building it; False where there is no room for it."""
+    counts = count_own(directory, mpp)
+    offsets = np.concatenate([[0], counts.cumsum()]).astype(np.int64)
+    kind = _dtype(directory)
+    size = int(offsets[-1]) * directory.dim * kind.itemsize
+    temporary = entry.with_name(f"{entry.name}.{os.getpid()}.tmp")
+    try:
+        with _Lock(entry.parent / "all") as everyone:
+            everyone.take()
+            if not _make_room(entry, limit - size):
+                return False
+            temporary.mkdir()
+            file = _reserve(
+                temporary / "features.npy", (int(offsets[-1]), directory.dim), kind
+            )
+        with file:
+            for index, slide_id in enumerate(directory.slide_ids):
+                values = directory.read(slide_id, mpp).values
+                assert len(values) == counts[index], slide_id
+                file.write(np.ascontiguousarray(values, kind).data)
+            file.flush()
+            os.fsync(file.fileno())
+        np.save(temporary / "offsets.npy", offsets)
+        os.rename(temporary, entry)
+    except OSError:  # the disk is full, or not ours to write to
+        return False
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return True
+
+
+def _reserve(path: Path, shape: tuple[int, int], kind: np.dtype) -> BinaryIO:
+    """A .npy file with its header written and its whole size taken from the disk."""
+    file = path.open("wb")
+    try:
+        header = {"descr": kind.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        size = shape[0] * shape[1] * kind.itemsize
+        os.posix_fallocate(file.fileno(), file.tell(), max(1, size))
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _make_room(entry: Path, room: int) -> bool:
+    """Remove entries unused for longest until the rest take at most ``room`` bytes.
+
+    What a killed builder left goes first. Entries in use stay.
+    """
+    age: dict[Path, float] = {}
+    sizes: dict[Path, int] = {}
+    for folder in [p for p in entry.parent.iterdir() if p.is_dir()]:
+        with contextlib.suppress(FileNotFoundError):  # its builder renames it now
+            sizes[folder] = sum(p.stat().st_size for p in folder.iterdir())
+            age[folder] = 0.0 if folder.suffix == ".tmp" else folder.stat().st_mtime
+    for folder in sorted(age, key=age.__getitem__):
+        unfinished = folder.suffix == ".tmp"
+        if not unfinished and sum(sizes.values()) <= room:
+            break
+        if _remove(folder, entry):
+            del sizes[folder]
+    return sum(sizes.values()) <= room
+
+
+def _remove(folder: Path, own: Path) -> bool:
+    name = folder.name
+    if folder.suffix == ".tmp":
+        name = name.removesuffix(".tmp").rsplit(".", 1)[0]
+    if name == own.name:  # we alone build it
+        shutil.rmtree(folder)
+        return True
+    with _Lock(folder.with_name(name)) as lock:
+        unused = lock.try_to_take()
+        if unused:
+            shutil.rmtree(folder)
+        return unused
+
+
+def _dtype(directory: EmbeddingDirectory) -> np.dtype:
+    return np.dtype(directory.manifest.recipe["dtype"])

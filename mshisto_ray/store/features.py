@@ -1,0 +1,95 @@
+"""Embeddings of many slides behind one reader, wherever they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.shards import read_shard
+
+
+class Features(Protocol):
+    """Embeddings of S slides at one scale: own tiles, in the order of the store."""
+
+    @property
+    def slide_ids(self) -> Sequence[str]:
+        """The S slides."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Width D of an embedding."""
+        ...
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Tiles of each slide, int64 [S]."""
+        ...
+
+    def read(self, index: int) -> np.ndarray:
+        """Embeddings [N, D] of a slide, by its place in ``slide_ids``."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArrayFeatures:
+    """Features of slides one after another in one array (in memory or mapped).
+
+    ``values``: [N, D]; ``offsets``: int64 [S + 1]; ``lock``: held while this lives.
+    """
+
+    slide_ids: Sequence[str]
+    values: np.ndarray
+    offsets: np.ndarray
+    lock: object = None
+
+    @property
+    def dim(self) -> int:
+        """Width D of an embedding."""
+        return self.values.shape[1]
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Tiles of each slide, int64 [S]."""
+        return np.diff(self.offsets)
+
+    def read(self, index: int) -> np.ndarray:
+        """Embeddings [N, D] of a slide; a view."""
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+
+@dataclass(frozen=True)
+class ParquetFeatures:
+    """Features read from the shards at every call."""
+
+    directory: EmbeddingDirectory
+    mpp: float
+    counts: np.ndarray
+
+    @property
+    def slide_ids(self) -> Sequence[str]:
+        """The slides, sorted."""
+        return self.directory.slide_ids
+
+    @property
+    def dim(self) -> int:
+        """Width D of an embedding."""
+        return self.directory.dim
+
+    def read(self, index: int) -> np.ndarray:
+        """Embeddings [N, D] of a slide."""
+        return self.directory.read(self.slide_ids[index], self.mpp).values
+
+
+def count_own(directory: EmbeddingDirectory, mpp: float) -> np.ndarray:
+    """Own tiles of each complete slide at a scale, int64 [S]; reads one column."""
+    counts = []
+    for slide_id in directory.slide_ids:
+        shards = sorted((directory.path / "shards" / slide_id).glob("chunk-*.parquet"))
+        own = [read_shard(path, ["own"], mpp)["own"].to_numpy() for path in shards]
+        counts.append(sum(int(column.sum()) for column in own))
+    return np.array(counts, dtype=np.int64)
