@@ -1,0 +1,178 @@
+"""Bags with their targets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mshisto_ray.config import InputError
+from mshisto_ray.mil.source import InputConfig, Row, Source, TargetConfig, open_source
+from mshisto_ray.store.cache import CacheConfig
+from mshisto_ray.store.features import Features
+
+
+@dataclass(frozen=True)
+class Bags:
+    """B bags over the slides of ``features``.
+
+    ``names``: identity of each bag (slide, patient, or the table's bag);
+    ``members``: places in ``features`` of each bag's slides; ``slide_ids``: None
+    where a bag is not one slide; ``targets``: class index int64 [B], None where
+    nothing is known; ``folds``: given folds as text, None where there are none;
+    ``sizes``: instances of each bag, int64 [B] (0: no tile at this scale);
+    ``digest``: of embeddings or table; ``notes``: what was left out, a line each.
+    """
+
+    features: Features
+    names: tuple[str, ...]
+    members: tuple[tuple[int, ...], ...]
+    slide_ids: tuple[str | None, ...]
+    patient_ids: tuple[str, ...]
+    targets: np.ndarray | None
+    classes: tuple[str, ...]
+    folds: tuple[str | None, ...] | None
+    sizes: np.ndarray
+    digest: str
+    scale: float | None
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> list[np.ndarray]:
+        """Instances of a bag, an array [N, D] per slide."""
+        return [self.features.read(member) for member in self.members[index]]
+
+
+def read_bags(
+    config: InputConfig,
+    target: TargetConfig | None,
+    fold_column: str | None,
+    cache: CacheConfig,
+) -> Bags:
+    """Bags of the input; with a target, those that have a label.
+
+    Bags without an instance stay in the result (``sizes`` 0), so that folds do not
+    depend on which embeddings are at hand; whoever trains passes over them.
+
+    Raises:
+        InputError: unreadable input, no such column or scale, a class that does not
+            occur, or a patient with two labels where ``unit`` is patient.
+    """
+    column = target.column if target else None
+    source = open_source(config, column, fold_column, cache)
+    rows, notes = source.rows, list(source.notes)
+    classes: tuple[str, ...] = ()
+    if target:
+        rows, classes = _labelled(rows, target, source.what, notes)
+    whole = config.unit == "slide"
+    groups = [[row] for row in rows] if whole else _by_patient(rows)
+    members = tuple(tuple(r.member for r in g if r.member >= 0) for g in groups)
+    counts = source.features.counts
+    sizes = np.array([sum(counts[m] for m in bag) for bag in members], dtype=np.int64)
+    notes += _empty(groups, sizes, source)
+    is_slide = whole and not config.bags
+    index = {name: i for i, name in enumerate(classes)}
+    labels = [index[g[0].label] for g in groups if target and g[0].label is not None]
+    return Bags(
+        features=source.features,
+        names=tuple(g[0].name if whole else g[0].patient_id for g in groups),
+        members=members,
+        slide_ids=tuple(g[0].name if is_slide else None for g in groups),
+        patient_ids=tuple(g[0].patient_id for g in groups),
+        targets=np.array(labels, dtype=np.int64) if target else None,
+        classes=classes,
+        folds=tuple(g[0].fold for g in groups) if source.has_fold else None,
+        sizes=sizes,
+        digest=source.digest,
+        scale=source.scale,
+        notes=tuple(notes),
+    )
+
+
+def _labelled(
+    rows: list[Row], target: TargetConfig, what: str, notes: list[str]
+) -> tuple[list[Row], tuple[str, ...]]:
+    """Rows whose label is one of the classes, and the classes in order."""
+    known = [row for row in rows if row.label is not None]
+    if len(known) < len(rows):
+        without = [row.name for row in rows if row.label is None]
+        notes.append(_left_out(without, len(rows), what, f"no {target.column!r}"))
+    present = {row.label for row in known if row.label is not None}
+    if target.classes is None:
+        return known, tuple(sorted(present, key=_class_order))
+    absent = [name for name in target.classes if name not in present]
+    if absent:
+        raise InputError(
+            f"target.classes: {', '.join(map(repr, absent))} does not occur in column "
+            f"{target.column!r}; have {', '.join(sorted(present, key=_class_order))}"
+        )
+    kept = [row for row in known if row.label in target.classes]
+    if len(kept) < len(known):
+        others = [row.name for row in known if row.label not in target.classes]
+        notes.append(
+            _left_out(others, len(rows), what, "a label not in target.classes")
+        )
+    return kept, target.classes
+
+
+def _class_order(name: str) -> tuple[int, float, str]:
+    """Numbers by value, before words by letters."""
+    try:
+        return (0, float(name), name)
+    except ValueError:
+        return (1, 0.0, name)
+
+
+def _by_patient(rows: Sequence[Row]) -> list[list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.patient_id, []).append(row)
+    for key in ("label", "fold"):
+        torn = [
+            f"{name!r} ({', '.join(sorted(str(getattr(r, key)) for r in group))})"
+            for name, group in groups.items()
+            if len({getattr(row, key) for row in group}) > 1
+        ]
+        if torn:
+            raise InputError(
+                f"unit: patient, but {len(torn)} patients have slides with different "
+                f"{key}s: {'; '.join(torn[:3])}; give each patient one {key}, or use "
+                "unit: slide"
+            )
+    return list(groups.values())
+
+
+def _empty(
+    groups: Sequence[Sequence[Row]], sizes: np.ndarray, source: Source
+) -> list[str]:
+    """Lines on bags without an instance, by reason."""
+    empty = [g for g, size in zip(groups, sizes, strict=True) if size == 0]
+    absent = [r.name for g in groups for r in g if r.member < 0]
+    without = [r.name for g in empty for r in g if r.member >= 0]
+    total = sum(len(g) for g in groups)
+    notes = []
+    if absent:
+        notes.append(_left_out(absent, total, source.what, "no complete embeddings"))
+    if without:
+        reason = f"no tile at {source.scale} um/px"
+        notes.append(_left_out(without, total, source.what, reason))
+    return notes
+
+
+def _left_out(names: Sequence[str], total: int, what: str, reason: str) -> str:
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"{len(names)} of {total} {what} left out, {reason}: {shown}"
+
+
+def identity(bags: Bags) -> str:
+    """Digest of what a result depends on: instances, bags, patients, labels, folds."""
+    assert bags.targets is not None
+    rows = zip(
+        bags.names, bags.patient_ids, bags.targets.tolist(), bags.members, strict=True
+    )
+    text = repr((bags.digest, bags.scale, bags.classes, bags.folds, list(rows)))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
