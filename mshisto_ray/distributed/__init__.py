@@ -9,6 +9,9 @@ import os
 import secrets
 import sys
 
+# Whether this process's Ray session has a token that nobody else knows.
+OWN_TOKEN = False
+
 if "ray" not in sys.modules:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Under `uv run` Ray would package the folder and build every worker a second
@@ -23,3 +26,4 @@ if "ray" not in sys.modules:
     if not os.environ.get("RAY_ADDRESS") and "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        OWN_TOKEN = True

@@ -1,0 +1,105 @@
+"""What one node has; runs on it as a Ray task."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_PACKAGES = ("mshisto-ray", "ray", "torch", "timm", "numpy", "pyarrow", "mlflow")
+_SHARED_MEMORY = Path("/dev/shm")
+
+
+@dataclass
+class Probe:
+    """A node's answers. ``shared`` is what went wrong with the shared folder, or "".
+
+    Sizes are bytes; ``gpus`` are (name, computes bfloat16) of those that torch sees.
+    """
+
+    host: str
+    cpus: int
+    omp_threads: str
+    versions: dict[str, str]
+    openslide: str
+    shared: str = ""
+    disk_free: dict[str, int] = field(default_factory=dict)
+    shared_memory: int | None = None
+    gpus: list[tuple[str, bool]] = field(default_factory=list)
+    cuda_error: str = ""
+    gpu_device: bool = False
+
+
+def probe(out: Path | None, nonce: str, node_id: str, wants_gpu: bool) -> Probe:
+    """Look around on this node; read the driver's note in ``out`` and leave one."""
+    found = Probe(
+        host=socket.gethostname(),
+        cpus=os.cpu_count() or 1,
+        omp_threads=os.environ.get("OMP_NUM_THREADS", ""),
+        versions=versions(),
+        openslide=_openslide(),
+        gpu_device=Path("/dev/nvidia0").exists(),
+    )
+    found.disk_free["/tmp"] = shutil.disk_usage("/tmp").free
+    if _SHARED_MEMORY.is_dir():
+        found.shared_memory = shutil.disk_usage(_SHARED_MEMORY).free
+    if out is not None:
+        found.shared = _meet(out, nonce, node_id)
+        if out.is_dir():
+            found.disk_free[str(out)] = shutil.disk_usage(out).free
+    if wants_gpu:
+        found.gpus, found.cuda_error = _gpus()
+    return found
+
+
+def note_path(out: Path, nonce: str, writer: str) -> Path:
+    """Where the driver or a node leaves its note."""
+    return out / f".doctor-{nonce}-{writer}"
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that must be the same on every node."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def _meet(out: Path, nonce: str, node_id: str) -> str:
+    try:
+        if note_path(out, nonce, "driver").read_text() != nonce:
+            return "another file is there"
+        note_path(out, nonce, node_id).write_text(nonce)
+    except OSError as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _openslide() -> str:
+    try:
+        import openslide
+    except (ImportError, OSError) as error:
+        return f"error: {error}"
+    return openslide.__library_version__
+
+
+def _gpus() -> tuple[list[tuple[str, bool]], str]:
+    import torch
+
+    if not torch.cuda.is_available():
+        build = torch.version.cuda or "a CPU-only build"
+        return [], f"torch sees no GPU (torch's CUDA: {build})"
+    try:
+        torch.ones(1, device="cuda").sum().item()
+    except RuntimeError as error:
+        return [], str(error).splitlines()[0]
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    count = torch.cuda.device_count()
+    return [(torch.cuda.get_device_name(i), native) for i in range(count)], ""
