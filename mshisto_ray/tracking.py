@@ -40,6 +40,7 @@ _NOT_FINITE_TAG = "metrics_not_finite"
 _MAX_VALUE = 6000
 _MAX_KEY = 250
 _PARAMS_A_BATCH = 100
+_METRICS_A_BATCH = 1000
 _NOT_ALLOWED = re.compile(r"[^\w.\- :]")
 _SERVER_TIMEOUT_S = 5.0
 
@@ -113,7 +114,8 @@ class Store:
         finite = {key: float(v) for key, v in named.items() if math.isfinite(v)}
         dropped = sorted(set(named) - set(finite))
         points = [Metric(key, value, now, 0) for key, value in finite.items()]
-        self._client.log_batch(run_id, metrics=points)
+        for batch in _batches(points, _METRICS_A_BATCH):
+            self._client.log_batch(run_id, metrics=batch)
         for path in artifacts:
             if path.is_dir():
                 self._client.log_artifacts(run_id, str(path), path.name)
@@ -149,8 +151,7 @@ class Store:
 
         flat = _legal_names(flatten(params)).items()
         rows = [Param(key, _shorten(value)) for key, value in flat]
-        for start in range(0, len(rows), _PARAMS_A_BATCH):
-            batch = rows[start : start + _PARAMS_A_BATCH]
+        for batch in _batches(rows, _PARAMS_A_BATCH):
             self._client.log_batch(run_id, params=batch)
 
 
@@ -205,7 +206,10 @@ def check_uri(uri: str) -> None:
 
 
 def _open(uri: str, experiment: str, artifacts: str | None) -> Store:
-    with _quiet():
+    for chatty in ("mlflow.store.db.utils", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's own deprecations
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
@@ -223,22 +227,6 @@ def _open(uri: str, experiment: str, artifacts: str | None) -> Store:
             f"(mlflow experiments restore -x {found.experiment_id}), or name another"
         )
     return Store(client, uri, found.experiment_id)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the chatter of creating a database, and MLflow's own deprecations."""
-    loggers = [logging.getLogger(name) for name in ("mlflow.store.db.utils", "alembic")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 @contextlib.contextmanager
@@ -268,6 +256,10 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[dotted] = json.dumps(value, default=str)
     return flat
+
+
+def _batches(rows: list[Any], size: int) -> list[list[Any]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def _shorten(value: str) -> str:

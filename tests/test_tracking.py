@@ -95,16 +95,18 @@ def test_metrics_that_are_not_finite_are_named(store):
 def test_long_values_many_params_and_odd_names(store):
     params = {f"p{i}": i for i in range(250)} | {"long": "x" * 9000}
     metrics = {"prob_HER2+": 0.1, "prob_HER2?": 0.2, "a/b": 0.3, "x" * 300: 0.4}
+    metrics |= {f"m{i}": float(i) for i in range(1500)}
     run = read(store, store.log_run("odd", params, metrics))
     assert len(run.data.params) == 251
     assert len(run.data.params["long"]) == 6000
     assert run.data.params["long"].endswith("... (9000 characters)")
-    assert run.data.metrics == {
+    assert {key: v for key, v in run.data.metrics.items() if key[0] != "m"} == {
         "prob_HER2_": 0.1,
         "prob_HER2__": 0.2,
         "a_b": 0.3,
         "x" * 250: 0.4,
     }
+    assert run.data.metrics["m1499"] == 1499.0
 
 
 def test_flatten_speaks_the_grammar_of_overrides():
