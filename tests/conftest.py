@@ -72,7 +72,12 @@ def make_embeddings(tmp_path: Path) -> Callable[..., Path]:
         out = tmp_path / name
         first = next(iter(slides.values()))
         dim = next(iter(first.values())).shape[1]
-        recipe = {"tiles": {"scales": sorted(first)}, "dim": dim, "dtype": "float16"}
+        recipe = {
+            "tiles": {"scales": sorted(first)},
+            "encoder": {"name": "drawn", "digest": "0"},
+            "dim": dim,
+            "dtype": "float16",
+        }
         open_stage(out, "embeddings", recipe, {})
         rows = []
         for slide_id, scales in slides.items():

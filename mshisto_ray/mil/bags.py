@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,8 @@ class Bags:
     where a bag is not one slide; ``targets``: class index int64 [B], None where
     nothing is known; ``folds``: given folds as text, None where there are none;
     ``sizes``: instances of each bag, int64 [B] (0: no tile at this scale);
-    ``digest``: of embeddings or table; ``notes``: what was left out, a line each.
+    ``digest``: of embeddings or table; ``encoder``: what embedded, None for a table;
+    ``notes``: what was left out, a line each.
     """
 
     features: Features
@@ -36,6 +38,7 @@ class Bags:
     folds: tuple[str | None, ...] | None
     sizes: np.ndarray
     digest: str
+    encoder: Mapping[str, Any] | None
     scale: float | None
     notes: tuple[str, ...]
 
@@ -88,6 +91,7 @@ def read_bags(
         folds=tuple(g[0].fold for g in groups) if source.has_fold else None,
         sizes=sizes,
         digest=source.digest,
+        encoder=source.encoder,
         scale=source.scale,
         notes=tuple(notes),
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, field_validator, model_validator
 
@@ -97,6 +98,7 @@ class Source:
     what: str
     has_fold: bool
     digest: str
+    encoder: Mapping[str, Any] | None
     scale: float | None
     notes: tuple[str, ...]
 
@@ -146,8 +148,9 @@ def _cohort_source(
             f"{config.embeddings}: does not fit the node cache (cache.max_gib="
             f"{cache.max_gib:g}); read from Parquet in every epoch",
         )
+    encoder = directory.manifest.recipe["encoder"]
     digest = directory.digest
-    return Source(rows, features, "slides", has_fold, digest, scale, notes)
+    return Source(rows, features, "slides", has_fold, digest, encoder, scale, notes)
 
 
 def _table_source(config: InputConfig, label: str | None, fold: str | None) -> Source:
@@ -167,4 +170,4 @@ def _table_source(config: InputConfig, label: str | None, fold: str | None) -> S
         Row(name, patients[i] or name, labels[i], folds[i], i)
         for i, name in enumerate(names)
     ]
-    return Source(rows, table.features, "bags", has_fold, table.digest, None, ())
+    return Source(rows, table.features, "bags", has_fold, table.digest, None, None, ())

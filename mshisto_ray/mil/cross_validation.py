@@ -1,0 +1,181 @@
+"""Cross-validation of one MIL config: every bag is predicted by models blind to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mshisto_ray.config import InputError
+from mshisto_ray.learning.predictions import Predictions, concatenate
+from mshisto_ray.learning.split import Split, SplitConfig, make_splits
+from mshisto_ray.mil.bags import Bags
+from mshisto_ray.mil.batches import (
+    Batches,
+    fit_standardisation,
+    slide_moments,
+)
+from mshisto_ray.mil.train import (
+    FoldModel,
+    TrainConfig,
+    fit_fold,
+    log_probabilities,
+)
+from mshisto_ray.representation.normalise import Moments
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Models of all folds and repeats, and what they say of bags they did not learn.
+
+    ``test``: each bag once a repeat, by the model of the fold that it was kept out
+    of; ``validation``: the bags set aside within each training fold, None where none
+    were; ``models``: in the order of ``splits``; ``refit``: one model of all bags.
+    """
+
+    splits: tuple[Split, ...]
+    models: tuple[FoldModel, ...]
+    test: Predictions
+    validation: Predictions | None
+    refit: FoldModel | None
+
+
+def plan_splits(
+    bags: Bags, config: SplitConfig, training: TrainConfig | None
+) -> list[Split]:
+    """Splits of all labelled bags, of which those with instances are kept.
+
+    Folds are drawn before bags without instances are passed over, so that they are
+    the same for every encoder and scale.
+
+    Raises:
+        InputError: folds that cannot be drawn (see ``make_splits``), or a part that
+            lacks a class that it needs.
+    """
+    assert bags.targets is not None
+    stopping = training.early_stopping if training else None
+    if stopping and config.validation == 0:
+        raise InputError(
+            "split.validation is 0, and early stopping needs validation bags: give "
+            "split.validation=0.2, or early_stopping=null"
+        )
+    splits = make_splits(
+        config, bags.patient_ids, bags.targets, bags.classes, bags.folds
+    )
+    usable = bags.sizes > 0
+    kept = [
+        Split(
+            s.repeat,
+            s.fold,
+            s.train[usable[s.train]],
+            s.validation[usable[s.validation]],
+            s.test[usable[s.test]],
+        )
+        for s in splits
+    ]
+    for split in kept:
+        _check_part(bags, split, split.train, "training")
+        if stopping and stopping.metric == "auroc":
+            _check_part(bags, split, split.validation, "validation")
+        if config.validation and not len(split.validation):
+            raise InputError(
+                f"split: fold {split.fold} of repeat {split.repeat} has no validation "
+                "bag; give a larger split.validation, or 0 with early_stopping=null"
+            )
+    return kept
+
+
+def cross_validate(
+    bags: Bags,
+    splits: Sequence[Split],
+    config: TrainConfig,
+    device: torch.device,
+    refit: bool = False,
+    on_fold: Callable[[int, int], None] = lambda done, total: None,
+) -> CrossValidation:
+    """Train and test a config on every split.
+
+    Args:
+        bags: with targets.
+        splits: of ``plan_splits``.
+        config: model and training.
+        device: where to train.
+        refit: whether to train one more model on all bags, for the median number of
+            epochs of the fold models and without validation.
+        on_fold: called with how many models are done, and of how many.
+    """
+    slides = slide_moments(bags)
+    models, tests, validations = [], [], []
+    for done, split in enumerate(splits, start=1):
+        standardisation = fit_standardisation(bags, slides, split.train)
+        stream = (split.repeat, split.fold)
+        parts = (split.train, split.validation)
+        model = fit_fold(bags, standardisation, *parts, config, stream, device)
+        batches = Batches(bags, standardisation, device)
+        tests.append(_predict(bags, batches, model, split, split.test))
+        if len(split.validation):
+            inner = _predict(bags, batches, model, split, split.validation)
+            validations.append(inner)
+        model.model.cpu()
+        models.append(model)
+        on_fold(done, len(splits))
+    return CrossValidation(
+        tuple(splits),
+        tuple(models),
+        concatenate(tests),
+        concatenate(validations) if validations else None,
+        _refit(bags, slides, models, config, device) if refit else None,
+    )
+
+
+def _refit(
+    bags: Bags,
+    slides: Moments,
+    models: Sequence[FoldModel],
+    config: TrainConfig,
+    device: torch.device,
+) -> FoldModel:
+    everything = np.flatnonzero(bags.sizes > 0)
+    epochs = int(np.median([model.epochs for model in models]))
+    last = config.model_copy(update={"early_stopping": None, "epochs": epochs})
+    standardisation = fit_standardisation(bags, slides, everything)
+    # No split has one number as its stream: the randomness is its own.
+    parts = (everything, everything[:0])
+    model = fit_fold(bags, standardisation, *parts, last, (0,), device)
+    model.model.cpu()
+    return model
+
+
+def _predict(
+    bags: Bags, batches: Batches, model: FoldModel, split: Split, index: np.ndarray
+) -> Predictions:
+    assert bags.targets is not None
+    logs = log_probabilities(model.model, batches, index)
+    return Predictions(
+        classes=bags.classes,
+        bag=np.array(bags.names, dtype=object)[index],
+        slide_id=np.array(bags.slide_ids, dtype=object)[index],
+        patient_id=np.array(bags.patient_ids, dtype=object)[index],
+        target=bags.targets[index],
+        fold=np.full(len(index), split.fold),
+        repeat=np.full(len(index), split.repeat),
+        probabilities=logs.exp().numpy(),
+    )
+
+
+def _check_part(bags: Bags, split: Split, index: np.ndarray, part: str) -> None:
+    assert bags.targets is not None
+    counts = np.bincount(bags.targets[index], minlength=len(bags.classes))
+    if (counts == 0).any():
+        missing = bags.classes[int(np.flatnonzero(counts == 0)[0])]
+        raise InputError(
+            f"class {missing!r} has no bag with instances in the {part} part of fold "
+            f"{split.fold}, repeat {split.repeat}: use fewer folds, or "
+            + (
+                "leave the class out by target.classes"
+                if part == "training"
+                else "early_stopping.metric=loss"
+            )
+        )

@@ -1,0 +1,150 @@
+"""A saved head: the fold models of one config, whole in one directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from mshisto_ray import config as configs
+from mshisto_ray.config import InputError
+from mshisto_ray.mil.bags import Bags
+from mshisto_ray.mil.cross_validation import CrossValidation
+from mshisto_ray.mil.model import MILModel
+from mshisto_ray.mil.train import TrainConfig, build_model
+from mshisto_ray.representation.normalise import Standardisation
+
+_VERSION = 1
+_REFIT = "refit"
+
+
+@dataclass(frozen=True)
+class HeadModel:
+    """One model of a head; ``repeat`` and ``fold`` are None for the refit."""
+
+    repeat: int | None
+    fold: int | None
+    model: MILModel
+    standardisation: Standardisation
+
+
+@dataclass(frozen=True)
+class Head:
+    """Models of one config.
+
+    ``folds``: test fold of each patient in each repeat, for every patient that a
+    model may have seen; ``encoder``: name and digest of what embedded the tiles, None
+    for a bag table; ``about``: all that ``model.json`` holds.
+    """
+
+    classes: tuple[str, ...]
+    dim: int
+    scale: float | None
+    encoder: Mapping[str, Any] | None
+    folds: Mapping[str, Sequence[int]]
+    models: tuple[HeadModel, ...]
+    about: Mapping[str, Any]
+
+
+def save_head(
+    path: Path,
+    result: CrossValidation,
+    bags: Bags,
+    config: TrainConfig,
+    about: Mapping[str, Any],
+) -> None:
+    """Write ``model.json`` and a safetensors file per model; whole or not at all.
+
+    Args:
+        path: directory; one that is there is replaced.
+        result: the models.
+        bags: that they learned from.
+        config: of the models.
+        about: JSON values on where the bags came from (unit, target, paths).
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    folds: dict[str, list[int]] = {}
+    for split in result.splits:
+        for patient in sorted({bags.patient_ids[i] for i in split.test}):
+            folds.setdefault(patient, []).append(split.fold)
+    keys = [(split.repeat, split.fold) for split in result.splits]
+    content = {
+        "version": _VERSION,
+        "classes": list(bags.classes),
+        # A bag is called the class of the highest probability; of two, above this.
+        "threshold": 0.5 if len(bags.classes) == 2 else None,
+        "dim": bags.features.dim,
+        "scale": bags.scale,
+        "encoder": bags.encoder,
+        "embeddings_digest": bags.digest,
+        "config": config.model_dump(mode="json"),
+        "models": [{"repeat": r, "fold": f} for r, f in keys],
+        "refit": result.refit is not None,
+        "folds": folds,
+        **about,
+    }
+    for (repeat, fold), model in zip(keys, result.models, strict=True):
+        file = temporary / _file_name(repeat, fold)
+        _save(file, model.model, model.standardisation)
+    if result.refit:
+        file = temporary / _file_name(None, None)
+        _save(file, result.refit.model, result.refit.standardisation)
+    (temporary / "model.json").write_text(json.dumps(content, indent=2) + "\n")
+    shutil.rmtree(path, ignore_errors=True)
+    os.rename(temporary, path)
+
+
+def load_head(path: Path) -> Head:
+    """A head as ``save_head`` wrote it.
+
+    Raises:
+        InputError: not a head, or one of another version.
+    """
+    about = path / "model.json"
+    if not about.is_file():
+        raise InputError(f"{path}: no model.json; this is not a head")
+    content = json.loads(about.read_text())
+    if content.get("version") != _VERSION:
+        raise InputError(
+            f"{path}: head version {content.get('version')}, this package reads "
+            f"{_VERSION}; train it again"
+        )
+    config = configs.validate(TrainConfig, content["config"])
+    dim, classes = content["dim"], tuple(content["classes"])
+    keys = [(m["repeat"], m["fold"]) for m in content["models"]]
+    keys += [(None, None)] if content["refit"] else []
+    models = []
+    for repeat, fold in keys:
+        model = build_model(config, dim, len(classes)).eval()
+        tensors = load_file(path / _file_name(repeat, fold))
+        mean, std = tensors.pop("input.mean"), tensors.pop("input.std")
+        model.load_state_dict(tensors)
+        models.append(HeadModel(repeat, fold, model, Standardisation(mean, std)))
+    return Head(
+        classes,
+        dim,
+        content["scale"],
+        content["encoder"],
+        content["folds"],
+        tuple(models),
+        content,
+    )
+
+
+def _file_name(repeat: int | None, fold: int | None) -> str:
+    return f"{_REFIT if fold is None else f'repeat{repeat}-fold{fold}'}.safetensors"
+
+
+def _save(path: Path, model: MILModel, standardisation: Standardisation) -> None:
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    tensors["input.mean"] = standardisation.mean
+    tensors["input.std"] = standardisation.std
+    save_file(tensors, path)

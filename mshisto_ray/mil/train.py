@@ -1,0 +1,229 @@
+"""Training of one fold model: plain torch, one device, decided by its seeds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from mshisto_ray import components
+from mshisto_ray.components import Family, Part
+from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.learning.metrics import auroc
+from mshisto_ray.mil.bags import Bags
+from mshisto_ray.mil.batches import Batches
+from mshisto_ray.mil.model import POOLINGS, MILModel
+from mshisto_ray.representation.normalise import Standardisation
+
+NOISES = "mshisto_ray.representation.noises"
+
+
+class OptimiserConfig(Config):
+    """The optimiser and its settings."""
+
+    name: Literal["adam", "adamw", "sgd"] = option("adam", "method")
+    lr: float = option(1e-4, "learning rate", gt=0)
+    weight_decay: float = option(1e-5, "weight decay (adam, sgd: L2 penalty)", ge=0)
+    momentum: float = option(0.9, "of sgd; adam and adamw have their own", ge=0, lt=1)
+
+
+class EarlyStoppingConfig(Config):
+    """When to stop, and which epoch's weights to keep: the best on validation."""
+
+    metric: Literal["loss", "auroc"] = option("loss", "watched on validation bags")
+    patience: int = option(10, "epochs without a better value", unit="epochs", ge=1)
+
+
+class TrainConfig(Config):
+    """One MIL model and its training."""
+
+    pooling: Annotated[Part, Family(POOLINGS)] = option(
+        Part(name="gated_attention"), "how instances become a prediction"
+    )
+    noise: Annotated[Part, Family(NOISES)] = option(
+        Part(name="gaussian"), "on training instances, fresh in every step"
+    )
+    hidden: tuple[Annotated[int, option(ge=1)], ...] = option(
+        (256,), "widths of the ReLU layers before the pooling; []: none"
+    )
+    dropout: float = option(0.25, "share of zeroed inputs of the pooling", ge=0, lt=1)
+    optimiser: OptimiserConfig = OptimiserConfig()
+    epochs: int = option(50, "at most, with early stopping", unit="epochs", ge=1)
+    batch_size: int = option(1, "bags per step", unit="bags", ge=1)
+    early_stopping: EarlyStoppingConfig | None = option(
+        EarlyStoppingConfig(), "null: all epochs, and the last one's weights"
+    )
+    seed: int = option(0, "initial weights, order, dropout and noise", ge=0)
+
+
+@dataclass(frozen=True)
+class FoldModel:
+    """A trained model with the normalisation that its inputs need.
+
+    ``epochs``: how many led to its weights; ``history``: per epoch ``loss`` (mean
+    training loss) and, with validation bags, ``val_loss`` and ``val_auroc``.
+    """
+
+    model: MILModel
+    standardisation: Standardisation
+    epochs: int
+    history: tuple[dict[str, float], ...]
+
+
+def fit_fold(
+    bags: Bags,
+    standardisation: Standardisation,
+    train: np.ndarray,
+    validation: np.ndarray,
+    config: TrainConfig,
+    stream: tuple[int, ...],
+    device: torch.device,
+) -> FoldModel:
+    """Train one model.
+
+    Args:
+        bags: with targets; those used here have instances.
+        standardisation: fitted on the training bags.
+        train: indices of bags to learn from.
+        validation: indices of bags for early stopping; used for nothing else, and
+            ignored without early stopping.
+        config: model and training.
+        stream: (repeat, fold): with ``config.seed`` decides all randomness.
+        device: where to train.
+
+    Raises:
+        InputError: the loss is no longer finite.
+    """
+    words = np.random.SeedSequence([config.seed, *stream]).generate_state(3, np.uint64)
+    order = np.random.default_rng(words[0])
+    noise_stream = torch.Generator(device).manual_seed(int(words[1] >> 1))
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(int(words[2] >> 1))
+        model = build_model(config, bags.features.dim, len(bags.classes)).to(device)
+        batches = Batches(bags, standardisation, device)
+        steps = _Steps(bags, batches, model, config, device)
+        epochs, history = _train(
+            steps, train, validation, config.early_stopping, order, noise_stream
+        )
+    return FoldModel(model.eval(), standardisation, epochs, history)
+
+
+def build_model(config: TrainConfig, dim: int, num_classes: int) -> MILModel:
+    """The untrained model of a config."""
+    return MILModel(dim, num_classes, config.hidden, config.dropout, config.pooling)
+
+
+class _Steps:
+    """Model, optimiser and batches of one fold; an epoch of steps, an evaluation."""
+
+    def __init__(
+        self,
+        bags: Bags,
+        batches: Batches,
+        model: MILModel,
+        config: TrainConfig,
+        device: torch.device,
+    ):
+        assert bags.targets is not None
+        self.model = model
+        self.config = config
+        self._batches = batches
+        self._optimiser = _optimiser(model, config.optimiser)
+        self._noise = components.build(NOISES, config.noise)
+        self._targets = torch.from_numpy(bags.targets).to(device)
+        self._device = device
+
+    def epoch(self, order: np.ndarray, generator: torch.Generator) -> float:
+        """One pass over the bags in the given order; mean loss."""
+        self.model.train()
+        total = torch.zeros((), device=self._device)
+        for index in _cut(order, self.config.batch_size):
+            h, offsets = self._batches.get(index)
+            out = self.model(self._noise(h, generator), offsets)
+            target = self._targets[torch.from_numpy(index).to(self._device)]
+            loss = functional.nll_loss(out.log_probabilities, target)
+            self._optimiser.zero_grad()
+            loss.backward()
+            self._optimiser.step()
+            total += loss.detach() * len(index)
+        return total.item() / len(order)
+
+    def evaluate(self, index: np.ndarray) -> dict[str, float]:
+        """``val_loss`` and ``val_auroc`` of bags."""
+        logs = log_probabilities(self.model, self._batches, index)
+        targets = self._targets[torch.from_numpy(index).to(self._device)]
+        loss = functional.nll_loss(logs, targets.cpu()).item()
+        area = auroc(logs.exp().numpy(), targets.cpu().numpy())
+        return {"val_loss": loss, "val_auroc": area}
+
+
+def log_probabilities(
+    model: MILModel, batches: Batches, index: np.ndarray
+) -> torch.Tensor:
+    """Log probabilities [B, C] of the bags at ``index``, float64 on the CPU."""
+    model.eval()
+    with torch.inference_mode():
+        found = [
+            model(*batches.get(run)).log_probabilities
+            for run in batches.in_order(index)
+        ]
+    return torch.cat(found).double().cpu()
+
+
+def _train(
+    steps: _Steps,
+    train: np.ndarray,
+    validation: np.ndarray,
+    stopping: EarlyStoppingConfig | None,
+    order: np.random.Generator,
+    generator: torch.Generator,
+) -> tuple[int, tuple[dict[str, float], ...]]:
+    """Epochs that led to the weights that the model is left with, and the history."""
+    history: list[dict[str, float]] = []
+    best, kept, weights = -np.inf, 0, None
+    for epoch in range(1, steps.config.epochs + 1):
+        record = {"loss": steps.epoch(order.permutation(train), generator)}
+        if not np.isfinite(record["loss"]):
+            raise InputError(
+                f"training diverged in epoch {epoch} (the loss is {record['loss']}): "
+                f"lower optimiser.lr, now {steps.config.optimiser.lr}"
+            )
+        history.append(record)
+        if stopping is None:
+            kept = epoch
+            continue
+        record |= steps.evaluate(validation)
+        sign = -1 if stopping.metric == "loss" else 1
+        value = sign * record[f"val_{stopping.metric}"]
+        if value > best:
+            best, kept = value, epoch
+            weights = copy.deepcopy(steps.model.state_dict())
+        elif epoch - kept >= stopping.patience:
+            break
+    if stopping is not None:
+        if weights is None:
+            raise InputError(
+                f"early_stopping.metric: {stopping.metric} was never finite on the "
+                "validation bags; lower optimiser.lr"
+            )
+        steps.model.load_state_dict(weights)
+    return kept, tuple(history)
+
+
+def _optimiser(model: MILModel, config: OptimiserConfig) -> torch.optim.Optimizer:
+    keys = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
+    if config.name == "sgd":
+        return torch.optim.SGD(model.parameters(), momentum=config.momentum, **keys)
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return kinds[config.name](model.parameters(), **keys)
+
+
+def _cut(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
