@@ -138,6 +138,8 @@ def _draw_bar(
     shares = (0.0,) if constant else (0.0, 0.25, 0.5, 0.75, 1.0)
     for share in shares:
         value = lowest + share * (highest - lowest)
+        if abs(value) < 1e-3 * (highest - lowest):
+            value = 0.0
         y = top + length * (1 - share)
         draw.line((left + 18, y, left + 22, y), canvas.SOFT_INK)
         draw.text(

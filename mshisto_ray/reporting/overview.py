@@ -17,6 +17,7 @@ _TISSUE = (0, 143, 90)
 # Finest first; apart from each other and from eosin and haematoxylin for most eyes.
 _SCALES = ((0, 166, 237), (245, 130, 32), (20, 20, 20), (120, 94, 240))
 _NARROWEST_CELL_PX = 6  # below this lines would hide the tissue: tint instead
+_ROOMY_CELL_PX = 40  # from here the coarser scales get a stronger line
 _TINT = 0.22
 _MARGIN = 14
 
@@ -53,7 +54,8 @@ def draw_overview(
     for index, (_, (x, y, extent, own)) in enumerate(layers):
         extent = np.broadcast_to(np.asarray(extent, float), np.shape(x))
         boxes = np.stack([x, y, x + extent, y + extent], 1).reshape(-1, 4) * px
-        width = 1 + index // 2
+        roomy = boxes.size and boxes[0, 2] - boxes[0, 0] >= _ROOMY_CELL_PX
+        width = 2 if index >= 2 and roomy else 1
         for chosen, opacity in ((~own, 0.35), (own, 0.9)):
             mask, lines = _tile_mask(boxes[chosen], picture.size, width)
             strength = opacity * (1.0 if lines else _TINT)
