@@ -1,0 +1,168 @@
+"""Applying a saved head to slides through Ray."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from mshisto_ray import config as configs
+from mshisto_ray.config import InputError
+from mshisto_ray.distributed import embed, predict, tile
+from mshisto_ray.distributed.predict_unit import PredictWork, make_predictor
+from mshisto_ray.learning.split import SplitConfig
+from mshisto_ray.mil.bags import read_bags
+from mshisto_ray.mil.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.head import load_head, save_head
+from mshisto_ray.mil.predict import predict as predict_bags
+from mshisto_ray.mil.source import InputConfig, TargetConfig
+from mshisto_ray.mil.train import TrainConfig
+from mshisto_ray.store.cache import CacheConfig
+
+pytestmark = pytest.mark.ray
+TARGET = TargetConfig(column="label")
+NUM = 8
+
+
+@pytest.fixture(scope="module")
+def study(local_ray, tmp_path_factory, write_slide):
+    """Tiles, embeddings and a head of eight slides; two more that nobody trained on."""
+    folder = tmp_path_factory.mktemp("study")
+    rows = ["path,patient_id,label"]
+    for i in range(NUM + 2):
+        write_slide(folder / f"s{i}.tiff", i, size=(700, 700))
+        rows.append(f"s{i}.tiff,p{i},{'odd' if i % 2 else 'even'}")
+    rows.append("gone.tiff,p99,odd")
+    (folder / "all.csv").write_text("\n".join(rows) + "\n")
+    (folder / "train.csv").write_text("\n".join(rows[: NUM + 1]) + "\n")
+    (folder / "cohort.csv").write_text("\n".join(rows[:-1]) + "\n")
+    raw = {"cohort": str(folder / "cohort.csv"), "out": str(folder / "tiles")}
+    tile.run(configs.validate(tile.TileConfig, raw | {"tile_px": 64}))
+    raw = {"tiles": str(folder / "tiles"), "out": str(folder / "embeddings")}
+    encoder = {"encoder": {"name": "colour_stats"}}
+    embed.run(configs.validate(embed.EmbedConfig, raw | encoder))
+    for pooling in ("gated_attention", "embedding_mean", "instance_max"):
+        train_head(folder, pooling)
+    return folder
+
+
+def source(folder, name):
+    return InputConfig(embeddings=folder / "embeddings", cohort=folder / name)
+
+
+def train_head(folder, pooling):
+    cache = CacheConfig(dir=folder / "cache")
+    bags = read_bags(source(folder, "train.csv"), TARGET, None, cache)
+    config = configs.validate(
+        TrainConfig,
+        {
+            "pooling": {"name": pooling},
+            "hidden": [8],
+            "epochs": 2,
+            "early_stopping": None,
+        },
+    )
+    split = SplitConfig(folds=2, validation=0.0)
+    splits = plan_splits(bags, split, config)
+    result = cross_validate(bags, splits, config, torch.device("cpu"))
+    about = {"unit": "slide", "target": TARGET.model_dump(mode="json")}
+    save_head(folder / pooling, result, bags, config, about)
+
+
+def run(study, out, pooling="gated_attention", **changes):
+    raw = {
+        "head": str(study / pooling),
+        "embeddings": str(study / "embeddings"),
+        "cohort": str(study / "all.csv"),
+        "tiles": str(study / "tiles"),
+        "out": str(out),
+    }
+    config = configs.validate(predict.PredictConfig, raw | changes)
+    predict.run(config)
+    return config
+
+
+@pytest.fixture(scope="module")
+def predicted(study, tmp_path_factory):
+    out = tmp_path_factory.mktemp("predicted") / "out"
+    run(study, out)
+    return out
+
+
+def test_probabilities_are_those_of_the_head_on_all_bags_at_once(study, predicted):
+    table = pq.read_table(predicted / "predictions.parquet").to_pydict()
+    cache = CacheConfig(dir=study / "cache")
+    bags = read_bags(source(study, "cohort.csv"), None, None, cache)
+    expected = predict_bags(
+        load_head(study / "gated_attention"), bags, torch.device("cpu")
+    )
+    assert table["bag"] == list(bags.names)
+    found = np.stack([table["prob_even"], table["prob_odd"]], axis=1)
+    np.testing.assert_allclose(found, expected.probabilities, atol=1e-6)
+    # Slides of training: one of two folds; the others: both.
+    assert expected.models.tolist() == [1] * NUM + [2] * 2
+    for i, name in enumerate(bags.names):
+        shard = pq.read_table(predicted / "shards" / f"{name}.parquet")
+        rows = slice(expected.offsets[i], expected.offsets[i + 1])
+        attention = shard["attention"].to_numpy()
+        np.testing.assert_allclose(attention, expected.attention[rows], atol=1e-6)
+        assert attention.sum() == pytest.approx(1.0)
+
+
+def test_labels_give_external_metrics_with_intervals(predicted):
+    metrics = json.loads((predicted / "metrics.json").read_text())
+    assert 0 <= metrics["auroc"]["low"] <= metrics["auroc"]["value"]
+    assert metrics["auroc"]["value"] <= metrics["auroc"]["high"] <= 1
+
+
+def test_a_slide_without_embeddings_is_told(predicted):
+    (row,) = pq.read_table(predicted / "failures.parquet").to_pylist()
+    assert (row["slide_id"], row["stage"], row["error"]) == (
+        "gone",
+        "predict",
+        "NoTiles",
+    )
+    assert "jobs/embed.py" in row["message"]
+
+
+def test_heat_maps_are_drawn(predicted):
+    names = {path.name for path in (predicted / "heatmaps").iterdir()}
+    assert names == {f"s{i}.attention.png" for i in range(NUM + 2)}
+
+
+@pytest.mark.parametrize(
+    ("pooling", "attention", "instances"),
+    [("embedding_mean", False, False), ("instance_max", False, True)],
+)
+def test_what_a_pooling_does_not_have_is_null(
+    study, tmp_path, pooling, attention, instances
+):
+    out = tmp_path / "out"
+    work = PredictWork(study / pooling, study / "embeddings", None, out)
+    bag = {"name": "s0", "patient_id": "p0", "slide_ids": ["s0"]}
+    make_predictor(work, threads=1)(bag)
+    shard = pq.read_table(out / "shards" / "s0.parquet")
+    assert (shard["attention"].null_count == 0) == attention
+    assert (shard["instance_odd"].null_count == 0) == instances
+    assert not (out / "heatmaps").exists()
+
+
+def test_a_second_run_does_only_what_is_missing(study, predicted, capfd):
+    run(study, predicted)
+    # The bag without tiles is tried again: it may have been embedded since.
+    assert "predict: 10 bags stand, 1 to do" in capfd.readouterr().out
+
+
+def test_unusable_inputs(study, tmp_path):
+    with pytest.raises(InputError, match=r"no model\.json"):
+        run(study, tmp_path / "out", head=str(tmp_path))
+    shutil.copytree(study / "embeddings", tmp_path / "other")
+    manifest = tmp_path / "other" / "manifest.json"
+    told = json.loads(manifest.read_text())
+    told["recipe"]["encoder"]["digest"] = "another"
+    manifest.write_text(json.dumps(told))
+    with pytest.raises(InputError, match="embed the new slides with that one"):
+        run(study, tmp_path / "out", embeddings=str(tmp_path / "other"))
+    assert not (tmp_path / "out").exists()
