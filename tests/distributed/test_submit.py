@@ -178,3 +178,39 @@ def test_driver_with_another_token_is_refused_in_one_line(head_node, tmp_path):
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert done.stdout.startswith("refused: RAY_ADDRESS="), done.stderr
     assert "RAY_AUTH_MODE" in done.stdout
+
+
+def test_the_path_from_slides_to_a_sweep_as_submitted_jobs(
+    head_node, tmp_path, write_slide
+):
+    rows = ["path,label"]
+    for i in range(8):
+        write_slide(tmp_path / f"s{i}.tiff", i, size=(700, 700))
+        rows.append(f"s{i}.tiff,{'odd' if i % 2 else 'even'}")
+    cohort = tmp_path / "cohort.csv"
+    cohort.write_text("\n".join(rows) + "\n")
+    tiles, embeddings = tmp_path / "tiles", tmp_path / "embeddings"
+
+    def submit(job, *words):
+        return head_node.submit(ROOT, sys.executable, f"jobs/{job}.py", *words)
+
+    done = submit("tile", f"cohort={cohort}", f"out={tiles}", "tile_px=64")
+    assert done.returncode == 0, done.stdout + done.stderr
+    words = [f"tiles={tiles}", "encoder={name: colour_stats}"]
+    done = submit("embed", *words, f"out={embeddings}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "embed: 8 slides, " in done.stdout
+    refused = submit("embed", *words, "out=embeddings")
+    assert refused.returncode == 1
+    assert "give an absolute path on shared storage" in refused.stdout
+    words = [
+        f"embeddings={embeddings}",
+        f"cohort={cohort}",
+        f"cache.dir={tmp_path / 'c'}",
+    ]
+    axes = "axes={pooling: [{name: embedding_mean}, {name: attention}]}"
+    options = ["split.folds=2", "epochs=1", "early_stopping=null", "hidden=[4]", axes]
+    done = submit("sweep", *words, *options, f"out={tmp_path / 'sweep'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "sweep" / "best" / "model.json").is_file()
+    assert (tmp_path / "sweep" / "summary.md").is_file()

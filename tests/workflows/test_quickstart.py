@@ -1,0 +1,57 @@
+"""The README's first command, whole; the truth that it plants has to show."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory):
+    out = tmp_path_factory.mktemp("quickstart") / "out"
+    command = [sys.executable, str(ROOT / "jobs" / "quickstart.py"), f"out={out}"]
+    first = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stdout + first.stderr
+    return command, out, first.stdout
+
+
+def test_gated_attention_beats_the_mean_and_finds_the_planted_tiles(quickstart):
+    _, _, said = quickstart
+    low = re.search(r"gated attention against .* \[(-?[\d.]+), ", said)
+    assert low and float(low[1]) > 0
+    found = re.search(r"attention against the planted tiles, .*: ([\d.]+) ", said)
+    assert found and float(found[1]) > 0.8
+
+
+def test_everything_it_names_is_there(quickstart):
+    _, out, said = quickstart
+    assert "mlflow ui --backend-store-uri sqlite:" in said
+    for name in (
+        "tiles/contact_sheet.png",
+        "sweep/summary.md",
+        "sweep/best/model.json",
+    ):
+        assert (out / name).stat().st_size > 0
+    assert len(list((out / "predictions" / "heatmaps").iterdir())) == 16
+    for stage in ("tiles", "embeddings", "predictions"):
+        assert not pq.read_table(out / stage / "failures.parquet").num_rows
+    assert len(list((out / "sweep" / "configs").iterdir())) == 12
+
+
+def test_again_it_does_no_work_and_says_the_same(quickstart):
+    command, _, said = quickstart
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "96 slides stand, 0 to do" in again.stdout
+    assert "12 configs stand, 0 to do" in again.stdout
+    assert "16 bags stand, 0 to do" in again.stdout
+    truth = "gated attention against embedding mean"
+    line = next(x for x in said.splitlines() if x.startswith(truth))
+    assert line in again.stdout
