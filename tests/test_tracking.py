@@ -234,7 +234,7 @@ def assert_served_store_works(url, tmp_path):
     assert tracking.check_uri(url) is None
 
 
-def wait_for(url, server, seconds=120):
+def wait_for(url, server, seconds=300):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         assert server.poll() is None, "the server ended"

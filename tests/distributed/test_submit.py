@@ -82,7 +82,7 @@ def free_ports(number):
     return ports
 
 
-def wait_until_ready(node, head, folder, seconds=120):
+def wait_until_ready(node, head, folder, seconds=300):
     token = {"Authorization": f"Bearer {node.env['RAY_AUTH_TOKEN']}"}
     request = urllib.request.Request(f"{node.dashboard}/api/jobs/", headers=token)
     end_at = time.monotonic() + seconds
