@@ -18,6 +18,7 @@ from mshisto_ray.distributed.progress import Progress, check_failures, say
 from mshisto_ray.distributed.session import Resources, connect, plan_actors
 from mshisto_ray.distributed.tile_unit import make_tiler, overview_path, to_unit
 from mshisto_ray.reporting.contact_sheet import draw_contact_sheet
+from mshisto_ray.reporting.overview import HEADER_PX
 from mshisto_ray.store import schema
 from mshisto_ray.store.cohort import Cohort, CohortSlide, read_cohort
 from mshisto_ray.store.failures import Failure, write_failures
@@ -172,8 +173,9 @@ def _draw_contact_sheet(
 
 def _small(path: Path, side: int) -> Image.Image:
     with Image.open(path) as image:
-        image.thumbnail((side, side))
-        return image.convert("RGB")
+        small = image.crop((0, HEADER_PX, image.width, image.height))
+    small.thumbnail((side, side))
+    return small
 
 
 def _log(

@@ -87,8 +87,9 @@ def _write_overview(out: Path, tiled: TiledSlide) -> None:
     title = f"{record['slide_id']}  {record['mpp']:.4g} um/px  tiles: {counts} um/px"
     tiles = {p.reading.mpp: (p.x, p.y, p.reading.extent, p.own) for p in tiled.plans}
     image = draw_overview(
-        tiled.thumbnail.pixels, tiled.thumbnail.span, tiled.tissue, tiles, title
-    )
+        tiled.thumbnail.pixels, tiled.thumbnail.span, tiled.tissue, tiles, title,
+        record["mpp"],
+    )  # fmt: skip
     path = overview_path(out, record["slide_id"])
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)

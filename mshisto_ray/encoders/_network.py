@@ -168,9 +168,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     return {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
 
 
-def _strip(
-    state: dict[str, torch.Tensor], wanted: set[str]
-) -> dict[str, torch.Tensor]:
+def _strip(state: dict[str, torch.Tensor], wanted: set[str]) -> dict[str, torch.Tensor]:
     """Names without the prefixes of wrappers, where that makes no two the same."""
 
     def bare(name: str) -> str:

@@ -143,7 +143,7 @@ def _cohort_source(
     ]
     features = open_features(directory, scale, cache)
     notes = ()
-    if isinstance(features, ParquetFeatures):
+    if isinstance(features, ParquetFeatures) and cache.max_gib:
         notes = (
             f"{config.embeddings}: does not fit the node cache (cache.max_gib="
             f"{cache.max_gib:g}); read from Parquet in every epoch",
