@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,14 @@ class Bags:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @cached_property
+    def identity(self) -> str:
+        """Digest of what a result depends on: instances, patients, labels, folds."""
+        assert self.targets is not None
+        columns = (self.names, self.patient_ids, self.targets.tolist(), self.members)
+        text = repr((self.digest, self.scale, self.classes, self.folds, columns))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def read(self, index: int) -> list[np.ndarray]:
         """Instances of a bag, an array [N, D] per slide."""
@@ -170,13 +179,3 @@ def _empty(
 def _left_out(names: Sequence[str], total: int, what: str, reason: str) -> str:
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     return f"{len(names)} of {total} {what} left out, {reason}: {shown}"
-
-
-def identity(bags: Bags) -> str:
-    """Digest of what a result depends on: instances, bags, patients, labels, folds."""
-    assert bags.targets is not None
-    rows = zip(
-        bags.names, bags.patient_ids, bags.targets.tolist(), bags.members, strict=True
-    )
-    text = repr((bags.digest, bags.scale, bags.classes, bags.folds, list(rows)))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -85,7 +85,7 @@ def save_head(
         "scale": bags.scale,
         "encoder": bags.encoder,
         "embeddings_digest": bags.digest,
-        "config": config.model_dump(mode="json"),
+        "config": config.model_dump(mode="json", include=set(TrainConfig.model_fields)),
         "models": [{"repeat": r, "fold": f} for r, f in keys],
         "refit": result.refit is not None,
         "folds": folds,

@@ -5,7 +5,7 @@ import pytest
 
 from mshisto_ray import config
 from mshisto_ray.config import InputError
-from mshisto_ray.mil.bags import identity, read_bags
+from mshisto_ray.mil.bags import read_bags
 from mshisto_ray.mil.source import InputConfig, TargetConfig
 from mshisto_ray.store.cache import CacheConfig
 
@@ -143,7 +143,7 @@ def test_a_bag_table_with_patients(tmp_path):
 def test_identity_changes_with_labels_and_embeddings(embeddings, tmp_path):
     def key(text=COHORT, **keys):
         source = given(embeddings, tmp_path, text, **keys)
-        return identity(read_bags(source, TargetConfig(), "fold", NO_CACHE))
+        return read_bags(source, TargetConfig(), "fold", NO_CACHE).identity
 
     assert key() == key()
     changed = COHORT.replace("c.svs,s2,p1,malignant", "c.svs,s2,p1,benign")

@@ -1,0 +1,172 @@
+"""One MIL experiment: a config, its cross-validation, and the files it leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from mshisto_ray.config import option, to_yaml
+from mshisto_ray.learning.bootstrap import intervals
+from mshisto_ray.learning.predictions import Predictions, write_predictions
+from mshisto_ray.learning.split import Split, SplitConfig
+from mshisto_ray.mil.bags import Bags, read_bags
+from mshisto_ray.mil.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.head import save_head
+from mshisto_ray.mil.source import InputConfig, TargetConfig
+from mshisto_ray.mil.train import TrainConfig
+from mshisto_ray.store.cache import CacheConfig
+from mshisto_ray.store.shards import write_shard
+
+_METRICS = "metrics.json"
+HEAD_FOLDER = "head"
+
+
+class ExperimentConfig(TrainConfig, InputConfig):
+    """Bags, target, split, model and training: all that decides a result."""
+
+    target: TargetConfig = TargetConfig()
+    split: SplitConfig = SplitConfig()
+    refit: bool = option(False, "train one more model on all bags, for new patients")
+    cache: CacheConfig = CacheConfig()
+
+
+def load(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
+    """Bags and splits of a config.
+
+    Raises:
+        InputError: input, target or split that cannot be used.
+    """
+    bags = read_bags(config, config.target, config.split.column, config.cache)
+    return bags, plan_splits(bags, config.split, config)
+
+
+def check(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
+    """As ``load``, but without filling the node cache: for a look before work."""
+    unfilled = CacheConfig(dir=config.cache.dir, max_gib=0)
+    return load(config.model_copy(update={"cache": unfilled}))
+
+
+def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
+    """What decides the result: settings, and what was read instead of its paths."""
+    names = set(ExperimentConfig.model_fields)
+    paths = {"embeddings", "cohort", "bags", "cache", "scale"}
+    settings = config.model_dump(mode="json", include=names - paths)
+    return settings | {"scale": bags.scale, "data": bags.identity}
+
+
+def digest(config: ExperimentConfig, bags: Bags) -> str:
+    """Digest of the recipe: experiments with the same one have the same result."""
+    text = json.dumps(recipe(config, bags), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def run(
+    config: ExperimentConfig,
+    bags: Bags,
+    splits: Sequence[Split],
+    folder: Path,
+    on_fold: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, float]:
+    """Cross-validate a config and write ``folder``, whole or not at all.
+
+    ``config.yaml``, ``metrics.json`` (see ``measure``), ``predictions.parquet`` (out
+    of fold), ``validation.parquet``, ``history.json`` (training curves), ``head/``.
+
+    Args:
+        config: the experiment.
+        bags: of ``load``.
+        splits: of ``load``.
+        folder: to make; one that another process has made meanwhile is left.
+        on_fold: see ``cross_validate``.
+
+    Returns:
+        The metrics.
+    """
+    started, cpu = time.perf_counter(), time.process_time()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    result = cross_validate(bags, splits, config, device, config.refit, on_fold)
+    metrics = measure(result.test, result.validation)
+    metrics["seconds"] = time.perf_counter() - started
+    metrics["cpu_seconds"] = time.process_time() - cpu
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    about = {
+        "unit": config.unit,
+        "target": config.target.model_dump(mode="json"),
+        "split": config.split.model_dump(mode="json"),
+    }
+    save_head(temporary / HEAD_FOLDER, result, bags, config, about)
+    write_predictions(temporary / "predictions.parquet", result.test)
+    if result.validation:
+        write_predictions(temporary / "validation.parquet", result.validation)
+    curves = [
+        {"repeat": s.repeat, "fold": s.fold, "epochs": m.epochs, "history": m.history}
+        for s, m in zip(splits, result.models, strict=True)
+    ]
+    (temporary / "history.json").write_text(json.dumps(curves))
+    (temporary / "config.yaml").write_text(to_yaml(config))
+    # JSON has no NaN; a metric that is not defined is null.
+    known = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
+    (temporary / _METRICS).write_text(json.dumps(known, indent=2) + "\n")
+    try:
+        os.rename(temporary, folder)
+    except OSError:  # not empty: a run that was thought dead has finished it
+        if not (folder / _METRICS).is_file():
+            raise
+        shutil.rmtree(temporary)
+    return metrics
+
+
+def measure(test: Predictions, validation: Predictions | None) -> dict[str, float]:
+    """``test_<metric>_mean``, ``_ci_low``, ``_ci_high``, and ``val_...`` likewise.
+
+    See ``learning.bootstrap.intervals`` for what is computed. ``test``: out-of-fold
+    predictions of all bags; ``val``: those of the bags set aside within training
+    folds, which is what configs are chosen by. A value that is not defined is NaN.
+    """
+    found: dict[str, float] = {}
+    for prefix, predictions in (("val", validation), ("test", test)):
+        if predictions is None:
+            continue
+        for name, interval in intervals(predictions).items():
+            found[f"{prefix}_{name}_mean"] = interval.value
+            found[f"{prefix}_{name}_ci_low"] = interval.low
+            found[f"{prefix}_{name}_ci_high"] = interval.high
+    return found
+
+
+def read_metrics(folder: Path) -> dict[str, float] | None:
+    """What ``run`` measured, or None where it has not come to its end."""
+    file = folder / _METRICS
+    if not file.is_file():
+        return None
+    found = json.loads(file.read_text())
+    return {k: math.nan if v is None else v for k, v in found.items()}
+
+
+def write_folds(path: Path, bags: Bags, splits: Sequence[Split]) -> None:
+    """``bag, patient_id, repeat, fold, part``: a row per bag of every split."""
+    rows = [
+        {
+            "bag": bags.names[index],
+            "patient_id": bags.patient_ids[index],
+            "repeat": split.repeat,
+            "fold": split.fold,
+            "part": part,
+        }
+        for split in splits
+        for part in ("train", "validation", "test")
+        for index in getattr(split, part)
+    ]
+    write_shard(path, [pa.Table.from_pylist(rows)])

@@ -1,0 +1,173 @@
+"""The points of a sweep, where their results lie, and which one is chosen."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import field_validator
+
+from mshisto_ray import config as configs
+from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.mil import experiment
+from mshisto_ray.mil.bags import Bags
+from mshisto_ray.mil.experiment import ExperimentConfig
+
+# Results can only be compared on the same bags, labels and folds.
+_COMMON = ("cohort", "unit", "target", "split", "cache")
+
+
+class AxesConfig(Config):
+    """What a sweep varies, and what it chooses by."""
+
+    axes: dict[str, tuple[Any, ...]] = option(
+        {}, "key: values; a config for every combination"
+    )
+    select: Literal["auroc", "pr_auc", "accuracy", "f1"] | None = option(
+        "auroc", "val_ metric that the best config is chosen by; null: none is chosen"
+    )
+
+    @field_validator("axes")
+    @classmethod
+    def _are_axes(cls, axes: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        for key, values in axes.items():
+            if not values:
+                raise ValueError(f"{key}: give at least one value")
+            if key.split(".")[0] in _COMMON:
+                raise ValueError(
+                    f"{key}: has to be the same for all configs, or their results "
+                    "cannot be compared"
+                )
+        return axes
+
+
+@dataclass(frozen=True)
+class Point:
+    """One config of a sweep; ``values``: what its axes are set to."""
+
+    values: Mapping[str, Any]
+    config: ExperimentConfig
+
+    @property
+    def label(self) -> str:
+        """``pooling=attention, noise.sigma=0.1``; parts with what they were given."""
+        return ", ".join(f"{k}={show(v)}" for k, v in self.values.items()) or "config"
+
+
+def show(value: Any) -> str:
+    """A value as one word: a part by its name, then its parameters."""
+    if isinstance(value, Mapping) and "name" in value:
+        rest = [f"{k}={show(v)}" for k, v in value.items() if k != "name"]
+        return f"{value['name']}({', '.join(rest)})" if rest else str(value["name"])
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def expand(
+    base: ExperimentConfig, axes: Mapping[str, Sequence[Any]]
+) -> tuple[Point, ...]:
+    """Every combination of the axes' values as a validated config.
+
+    Raises:
+        InputError: a point that is no valid config, named by its values, or two
+            equal points.
+    """
+    names = set(ExperimentConfig.model_fields)
+    raw = base.model_dump(mode="json", include=names)
+    points: dict[str, Point] = {}
+    for combination in itertools.product(*axes.values()):
+        values = dict(zip(axes, combination, strict=True))
+        varied = raw
+        for key, value in values.items():
+            varied = configs.set_key(varied, key, value)
+        point = Point(values, base)
+        try:
+            config = configs.validate(ExperimentConfig, varied)
+        except InputError as error:
+            raise InputError(f"axes, at {point.label}: {error}") from None
+        key = config.model_dump_json()
+        if key in points:
+            raise InputError(
+                f"axes: {point.label} and {points[key].label} are the same config"
+            )
+        points[key] = Point(values, config)
+    return tuple(points.values())
+
+
+def check(points: Sequence[Point], select: str | None) -> dict[str, Point]:
+    """Check the input of every point; the points by the digest of their results.
+
+    Raises:
+        InputError: input that cannot be used, bags that differ between points, or
+            nothing to choose by.
+    """
+    common = points[0].config.split
+    if select and len(points) > 1 and common.validation == 0:
+        raise InputError(
+            "split.validation is 0, so there is no val_ metric to choose a config by: "
+            "give split.validation=0.2, or select=null to compare without choosing"
+        )
+    loaded: dict[str, Bags] = {}
+    found: dict[str, Point] = {}
+    for point in points:
+        config = point.config
+        source = json.dumps(
+            config.model_dump(
+                mode="json", include={"embeddings", "bags", "scale", "early_stopping"}
+            )
+        )
+        if source not in loaded:
+            loaded[source], _ = experiment.check(config)
+            _check_same(next(iter(loaded.values())), loaded[source], point)
+        found[experiment.digest(config, loaded[source])] = point
+    return found
+
+
+def _check_same(first: Bags, other: Bags, point: Point) -> None:
+    def key(bags: Bags) -> list[Any]:
+        assert bags.targets is not None
+        labels = [bags.classes[t] for t in bags.targets]
+        return sorted(zip(bags.names, bags.patient_ids, labels, strict=True))
+
+    if key(first) != key(other):
+        raise InputError(
+            f"axes, at {point.label}: other bags, patients or labels than at the first "
+            "point; results on different bags cannot be compared"
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a point: metrics, or why there are none."""
+
+    digest: str
+    point: Point
+    metrics: Mapping[str, float] | None
+    error: str | None
+
+
+def folder(out: Path, digest: str) -> Path:
+    """Where the results of a config lie."""
+    return out / "configs" / digest
+
+
+def rank(outcomes: Sequence[Outcome], select: str | None) -> list[Outcome]:
+    """Finished configs, the best on validation first; without ``select`` as given.
+
+    Test metrics have no say. Equal configs stay in their order; a metric that is not
+    defined comes last.
+    """
+    finished = [o for o in outcomes if o.metrics]
+    if select is None:
+        return finished
+
+    def key(outcome: Outcome) -> float:
+        assert outcome.metrics
+        value = outcome.metrics.get(f"val_{select}_mean", math.nan)
+        return math.inf if math.isnan(value) else -value
+
+    return sorted(finished, key=key)

@@ -1,0 +1,122 @@
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mshisto_ray import config
+from mshisto_ray.config import InputError
+from mshisto_ray.mil.experiment import ExperimentConfig
+from mshisto_ray.mil.sweep import AxesConfig, Outcome, Point, check, expand, rank, show
+
+
+@pytest.fixture
+def table(tmp_path):
+    return write(tmp_path / "bags.parquet")
+
+
+def write(path, dim=2, labels="ab"):
+    rows = {
+        "bag": range(40),
+        "label": list(labels) * (40 // len(labels)),
+        "features": [[float(i + d) for d in range(dim)] for i in range(40)],
+    }
+    pq.write_table(pa.table(rows), path)
+    return path
+
+
+def base(table, **keys):
+    return config.validate(ExperimentConfig, {"bags": str(table), **keys})
+
+
+def test_points_are_all_combinations_as_typed_configs(table):
+    axes = {
+        "pooling": [{"name": "embedding_mean"}, {"name": "attention", "hidden": 4}],
+        "noise.sigma": [0, 0.1],
+        "optimiser.lr": ["1e-3"],
+    }
+    points = expand(base(table), axes)
+    assert [p.label for p in points] == [
+        "pooling=embedding_mean, noise.sigma=0, optimiser.lr=1e-3",
+        "pooling=embedding_mean, noise.sigma=0.1, optimiser.lr=1e-3",
+        "pooling=attention(hidden=4), noise.sigma=0, optimiser.lr=1e-3",
+        "pooling=attention(hidden=4), noise.sigma=0.1, optimiser.lr=1e-3",
+    ]
+    last = points[-1].config
+    assert last.pooling.model_dump() == {"name": "attention", "hidden": 4}
+    assert last.noise.parameters == {"sigma": 0.1} and last.optimiser.lr == 1e-3
+    assert len(set(check(points, "auroc"))) == 4
+
+
+def test_without_axes_there_is_one_point(table):
+    (point,) = expand(base(table), {})
+    assert point.config == base(table) and point.label == "config"
+    assert len(check([point], "auroc")) == 1
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"poolin": [1]}, "axes, at poolin=1: poolin: unknown key; known: "),
+        ({"noise.sgima": [1]}, r"at noise\.sgima=1: noise: .*takes sigma; got 'sgima'"),
+        (
+            {"pooling": [{"name": "attention"}, {"name": "topk"}]},
+            "at pooling=topk: pooling: no 'topk' in poolings; have attention",
+        ),
+        ({"optimiser.lr": [1e-3, -1]}, r"at optimiser\.lr=-1: optimiser\.lr"),
+        ({"epochs": [5, 5]}, "epochs=5 and epochs=5 are the same config"),
+        ({"epochs": [5, "5"]}, "are the same config"),
+    ],
+)
+def test_points_that_are_no_configs_are_refused_by_name(table, axes, message):
+    with pytest.raises(InputError, match=message):
+        expand(base(table), axes)
+
+
+@pytest.mark.parametrize("key", ["split.seed", "target", "unit", "cohort", "cache.dir"])
+def test_axes_that_forbid_comparison_are_refused(key):
+    with pytest.raises(InputError, match="has to be the same for all configs"):
+        config.validate(AxesConfig, {"axes": {key: [1]}})
+
+
+def test_an_axis_needs_values():
+    with pytest.raises(InputError, match="epochs: give at least one value"):
+        config.validate(AxesConfig, {"axes": {"epochs": []}})
+
+
+def test_features_may_differ_and_bags_may_not(table, tmp_path):
+    wider = write(tmp_path / "wider.parquet", dim=5)
+    other = write(tmp_path / "other.parquet", labels="ba")
+    points = expand(base(table), {"bags": [str(table), str(wider)]})
+    assert len(check(points, "auroc")) == 2
+    points = expand(base(table), {"bags": [str(table), str(other)]})
+    with pytest.raises(InputError, match=r"at bags=.*other\.parquet: other bags, pat"):
+        check(points, "auroc")
+
+
+def test_without_validation_nothing_can_be_chosen(table):
+    given = base(table, split={"validation": 0}, early_stopping=None)
+    points = expand(given, {"epochs": [1, 2]})
+    with pytest.raises(InputError, match=r"validation is 0.*select=null"):
+        check(points, "auroc")
+    assert len(check(points, None)) == 2
+    assert len(check(points[:1], "auroc")) == 1
+
+
+def outcome(number, val, test):
+    point = Point({"seed": number}, base("x", seed=number))
+    metrics = None if val is None else {"val_auroc_mean": val, "test_auroc_mean": test}
+    return Outcome(str(number), point, metrics, None)
+
+
+def test_validation_ranks_and_tests_have_no_say():
+    nan = float("nan")
+    outcomes = [
+        outcome(0, 0.7, 0.9), outcome(1, nan, 1.0), outcome(2, 0.8, 0.6),
+        outcome(3, None, None), outcome(4, 0.8, 0.99),
+    ]  # fmt: skip
+    assert [o.digest for o in rank(outcomes, "auroc")] == ["2", "4", "0", "1"]
+    assert [o.digest for o in rank(outcomes, None)] == ["0", "1", "2", "4"]
+
+
+def test_values_are_shown_in_one_word():
+    assert show({"name": "attention", "hidden": 3}) == "attention(hidden=3)"
+    assert [show(v) for v in ("a", 0.1, None, [1, 2])] == ["a", "0.1", "null", "[1, 2]"]
