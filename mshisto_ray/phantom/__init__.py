@@ -1,0 +1,1 @@
+"""Synthetic whole slide images with known truth, as real pyramidal TIFFs."""
