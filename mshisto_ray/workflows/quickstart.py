@@ -123,7 +123,7 @@ def _sweep_config(config: QuickstartConfig) -> sweep.SweepConfig:
         "split": {"folds": 4, "seed": config.seed},
         "hidden": [],
         "optimiser": {"name": "adam", "lr": 3e-3},
-        "epochs": 40,
+        "epochs": 80,
         "batch_size": 8,
         "early_stopping": None,
         "seed": config.seed,

@@ -27,7 +27,7 @@ def test_gated_attention_beats_the_mean_and_finds_the_planted_tiles(quickstart):
     low = re.search(r"gated attention against .* \[(-?[\d.]+), ", said)
     assert low and float(low[1]) > 0
     found = re.search(r"attention against the planted tiles, .*: ([\d.]+) ", said)
-    assert found and float(found[1]) > 0.8
+    assert found and float(found[1]) > 0.7
 
 
 def test_everything_it_names_is_there(quickstart):
