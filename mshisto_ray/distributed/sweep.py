@@ -6,19 +6,16 @@ done again, so the same command goes on after a kill. Only this driver writes ML
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import logging
 import os
 import shutil
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from ray import tune
 from ray.tune import Callback
 from ray.tune.experiment import Trial
@@ -27,15 +24,10 @@ from mshisto_ray import config as configs
 from mshisto_ray import tracking
 from mshisto_ray.config import InputError, OutputPath, option
 from mshisto_ray.distributed.progress import say
-from mshisto_ray.distributed.session import (
-    ActorPlan,
-    Resources,
-    connect,
-    plan_actors,
-)
+from mshisto_ray.distributed.session import Resources, connect, plan_actors
+from mshisto_ray.distributed.sweep_trial import train_point
 from mshisto_ray.mil import experiment, sweep
-from mshisto_ray.mil.bags import Bags, read_bags
-from mshisto_ray.mil.cross_validation import plan_splits
+from mshisto_ray.mil.bags import Bags
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.sweep import AxesConfig, Outcome, Point
 from mshisto_ray.reporting import sweep_summary
@@ -44,10 +36,6 @@ from mshisto_ray.store.manifest import check_stage, open_stage, write_text
 STAGE = "sweep"
 _MAX_RESTARTS = 2
 _EVERY_S = 5.0
-# What decides the bags of a trial.
-_SOURCE = {
-    "embeddings", "cohort", "bags", "scale", "unit", "target", "split", "cache",
-}  # fmt: skip
 
 
 class SweepConfig(AxesConfig, ExperimentConfig):
@@ -95,7 +83,8 @@ def _train(config: SweepConfig, pending: Mapping[str, Point]) -> dict[str, str]:
     # Tune's own files are of no use here: results are written by the trials.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one ignores verbose=0
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    # A worker that died is told by this driver, in one line.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     state = config.out / ".tune"
     for leftover in (state, *(config.out / "configs").glob(".*.tmp")):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -103,12 +92,16 @@ def _train(config: SweepConfig, pending: Mapping[str, Point]) -> dict[str, str]:
         plan = plan_actors(config.resources, use_gpu=True)
         work = {d: p.config.model_dump(mode="json") for d, p in pending.items()}
         trainable = tune.with_parameters(
-            _trial, work=work, out=config.out, threads=plan.threads
+            train_point, work=work, out=config.out, threads=plan.threads
         )
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": plan.cpus, "gpu": plan.gpus}),
             param_space={"digest": tune.grid_search(list(work))},
-            tune_config=_tune_config(plan),
+            # A new actor for every trial would import torch anew: seconds for a
+            # small model.
+            tune_config=tune.TuneConfig(
+                reuse_actors=True, max_concurrent_trials=plan.actors
+            ),
             run_config=tune.RunConfig(
                 name="trials",
                 storage_path=str(state),
@@ -126,43 +119,6 @@ def _train(config: SweepConfig, pending: Mapping[str, Point]) -> dict[str, str]:
         if error:
             errors[digest] = str(error)
     return errors
-
-
-def _tune_config(plan: ActorPlan) -> tune.TuneConfig:
-    # A new actor for every trial would import torch anew: seconds for a small model.
-    return tune.TuneConfig(
-        metric="models", mode="max", reuse_actors=True,
-        max_concurrent_trials=plan.actors,
-    )  # fmt: skip
-
-
-def _trial(
-    config: dict[str, Any], work: Mapping[str, Any], out: Path, threads: int
-) -> None:
-    """Train one config; its folder is the result, or its reason in a report."""
-    torch.set_num_threads(threads)
-    digest = config["digest"]
-
-    def on_fold(done: int, total: int) -> None:
-        tune.report({"models": done, "total": total, "error": None})
-
-    try:
-        point = configs.validate(ExperimentConfig, work[digest])
-        source = point.model_dump(mode="json", include=_SOURCE)
-        bags = _read(json.dumps(source, sort_keys=True))
-        splits = plan_splits(bags, point.split, point)
-        experiment.run(point, bags, splits, sweep.folder(out, digest), on_fold)
-    except InputError as error:
-        tune.report({"models": 0, "total": 0, "error": str(error)})
-    except Exception:
-        tune.report({"models": 0, "total": 0, "error": traceback.format_exc()})
-
-
-@functools.lru_cache(maxsize=2)
-def _read(source: str) -> Bags:
-    """Bags of an input; the trials of one process share them."""
-    config = configs.validate(ExperimentConfig, json.loads(source))
-    return read_bags(config, config.target, config.split.column, config.cache)
 
 
 class _Progress(Callback):
