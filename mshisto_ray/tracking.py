@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
-import importlib.metadata
 import json
 import logging
 import math
 import os
 import re
 import shlex
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -25,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mshisto_ray import provenance
 from mshisto_ray.config import Config, InputError, option
 
 if TYPE_CHECKING:  # importing MLflow takes seconds
@@ -280,17 +278,8 @@ def _legal_names(values: Mapping[str, Any]) -> dict[str, Any]:
     return legal
 
 
-@functools.cache
 def _code_version() -> dict[str, str]:
-    """The package's version, and its commit when it runs from a git checkout."""
-    tags: dict[str, str] = {}
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        tags[_VERSION_TAG] = importlib.metadata.version("mshisto-ray")
-    root = Path(__file__).parents[1]
-    if (root / ".git").exists():
-        command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
-        command += ["--abbrev=40", "--exclude=*"]
-        with contextlib.suppress(OSError, subprocess.CalledProcessError):
-            found = subprocess.run(command, capture_output=True, text=True, check=True)
-            tags[_COMMIT_TAG] = found.stdout.strip()
-    return tags
+    """Tags that say what code wrote a run."""
+    tags = {_VERSION_TAG: provenance.versions([provenance.PACKAGE])[provenance.PACKAGE]}
+    commit = provenance.commit()
+    return tags | ({_COMMIT_TAG: commit} if commit else {})

@@ -15,7 +15,7 @@ class Example(Config):
 
 
 def test_parts_are_the_files_without_an_underscore():
-    assert components.available(FAMILY) == ["otsu"]
+    assert components.available(FAMILY) == ["otsu", "stain"]
 
 
 def test_defaults_are_filled_in_and_values_typed():

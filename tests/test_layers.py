@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "mshisto_ray"
 ORDER = [
     "config",
     "components",
+    "provenance",
     "tracking",
     "store",
     "slides",

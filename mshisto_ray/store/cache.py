@@ -1,7 +1,8 @@
 """Embeddings as one mapped array per node, shared by all processes that train there.
 
 An entry is ``<cache dir>/<embeddings digest>-<mpp>-own/`` with ``features.npy`` [N, D]
-(own tiles of every slide, slide by slide) and ``offsets.npy`` [S + 1]. It is built
+(own tiles of every slide, slide by slide; ``-all``: ancestors too) and ``offsets.npy``
+[S + 1]. It is built
 once, by the holder of ``<entry>.build``, and renamed into place, so it is whole
 or absent. Whoever builds or reads an entry shares ``<entry>.lock``; only who has it
 alone may remove the entry. Locks belong to open files: a killed process holds none.
@@ -26,7 +27,7 @@ from mshisto_ray.store.features import (
     ArrayFeatures,
     Features,
     ParquetFeatures,
-    count_own,
+    count_tiles,
 )
 
 _GIB = 1 << 30
@@ -80,9 +81,12 @@ class _Lock:
 
 
 def open_features(
-    directory: EmbeddingDirectory, mpp: float, config: CacheConfig
+    directory: EmbeddingDirectory,
+    mpp: float,
+    config: CacheConfig,
+    own_only: bool = True,
 ) -> Features:
-    """Own tiles of every complete slide at a scale, from this node's cache.
+    """Own tiles (or all) of every complete slide at a scale, from this node's cache.
 
     Builds the entry where there is none, waiting while another process builds it.
     Embeddings that do not fit (the limit, what others use, the disk) are read from
@@ -91,21 +95,24 @@ def open_features(
     rows = sum(directory.num_rows(s, mpp) for s in directory.slide_ids)
     limit = int(config.max_gib * _GIB)
     if rows * directory.dim * _dtype(directory).itemsize > limit:
-        return ParquetFeatures(directory, mpp, count_own(directory, mpp))
+        return _uncached(directory, mpp, own_only)
     try:
         config.dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cache.dir: cannot be made: {error}") from None
-    entry = config.dir / f"{directory.digest}-{mpp!r}-own"
+    kind = "own" if own_only else "all"
+    entry = config.dir / f"{directory.digest}-{mpp!r}-{kind}"
     # Held as long as the features: nobody removes the entry now.
     lock = _Lock(entry)
     lock.share()
     if not entry.is_dir():
         with _Lock(entry, "build") as building:
             building.take()
-            if not entry.is_dir() and not _build(directory, mpp, entry, limit):
+            if not entry.is_dir() and not _build(
+                directory, mpp, own_only, entry, limit
+            ):
                 lock.close()
-                return ParquetFeatures(directory, mpp, count_own(directory, mpp))
+                return _uncached(directory, mpp, own_only)
     os.utime(entry)
     offsets = np.load(entry / "offsets.npy")
     # Copy on write: torch refuses to wrap arrays that it may not write to.
@@ -114,9 +121,18 @@ def open_features(
     return ArrayFeatures(directory.slide_ids, values, offsets, lock)
 
 
-def _build(directory: EmbeddingDirectory, mpp: float, entry: Path, limit: int) -> bool:
+def _uncached(
+    directory: EmbeddingDirectory, mpp: float, own_only: bool
+) -> ParquetFeatures:
+    counts = count_tiles(directory, mpp, own_only)
+    return ParquetFeatures(directory, mpp, counts, own_only)
+
+
+def _build(
+    directory: EmbeddingDirectory, mpp: float, own_only: bool, entry: Path, limit: int
+) -> bool:
     """Write an entry, alone in building it; False where there is no room for it."""
-    counts = count_own(directory, mpp)
+    counts = count_tiles(directory, mpp, own_only)
     offsets = np.concatenate([[0], counts.cumsum()]).astype(np.int64)
     kind = _dtype(directory)
     size = int(offsets[-1]) * directory.dim * kind.itemsize
@@ -132,7 +148,7 @@ def _build(directory: EmbeddingDirectory, mpp: float, entry: Path, limit: int) -
             )
         with file:
             for index, slide_id in enumerate(directory.slide_ids):
-                values = directory.read(slide_id, mpp).values
+                values = directory.read(slide_id, mpp, own_only).values
                 assert len(values) == counts[index], slide_id
                 file.write(np.ascontiguousarray(values, kind).data)
             file.flush()

@@ -48,6 +48,7 @@ class EmbeddingDirectory:
     Attributes:
         slide_ids: slides with every chunk embedded, sorted.
         patient_ids: patient of each slide.
+        fingerprints: of each slide's file.
         digest: identity of the recipe and of the slides in it.
     """
 
@@ -65,6 +66,7 @@ class EmbeddingDirectory:
         self.incomplete = [row["slide_id"] for row in rows if not row["complete"]]
         self.slide_ids: list[str] = [row["slide_id"] for row in complete]
         self.patient_ids = {row["slide_id"]: row["patient_id"] for row in complete}
+        self.fingerprints = {row["slide_id"]: row["fingerprint"] for row in complete}
         self._num_chunks = {row["slide_id"]: row["num_chunks"] for row in complete}
         self._rows = {row["slide_id"]: dict(row["rows_per_scale"]) for row in complete}
         known = [
@@ -87,8 +89,25 @@ class EmbeddingDirectory:
         """Embedded tiles of a slide at a scale, ancestors included."""
         return self._rows[slide_id].get(mpp, 0)
 
-    def read(self, slide_id: str, mpp: float, own_only: bool = True) -> TileEmbeddings:
-        """Tiles of a slide at a scale, sorted by (row, col); N = 0 if it has none."""
+    @property
+    def colours(self) -> list[str]:
+        """Colour modes, a column of vectors each."""
+        return self.manifest.recipe.get("colour", ["rgb"])
+
+    def read(
+        self,
+        slide_id: str,
+        mpp: float,
+        own_only: bool = True,
+        colour: str | None = None,
+    ) -> TileEmbeddings:
+        """Tiles of a slide at a scale, sorted by (row, col); N = 0 if it has none.
+
+        ``colour``: the mode embedded, None for the first there is.
+        """
+        colour = colour or self.colours[0]
+        if colour not in self.colours:
+            raise InputError(f"{self.path}: no colour {colour!r}; have {self.colours}")
         if slide_id not in self._num_chunks:
             raise InputError(f"{self.path}: no complete slide {slide_id!r}")
         if mpp not in self.scales:
@@ -103,5 +122,5 @@ class EmbeddingDirectory:
             order = order[table["own"].to_numpy()[order]]
         names = ("mpp", "row", "col", "x", "y", "extent", "tissue", "own")
         arrays = {name: table[name].to_numpy()[order] for name in names}
-        values = tensor_values(table["rgb"])[order]
+        values = tensor_values(table[colour])[order]
         return TileEmbeddings(slide_id, **arrays, values=values)

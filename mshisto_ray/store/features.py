@@ -13,7 +13,7 @@ from mshisto_ray.store.shards import read_shard
 
 
 class Features(Protocol):
-    """Embeddings of S slides at one scale: own tiles, in the order of the store."""
+    """Embeddings of S slides at one scale: own tiles or all, by (row, col)."""
 
     @property
     def slide_ids(self) -> Sequence[str]:
@@ -69,6 +69,7 @@ class ParquetFeatures:
     directory: EmbeddingDirectory
     mpp: float
     counts: np.ndarray
+    own_only: bool = True
 
     @property
     def slide_ids(self) -> Sequence[str]:
@@ -82,11 +83,17 @@ class ParquetFeatures:
 
     def read(self, index: int) -> np.ndarray:
         """Embeddings [N, D] of a slide."""
-        return self.directory.read(self.slide_ids[index], self.mpp).values
+        slide_id = self.slide_ids[index]
+        return self.directory.read(slide_id, self.mpp, self.own_only).values
 
 
-def count_own(directory: EmbeddingDirectory, mpp: float) -> np.ndarray:
-    """Own tiles of each complete slide at a scale, int64 [S]; reads one column."""
+def count_tiles(
+    directory: EmbeddingDirectory, mpp: float, own_only: bool = True
+) -> np.ndarray:
+    """Tiles of each complete slide at a scale, int64 [S]; reads one column at most."""
+    if not own_only:
+        rows = [directory.num_rows(slide_id, mpp) for slide_id in directory.slide_ids]
+        return np.array(rows, dtype=np.int64)
     counts = []
     for slide_id in directory.slide_ids:
         shards = sorted((directory.path / "shards" / slide_id).glob("chunk-*.parquet"))

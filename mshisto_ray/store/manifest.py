@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mshisto_ray import provenance
 from mshisto_ray.config import InputError
 
 SCHEMA_VERSION = 1
 _NAME = "manifest.json"
+_LOCK = ".lock"
 _RECORDED = ("mshisto-ray", "numpy", "torch", "timm", "openslide-python", "ray")
 
 
@@ -35,10 +38,11 @@ def recipe_digest(recipe: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+@contextlib.contextmanager
 def open_stage(
     out: Path, stage: str, recipe: Mapping[str, Any], recorded: Mapping[str, Any]
-) -> Manifest:
-    """Make a stage directory, or enter one that the same recipe made.
+) -> Iterator[Manifest]:
+    """Make a stage directory, or enter one that the same recipe made; be alone in it.
 
     Args:
         out: the directory.
@@ -48,30 +52,58 @@ def open_stage(
 
     Raises:
         InputError: the directory is another stage's or another recipe's (the
-            differing keys are named), or holds something else.
+            differing keys are named), holds something else, or another job is at
+            work in it.
     """
     check_stage(out, stage, recipe)
+    out.mkdir(parents=True, exist_ok=True)
+    with _alone(out):
+        check_stage(out, stage, recipe)  # another job may have come first
+        yield _enter(out, stage, recipe, recorded)
+
+
+def _enter(
+    out: Path, stage: str, recipe: Mapping[str, Any], recorded: Mapping[str, Any]
+) -> Manifest:
     digest = recipe_digest(recipe)
     path = out / _NAME
     if not path.exists():
-        out.mkdir(parents=True, exist_ok=True)
         content = {
             "stage": stage,
             "schema_version": SCHEMA_VERSION,
             "recipe_digest": digest,
             "recipe": dict(recipe),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": versions(),
+            "versions": provenance.versions(_RECORDED),
+            "commit": provenance.commit(),
             "recorded": dict(recorded),
         }
         write_text(path, json.dumps(content, indent=2) + "\n")
     return Manifest(stage, dict(recipe), digest)
 
 
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """One job at a time; the lock is the open file's, so a killed job holds none."""
+    with (out / _LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise InputError(
+                f"{out}: another job is at work in it ({file.read().strip()}); wait "
+                "until it ends, or give another out"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
+
+
 def check_stage(out: Path, stage: str, recipe: Mapping[str, Any]) -> None:
     """Refuse a directory that ``open_stage`` could not enter; nothing is written."""
     if not (out / _NAME).exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and (not out.is_dir() or _holds_anything(out)):
             raise InputError(
                 f"{out}: exists, and no {_NAME} says that a job made it; give an empty "
                 "or a new folder as out"
@@ -84,6 +116,10 @@ def check_stage(out: Path, stage: str, recipe: Mapping[str, Any]) -> None:
             f"{out}: was made with another recipe ({differing}); give another out, or "
             "the recipe it was made with"
         )
+
+
+def _holds_anything(out: Path) -> bool:
+    return any(path.name != _LOCK for path in out.iterdir())
 
 
 def read_manifest(directory: Path, stage: str) -> Manifest:
@@ -126,17 +162,6 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     for key, inner in value.items():
         flat |= _flatten(inner, f"{prefix}{key}.")
     return flat
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computes rows; recorded, never compared."""
-    found = {"python": platform.python_version()}
-    for name in _RECORDED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "absent"
-    return found
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,6 +6,8 @@ slide's grid of that scale, anchored at (0, 0); a tile is (slide_id, mpp, row, c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 
@@ -49,6 +51,7 @@ SLIDES = pa.schema(
         _field("vendor", pa.string(), "as the reader names it"),
         _field("objective", pa.float64(), "nominal magnification", nullable=True),
         _field("reader", pa.string(), "part of the slides family"),
+        _field("reader_reason", pa.string(), "why this reader and no other"),
         _field("fingerprint", pa.string(), "size and quick hash of the file"),
         _field("tissue_mm2", pa.float64(), "area of the tissue mask"),
         _field("num_chunks", pa.int32(), "chunks of the slide"),
@@ -95,8 +98,10 @@ EMBEDDED_SLIDES = pa.schema(
 )
 
 
-def embeddings(dim: int, value: pa.DataType) -> pa.Schema:
-    """Schema of an embedding shard: tile identity, place, and the vector ``rgb``."""
+def embeddings(
+    dim: int, value: pa.DataType, colours: Sequence[str] = ("rgb",)
+) -> pa.Schema:
+    """Schema of an embedding shard: tile identity, place, a vector per colour mode."""
     vector = pa.fixed_shape_tensor(value, (dim,))
-    text = "embedding of the tile in RGB"
-    return pa.schema([*_TILE_IDENTITY, *_TILE_PLACE, _field("rgb", vector, text)])
+    vectors = [_field(c, vector, f"embedding of the tile in {c}") for c in colours]
+    return pa.schema([*_TILE_IDENTITY, *_TILE_PLACE, *vectors])

@@ -1,25 +1,42 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from mshisto_ray.config import InputError
 from mshisto_ray.store.manifest import differences, open_stage, read_manifest
 
 RECIPE = {"scales": [0.5, 1.0], "tissue": {"name": "otsu", "threshold": 0.5}}
+HOLDER = """
+import sys, time
+from pathlib import Path
+from mshisto_ray.store.manifest import open_stage
+with open_stage(Path(sys.argv[1]), "tiles", {}, {}):
+    print("in", flush=True)
+    time.sleep(600)
+"""
+
+
+def enter(out, recipe):
+    with open_stage(out, "tiles", recipe, {}) as manifest:
+        return manifest
 
 
 def test_the_same_recipe_enters_and_key_order_does_not_matter(tmp_path):
-    first = open_stage(tmp_path / "out", "tiles", RECIPE, {"seed": 1})
-    turned = dict(reversed(RECIPE.items()))
-    again = open_stage(tmp_path / "out", "tiles", turned, {"seed": 2})
+    first = enter(tmp_path / "out", RECIPE)
+    again = enter(tmp_path / "out", dict(reversed(RECIPE.items())))
     assert (
         again.digest == first.digest == read_manifest(tmp_path / "out", "tiles").digest
     )
 
 
 def test_another_recipe_is_refused_with_the_keys_named(tmp_path):
-    open_stage(tmp_path / "out", "tiles", RECIPE, {})
+    enter(tmp_path / "out", RECIPE)
     other = {**RECIPE, "scales": [0.5, 2.0], "tissue": {"name": "otsu"}}
     with pytest.raises(InputError) as caught:
-        open_stage(tmp_path / "out", "tiles", other, {})
+        enter(tmp_path / "out", other)
     text = str(caught.value)
     assert "scales: [0.5, 1.0] -> [0.5, 2.0]" in text
     assert "tissue.threshold: 0.5 -> None" in text
@@ -29,12 +46,35 @@ def test_another_recipe_is_refused_with_the_keys_named(tmp_path):
 def test_foreign_folders_are_refused_untouched(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(InputError, match=r"no manifest\.json says that a job made it"):
-        open_stage(tmp_path, "tiles", RECIPE, {})
+        enter(tmp_path, RECIPE)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
-    open_stage(tmp_path / "tiles", "tiles", RECIPE, {})
+    enter(tmp_path / "tiles", RECIPE)
     with pytest.raises(InputError, match="holds tiles, not embeddings"):
         read_manifest(tmp_path / "tiles", "embeddings")
 
 
 def test_tuples_and_lists_are_the_same_value():
     assert differences({"scales": (0.5, 1.0)}, {"scales": [0.5, 1.0]}) == []
+
+
+def test_one_job_at_a_time_and_a_killed_one_frees_the_directory(tmp_path):
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "in\n"
+        with pytest.raises(
+            InputError, match=rf"at work in it \(process {holder.pid} on"
+        ):
+            enter(tmp_path / "out", {})
+        holder.kill()
+        holder.wait()
+    enter(tmp_path / "out", {})
+    enter(tmp_path / "out", {})  # who left freed it too
+
+
+def test_the_code_that_made_a_directory_is_recorded(tmp_path):
+    enter(tmp_path / "out", RECIPE)
+    found = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert found["versions"]["mshisto-ray"] != "absent"
+    if (Path(__file__).parents[2] / ".git").exists():
+        assert len(found["commit"].removesuffix("-dirty")) == 40

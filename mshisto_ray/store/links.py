@@ -1,0 +1,84 @@
+"""Which finer tiles lie in which coarser tile, through a chain of scales."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mshisto_ray.store.embeddings import EmbeddingDirectory, shard_path
+from mshisto_ray.store.shards import read_shard
+
+
+@dataclass(frozen=True)
+class Children:
+    """Finer tiles of one slide, parent by parent.
+
+    ``rows``: int64 [M], which of the slide's finer tiles (sorted by row and col);
+    ``counts``: int64 [P], how many of each parent. Parents come in the order in which
+    the next coarser scale is laid out: its own ``rows``, or the coarsest tiles as
+    they are stored. A tile without a parent is in none.
+    """
+
+    rows: np.ndarray
+    counts: np.ndarray
+
+
+def link(
+    places: Sequence[tuple[np.ndarray, np.ndarray]], factors: Sequence[int]
+) -> list[Children]:
+    """Children of a slide's tiles, scale by scale.
+
+    The parent of (row, col), k times coarser, is (row // k, col // k).
+
+    Args:
+        places: (row, col) of all tiles of each scale, coarsest first, sorted.
+        factors: k between neighbouring scales.
+    """
+    # Where each tile of the coarser scale is laid out; -1: nowhere.
+    position = np.arange(len(places[0][0]))
+    num_parents = len(position)
+    found = []
+    for (coarse, fine), k in zip(itertools.pairwise(places), factors, strict=True):
+        parent = _find(coarse, (fine[0] // k, fine[1] // k))
+        held = np.flatnonzero(parent >= 0)
+        above = position[parent[held]]
+        held, above = held[above >= 0], above[above >= 0]
+        rows = held[np.argsort(above, kind="stable")]
+        found.append(Children(rows, np.bincount(above, minlength=num_parents)))
+        position = np.full(len(fine[0]), -1)
+        position[rows] = np.arange(len(rows))
+        num_parents = len(rows)
+    return found
+
+
+def read_places(
+    directory: EmbeddingDirectory, slide_id: str, mpp: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(row, col) of all tiles of a slide at a scale, sorted, without embeddings."""
+    folder = shard_path(directory.path, slide_id, 0).parent
+    tables = [
+        read_shard(path, ["row", "col"], mpp)
+        for path in sorted(folder.glob("chunk-*.parquet"))
+    ]
+    row, col = (
+        np.concatenate([table[name].to_numpy() for table in tables]).astype(np.int64)
+        for name in ("row", "col")
+    )
+    order = np.lexsort((col, row))
+    return row[order], col[order]
+
+
+def _find(
+    tiles: tuple[np.ndarray, np.ndarray], wanted: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Index of each wanted (row, col) among sorted tiles, or -1."""
+    if not len(tiles[0]):
+        return np.full(len(wanted[0]), -1)
+    wide = 1 + max(int(part.max(initial=0)) for part in (tiles[1], wanted[1]))
+    have = tiles[0].astype(np.int64) * wide + tiles[1]
+    want = wanted[0].astype(np.int64) * wide + wanted[1]
+    index = np.minimum(np.searchsorted(have, want), len(have) - 1)
+    return np.where(have[index] == want, index, -1)

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from mshisto_ray.store.links import link
+
+
+def grid(rng, size, share):
+    """Some tiles of a grid, sorted by (row, col)."""
+    tiles = np.argwhere(rng.random((size, size)) < share)
+    return tiles[:, 0].astype(np.int32), tiles[:, 1].astype(np.int32)
+
+
+@pytest.mark.parametrize("factors", [[2], [4], [2, 2], [4, 4], [2, 4]], ids=str)
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_children_are_those_of_a_loop(factors, share):
+    rng = np.random.default_rng(int(10 * share) + len(factors))
+    size, places = 3, [grid(rng, 3, 0.7)]
+    for k in factors:
+        size *= k
+        places.append(grid(rng, size, share))
+    found = link(places, factors)
+    parents = list(zip(*(part.tolist() for part in places[0]), strict=True))
+    for children, fine, k in zip(found, places[1:], factors, strict=True):
+        tiles = list(zip(*(part.tolist() for part in fine), strict=True))
+        wanted, laid_out = [], []
+        for row, col in parents:
+            own = [t for t in tiles if (t[0] // k, t[1] // k) == (row, col)]
+            wanted.append(len(own))
+            laid_out += own
+        assert children.counts.tolist() == wanted
+        assert [tiles[i] for i in children.rows] == laid_out
+        parents = laid_out
+
+
+def test_tiles_of_an_absent_parent_hang_nowhere():
+    coarse = np.array([0]), np.array([1])
+    fine = np.array([0, 0, 1]), np.array([0, 2, 3])
+    (children,) = link([coarse, fine], [2])
+    assert children.rows.tolist() == [1, 2] and children.counts.tolist() == [2]
