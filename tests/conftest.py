@@ -23,8 +23,10 @@ import pytest
 import mshisto_ray.distributed  # noqa: F401  sets the rest of Ray's environment
 from mshisto_ray.store import schema
 from mshisto_ray.store.embeddings import shard_path
+from mshisto_ray.store.failures import write_failures
 from mshisto_ray.store.manifest import open_stage
 from mshisto_ray.store.shards import tensor_column, write_shard
+from mshisto_ray.store.tiles import shard_path as tile_path
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +80,8 @@ def make_embeddings(tmp_path: Path) -> Callable[..., Path]:
             "dim": dim,
             "dtype": "float16",
         }
-        open_stage(out, "embeddings", recipe, {})
+        with open_stage(out, "embeddings", recipe, {}):
+            pass
         rows = []
         for slide_id, scales in slides.items():
             for chunk in range(2):
@@ -122,3 +125,124 @@ def _tiles(slide_id: str, mpp: float, values: np.ndarray, chunk: int, finest: bo
     }
     kind = schema.embeddings(values.shape[1], pa.float16())
     return pa.table(list(columns.values()), schema=kind)
+
+
+class Stages:
+    """Writes a tiles directory of drawn slides, and embeddings of its tiles.
+
+    Slides are squares of ``side`` x ``side`` tiles of 100 px at 0.5 um/px and their
+    parents at 1 um/px; of the coarse tiles all but the last row are ``own``.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.tables = {}
+
+    def tiles(self, slides, side=6, patients=None, name="tiles", tile_px=100):
+        """``slides``: {slide_id: class of each fine tile [side * side] or None}."""
+        out = self.folder / name
+        recipe = {"scales": [0.5, 1.0], "tile_px": tile_px}
+        with open_stage(out, "tiles", recipe, {}):
+            pass
+        records = []
+        for slide_id, classes in slides.items():
+            parts = [self._scale(slide_id, mpp, side, classes) for mpp in (0.5, 1.0)]
+            self.tables[slide_id] = pa.concat_tables(parts)
+            write_shard(tile_path(out, slide_id), [self.tables[slide_id]])
+            records.append(
+                {
+                    "slide_id": slide_id,
+                    "patient_id": (patients or {}).get(slide_id, slide_id),
+                    "path": f"{slide_id}.tiff",
+                    "width": 100 * side,
+                    "height": 100 * side,
+                    "mpp": 0.5,
+                    "mpp_source": "file",
+                    "vendor": "drawn",
+                    "reader": "openslide",
+                    "reader_reason": "drawn",
+                    "fingerprint": f"print {slide_id}",
+                    "tissue_mm2": 1.0,
+                    "num_chunks": 1,
+                    "tiles_per_scale": [(0.5, side**2), (1.0, (side // 2) ** 2)],
+                    "resolution": "[]",
+                }
+            )
+        table = pa.Table.from_pylist(records, schema=schema.SLIDES)
+        write_shard(out / "slides.parquet", [table])
+        write_failures(out, [])
+        self.recipe = recipe
+        return out
+
+    def embeddings(self, embed, name, lost=(), slides=None, recipe=None, prints=None):
+        """``embed(table) -> [N, D]``; ``lost``: (slide_id, row, col) of fine tiles."""
+        out = self.folder / name
+        first = embed(next(iter(self.tables.values())))
+        tiles = recipe or self.recipe
+        told = {"tiles": tiles, "dim": first.shape[1], "encoder": {"name": name}}
+        with open_stage(out, "embeddings", told, {}):
+            pass
+        rows = []
+        for slide_id in slides or self.tables:
+            table, values = self.tables[slide_id], embed(self.tables[slide_id])
+            gone = {(r, c) for s, r, c in lost if s == slide_id}
+            places = zip(table["mpp"].to_pylist(), table["row"].to_pylist(),
+                         table["col"].to_pylist(), strict=True)  # fmt: skip
+            keep = np.array([m > 0.5 or (r, c) not in gone for m, r, c in places])
+            kept = table.take(np.flatnonzero(keep))
+            kind = schema.embeddings(first.shape[1], pa.float32())
+            columns = [kept[field] for field in kind.names[:-1]]
+            columns.append(tensor_column(values[keep].astype(np.float32)))
+            mpp = kept["mpp"].to_numpy()
+            shard = pa.table(columns, schema=kind)
+            groups = [shard.take(np.flatnonzero(mpp == m)) for m in (0.5, 1.0)]
+            write_shard(shard_path(out, slide_id, 0), groups)
+            rows.append(
+                {
+                    "slide_id": slide_id,
+                    "patient_id": slide_id,
+                    "fingerprint": prints or f"print {slide_id}",
+                    "num_chunks": 1,
+                    "complete": True,
+                    "rows_per_scale": [(m, int((mpp == m).sum())) for m in (0.5, 1.0)],
+                }
+            )
+        table = pa.Table.from_pylist(rows, schema=schema.EMBEDDED_SLIDES)
+        write_shard(out / "slides.parquet", [table])
+        return out
+
+    def _scale(self, slide_id, mpp, side, classes):
+        fine = mpp == 0.5
+        side, extent = (side, 100) if fine else (side // 2, 200)
+        # Written out of order: what reads has to sort.
+        index = np.arange(side * side)[::-1]
+        row, col = index // side, index % side
+        names = [classes[i] if fine and classes else None for i in index]
+        columns = {
+            "slide_id": [slide_id] * len(index),
+            "mpp": np.full(len(index), mpp),
+            "row": row.astype(np.int32),
+            "col": col.astype(np.int32),
+            "x": col * extent,
+            "y": row * extent,
+            "extent": np.full(len(index), float(extent)),
+            "tissue": np.ones(len(index), np.float32),
+            "own": np.ones(len(index), bool) if fine else row < side - 1,
+            "chunk": np.zeros(len(index), np.int32),
+            "annotation": pa.array(names, pa.string()),
+            "annotated": np.array([0.4 if n == "edge" else bool(n) for n in names],
+                                  np.float32),
+        }  # fmt: skip
+        return pa.table(list(columns.values()), schema=schema.TILES)
+
+
+@pytest.fixture(scope="session")
+def make_stages():
+    """Stages of a folder: writes tiles and embeddings of drawn slides."""
+    return Stages
+
+
+@pytest.fixture
+def stages(tmp_path):
+    """Writes tiles and embeddings of drawn slides."""
+    return Stages(tmp_path)

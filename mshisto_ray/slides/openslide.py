@@ -21,10 +21,12 @@ def build(path: Path) -> Slide:
     Raises:
         SlideError: not a slide that OpenSlide knows, damaged, or unreadable.
     """
-    return _OpenSlide(path)
+    return OpenSlideSlide(path)
 
 
-class _OpenSlide:
+class OpenSlideSlide:
+    """A slide through OpenSlide; ``downsamples`` are what it calculates with."""
+
     def __init__(self, path: Path):
         self._path = path
         self._handle = _open(path)
@@ -35,8 +37,10 @@ class _OpenSlide:
         )
         self.mpp = _mpp(properties)
         self.levels = _levels(self._handle)
+        self.downsamples = tuple(map(float, self._handle.level_downsamples))
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        """RGB pixels of a region, over white; interpolated between pixels."""
         try:
             image = self._handle.read_region((x, y), level, (width, height))
         except OpenSlideError as error:
@@ -50,6 +54,7 @@ class _OpenSlide:
         return on_white(np.asarray(image))
 
     def close(self) -> None:
+        """Release the file."""
         self._handle.close()
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 
+import cv2
 import numpy as np
+from scipy import sparse
 
 from mshisto_ray.slides._slide import Slide
 from mshisto_ray.tiling.resolution import ScaleReading
@@ -53,11 +57,46 @@ def box_average(pixels: np.ndarray, factor: int) -> np.ndarray:
     if factor == 1:
         return pixels
     height, width, channels = pixels.shape
-    boxes = pixels.reshape(height // factor, factor, width // factor, factor, channels)
-    # Sums of whole numbers: rows first, so that the long axis stays contiguous.
-    total = boxes.sum(axis=1, dtype=np.uint32).sum(axis=2, dtype=np.uint32)
+    if factor == 2:  # the one factor that OpenCV averages in whole numbers
+        size = (width // 2, height // 2)
+        return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    if factor == 4:
+        return box_averages(pixels, (4,))[4]
     area = factor * factor
-    return ((total + area // 2) // area).astype(np.uint8)
+    kind = np.uint16 if area * 256 <= 2**16 else np.uint32
+    # Whole lines first, one at a time: contiguous, and a factor fewer columns to add.
+    lines = pixels.reshape(height // factor, factor, width * channels)
+    total = lines[:, 0].astype(kind)
+    for i in range(1, factor):
+        total += lines[:, i]
+    columns = total.reshape(height // factor, width // factor, factor, channels)
+    total = columns[:, :, 0] + kind(area // 2)
+    for i in range(1, factor):
+        total += columns[:, :, i]
+    return (total // kind(area)).astype(np.uint8)
+
+
+def box_averages(pixels: np.ndarray, factors: Sequence[int]) -> dict[int, np.ndarray]:
+    """``box_average`` for several powers of two up to 16, in one pass.
+
+    Pixels are multiplied by 4^m for a largest factor of 2^m, so that each of the m
+    halvings, by OpenCV's average of 2 x 2, is a whole number: nothing is rounded
+    before its end.
+    """
+    shift = 2 * (max(factors).bit_length() - 1)
+    averages = {1: pixels} if 1 in factors else {}
+    scaled = pixels.astype(np.uint16)
+    scaled <<= shift
+    factor, half = 1, (1 << shift) >> 1
+    while factor < max(factors):
+        factor *= 2
+        size = (scaled.shape[1] // 2, scaled.shape[0] // 2)
+        scaled = cv2.resize(scaled, size, interpolation=cv2.INTER_AREA)
+        if factor in factors:
+            rounded = scaled + np.uint16(half)
+            rounded >>= shift
+            averages[factor] = rounded.astype(np.uint8)
+    return averages
 
 
 def area_average(
@@ -74,25 +113,39 @@ def area_average(
         cols: left and right.
         side: output pixels per side.
     """
-    index, weight = _coverage(*rows, side, pixels.shape[0])
-    partial = np.zeros((side, *pixels.shape[1:]), np.float32)
-    for tap in range(index.shape[1]):
-        partial += pixels[index[:, tap]] * weight[:, tap, None, None]
-    index, weight = _coverage(*cols, side, pixels.shape[1])
-    result = np.zeros((side, side, pixels.shape[2]), np.float32)
-    for tap in range(index.shape[1]):
-        result += partial[:, index[:, tap]] * weight[None, :, tap, None]
-    return np.rint(result).astype(np.uint8)
+    height, width, channels = pixels.shape
+    down = _weights(*rows, side, height)
+    across = _weights_interleaved(*cols, side, width, channels)
+    lines = down @ pixels.reshape(height, width * channels).astype(np.float32)
+    # Sparse times dense is fast where the dense rows are contiguous: columns first.
+    result = across @ np.ascontiguousarray(lines.T)
+    result += 0.5
+    whole = np.ascontiguousarray(result.astype(np.uint8).T)
+    return whole.reshape(side, side, channels)
 
 
-def _coverage(
-    start: float, stop: float, num: int, size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Input pixels under each of ``num`` equal cells and their shares, [num, T]."""
+@functools.lru_cache(maxsize=64)
+def _weights(start: float, stop: float, num: int, size: int) -> sparse.csr_array:
+    """[num, size]: share of each of ``size`` pixels in each of ``num`` equal cells."""
     edges = start + (stop - start) * np.arange(num + 1) / num
     low, high = edges[:-1, None], edges[1:, None]
     taps = math.ceil((stop - start) / num) + 1
     index = np.floor(low).astype(np.int64) + np.arange(taps)
     covered = np.clip(np.minimum(high, index + 1) - np.maximum(low, index), 0, None)
-    weight = covered / covered.sum(axis=1, keepdims=True)
-    return np.clip(index, 0, size - 1), weight.astype(np.float32)
+    weight = (covered / covered.sum(axis=1, keepdims=True)).astype(np.float32)
+    cell = np.broadcast_to(np.arange(num)[:, None], index.shape)
+    taken = weight > 0
+    # A cell that ends a rounding error past the last pixel ends at it.
+    place = (cell[taken], np.clip(index[taken], 0, size - 1))
+    return sparse.csr_array((weight[taken], place), shape=(num, size))
+
+
+@functools.lru_cache(maxsize=64)
+def _weights_interleaved(
+    start: float, stop: float, num: int, size: int, channels: int
+) -> sparse.csr_array:
+    """The same for interleaved channels, [num * channels, size * channels]."""
+    per_channel = np.eye(channels, dtype=np.float32)
+    return sparse.csr_array(
+        sparse.kron(_weights(start, stop, num, size), per_channel, format="csr")
+    )

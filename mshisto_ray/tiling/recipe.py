@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.tiling.reader import Pixels
 from mshisto_ray.tiling.resolution import check_chain
 
 
@@ -42,8 +43,11 @@ class TilingRecipe(Config):
     max_upsample: float = option(
         1.1, "a slide coarser than this times a scale lacks it", unit="x", ge=1, le=2
     )
-    pixels: Literal["native"] = option(
-        "native", "each scale from its nearest suitable native level"
+    pixels: Pixels = option(
+        "native",
+        "native: each scale from its nearest suitable native level; finest: every "
+        "scale averaged from the level of the finest; scaled: as native, and JPEG "
+        "decoded at 1/2 or 1/4 where the scan has no level near",
     )
     chunk_tiles: int = option(
         1024, "finest tiles a unit of work is meant to hold", unit="tiles", ge=1

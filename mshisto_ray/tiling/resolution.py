@@ -74,6 +74,7 @@ def resolve(
     scales: Sequence[float],
     tile_px: int,
     tolerance: float,
+    from_finest: bool = False,
 ) -> list[ScaleReading]:
     """How each served scale is read, finest first.
 
@@ -83,14 +84,20 @@ def resolve(
         scales: served scales, finest first, a chain.
         tile_px: side of a tile in pixels.
         tolerance: relative difference within which an integer factor is used.
+        from_finest: every scale from the level that serves the finest.
     """
     finest = scales[0]
     per_pixel = _exact_span(mpp, levels, finest, tolerance) or finest / mpp
+    first_level, first_factor = _choose_level(levels, per_pixel)
     readings = []
     for scale in scales:
         # Level-0 pixels per tile pixel; whole multiples keep the grids nested.
-        span = per_pixel * round(scale / finest)
-        level, factor = _choose_level(levels, span)
+        ratio = round(scale / finest)
+        span = per_pixel * ratio
+        if from_finest:
+            level, factor = first_level, first_factor and first_factor * ratio
+        else:
+            level, factor = _choose_level(levels, span)
         readings.append(ScaleReading(scale, mpp * span, tile_px * span, level, factor))
     return readings
 

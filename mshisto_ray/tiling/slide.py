@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mshisto_ray import components
-from mshisto_ray.slides._open import READER, open_slide
+from mshisto_ray.slides._open import open_slide
 from mshisto_ray.slides._slide import Slide, SlideError, checked_mpp
 from mshisto_ray.store import schema
 from mshisto_ray.store.cohort import CohortSlide
@@ -20,12 +20,20 @@ from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.fingerprint import slide_fingerprint
 from mshisto_ray.tiling.annotation import AnnotationError, annotate, read_annotation
 from mshisto_ray.tiling.grid import ScalePlan, plan_tiles
+from mshisto_ray.tiling.reader import (
+    Opened,
+    OpenSlide,
+    difference,
+    open_fastest,
+    open_reference,
+)
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.resolution import ScaleReading, resolve, served_scales
 from mshisto_ray.tiling.thumbnail import Thumbnail, read_thumbnail
 
 # Bright field: glass is bright. The brightest tenth of a fluorescence scan is not.
 _MIN_GLASS_LUMINANCE = 100
+_COMPARED_TILES = 8
 
 
 @dataclass(frozen=True)
@@ -41,21 +49,34 @@ class TiledSlide:
 
 
 def tile_slide(
-    row: CohortSlide,
-    recipe: TilingRecipe,
-    open_slide: Callable[[Path], Slide] = open_slide,
+    row: CohortSlide, recipe: TilingRecipe, open_slide: OpenSlide = open_slide
 ) -> TiledSlide:
     """Plan the tiles of a slide at every scale that it serves.
 
-    Unreadable parts of the thumbnail count as tissue: whether there is any is not
-    known, and the tiles there have to be tried and told of one by one.
+    Read by the fastest reader that takes the file and gives OpenSlide's pixels on
+    random tissue; else by OpenSlide, with the reason in the record. Unreadable parts
+    of the thumbnail count as tissue: whether there is any is not known, and the tiles
+    there have to be tried and told of one by one.
 
     Raises:
         SlideError: nothing of the slide can be used; the reason and the fix.
         OSError: the file cannot be reached.
     """
     fingerprint = slide_fingerprint(row.path)
-    slide = open_slide(row.path)
+    opened = open_fastest(row.path, recipe.pixels, open_slide)
+    tiled = _tile(row, recipe, opened, fingerprint)
+    places = _some_tissue(tiled.plans, fingerprint)
+    problem = difference(row.path, opened.reader, places, open_slide)
+    if problem:
+        reference = open_reference(row.path, problem, open_slide)
+        return _tile(row, recipe, reference, fingerprint)
+    return tiled
+
+
+def _tile(
+    row: CohortSlide, recipe: TilingRecipe, opened: Opened, fingerprint: str
+) -> TiledSlide:
+    slide = opened.slide
     try:
         mpp = checked_mpp(slide.mpp, row.mpp)
         served, lacking = served_scales(mpp, recipe.scales, recipe.max_upsample)
@@ -73,12 +94,21 @@ def tile_slide(
         find = components.build("mshisto_ray.tiling.tissue_masks", recipe.tissue)
         tissue = find(thumbnail.pixels, mpp * thumbnail.span) | ~thumbnail.readable
         plans = _plan(slide, mpp, served, thumbnail, tissue, recipe)
-        record = _record(row, slide, mpp, fingerprint, thumbnail, tissue, plans)
+        record = _record(row, opened, mpp, fingerprint, thumbnail, tissue, plans)
     finally:
         slide.close()
     tables, wrong = _tables(row, plans)
     failures += wrong
     return TiledSlide(record, tables, failures, thumbnail, tissue, plans)
+
+
+def _some_tissue(plans: Sequence[ScalePlan], seed: str) -> list[tuple[int, int]]:
+    """Corners x, y of some own tiles, the same ones for the same file."""
+    plan = next(plan for plan in plans if plan.own.any())
+    own = np.flatnonzero(plan.own)
+    rng = np.random.default_rng(zlib.crc32(seed.encode()))
+    chosen = rng.choice(own, min(_COMPARED_TILES, len(own)), replace=False)
+    return [(int(plan.x[i]), int(plan.y[i])) for i in chosen]
 
 
 def readings_of(record: dict[str, Any]) -> dict[float, ScaleReading]:
@@ -95,7 +125,14 @@ def _plan(
     tissue: np.ndarray,
     recipe: TilingRecipe,
 ) -> list[ScalePlan]:
-    readings = resolve(mpp, slide.levels, served, recipe.tile_px, recipe.mpp_tolerance)
+    readings = resolve(
+        mpp,
+        slide.levels,
+        served,
+        recipe.tile_px,
+        recipe.mpp_tolerance,
+        recipe.pixels == "finest",
+    )
     size = (slide.levels[0].width, slide.levels[0].height)
     plans = plan_tiles(
         tissue,
@@ -139,13 +176,14 @@ def _lacks(slide_id: str, scale: float, mpp: float, recipe: TilingRecipe) -> Fai
 
 def _record(
     row: CohortSlide,
-    slide: Slide,
+    opened: Opened,
     mpp: float,
     fingerprint: str,
     thumbnail: Thumbnail,
     tissue: np.ndarray,
     plans: Sequence[ScalePlan],
 ) -> dict[str, Any]:
+    slide = opened.slide
     chunks = {int(c) for plan in plans for c in np.unique(plan.chunk)}
     pixel_mm2 = (mpp * thumbnail.span / 1000) ** 2
     return {
@@ -158,7 +196,8 @@ def _record(
         "mpp_source": "file" if row.mpp is None else "cohort",
         "vendor": slide.vendor,
         "objective": slide.objective,
-        "reader": READER.name,
+        "reader": opened.reader,
+        "reader_reason": opened.reason,
         "fingerprint": fingerprint,
         "tissue_mm2": float(tissue.sum() * pixel_mm2),
         "num_chunks": len(chunks),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mshisto_ray.slides._slide import Level
-from mshisto_ray.tiling.pixels import area_average, box_average, read_tile
+from mshisto_ray.tiling.pixels import area_average, box_average, box_averages, read_tile
 from mshisto_ray.tiling.resolution import ScaleReading
 
 
@@ -43,17 +43,31 @@ def test_area_average_equals_a_float64_loop(rows, cols):
     assert np.abs(result - reference).max() <= 0.5 + 1e-3
 
 
-@pytest.mark.parametrize("factor", [1, 2, 3, 8])
+@pytest.mark.parametrize("factor", [1, 2, 3, 4, 8, 17])
 def test_box_average_equals_the_mean_rounded_half_up(factor):
     pixels = np.random.default_rng(0).integers(
         0, 256, (4 * factor, 4 * factor, 3), dtype=np.uint8
     )
+    pixels[:factor] = 255  # the largest sums
     result = box_average(pixels, factor)
     for i in range(4):
         for j in range(4):
             box = pixels[i * factor : (i + 1) * factor, j * factor : (j + 1) * factor]
             mean = box.astype(float).mean(axis=(0, 1))
             np.testing.assert_array_equal(result[i, j], np.floor(mean + 0.5))
+
+
+@pytest.mark.parametrize("factors", [(1, 2, 4), (2, 4, 8), (4, 16), (2,), (1,)])
+def test_several_box_averages_in_one_pass_are_the_single_ones(factors):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    pixels[:16] = 255
+    found = box_averages(pixels, factors)
+    assert tuple(found) == factors
+    for factor, average in found.items():
+        shape = (64 // factor, factor, 96 // factor, factor, 3)
+        mean = pixels.reshape(shape).mean(axis=(1, 3))
+        np.testing.assert_array_equal(average, np.floor(mean + 0.5))
 
 
 class ArraySlide:

@@ -83,3 +83,21 @@ def test_scales_that_are_no_chain(scales, said):
 def test_chain_is_sorted_and_may_skip():
     assert check_chain((2.0, 0.5)) == (0.5, 2.0)
     assert check_chain((0.1, 0.3)) == (0.1, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("mpp", "scales", "expected"),
+    [
+        (0.5, (0.5, 1.0, 2.0), [(0, 1), (0, 2), (0, 4)]),
+        (0.25, (0.5, 1.0, 2.0), [(0, 2), (0, 4), (0, 8)]),
+        (0.263, (0.5, 1.0), [(0, None), (0, None)]),
+        (0.25, (1.0, 2.0), [(1, 1), (1, 2)]),  # level 0 is never touched
+    ],
+)
+def test_from_finest_every_scale_shares_the_level_of_the_finest(mpp, scales, expected):
+    native = resolve(mpp, levels(1, 4, 16), scales, 256, 0.02)
+    shared = resolve(mpp, levels(1, 4, 16), scales, 256, 0.02, from_finest=True)
+    assert [(r.level, r.factor) for r in shared] == expected
+    assert [(r.extent, r.true_mpp) for r in shared] == [
+        (r.extent, r.true_mpp) for r in native
+    ]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 from scipy import ndimage
 
 from mshisto_ray.tiling.tissue_masks._mask import TissueMask
+from mshisto_ray.tiling.tissue_masks._objects import (
+    connected,
+    without_small,
+)
 
 # Otsu splits anything in two, also bare glass or a region full of tissue. Stained
 # tissue has a saturation above .07 on every stain seen, glass and its JPEG noise below
@@ -42,10 +46,10 @@ def build(
         saturation = (brightest - smooth.min(axis=2)) / np.maximum(brightest, 1)
         saturation[brightest < _DARK] = 0
         threshold = np.clip(_otsu(saturation), _LOWEST_THRESHOLD, _HIGHEST_THRESHOLD)
-        found = _connected(saturation, threshold, _PALE * threshold)
+        found = connected(saturation, threshold, _PALE * threshold)
         pixel_mm2 = (mpp / 1000) ** 2
-        found = _without_small(found, min_object_mm2 / pixel_mm2)
-        return ~_without_small(~found, max_hole_mm2 / pixel_mm2)
+        found = without_small(found, min_object_mm2 / pixel_mm2)
+        return ~without_small(~found, max_hole_mm2 / pixel_mm2)
 
     return mask
 
@@ -65,27 +69,3 @@ def _otsu(values: np.ndarray) -> float:
         where=spread > 0,
     )
     return float(edges[1:][np.argmax(between)])
-
-
-def _connected(values: np.ndarray, high: float, low: float) -> np.ndarray:
-    """Regions above ``low`` that hold a value above ``high`` (hysteresis)."""
-    labels = _label(values > low)
-    keep = np.zeros(labels.max() + 1, bool)
-    keep[np.unique(labels[values > high])] = True
-    keep[0] = False
-    return keep[labels]
-
-
-def _without_small(mask: np.ndarray, min_pixels: float) -> np.ndarray:
-    """Objects (8-connected) of at least ``min_pixels``."""
-    labels = _label(mask)
-    keep = np.bincount(labels.ravel()) >= min_pixels
-    keep[0] = False
-    return keep[labels]
-
-
-def _label(mask: np.ndarray) -> np.ndarray:
-    """Number of the 8-connected object of each pixel, 0 outside."""
-    # scipy's stubs lose the type of a two-part result.
-    labelled: Any = ndimage.label(mask, structure=np.ones((3, 3)))
-    return labelled[0]

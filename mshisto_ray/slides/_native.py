@@ -1,0 +1,208 @@
+"""Slides decoded native tile by native tile, each once while it is near."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mshisto_ray.slides._slide import Level, SlideError
+from mshisto_ray.slides._tiff import JpegLevel, UndecodableError, read_levels
+from mshisto_ray.slides.openslide import OpenSlideSlide
+
+# Formats whose native tiles abut: Ventana's and Trestle's overlap, others are no TIFF.
+_VENDORS = ("aperio", "generic-tiff")
+# Decoded native tiles kept: those under a cell of 2048 px and its neighbour's border.
+_CACHE_BYTES = 32 * 1024**2
+_REDUCTIONS = (2, 4)
+# A native level this near in resolution makes a reduced one needless.
+_NEAR = 1.5
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A level and where its pixels come from.
+
+    ``native`` is OpenSlide's number of it, None for a reduced one; ``downsample`` what
+    OpenSlide calculates positions with.
+    """
+
+    level: Level
+    page: JpegLevel
+    native: int | None
+    downsample: float
+
+
+class NativeSlide:
+    """A tiled-JPEG TIFF decoded by libjpeg-turbo, the exceptions by OpenSlide.
+
+    OpenSlide interpolates where a level-0 position falls between the pixels of a
+    level; such reads, and those that meet a missing or damaged native tile, are left
+    to it, so that every read of a native level gives what OpenSlide gives. One thread
+    at a time.
+    """
+
+    def __init__(self, path: Path, scaled: bool = False):
+        """Open a slide; ``scaled`` adds levels decoded at 1/2 and 1/4.
+
+        Raises:
+            SlideError: no slide, or ``NotJpegTiles`` with the reason.
+        """
+        self._reference = OpenSlideSlide(path)
+        try:
+            sources = _sources(path, self._reference, scaled)
+        except SlideError:
+            self._reference.close()
+            raise
+        self.vendor = self._reference.vendor
+        self.objective = self._reference.objective
+        self.mpp = self._reference.mpp
+        self.levels = tuple(source.level for source in sources)
+        self._sources = sources
+        self._file = os.open(path, os.O_RDONLY)
+        self._decoded: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+        self._decoded_bytes = 0
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        source = self._sources[level]
+        left, top = x / source.downsample, y / source.downsample
+        col, row = round(left), round(top)
+        if source.native is not None and (col != left or row != top):
+            return self._reference.read(source.native, x, y, width, height)
+        try:
+            return self._assemble(level, col, row, width, height)
+        except UndecodableError as error:
+            if source.native is not None:
+                return self._reference.read(source.native, x, y, width, height)
+            raise SlideError(
+                "UnreadableRegion",
+                f"the file is damaged here ({error}): copy it again from the scanner",
+            ) from None
+
+    def close(self) -> None:
+        self._decoded.clear()
+        self._reference.close()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _assemble(
+        self, level: int, left: int, top: int, width: int, height: int
+    ) -> np.ndarray:
+        """Pixels of a region of a level, at the level's own positions."""
+        page = self._sources[level].page
+        tile_w, tile_h = page.tile
+        whole = self._whole_tile(level, left, top, width, height)
+        if whole is not None:
+            return whole
+        right, bottom = min(left + width, page.width), min(top + height, page.height)
+        x0, y0 = max(left, 0), max(top, 0)
+        if (x0, y0, right, bottom) == (left, top, left + width, top + height):
+            out = np.empty((height, width, 3), np.uint8)
+        else:
+            out = np.full((height, width, 3), 255, np.uint8)
+            if right <= x0 or bottom <= y0:
+                return out
+        for row in range(y0 // tile_h, -(-bottom // tile_h)):
+            y = row * tile_h
+            first, last = max(y0, y), min(bottom, y + tile_h)
+            for col in range(x0 // tile_w, -(-right // tile_w)):
+                x = col * tile_w
+                start, stop = max(x0, x), min(right, x + tile_w)
+                tile = self._tile(level, row * page.columns + col)
+                out[first - top : last - top, start - left : stop - left] = tile[
+                    first - y : last - y, start - x : stop - x
+                ]
+        return out
+
+    def _whole_tile(
+        self, level: int, left: int, top: int, width: int, height: int
+    ) -> np.ndarray | None:
+        """The native tile that a region is, if it is one.
+
+        Not kept: on a grid that fits the file's, each is asked for once.
+        """
+        page = self._sources[level].page
+        col, row = left // width, top // height
+        is_one = (
+            (width, height) == page.tile
+            and (col * width, row * height) == (left, top)
+            and 0 <= left <= page.width - width
+            and 0 <= top <= page.height - height
+        )
+        if not is_one or (level, row * page.columns + col) in self._decoded:
+            return None
+        out = np.empty((height, width, 3), np.uint8)
+        self._decode(page, row * page.columns + col, out)
+        return out
+
+    def _tile(self, level: int, index: int) -> np.ndarray:
+        key = (level, index)
+        tile = self._decoded.get(key)
+        if tile is not None:
+            self._decoded.move_to_end(key)
+            return tile
+        page = self._sources[level].page
+        tile = self._room(page.tile)
+        self._decode(page, index, tile)
+        self._decoded[key] = tile
+        self._decoded_bytes += tile.nbytes
+        return tile
+
+    def _room(self, size: tuple[int, int]) -> np.ndarray:
+        """An array for a native tile: an old one's, for fresh memory costs a third."""
+        shape = (size[1], size[0], 3)
+        array = None
+        while self._decoded and self._decoded_bytes + math.prod(shape) > _CACHE_BYTES:
+            array = self._decoded.popitem(last=False)[1]
+            self._decoded_bytes -= array.nbytes
+        if array is None or array.shape != shape:
+            array = np.empty(shape, np.uint8)
+        return array
+
+    def _decode(self, page: JpegLevel, index: int, out: np.ndarray) -> None:
+        size = page.sizes[index]
+        if not size:
+            raise UndecodableError("native tile missing")
+        page.decode(os.pread(self._file, size, page.offsets[index]), out)
+
+
+def _sources(path: Path, reference: OpenSlideSlide, scaled: bool) -> list[_Source]:
+    """Levels, finest first.
+
+    Raises:
+        SlideError: ``NotJpegTiles``, with the reason.
+    """
+    if reference.vendor not in _VENDORS:
+        raise SlideError("NotJpegTiles", f"format {reference.vendor}")
+    sizes = [(level.width, level.height) for level in reference.levels]
+    pages = read_levels(path, sizes)
+    native = [
+        _Source(level, page, index, reference.downsamples[index])
+        for index, (level, page) in enumerate(zip(reference.levels, pages, strict=True))
+    ]
+    if not scaled:
+        return native
+    if not all(all(page.sizes) for page in pages):
+        raise SlideError("NotJpegTiles", "native tiles are missing")
+    return sorted([*native, *_reduced(native)], key=lambda s: s.level.downsample)
+
+
+def _reduced(native: list[_Source]) -> list[_Source]:
+    """Levels that the pyramid lacks, each from the nearest finer native one."""
+    known = [source.level.downsample for source in native]
+    found = []
+    for source in reversed(native):
+        for reduce in _REDUCTIONS:
+            downsample = source.level.downsample * reduce
+            if any(max(d, downsample) < _NEAR * min(d, downsample) for d in known):
+                continue
+            page = source.page.reduced(reduce)
+            level = Level(page.width, page.height, downsample)
+            found.append(_Source(level, page, None, downsample))
+            known.append(downsample)
+    return found

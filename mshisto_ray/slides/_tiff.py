@@ -1,0 +1,134 @@
+"""Tiled JPEG levels of a TIFF: where each native tile lies and how it is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+import tifffile
+
+from mshisto_ray.slides._slide import SlideError
+
+_START, _JFIF = b"\xff\xd8", b"\xff\xe0"
+# Adobe's APP14 marker; after it one byte, 0: components are RGB, 1: YCbCr. The TIFF
+# says which. Aperio writes RGB tiles without it, and a decoder then assumes YCbCr.
+_COLOUR_MARKER = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
+_PHOTOMETRIC = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
+
+
+class UndecodableError(Exception):
+    """A native tile is missing or damaged."""
+
+
+@dataclass(frozen=True)
+class JpegLevel:
+    """One pyramid level made of JPEG tiles.
+
+    Attributes:
+        width: pixels of the level.
+        height: pixels of the level.
+        tile: width and height of a native tile.
+        offsets: [N] place of each tile in the file, row by row.
+        sizes: [N] bytes of each tile; 0 is a missing one.
+        tables: the JPEG stream's start that tiles share, empty where each is whole.
+        is_rgb: components are RGB, not YCbCr.
+        reduce: decoded at 1, 1/2 or 1/4 of its size, from the DCT's low frequencies.
+    """
+
+    width: int
+    height: int
+    tile: tuple[int, int]
+    offsets: tuple[int, ...]
+    sizes: tuple[int, ...]
+    tables: bytes
+    is_rgb: bool
+    reduce: int = 1
+
+    @property
+    def columns(self) -> int:
+        """Native tiles in a row."""
+        return -(-self.width // self.tile[0])
+
+    def reduced(self, reduce: int) -> JpegLevel:
+        """This level decoded at 1/``reduce`` of its size."""
+        width, height = self.tile
+        return replace(
+            self,
+            width=self.width // reduce,
+            height=self.height // reduce,
+            tile=(width // reduce, height // reduce),
+            reduce=reduce,
+        )
+
+    def decode(self, data: bytes, out: np.ndarray) -> None:
+        """Decode a tile's bytes into uint8 [h, w, 3].
+
+        Raises:
+            UndecodableError: the stream is damaged, even where it could be guessed.
+        """
+        width, height = self.tile
+        stream = self._whole(data)
+        try:
+            # At 1/2 or 1/4 the header alone says no size: it is asked for in pixels.
+            pixels = simplejpeg.decode_jpeg(
+                stream, "RGB", False, False, height, width, self.reduce, out
+            )
+        except ValueError as error:
+            raise UndecodableError(str(error)) from None
+        if pixels.shape != out.shape:
+            raise UndecodableError(f"{pixels.shape[:2]} px in place of {self.tile}")
+
+    def _whole(self, data: bytes) -> bytes:
+        start = 2
+        if self.is_rgb and data[2:4] == _JFIF:  # JFIF says YCbCr and would win
+            start = 4 + int.from_bytes(data[4:6], "big")
+        colour = _COLOUR_MARKER + (b"\x00" if self.is_rgb else b"\x01")
+        return (self.tables or _START) + colour + data[start:]
+
+
+def read_levels(path: Path, sizes: Iterable[tuple[int, int]]) -> list[JpegLevel]:
+    """The levels of these sizes (width, height) as JPEG tiles.
+
+    Raises:
+        SlideError: ``NotJpegTiles``, with the reason, where one of them is not.
+    """
+    try:
+        with tifffile.TiffFile(path) as file:
+            pages = [p for p in file.pages if isinstance(p, tifffile.TiffPage)]
+            return [_level(pages, size) for size in sizes]
+    except (tifffile.TiffFileError, ValueError, KeyError, IndexError) as error:
+        raise _refused(f"not read as a TIFF: {error}") from None
+
+
+def _level(pages: Iterable[tifffile.TiffPage], size: tuple[int, int]) -> JpegLevel:
+    found = [p for p in pages if p.is_tiled and (p.imagewidth, p.imagelength) == size]
+    if len(found) != 1:
+        raise _refused(f"{len(found)} tiled pages of {size[0]} x {size[1]} px")
+    (page,) = found
+    if page.compression != tifffile.COMPRESSION.JPEG:
+        kind = getattr(page.compression, "name", page.compression)
+        raise _refused(f"compression {kind}, not JPEG")
+    is_plain = (
+        (page.samplesperpixel, page.bitspersample) == (3, 8)
+        and page.photometric in _PHOTOMETRIC
+        and page.planarconfig == tifffile.PLANARCONFIG.CONTIG
+    )
+    if not is_plain:
+        raise _refused("not three interleaved channels of 8 bits")
+    tables = page.jpegtables or b""
+    return JpegLevel(
+        page.imagewidth,
+        page.imagelength,
+        (page.tilewidth, page.tilelength),
+        tuple(page.dataoffsets),
+        tuple(page.databytecounts),
+        tables[:-2],  # without the end-of-image marker
+        page.photometric == tifffile.PHOTOMETRIC.RGB,
+    )
+
+
+def _refused(reason: str) -> SlideError:
+    return SlideError("NotJpegTiles", reason)

@@ -1,0 +1,20 @@
+"""As native_tiles, and levels decoded at 1/2 and 1/4 where the pyramid has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mshisto_ray.slides._native import NativeSlide
+from mshisto_ray.slides._slide import Slide
+
+
+def build(path: Path) -> Slide:
+    """Open a slide whose levels are JPEG tiles, with reduced levels between them.
+
+    A reduced level keeps the low frequencies of each 8 x 8 DCT block: it is no box
+    average, and costs a fraction of one.
+
+    Raises:
+        SlideError: no slide, or ``NotJpegTiles`` where another reader has to do.
+    """
+    return NativeSlide(path, scaled=True)

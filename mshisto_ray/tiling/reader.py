@@ -1,0 +1,94 @@
+"""Which reader a slide gets: the fastest that gives OpenSlide's pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from mshisto_ray.slides._open import REFERENCE
+from mshisto_ray.slides._slide import Slide, SlideError
+
+# Opens a slide with the reader of that name.
+OpenSlide = Callable[[Path, str], Slide]
+Pixels = Literal["native", "finest", "scaled"]
+
+_SIDE_PX = 256
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An open slide, its reader, and why that one."""
+
+    slide: Slide
+    reader: str
+    reason: str
+
+
+def open_fastest(path: Path, pixels: Pixels, open_slide: OpenSlide) -> Opened:
+    """Open a slide with the first reader that takes it.
+
+    Raises:
+        SlideError: no reader can.
+    """
+    readers = ["scaled_tiles"] if pixels == "scaled" else []
+    refusal = ""
+    for reader in [*readers, "native_tiles"]:
+        try:
+            reason = "tiles of JPEG; equal to OpenSlide on random tissue"
+            return Opened(open_slide(path, reader), reader, reason)
+        except SlideError as error:
+            if error.name != "NotJpegTiles":
+                raise
+            refusal = str(error)
+    return open_reference(path, refusal, open_slide)
+
+
+def open_reference(path: Path, reason: str, open_slide: OpenSlide) -> Opened:
+    """Open a slide with OpenSlide."""
+    return Opened(open_slide(path, REFERENCE), REFERENCE, reason)
+
+
+def difference(
+    path: Path, reader: str, places: Sequence[tuple[int, int]], open_slide: OpenSlide
+) -> str | None:
+    """Where a reader's pixels are not OpenSlide's, at any native level.
+
+    Args:
+        path: slide file.
+        reader: the reader in question.
+        places: x, y in level-0 pixels, compared at every native level.
+        open_slide: opens it, twice.
+
+    Returns:
+        What differs, or None.
+    """
+    if reader == REFERENCE:
+        return None
+    slide, reference = open_slide(path, reader), open_slide(path, REFERENCE)
+    try:
+        for index, level in enumerate(reference.levels):
+            own = slide.levels.index(level)
+            for x, y in places:
+                # A position that every level has, so that nothing is interpolated.
+                place = [int(v - v % level.downsample) for v in (x, y)]
+                found = _region(slide, own, *place)
+                expected = _region(reference, index, *place)
+                if not np.array_equal(found, expected):
+                    where = f"level {index}, x {place[0]}, y {place[1]}"
+                    return f"{reader} differs from OpenSlide at {where}"
+    finally:
+        slide.close()
+        reference.close()
+    return None
+
+
+def _region(slide: Slide, level: int, x: int, y: int) -> np.ndarray:
+    """Pixels, or nothing where the slide is damaged."""
+    try:
+        return slide.read(level, x, y, _SIDE_PX, _SIDE_PX)
+    except SlideError:
+        return np.empty(0, np.uint8)

@@ -1,0 +1,154 @@
+import numpy as np
+import openslide as raw
+import pytest
+import tifffile
+
+from mshisto_ray.slides import _native, _tiff, native_tiles, openslide, scaled_tiles
+from mshisto_ray.slides._slide import SlideError
+from mshisto_ray.tiling.pixels import box_average
+
+
+@pytest.fixture(scope="module")
+def pixels(tissue_like):
+    return tissue_like(1100, 1300)
+
+
+def assert_same(path, boxes, level=0):
+    fast, reference = native_tiles.build(path), openslide.build(path)
+    for box in boxes:
+        np.testing.assert_array_equal(
+            fast.read(level, *box), reference.read(level, *box)
+        )
+
+
+@pytest.mark.parametrize("options", [{"bigtiff": True}, {"tile": 240}, {"tile": 512}])
+def test_layouts(tmp_path, pixels, write_tiff, options):
+    path = write_tiff(tmp_path / "a.tiff", pixels, **options)
+    assert_same(path, [(0, 0, 1300, 1100), (130, 250, 256, 256)])
+
+
+def test_rgb_components_and_shared_tables(tmp_path, pixels, write_abbreviated):
+    path = write_abbreviated(tmp_path / "a.tiff", pixels)
+    with tifffile.TiffFile(path) as tiff:
+        assert tiff.pages[0].jpegtables
+    whole = native_tiles.build(path).read(0, 0, 0, 1300, 1100)
+    # YCbCr taken for RGB, or the other way round, is off by dozens.
+    assert np.abs(whole.astype(int) - pixels).mean() < 5
+    assert_same(path, [(0, 0, 1300, 1100)])
+
+
+def test_a_jfif_header_does_not_turn_rgb_into_ycbcr(tmp_path, pixels, write_tiff):
+    path = write_tiff(
+        tmp_path / "a.tiff", pixels, compressionargs={"outcolorspace": "RGB"}
+    )
+    whole = native_tiles.build(path).read(0, 0, 0, 1300, 1100)
+    assert np.abs(whole.astype(int) - pixels).mean() < 5
+    assert_same(path, [(0, 0, 1300, 1100)])
+
+
+def patch_count(path, index, value):
+    with tifffile.TiffFile(path) as tiff:
+        tag = tiff.pages[0].tags["TileByteCounts"]
+        size = {3: 2, 4: 4}[int(tag.dtype)]
+        offset = tag.valueoffset + index * size
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(value.to_bytes(size, "little"))
+
+
+def test_missing_native_tiles_are_openslides_glass(tmp_path, pixels, write_tiff):
+    path = write_tiff(tmp_path / "a.tiff", pixels)
+    patch_count(path, 8, 0)  # second row, third column of six
+    region = native_tiles.build(path).read(0, 512, 256, 256, 256)
+    assert (region == 255).all()
+    assert_same(path, [(400, 200, 300, 300), (0, 0, 256, 256)])
+    with pytest.raises(SlideError, match="missing") as refused:
+        scaled_tiles.build(path)
+    assert refused.value.name == "NotJpegTiles"
+
+
+def test_damaged_native_tiles_are_left_to_openslide(tmp_path, pixels, write_tiff):
+    path = write_tiff(tmp_path / "a.tiff", pixels)
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        at, size = page.dataoffsets[8], page.databytecounts[8]
+        first = page.dataoffsets[0]
+    with open(path, "r+b") as file:
+        file.seek(at + size // 2)
+        file.write(bytes(size - size // 2))
+        file.seek(first)
+        file.write(b"no JPEG at all")
+    fast, reference = native_tiles.build(path), openslide.build(path)
+    np.testing.assert_array_equal(
+        fast.read(0, 500, 300, 99, 99), reference.read(0, 500, 300, 99, 99)
+    )
+    for slide in (fast, reference, fast):
+        with pytest.raises(SlideError) as caught:
+            slide.read(0, 10, 10, 64, 64)
+        assert caught.value.name == "UnreadableRegion"
+    # Still of use afterwards.
+    assert_same(path, [(0, 600, 200, 200)])
+
+
+def test_a_native_tile_is_decoded_once_while_near(
+    tmp_path, pixels, write_tiff, monkeypatch
+):
+    decoded = []
+    decode = _tiff.JpegLevel.decode
+    monkeypatch.setattr(
+        _tiff.JpegLevel, "decode", lambda *a: decoded.append(1) or decode(*a)
+    )
+    slide = native_tiles.build(write_tiff(tmp_path / "a.tiff", pixels, tile=240))
+    for y in range(0, 1024, 256):
+        for x in range(0, 1280, 256):
+            slide.read(0, x, y, 256, 256)
+    assert len(decoded) == 6 * 5
+
+
+def test_what_is_kept_has_a_bound(tmp_path, pixels, write_tiff, monkeypatch):
+    monkeypatch.setattr(_native, "_CACHE_BYTES", 3 * 240 * 240 * 3)
+    slide = native_tiles.build(write_tiff(tmp_path / "a.tiff", pixels, tile=240))
+    whole = slide.read(0, 0, 0, 1300, 1100)
+    assert len(slide._decoded) == 3
+    assert slide._decoded_bytes == sum(t.nbytes for t in slide._decoded.values())
+    np.testing.assert_array_equal(slide.read(0, 5, 5, 400, 9), whole[5:14, 5:405])
+
+
+def test_what_it_does_not_take_says_why(tmp_path, pixels):
+    path = tmp_path / "a.tiff"
+    tifffile.imwrite(
+        path, pixels, tile=(256, 256), photometric="rgb", compression="deflate"
+    )
+    with pytest.raises(SlideError, match="compression DEFLATE, not JPEG") as caught:
+        native_tiles.build(path)
+    assert caught.value.name == "NotJpegTiles"
+
+
+def test_scaled_levels_fill_the_gaps_of_a_pyramid(tmp_path, tissue_like, write_tiff):
+    path = write_tiff(
+        tmp_path / "a.tiff", tissue_like(1200, 1600), factors=(1, 4), tile=240
+    )
+    slide = scaled_tiles.build(path)
+    assert [level.downsample for level in slide.levels] == [1, 2, 4, 8, 16]
+    exact = raw.OpenSlide(path).read_region((480, 240), 0, (512, 512)).convert("RGB")
+    half = slide.read(1, 480, 240, 256, 256)
+    # Low frequencies of the DCT are near the box average, and in their place: moved
+    # by a pixel they are further away.
+    average = box_average(np.asarray(exact), 2).astype(int)
+    gap = np.abs(half - average).mean()
+    assert gap < 4
+    assert np.abs(slide.read(1, 482, 240, 256, 256) - average).mean() > 1.5 * gap
+
+
+def test_a_damaged_tile_of_a_scaled_level_is_told(tmp_path, pixels, write_tiff):
+    path = write_tiff(tmp_path / "a.tiff", pixels, factors=(1,))
+    with tifffile.TiffFile(path) as tiff:
+        at = tiff.pages[0].dataoffsets[0]
+    with open(path, "r+b") as file:
+        file.seek(at)
+        file.write(b"no JPEG at all")
+    slide = scaled_tiles.build(path)
+    with pytest.raises(SlideError) as caught:
+        slide.read(1, 0, 0, 64, 64)
+    assert caught.value.name == "UnreadableRegion"
+    assert slide.read(1, 512, 512, 64, 64).shape == (64, 64, 3)
