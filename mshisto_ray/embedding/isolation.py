@@ -24,8 +24,10 @@ from mshisto_ray.tiling.resolution import ScaleReading
 class IsolatedReader:
     """Reads tiles of one slide in a child process, replaced whenever it dies."""
 
-    def __init__(self, path: Path, tile_px: int, limit_s: float = READ_LIMIT_S):
-        self._arguments = [str(path), str(tile_px)]
+    def __init__(
+        self, path: Path, reader: str, tile_px: int, limit_s: float = READ_LIMIT_S
+    ):
+        self._arguments = [str(path), reader, str(tile_px)]
         self._limit_s = limit_s
         self._child: subprocess.Popen | None = None
 
@@ -73,7 +75,9 @@ class IsolatedReader:
         return self._child
 
 
-def _serve(path: Path, tile_px: int, requests: BinaryIO, answers: BinaryIO) -> None:
+def _serve(
+    path: Path, reader: str, tile_px: int, requests: BinaryIO, answers: BinaryIO
+) -> None:
     slide = None
     while True:
         try:
@@ -81,7 +85,7 @@ def _serve(path: Path, tile_px: int, requests: BinaryIO, answers: BinaryIO) -> N
         except EOFError:
             return
         try:
-            slide = slide or open_slide(path)
+            slide = slide or open_slide(path, reader)
             answer = read_tile(slide, reading, x, y, tile_px)
         except SlideError as error:
             answer = error
@@ -90,4 +94,5 @@ def _serve(path: Path, tile_px: int, requests: BinaryIO, answers: BinaryIO) -> N
 
 
 if __name__ == "__main__":
-    _serve(Path(sys.argv[1]), int(sys.argv[2]), sys.stdin.buffer, sys.stdout.buffer)
+    _path, _reader, _tile_px = sys.argv[1:]
+    _serve(Path(_path), _reader, int(_tile_px), sys.stdin.buffer, sys.stdout.buffer)

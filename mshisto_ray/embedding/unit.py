@@ -6,13 +6,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mshisto_ray import components
+from mshisto_ray.components import Part
 from mshisto_ray.embedding.chunk import ReadTile, embed_chunk, empty_tables
+from mshisto_ray.embedding.colour import Colour, Look
 from mshisto_ray.embedding.isolation import IsolatedReader
 from mshisto_ray.encoders._encoder import Encoder
 from mshisto_ray.slides._open import Watchdog
@@ -23,9 +25,11 @@ from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.fingerprint import slide_fingerprint
 from mshisto_ray.store.shards import read_metadata, write_shard
 from mshisto_ray.store.tiles import TileDirectory
-from mshisto_ray.tiling.pixels import read_tile
-from mshisto_ray.tiling.resolution import ScaleReading
+from mshisto_ray.tiling.cell import TileReader
 from mshisto_ray.tiling.slide import readings_of
+
+STAINS = "mshisto_ray.embedding.stains"
+AS_SCANNED = Part(name="none")
 
 # Two attempts in the open, then tile by tile in a child process; a chunk that then
 # still ends its process is ended by something else than reading.
@@ -44,13 +48,16 @@ class Unit:
 class EmbedWork:
     """What every unit shares; small and picklable.
 
-    ``batch_size`` tiles a forward pass; ``dtype`` float16 or float32 of the shards.
+    ``batch_size`` tiles a forward pass; ``dtype`` float16 or float32 of the shards;
+    ``stain`` a part of the stains; ``colours`` a column of the shards each.
     """
 
     tiles: Path
     out: Path
     batch_size: int
     dtype: str
+    stain: Part = AS_SCANNED
+    colours: tuple[Colour, ...] = ("rgb",)
 
 
 def unit_key(record: dict[str, Any]) -> dict[str, Any]:
@@ -67,6 +74,7 @@ class UnitEmbedder:
         self._tiles = TileDirectory(work.tiles)
         self._watchdog = Watchdog()
         self._open: tuple[Path, Slide] | None = None
+        self._look = Look(work.colours, components.build(STAINS, work.stain))
 
     def __call__(self, unit: Unit) -> dict[str, Any]:
         """Embed a unit unless its shard stands; returns a small row of counts."""
@@ -96,7 +104,8 @@ class UnitEmbedder:
                     "reading tile by tile: look at the worker's log (memory?)",
                 )
             slide_path = self._checked_path(record)
-            with self._reader(slide_path, attempt >= _ISOLATED_ATTEMPT) as read:
+            is_isolated = attempt >= _ISOLATED_ATTEMPT
+            with self._reader(slide_path, record, is_isolated) as read:
                 tables, failures = embed_chunk(
                     self._tiles.read_chunk(unit.slide_id, unit.chunk),
                     readings_of(record),
@@ -104,15 +113,16 @@ class UnitEmbedder:
                     self._encoder,
                     self._work.batch_size,
                     dtype,
+                    self._look,
                 )
         except SlideError as error:
             kind = "crash" if error.name == "Crash" else "input"
             failures = [_whole(unit, kind, error.name, str(error))]
-            tables = empty_tables(self._encoder.dim, dtype)
+            tables = empty_tables(self._encoder.dim, dtype, self._work.colours)
         except OSError as error:
             message = f"{error}; tried again by the next run"
             failures = [_whole(unit, "transient", type(error).__name__, message)]
-            tables = empty_tables(self._encoder.dim, dtype)
+            tables = empty_tables(self._encoder.dim, dtype, self._work.colours)
         metadata = {
             "key": unit_key(record),
             "rows": {t["mpp"][0].as_py(): t.num_rows for t in tables if t.num_rows},
@@ -132,32 +142,29 @@ class UnitEmbedder:
         return path
 
     @contextmanager
-    def _reader(self, path: Path, isolated: bool) -> Iterator[ReadTile]:
+    def _reader(
+        self, path: Path, record: dict[str, Any], is_isolated: bool
+    ) -> Iterator[ReadTile]:
         tile_px = self._tiles.manifest.recipe["tile_px"]
-        if isolated:
-            reader = IsolatedReader(path, tile_px)
+        if is_isolated:
+            child = IsolatedReader(path, record["reader"], tile_px)
             try:
-                yield reader
+                yield child
             finally:
-                reader.close()
+                child.close()
         else:
-            yield partial(_read, self._slide(path), tile_px)
+            slide = self._slide(path, record["reader"])
+            yield TileReader(slide, readings_of(record), tile_px)
 
-    def _slide(self, path: Path) -> Slide:
+    def _slide(self, path: Path, reader: str) -> Slide:
         if self._open and self._open[0] == path:
             return self._open[1]
         if self._open:
             self._open[1].close()
             self._open = None
-        slide = self._watchdog.open_slide(path)
+        slide = self._watchdog.open_slide(path, reader)
         self._open = (path, slide)
         return slide
-
-
-def _read(
-    slide: Slide, tile_px: int, reading: ScaleReading, x: int, y: int
-) -> np.ndarray:
-    return read_tile(slide, reading, x, y, tile_px)
 
 
 def _whole(unit: Unit, kind, error: str, message: str) -> Failure:

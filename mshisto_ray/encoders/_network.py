@@ -104,9 +104,15 @@ def _fit(batch: torch.Tensor, transform: InputTransform) -> torch.Tensor:
 
 
 def create_network(model: str, options: Mapping[str, Any]) -> nn.Module:
-    """A timm network without weights; ``options`` go to its constructor."""
+    """A timm network without weights; ``options`` go to its constructor.
+
+    One option is ours: ``pre_logits: false`` takes off the fully connected layers that
+    VGG has before its classifier, so that its features are the pooled maps.
+    """
+    given = dict(options)
+    keeps_pre_logits = given.pop("pre_logits", True)
     try:
-        return timm.create_model(model, pretrained=False, **options)
+        network = timm.create_model(model, pretrained=False, **given)
     except RuntimeError as error:
         near = ", ".join(timm.list_models(f"*{model.split('_')[0]}*")[:8])
         raise InputError(
@@ -114,6 +120,11 @@ def create_network(model: str, options: Mapping[str, Any]) -> nn.Module:
         ) from None
     except TypeError as error:
         raise InputError(f"encoder: {model} does not take an option: {error}") from None
+    if not keeps_pre_logits:
+        if not hasattr(network, "pre_logits"):
+            raise InputError(f"encoder: {model} has no pre_logits to take off")
+        network.pre_logits = nn.Identity()
+    return network
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

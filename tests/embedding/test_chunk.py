@@ -2,7 +2,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mshisto_ray.embedding.chunk import embed_chunk
+from mshisto_ray.embedding.chunk import embed_chunk, empty_tables
+from mshisto_ray.embedding.colour import Look
+from mshisto_ray.embedding.stains import none
 from mshisto_ray.slides._slide import SlideError
 from mshisto_ray.store import schema
 from mshisto_ray.store.shards import tensor_values
@@ -116,3 +118,36 @@ def test_what_overflows_the_stored_type_is_a_failure_not_an_infinity():
     assert len(stored) + len(failures) == 9 and failures
     assert {f.error for f in failures} == {"NotFinite"}
     assert "dtype: float32" in failures[0].message
+
+
+def test_tiles_are_read_cell_by_cell():
+    """Children of one coarsest tile, then that tile, then the next cell."""
+    asked = []
+
+    def note(reading, x, y):
+        asked.append((reading.mpp, x))
+        return read(reading, x, y)
+
+    embed_chunk(chunk(), READINGS, note, MeanEncoder(), 4, np.dtype("float32"))
+    # Fine tiles 0..6 have rows i // 3 and columns i % 3; coarse ones (0, 0), (0, 1).
+    first = [(0.5, 100 * i) for i in (0, 1, 3, 4)] + [(1.0, 0)]
+    assert asked == [*first, (0.5, 200), (0.5, 500), (1.0, 100), (0.5, 600)]
+
+
+def test_each_colour_is_a_column_of_the_same_rows():
+    look = Look(("gray", "rgb"), none.build())
+    tables, failures = embed_chunk(
+        chunk(), READINGS, read, MeanEncoder(), 4, np.dtype("float32"), look
+    )
+    plain, _ = embed_chunk(
+        chunk(), READINGS, read, MeanEncoder(), 4, np.dtype("float32")
+    )
+    whole, alone = pa.concat_tables(tables), pa.concat_tables(plain)
+    assert not failures
+    assert whole.column_names[-2:] == ["gray", "rgb"]
+    assert whole.drop_columns(["gray"]).equals(alone)
+    rgb, gray = (tensor_values(whole[name]) for name in ("rgb", "gray"))
+    luma = rgb[:, :3] @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(gray[:, :3], luma[:, None].repeat(3, 1), atol=0.5)
+    empty = empty_tables(4, np.dtype("float32"), ("gray", "rgb"))
+    assert empty[0].schema == whole.schema and not empty[0].num_rows

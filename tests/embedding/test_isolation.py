@@ -53,7 +53,7 @@ def poison(tmp_path, monkeypatch):
 
 
 def test_pixels_are_those_of_a_plain_read(slide):
-    reader = IsolatedReader(slide, 64)
+    reader = IsolatedReader(slide, "openslide", 64)
     for x in (0, 64, 448, 480):
         expected = read_tile(open_slide(slide), READING, x, 0, 64)
         np.testing.assert_array_equal(reader(READING, x, 0), expected)
@@ -61,7 +61,7 @@ def test_pixels_are_those_of_a_plain_read(slide):
 
 
 def test_a_child_that_dies_or_hangs_names_its_tile_and_is_replaced(slide, poison):
-    reader = IsolatedReader(slide, 64, limit_s=5.0)
+    reader = IsolatedReader(slide, "openslide", 64, limit_s=5.0)
     assert reader(READING, 0, 0).shape == (64, 64, 3)
     with pytest.raises(
         SlideError, match=r"ended the process \(exit code -11\)"
@@ -78,7 +78,7 @@ def test_a_child_that_dies_or_hangs_names_its_tile_and_is_replaced(slide, poison
 def test_a_slide_error_in_the_child_is_raised_here(tmp_path):
     path = tmp_path / "x.svs"
     path.write_bytes(b"no slide")
-    reader = IsolatedReader(path, 64)
+    reader = IsolatedReader(path, "openslide", 64)
     with pytest.raises(SlideError) as caught:
         reader(READING, 0, 0)
     assert caught.value.name == "NotASlide"

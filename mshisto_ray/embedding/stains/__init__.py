@@ -1,0 +1,1 @@
+"""Family of stain normalisations: ``build(*, ...)`` -> Stain."""
