@@ -1,0 +1,101 @@
+"""The signs of a phantom: patterns of grains in nuclei and in the tissue between them.
+
+Both are made of blocks of two by two pixels, of zero mean in each block: at twice the
+finest mpp they are gone. Tissue always has the plain pattern, the two dark pixels of a
+block side by side. A sign with matched colours has them on a diagonal, so that no
+statistic of single pixels tells the two apart: same ink, other arrangement. Else it has
+one much darker pixel in each block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mshisto_ray.phantom.config import PhantomConfig
+from mshisto_ray.phantom.layout import Layout
+
+BLOCK_PX = 2
+# Grey levels. Grey, as JPEG treats chroma's fine grains far more coarsely.
+_CHROMATIN, _CHROMATIN_COLOURED, _GRANULES = 36, 25, 18
+# Least density, of 255, of eosin that has granules and of nuclei with chromatin.
+_GRANULAR_EOSIN, _CHROMATIN_DENSITY = 52, 150
+
+
+def keep_room(colours: np.ndarray, noise: int, config: PhantomConfig) -> None:
+    """Move colours [eosin, nuclei, 3] off black and white, by what grains may add.
+
+    Grains that are cut off there would leave a mean behind. Densities are in quarters.
+    """
+    granular = colours[_GRANULAR_EOSIN >> 2 :]
+    chromatin = colours[:, _CHROMATIN_DENSITY >> 2 :]
+    darkest = 1 if config.colour_matched else 3
+    for part, contrast in ((granular, _GRANULES), (chromatin, _contrast(config))):
+        top = 255 - noise - contrast
+        np.clip(part, noise + darkest * contrast, top, out=part)
+
+
+def _contrast(config: PhantomConfig) -> int:
+    """Of chromatin, in grey levels."""
+    return _CHROMATIN if config.colour_matched else _CHROMATIN_COLOURED
+
+
+def grains(
+    config: PhantomConfig,
+    layout: Layout,
+    eosin: np.ndarray,
+    nuclei: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """What the chromatin and the granules add: int16 [size, size, 1]."""
+    blocks = config.size // BLOCK_PX
+    per_tile = config.tile_px // BLOCK_PX
+    plain, sign = _patterns(blocks, rng, config.colour_matched)
+    chromatin = _blockwise(nuclei, np.min) >= _CHROMATIN_DENSITY
+    granular = _blockwise(eosin, np.min) >= _GRANULAR_EOSIN
+    granular &= _blockwise(nuclei, np.max) <= 60
+    has_sign = chromatin & repeat(layout.fine_sign, per_tile)
+    has_sign |= granular & repeat(layout.relation_sign, per_tile)
+    contrast = chromatin * np.int16(_contrast(config)) + granular * np.int16(_GRANULES)
+    pattern = np.where(repeat(has_sign, BLOCK_PX), sign, plain)
+    return (pattern * repeat(contrast, BLOCK_PX))[..., None]
+
+
+def _patterns(
+    blocks: int, rng: np.random.Generator, matched: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Plain and sign patterns: int16 [2 blocks, 2 blocks]."""
+    adjacent = np.array(
+        [
+            [[1, 1], [-1, -1]],
+            [[-1, -1], [1, 1]],
+            [[1, -1], [1, -1]],
+            [[-1, 1], [-1, 1]],
+        ]
+    )
+    diagonal = np.array([[[1, -1], [-1, 1]], [[-1, 1], [1, -1]]])
+    one_dark = np.ones((4, 2, 2), int)
+    one_dark.reshape(4, 4)[np.arange(4), np.arange(4)] = -3
+    phase = rng.integers(0, 4, (blocks, blocks))
+    plain = adjacent[phase]
+    sign = diagonal[phase // 2] if matched else one_dark[phase]
+
+    def laid_out(pattern: np.ndarray) -> np.ndarray:
+        return (
+            pattern.transpose(0, 2, 1, 3)
+            .reshape(2 * blocks, 2 * blocks)
+            .astype(np.int16)
+        )
+
+    return laid_out(plain), laid_out(sign)
+
+
+def _blockwise(values: np.ndarray, reduce: Callable[..., np.ndarray]) -> np.ndarray:
+    side = values.shape[0] // BLOCK_PX
+    return reduce(values.reshape(side, BLOCK_PX, side, BLOCK_PX), axis=(1, 3))
+
+
+def repeat(values: np.ndarray, times: int) -> np.ndarray:
+    """Each value as a square of ``times`` by ``times``."""
+    return values.repeat(times, 0).repeat(times, 1)
