@@ -8,22 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from mshisto_ray.config import InputError
+from mshisto_ray.evaluation.bootstrap import (
+    REPLICATES,
+    SEED,
+    Interval,
+    draw_counts,
+    percentile_interval,
+)
 from mshisto_ray.learning.metrics import METRICS, classification_metrics
 from mshisto_ray.learning.predictions import Predictions
 
-REPLICATES = 1000
-_LEVEL = (2.5, 97.5)
-_SEED = 0
 _CHUNK_BYTES = 1 << 25
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def intervals(predictions: Predictions) -> dict[str, Interval]:
@@ -41,7 +36,9 @@ def intervals(predictions: Predictions) -> dict[str, Interval]:
     """
     rows = _by_repeat(predictions)
     values, replicates = _resampled(predictions, rows, _patients(predictions)[1])
-    return {name: _interval(values[name], replicates[name]) for name in METRICS}
+    return {
+        name: percentile_interval(values[name], replicates[name]) for name in METRICS
+    }
 
 
 @dataclass(frozen=True)
@@ -75,18 +72,8 @@ def compare(
         rows = _by_repeat(model)
         drawn.append(_resampled(model, rows, _patients(model)[1], (metric,)))
     (one, ones), (two, twos) = drawn
-    gap = _interval(one[metric] - two[metric], ones[metric] - twos[metric])
+    gap = percentile_interval(one[metric] - two[metric], ones[metric] - twos[metric])
     return Comparison(metric, one[metric], two[metric], gap)
-
-
-def draw_counts(
-    num_patients: int, replicates: int, generator: np.random.Generator
-) -> np.ndarray:
-    """How often each patient was drawn, int [replicates, num_patients]."""
-    drawn = generator.integers(0, num_patients, (replicates, num_patients))
-    drawn += num_patients * np.arange(replicates)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=replicates * num_patients)
-    return counts.reshape(replicates, num_patients)
 
 
 def _resampled(
@@ -97,7 +84,7 @@ def _resampled(
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Mean over repeats of each metric, for the rows as they are and per replicate."""
     num_patients = int(patient.max()) + 1
-    generator = np.random.default_rng(_SEED)
+    generator = np.random.default_rng(SEED)
     widest = max(len(index) for index in rows)
     step = max(1, _CHUNK_BYTES // (8 * max(widest, num_patients)))
     values = _mean_over_repeats(predictions, rows, [None] * len(rows), names)
@@ -124,14 +111,6 @@ def _mean_over_repeats(
         for index, weight in zip(rows, weights, strict=True)
     ]
     return {name: np.mean([f[name] for f in found], axis=0) for name in names}
-
-
-def _interval(value: float, replicates: np.ndarray) -> Interval:
-    usable = replicates[np.isfinite(replicates)]
-    if not len(usable) or not np.isfinite(value):
-        return Interval(value, float("nan"), float("nan"))
-    low, high = np.percentile(usable, _LEVEL)
-    return Interval(value, float(low), float(high))
 
 
 def _patients(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mshisto_ray.evaluation.rank_metrics import rank_metrics, weighted_ratio
+
 METRICS = ("accuracy", "precision", "recall", "f1", "auroc", "pr_auc")
 
 
@@ -46,11 +48,11 @@ def classification_metrics(
     for index in positives:
         truth = targets == index
         counts = _count_metrics(predicted == index, truth, weights)
-        ranks = _rank_metrics(probabilities[:, index], truth, weights)
+        ranks = rank_metrics(probabilities[:, index], truth, weights)
         for name, value in {**counts, **ranks}.items():
             each[name].append(value)
     hit = (predicted == targets).astype(float)
-    result = {"accuracy": _ratio(weights @ hit, weights.sum(1))}
+    result = {"accuracy": weighted_ratio(weights @ hit, weights.sum(1))}
     return result | {name: np.mean(values, axis=0) for name, values in each.items()}
 
 
@@ -65,34 +67,9 @@ def _count_metrics(
     hits = weights @ (predicted & truth).astype(float)
     called = weights @ predicted.astype(float)
     actual = weights @ truth.astype(float)
-    precision = np.where(called > 0, _ratio(hits, called), 0.0)
+    precision = np.where(called > 0, weighted_ratio(hits, called), 0.0)
     return {
         "precision": np.where(actual > 0, precision, np.nan),
-        "recall": _ratio(hits, actual),
-        "f1": np.where(actual > 0, _ratio(2 * hits, called + actual), np.nan),
+        "recall": weighted_ratio(hits, actual),
+        "f1": np.where(actual > 0, weighted_ratio(2 * hits, called + actual), np.nan),
     }
-
-
-def _rank_metrics(
-    scores: np.ndarray, truth: np.ndarray, weights: np.ndarray
-) -> dict[str, np.ndarray]:
-    """AUROC and average precision of scores [N] for weightings [R, N]."""
-    order = np.argsort(-scores, kind="stable")
-    _, starts = np.unique(-scores[order], return_index=True)
-    # Weight of positives and negatives at each distinct score, highest first: [R, G].
-    up = np.add.reduceat(weights[:, order] * truth[order], starts, axis=1)
-    down = np.add.reduceat(weights[:, order] * ~truth[order], starts, axis=1)
-    above, below = up.cumsum(1), down.cumsum(1)
-    positives, negatives = above[:, -1], below[:, -1]
-    # A negative is beaten by positives with a higher score, and half by its equals.
-    beaten = (down * (above - up / 2)).sum(1)
-    steps = (up * _ratio(above, above + below, empty=0.0)).sum(1)
-    return {
-        "auroc": _ratio(beaten, positives * negatives),
-        "pr_auc": _ratio(steps, positives),
-    }
-
-
-def _ratio(top: np.ndarray, bottom: np.ndarray, empty: float = np.nan) -> np.ndarray:
-    result = np.full(np.broadcast(top, bottom).shape, empty)
-    return np.divide(top, bottom, out=result, where=bottom > 0)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mshisto_ray.config import InputError
+from mshisto_ray.evaluation.bootstrap import Interval
 from mshisto_ray.learning import bootstrap
 from mshisto_ray.learning.metrics import METRICS, classification_metrics
 from mshisto_ray.learning.predictions import (
@@ -110,7 +111,7 @@ def test_a_metric_without_a_value_has_no_interval():
 
 def test_comparison_of_a_model_with_itself_is_exactly_zero():
     p = predictions(repeats=2)
-    assert bootstrap.compare(p, p).difference == bootstrap.Interval(0, 0, 0)
+    assert bootstrap.compare(p, p).difference == Interval(0, 0, 0)
 
 
 def test_comparison_is_paired_and_narrower_than_the_difference_of_intervals():

@@ -1,0 +1,35 @@
+"""Counter-based randomness: a pure function of (seed, purpose, step, row).
+
+Nothing is drawn from a running generator, so a batch is the same whoever draws it,
+after a resume as before it, on one worker as on eight.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+# Each purpose has a stream of its own; append only, or old seeds change meaning.
+_PURPOSES = ("pairs", "slides", "scale", "augment", "blocks", "windows", "monitor")
+Purpose = Literal["pairs", "slides", "scale", "augment", "blocks", "windows", "monitor"]
+
+
+def uniforms(
+    seed: int, purpose: Purpose, step: int, num: int, width: int
+) -> np.ndarray:
+    """Numbers in [0, 1), float64 [num, width].
+
+    Row i depends on (seed, purpose, step, width, i) alone, not on ``num``.
+    """
+    # The step in the counter's last word: streams are 2^192 blocks apart.
+    bits = np.random.Philox(
+        key=np.array([seed, _PURPOSES.index(purpose)], np.uint64),
+        counter=np.array([0, 0, 0, step], np.uint64),
+    )
+    return np.random.Generator(bits).random((num, width))
+
+
+def choose(uniform: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Uniform numbers to whole ones in [0, count); 0 where a count is 0."""
+    return np.minimum((uniform * counts).astype(np.int64), np.maximum(counts - 1, 0))

@@ -1,0 +1,1 @@
+"""Family of contrastive losses: ``build(*, ...)`` -> ContrastiveLoss."""

@@ -1,0 +1,115 @@
+"""The network that is pretrained: a timm backbone and a projection head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from timm.models import load_pretrained
+from torch import nn
+
+from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.encoders._network import create_network, load_weights, pooled_features
+
+Width = Annotated[int, option(ge=1)]
+
+
+class ProjectionConfig(Config):
+    """The head whose output the loss sees; embeddings are taken before it."""
+
+    input: Literal["pooled", "maps"] = option(
+        "pooled", "pooled features, or the last feature maps flattened"
+    )
+    hidden: tuple[Width, ...] = option((512,), "widths of hidden layers; []: none")
+    dim: int = option(128, "width of the projection", ge=2)
+    batch_norm: bool = option(True, "normalise after each hidden layer")
+    relu: bool = option(True, "ReLU after each hidden layer")
+
+
+class ModelConfig(Config):
+    """Backbone and projection."""
+
+    backbone: str = option("resnet18", "timm's name")
+    options: dict[str, Any] = option(
+        {"num_classes": 0}, "to timm's constructor; pre_logits: false for VGG"
+    )
+    weights: str = option(
+        "random", "random, a local weights file, or pretrained (timm downloads them)"
+    )
+    projection: ProjectionConfig = ProjectionConfig()
+
+
+class ContrastiveModel(nn.Module):
+    """Backbone and projection, [B, 3, H, W] to [B, P].
+
+    Attributes:
+        backbone: the timm network; what is kept after pretraining.
+        projection: linear layers, batch norm and ReLU.
+        dim: width of the embeddings.
+    """
+
+    def __init__(self, backbone: nn.Module, config: ProjectionConfig, tile_px: int):
+        super().__init__()
+        self.backbone = backbone
+        self._flat = config.input == "maps"
+        self.dim, width = self._widths(tile_px)
+        self.projection = _head(width, config)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised images [B, 3, H, W] to projections [B, P]."""
+        if self._flat:
+            return self.projection(self.backbone.forward_features(x).flatten(1))  # pyright: ignore[reportCallIssue]
+        return self.projection(self.embed(x))
+
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised images [B, 3, H, W] to embeddings [B, D]."""
+        return pooled_features(self.backbone, x)
+
+    def _widths(self, tile_px: int) -> tuple[int, int]:
+        """Widths of embeddings and of the head's input, from a tile tried out."""
+        training = self.backbone.training
+        self.backbone.eval()
+        tile = torch.zeros(1, 3, tile_px, tile_px)
+        try:
+            with torch.inference_mode():
+                dim = self.embed(tile).shape[1]
+                maps = self.backbone.forward_features(tile)  # pyright: ignore[reportCallIssue]
+        except (AssertionError, RuntimeError) as error:
+            raise InputError(
+                f"model: the backbone does not take tiles of {tile_px} px ({error})"
+            ) from None
+        self.backbone.train(training)
+        return dim, maps.numel() if self._flat else dim
+
+
+def build_model(config: ModelConfig, tile_px: int, seed: int) -> ContrastiveModel:
+    """The model with its first weights.
+
+    Raises:
+        InputError: unknown backbone, weights that do not fit, tiles it does not take.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = create_network(config.backbone, config.options)
+        if config.weights == "pretrained":
+            load_pretrained(backbone)  # pyright: ignore[reportArgumentType]
+        elif config.weights != "random":
+            load_weights(backbone, Path(config.weights).expanduser())
+        return ContrastiveModel(backbone, config.projection, tile_px)
+
+
+def num_parameters(modules: Sequence[nn.Module]) -> int:
+    """Trainable numbers."""
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def _head(width: int, config: ProjectionConfig) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for hidden in config.hidden:
+        layers.append(nn.Linear(width, hidden))
+        layers += [nn.BatchNorm1d(hidden)] if config.batch_norm else []
+        layers += [nn.ReLU()] if config.relu else []
+        width = hidden
+    return nn.Sequential(*layers, nn.Linear(width, config.dim))

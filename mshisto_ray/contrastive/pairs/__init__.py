@@ -1,0 +1,1 @@
+"""Family of pair sources: ``build(index, *, ...)`` -> PairSource."""

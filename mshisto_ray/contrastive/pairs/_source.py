@@ -1,0 +1,65 @@
+"""What a source of pairs offers, and a batch of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """M = 2 P images of a step.
+
+    Attributes:
+        tiles: int64 [M], pair p at places 2p and 2p + 1.
+        positive: bool [M, M] pairs that should be alike.
+        negative: bool [M, M] pairs that should not.
+        missing: pairs for which no partner was found; their two places hold the
+            same tile and say nothing of each other.
+    """
+
+    tiles: np.ndarray
+    positive: np.ndarray
+    negative: np.ndarray
+    missing: int
+
+
+class PairSource(Protocol):
+    """Draws pairs of tiles and says how the tiles of a batch are related.
+
+    ``draw`` is a pure function of its arguments, pair by pair: [P] numbers to tiles
+    [P, 2]. ``relations`` takes the [P, 2] tiles of those pairs and gives positive and
+    negative, bool [2P, 2P]: symmetric, disjoint, False on the diagonal.
+    """
+
+    def draw(self, seed: int, step: int, pairs: np.ndarray) -> np.ndarray: ...
+
+    def relations(
+        self, tiles: np.ndarray, pairs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def check(self, num_pairs: int) -> None:
+        """Raise InputError where batches of this size cannot be drawn."""
+        ...
+
+
+def draw_batch(source: PairSource, seed: int, step: int, num_pairs: int) -> PairBatch:
+    """The whole batch of a step; any part of it is drawn the same by any worker."""
+    pairs = np.arange(num_pairs)
+    tiles = source.draw(seed, step, pairs)
+    positive, negative = source.relations(tiles, pairs)
+    # A drawn pair that says nothing has no partner; one that is ignored is no loss.
+    missing = int((tiles[:, 0] == tiles[:, 1]).sum())
+    even = np.arange(0, 2 * num_pairs, 2)
+    missing -= int((positive[even, even + 1] & (tiles[:, 0] == tiles[:, 1])).sum())
+    return PairBatch(tiles.reshape(-1), positive, negative, missing)
+
+
+def drawn_pairs(wanted: np.ndarray) -> np.ndarray:
+    """Relation [2P, 2P] that holds within the pairs [P] marked True."""
+    matrix = np.zeros((2 * len(wanted), 2 * len(wanted)), bool)
+    first = 2 * np.flatnonzero(wanted)
+    matrix[first, first + 1] = matrix[first + 1, first] = True
+    return matrix

@@ -1,0 +1,175 @@
+"""A tile and one of its finer tiles as a positive pair; classes against each other."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from mshisto_ray.config import InputError
+from mshisto_ray.contrastive.draws import choose, uniforms
+from mshisto_ray.contrastive.pairs import _discs, _relations
+from mshisto_ray.contrastive.pairs._relations import Neutral, Rules, SameSlide
+from mshisto_ray.contrastive.tile_index import UNKNOWN, TileIndex
+
+
+class MultiScalePairs:
+    """Pairs (main tile, one of its finer tiles); all of a batch at the same two scales.
+
+    Places come in groups of ``places_per_slide`` from one slide, near each other if
+    distance says what is alike (``same_slide: by_distance``), else anywhere. With
+    classes, places take turns among them, so that every batch holds every class at the
+    main scale and every anchor has negatives.
+
+    Source: Tan et al. 2023, section 3.2.
+    """
+
+    def __init__(
+        self,
+        index: TileIndex,
+        places_per_slide: int,
+        scales: tuple[float, float] | None,
+        rules: Rules,
+    ):
+        if len(index.scales) < 2:
+            have = ", ".join(f"{scale:g}" for scale in index.scales)
+            raise InputError(
+                f"pairs: multi_scale needs tiles at two scales; there is only {have} "
+                "um/px"
+            )
+        if rules.same_slide == "by_distance" and rules.far_um <= rules.near_um:
+            raise InputError("pairs: far_um must be above near_um")
+        self._index = index
+        self._places_per_slide = places_per_slide
+        self._rules = rules
+        self._coarse = self._coarse_scales(scales)
+        known = np.unique(index.label[index.label != UNKNOWN])
+        self._classes = known if len(known) else np.array([UNKNOWN])
+        # Without a class a slide has no part in batches of classes.
+        self._slides = {
+            (coarse, group): self._slides_of(coarse, cls)
+            for coarse in self._coarse
+            for group, cls in enumerate(self._classes)
+        }
+
+    def draw(self, seed: int, step: int, pairs: np.ndarray) -> np.ndarray:
+        """Tiles [P, 2]: main and finer; a main tile without any is (main, main)."""
+        last = int(pairs.max()) + 1
+        pick = uniforms(seed, "scale", step, 1, 1)[0]
+        coarse = int(self._coarse[choose(pick, np.array([len(self._coarse)]))[0]])
+        group = pairs % len(self._classes)
+        visit = (pairs // len(self._classes)) // self._places_per_slide
+        # All places of a visit share the slide, drawn from the visit's own number.
+        number = visit * len(self._classes) + group
+        uniform = uniforms(seed, "slides", step, last, 1)[number, 0]
+        first = visit * self._places_per_slide * len(self._classes) + group
+        slide = np.full(len(pairs), -1)
+        for g in range(len(self._classes)):
+            at, slides = np.flatnonzero(group == g), self._slides[coarse, g]
+            if not len(slides):  # a part of the cohort without this class
+                slides = np.unique(np.concatenate(list(self._slides.values())))
+            counts = np.full(len(at), len(slides))
+            slide[at] = slides[choose(uniform[at], counts)]
+        uniform = uniforms(seed, "pairs", step, last, 2)
+        layer = slide * len(self._index.scales) + coarse
+        size = self._index.sizes()[layer]
+        main = self._index.starts[layer] + choose(uniform[pairs, 0], size)
+        if self._rules.same_slide == "by_distance":
+            anchor = self._index.starts[layer] + choose(uniform[first, 0], size)
+            near = self._near(anchor, uniform[pairs, 0])
+            main = np.where(pairs == first, main, near)
+        return self._with_finer(main, coarse, uniform[pairs, 1])
+
+    def relations(
+        self, tiles: np.ndarray, pairs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Relations of all tiles of the batch, whichever pair they came with."""
+        return _relations.relate(self._index, tiles.reshape(-1), self._rules)
+
+    def check(self, num_pairs: int) -> None:
+        """Refuse labels and batches that leave anchors without negatives."""
+        num = len(self._classes)
+        if num == 1 and self._rules.neutral != "negative":
+            what = (
+                "one class only" if self._classes[0] != UNKNOWN else "no class labels"
+            )
+            raise InputError(
+                f"pairs: {what}, so there are no negatives: give labels of two or more "
+                "classes, or set neutral: negative"
+            )
+        if num_pairs < num:
+            raise InputError(
+                f"batch_size: {2 * num_pairs} images hold {num_pairs} places, fewer "
+                f"than the {num} classes: raise it to {2 * num} or more"
+            )
+        for (coarse, group), slides in self._slides.items():
+            if not len(slides):
+                raise InputError(
+                    f"pairs: class number {self._classes[group]} has no tile at "
+                    f"{self._index.scales[coarse]:g} um/px: lower the tiles' "
+                    "tissue_threshold, or choose other scales"
+                )
+
+    def _coarse_scales(self, scales: tuple[float, float] | None) -> np.ndarray:
+        if scales is None:
+            return np.arange(1, len(self._index.scales))
+        fine, coarse = sorted(self._index.scale_number(mpp) for mpp in scales)
+        if coarse != fine + 1:
+            raise InputError(
+                f"pairs: scales {scales[0]:g} and {scales[1]:g} are not neighbours "
+                "among the tiles' scales"
+            )
+        return np.array([coarse])
+
+    def _slides_of(self, scale: int, cls: int) -> np.ndarray:
+        held = self._index.sizes()[self._index.layers_at(scale)] > 0
+        return np.flatnonzero(held & (self._index.label == cls))
+
+    def _near(self, anchor: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """A tile near each anchor, the anchor itself where there is none."""
+        near_um = self._rules.near_um
+        found = _discs.draw_near(self._index, anchor, near_um, "euclidean", uniform)
+        return np.where(found < 0, anchor, found)
+
+    def _with_finer(
+        self, main: np.ndarray, coarse: int, uniform: np.ndarray
+    ) -> np.ndarray:
+        """Main tiles [P] with one of their finer tiles each, [P, 2]."""
+        index = self._index
+        layer = index.layer(main)
+        k = round(index.scales[coarse] / index.scales[coarse - 1])
+        row = index.row(main)[:, None] * k + np.arange(k)
+        col = index.col(main)[:, None] * k
+        start, stop = index.run(layer[:, None] - 1, row, col, col + k - 1)
+        ends = (stop - start).cumsum(axis=1)
+        place = choose(uniform, ends[:, -1])
+        run = (ends <= place[:, None]).sum(axis=1).clip(max=k - 1)
+        at = np.arange(len(main))
+        finer = stop[at, run] - (ends[at, run] - place)
+        return np.stack([main, np.where(ends[:, -1] > 0, finer, main)], axis=1)
+
+
+def build(
+    index: TileIndex,
+    *,
+    places_per_slide: Annotated[int, Field(ge=1)] = 2,
+    scales: tuple[float, float] | None = None,
+    same_slide: SameSlide = "positive",
+    neutral: Neutral = "ignore",
+    near_um: Annotated[float, Field(gt=0)] = 1742.0,
+    far_um: Annotated[float, Field(gt=0)] = 9145.0,
+) -> MultiScalePairs:
+    """Pairs of one place at two neighbouring scales.
+
+    Args:
+        index: the tiles.
+        places_per_slide: drawn from a slide each time it is visited.
+        scales: the two mpp; by default each step draws one of all neighbouring pairs.
+        same_slide: what tiles of one slide and scale at other places are.
+        neutral: what pairs that the paper does not name are.
+        near_um: with ``same_slide: by_distance``.
+        far_um: with ``same_slide: by_distance``.
+    """
+    rules = Rules(same_slide, neutral, near_um, far_um)
+    return MultiScalePairs(index, places_per_slide, scales, rules)

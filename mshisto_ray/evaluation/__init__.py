@@ -1,0 +1,1 @@
+"""What judges an encoder: retrieval, descriptor distances, bootstrap intervals."""

@@ -1,0 +1,244 @@
+"""Tiles with their class, in an order that makes slides, patients, sites ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.evaluation.exclusion import Exclusion
+from mshisto_ray.evaluation.tile_set import TileSet, check_same_tiles, read_tile_set
+from mshisto_ray.store.cohort import Cohort, CohortSlide
+from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.tiles import TileDirectory
+
+ANNOTATION = "annotation"
+UNANNOTATED = "(unannotated)"
+
+
+class LabelConfig(Config):
+    """What class a tile is of."""
+
+    column: str = option(
+        ANNOTATION,
+        "annotation: the class the tile lies in; else a column of the cohort: the "
+        "class of the tile's slide",
+    )
+    min_annotated: float = option(
+        0.5,
+        "least share of a tile inside its annotation; tiles below it, on an edge, are "
+        "left out",
+        unit="share",
+        gt=0,
+        le=1,
+    )
+    unannotated: Literal["other", "leave_out"] = option(
+        "other", "tiles without annotation: found as one more class, or left out"
+    )
+
+
+class ExclusionConfig(Config):
+    """What a query may not find."""
+
+    by: Literal["self", "block", "slide", "patient", "site"] = option(
+        "patient",
+        "tiles of the query's slide, patient or site; block: tiles of its slide within "
+        "block_um; self: only itself",
+    )
+    block_um: float = option(
+        1000.0, "distance of tile centres, with by: block", unit="um", gt=0
+    )
+    site_column: str = option("site", "column of the cohort, with by: site")
+
+
+@dataclass(frozen=True)
+class LabelledTiles:
+    """Own tiles of one scale with their classes.
+
+    ``label``: index into ``classes`` [N]; ``patient``, ``site``: numbers [N] that do
+    not decrease, as the slides' do not; ``patient_ids``: of each slide; ``notes``:
+    what was left out.
+    """
+
+    tiles: TileSet
+    label: np.ndarray
+    classes: tuple[str, ...]
+    patient: np.ndarray
+    site: np.ndarray
+    patient_ids: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def exclusion(self, config: ExclusionConfig) -> Exclusion:
+        """What a query among these rows may not find."""
+        if config.by == "block":
+            return Exclusion(self.tiles.slide, self.tiles.centre, config.block_um)
+        groups = {
+            "self": np.arange(len(self.label)),
+            "slide": self.tiles.slide,
+            "patient": self.patient,
+            "site": self.site,
+        }
+        return Exclusion(groups[config.by])
+
+    def counts(self) -> dict[str, int]:
+        """Tiles of each class."""
+        numbers = np.bincount(self.label, minlength=len(self.classes))
+        return dict(zip(self.classes, numbers.tolist(), strict=True))
+
+    def asking(self, wanted: Sequence[str] | None) -> np.ndarray:
+        """Rows of the classes that ask, sorted; None: all but the unannotated.
+
+        Raises:
+            InputError: a class that no tile is of.
+        """
+        known = {c: n for c, n in self.counts().items() if c != UNANNOTATED}
+        for name in wanted or ():
+            if name not in known:
+                have = ", ".join(f"{c} ({n} tiles)" for c, n in known.items())
+                raise InputError(f"queries: no tile is of class {name!r}; have {have}")
+        codes = [self.classes.index(name) for name in wanted or known]
+        return np.flatnonzero(np.isin(self.label, codes))
+
+
+def read_labelled_tiles(
+    tiles: TileDirectory,
+    encoders: Mapping[str, EmbeddingDirectory],
+    mpp: float,
+    cohort: Cohort | None,
+    label: LabelConfig,
+    site_column: str | None,
+) -> LabelledTiles:
+    """Own tiles at a scale that every encoder has embedded and that have a class.
+
+    Args:
+        tiles: the tiles.
+        encoders: embeddings of them, by name.
+        mpp: scale.
+        cohort: slides to use, their patients, sites and labels; None: all, as tiled.
+        label: what class a tile is of.
+        site_column: column of the cohort; None: sites play no part.
+
+    Raises:
+        InputError: embeddings of other tiles, no slide in common, an unknown column,
+            no label at all, or a single class.
+    """
+    check_same_tiles(tiles, encoders)
+    rows, notes = _slides(tiles, encoders, cohort)
+    sites = _column(cohort, site_column, "exclude.site_column") if site_column else {}
+    missing = sorted(s for s in rows if site_column and sites.get(s) is None)
+    if missing:
+        raise InputError(
+            f"exclude.site_column: {site_column!r} is empty for {len(missing)} slides "
+            f"({', '.join(missing[:3])}); fill it in, or exclude by patient"
+        )
+    keys = {s: (sites.get(s) or "", patient, s) for s, patient in rows.items()}
+    slide_ids = sorted(rows, key=keys.__getitem__)
+    tile_set = read_tile_set(tiles, encoders, slide_ids, mpp)
+    if label.column == ANNOTATION:
+        names, more = _annotated(tile_set, label, tiles)
+    else:
+        by_slide = _column(cohort, label.column, "label.column")
+        names = np.array([by_slide[s] for s in slide_ids], object)[tile_set.slide]
+        more = _count(_is_none(names), f"their slide has no {label.column}")
+    keep = ~_is_none(names)
+    return _assemble(tile_set.select(keep), names[keep], keys, label, notes + more)
+
+
+def _assemble(
+    tile_set: TileSet,
+    names: np.ndarray,
+    keys: Mapping[str, tuple[str, str, str]],
+    label: LabelConfig,
+    notes: Sequence[str],
+) -> LabelledTiles:
+    classes, code = np.unique(names.astype(str), return_inverse=True)
+    if len(classes) < 2:
+        what = f"are of class {str(classes[0])!r}" if len(classes) else "have no class"
+        raise InputError(
+            f"label.column={label.column!r}: all {len(names):,} tiles {what}; "
+            "retrieval needs two classes to tell apart"
+        )
+    slide_ids = tile_set.slide_ids
+    site = np.unique([keys[s][0] for s in slide_ids], return_inverse=True)[1]
+    # Patients in the order of (site, patient): their numbers rise with the rows.
+    pairs = sorted({keys[s][:2] for s in slide_ids})
+    patient = np.array([pairs.index(keys[s][:2]) for s in slide_ids])
+    return LabelledTiles(
+        tile_set,
+        code,
+        tuple(map(str, classes)),
+        patient[tile_set.slide],
+        site[tile_set.slide],
+        tuple(keys[s][1] for s in slide_ids),
+        tuple(notes),
+    )
+
+
+def _slides(
+    tiles: TileDirectory,
+    encoders: Mapping[str, EmbeddingDirectory],
+    cohort: Cohort | None,
+) -> tuple[dict[str, str], list[str]]:
+    """Patient of each slide that tiles, cohort and every encoder have; and notes."""
+    rows = {s: record["patient_id"] for s, record in tiles.slides.items()}
+    notes = []
+    if cohort:
+        listed: dict[str, CohortSlide] = {row.slide_id: row for row in cohort.rows}
+        notes += _left_out(rows, listed, "not in the cohort")
+        rows = {s: listed[s].patient_id for s in rows if s in listed}
+    for name, directory in encoders.items():
+        notes += _left_out(rows, directory.fingerprints, f"not embedded by {name}")
+        rows = {s: p for s, p in rows.items() if s in directory.fingerprints}
+    if not rows:
+        raise InputError(
+            f"{tiles.path}: no slide is in the tiles, "
+            f"{'the cohort and ' if cohort else ''}every embeddings directory "
+            f"({', '.join(encoders)}); check that they are of the same slides"
+        )
+    return rows, notes
+
+
+def _left_out(have: Mapping[str, str], known: Mapping[str, Any], why: str) -> list[str]:
+    gone = sorted(have.keys() - known.keys())
+    return [f"{len(gone)} slides left out: {why} ({gone[0]} ...)"] if gone else []
+
+
+def _column(cohort: Cohort | None, name: str, key: str) -> dict[str, str | None]:
+    if cohort is None:
+        raise InputError(
+            f"{key}={name!r}: this is a column of the cohort; give cohort=TABLE"
+        )
+    return cohort.column(name)
+
+
+def _annotated(
+    tile_set: TileSet, label: LabelConfig, tiles: TileDirectory
+) -> tuple[np.ndarray, list[str]]:
+    """Class of each tile by its annotation, None of those left out; and notes."""
+    lacks = _is_none(tile_set.annotation)
+    if lacks.all():
+        raise InputError(
+            f"{tiles.path}: none of {len(tile_set):,} tiles at {tile_set.mpp:g} um/px "
+            "is annotated: give jobs/tile.py a cohort whose annotation files belong to "
+            "their slides (level-0 pixels), or name a column of the cohort in "
+            "label.column"
+        )
+    names = tile_set.annotation.copy()
+    edge = ~lacks & (tile_set.annotated < label.min_annotated)
+    names[edge] = None
+    notes = _count(edge, f"less than {label.min_annotated:g} of each is annotated")
+    if label.unannotated == "other":
+        names[lacks] = UNANNOTATED
+        return names, notes
+    return names, notes + _count(lacks, "not annotated")
+
+
+def _is_none(names: np.ndarray) -> np.ndarray:
+    return np.array([name is None for name in names], bool)
+
+
+def _count(mask: np.ndarray, why: str) -> list[str]:
+    return [f"{mask.sum():,} tiles left out: {why}"] if mask.any() else []

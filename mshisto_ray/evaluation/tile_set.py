@@ -1,0 +1,141 @@
+"""Tiles of one scale that several encoders have embedded, in one order of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import pyarrow as pa
+
+from mshisto_ray.config import InputError
+from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.manifest import differences
+from mshisto_ray.store.shards import match_tiles
+from mshisto_ray.store.tiles import TileDirectory
+
+
+@dataclass(frozen=True)
+class TileSet:
+    """Tiles slide by slide, each sorted by (row, col).
+
+    ``slide``: index into ``slide_ids``, [N]; ``row``, ``col``: [N]; ``centre``:
+    micrometres from the slide's corner [N, 2]; ``annotation``: class or None, [N];
+    ``annotated``: share of the tile that this class covers, [N].
+    """
+
+    mpp: float
+    slide_ids: tuple[str, ...]
+    slide: np.ndarray
+    row: np.ndarray
+    col: np.ndarray
+    centre: np.ndarray
+    annotation: np.ndarray
+    annotated: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def select(self, rows: np.ndarray) -> TileSet:
+        """Some rows (mask or indices), with the same slides."""
+        names = [f.name for f in fields(self) if f.name not in ("mpp", "slide_ids")]
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+    def identity(self) -> tuple[np.ndarray, ...]:
+        """``slide_id, mpp, row, col`` [N] each, for ``match_tiles``."""
+        slide_id = np.array(self.slide_ids, dtype=object)[self.slide]
+        return slide_id, np.full(len(self), self.mpp), self.row, self.col
+
+    def parents(self, coarse: TileSet) -> np.ndarray:
+        """Row in ``coarse``, of the same slides, of each tile's parent, or -1."""
+        factor = round(coarse.mpp / self.mpp)
+        slide_id, _, row, col = self.identity()
+        mpp = np.full(len(self), coarse.mpp)
+        wanted = (slide_id, mpp, row // factor, col // factor)
+        return match_tiles(wanted, coarse.identity())
+
+
+def check_same_tiles(
+    tiles: TileDirectory, encoders: Mapping[str, EmbeddingDirectory]
+) -> None:
+    """Refuse embeddings of other tiles, or of other slide files, than these."""
+    for name, directory in encoders.items():
+        theirs = directory.manifest.recipe["tiles"]
+        other = differences(tiles.manifest.recipe, theirs)
+        if other:
+            raise InputError(
+                f"{name}: {directory.path} embeds other tiles than {tiles.path} "
+                f"({'; '.join(other)}); give embeddings of these tiles"
+            )
+        for slide_id, fingerprint in directory.fingerprints.items():
+            known = tiles.slides.get(slide_id)
+            if known and known["fingerprint"] != fingerprint:
+                raise InputError(
+                    f"{name}: {directory.path} embeds another file of slide "
+                    f"{slide_id!r} than {tiles.path}; run jobs/embed.py on these tiles"
+                )
+
+
+def read_tile_set(
+    tiles: TileDirectory,
+    encoders: Mapping[str, EmbeddingDirectory],
+    slide_ids: Sequence[str],
+    mpp: float,
+    own_only: bool = True,
+) -> TileSet:
+    """Tiles of these slides at a scale that every encoder has embedded."""
+    tables, slides = [], []
+    for index, slide_id in enumerate(slide_ids):
+        table = _planned(tiles, slide_id, mpp, own_only)
+        planned = dict(tiles.slides[slide_id]["tiles_per_scale"]).get(mpp, 0)
+        for directory in encoders.values():
+            if directory.num_rows(slide_id, mpp) != planned:  # some tiles failed
+                found = directory.read(slide_id, mpp, own_only)
+                keep = match_tiles(_keys(table), (found.row, found.col)) >= 0
+                table = table.filter(pa.array(keep))
+        tables.append(table)
+        slides.append(np.full(table.num_rows, index))
+    joined = pa.concat_tables(tables)
+    slide = np.concatenate(slides)
+    um_per_px = np.array([tiles.slides[s]["mpp"] for s in slide_ids])[slide]
+    half = joined["extent"].to_numpy() / 2
+    middle = [joined[name].to_numpy() + half for name in ("x", "y")]
+    return TileSet(
+        mpp,
+        tuple(slide_ids),
+        slide,
+        joined["row"].to_numpy(),
+        joined["col"].to_numpy(),
+        np.stack(middle, 1) * um_per_px[:, None],
+        np.array(joined["annotation"].to_pylist(), dtype=object),
+        joined["annotated"].to_numpy(),
+    )
+
+
+def read_values(directory: EmbeddingDirectory, tile_set: TileSet) -> np.ndarray:
+    """Embeddings [N, D] of a set's tiles, as stored."""
+    parts = []
+    for index, slide_id in enumerate(tile_set.slide_ids):
+        found = directory.read(slide_id, tile_set.mpp, own_only=False)
+        rows = tile_set.slide == index
+        wanted = (tile_set.row[rows], tile_set.col[rows])
+        place = match_tiles(wanted, (found.row, found.col))
+        assert (place >= 0).all(), "a tile set holds what every encoder has"
+        parts.append(found.values[place])
+    return np.concatenate(parts)
+
+
+def _planned(
+    tiles: TileDirectory, slide_id: str, mpp: float, own_only: bool
+) -> pa.Table:
+    table = tiles.read(slide_id)
+    keep = table["mpp"].to_numpy() == mpp
+    if own_only:
+        keep &= table["own"].to_numpy()
+    kept = table.take(np.flatnonzero(keep))
+    row, col = _keys(kept)
+    return kept.take(np.lexsort((col, row)))
+
+
+def _keys(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    return table["row"].to_numpy(), table["col"].to_numpy()

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import torch
+
+from mshisto_ray.config import InputError, validate
+from mshisto_ray.contrastive.model import ModelConfig, build_model, num_parameters
+from mshisto_ray.contrastive.presets import PRESETS
+from mshisto_ray.encoders import checkpoint
+from mshisto_ray.encoders._network import InputTransform
+
+
+def preset_model(name, tile_px, **override):
+    config = validate(ModelConfig, {**PRESETS[name]["model"], **override})
+    return build_model(config, tile_px, seed=0)
+
+
+@pytest.mark.slow
+def test_tan2023_has_the_published_number_of_parameters(tmp_path):
+    model = preset_model("tan2023", 256)
+    assert num_parameters([model]) == 49_586_240
+    assert num_parameters([model.backbone]) == 14_714_688
+    assert model.dim == 512
+    kinds = [type(layer).__name__ for layer in model.projection]
+    assert kinds == ["Linear", "BatchNorm1d", "Linear", "BatchNorm1d", "Linear"]
+    widths = [(m.in_features, m.out_features) for m in model.projection[::2]]
+    assert widths == [(32768, 1024), (1024, 1024), (1024, 256)]
+    told = {"model": "vgg16", "options": PRESETS["tan2023"]["model"]["options"]}
+    transform = InputTransform((0.5,) * 3, (0.5,) * 3, 64, "as_is")
+    checkpoint.save(
+        tmp_path, model.backbone, transform, told, model.dim, [0.5, 1.0], 256
+    )
+    encoder = checkpoint.build("cpu", "float32", path=str(tmp_path))
+    tiles = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    x = torch.from_numpy(tiles).permute(0, 3, 1, 2) / 255 * 2 - 1
+    with torch.inference_mode():
+        wanted = model.eval().backbone.forward_features(x).mean(dim=(2, 3))
+    np.testing.assert_allclose(encoder(tiles), wanted, atol=1e-5)
+
+
+def test_gildenblat2019_projects_2048_features_to_128():
+    model = preset_model("gildenblat2019", 64)
+    assert model.dim == 2048
+    (layer,) = model.projection
+    assert (layer.in_features, layer.out_features) == (2048, 128)
+
+
+def test_small_preset_has_the_structure_of_the_large_one():
+    model = preset_model("tan2023_small", 64)
+    kinds = [type(layer).__name__ for layer in model.projection]
+    assert kinds == ["Linear", "BatchNorm1d", "Linear", "BatchNorm1d", "Linear"]
+    assert model.projection[0].in_features == 512 * 2 * 2
+
+
+def test_the_seed_decides_the_first_weights():
+    one, two, three = (
+        build_model(ModelConfig(backbone="resnet10t"), 64, seed) for seed in (0, 0, 1)
+    )
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.equal(a, b)
+    first = [next(m.parameters()) for m in (one, three)]
+    assert not torch.equal(*first)
+
+
+def test_embeddings_come_before_the_projection():
+    model = build_model(ModelConfig(backbone="resnet10t"), 64, 0).eval()
+    x = torch.randn(2, 3, 64, 64)
+    assert model.embed(x).shape == (2, 512) and model(x).shape == (2, 128)
+    torch.testing.assert_close(model(x), model.projection(model.embed(x)))
+
+
+def test_tiles_that_the_backbone_does_not_take_are_refused():
+    config = ModelConfig(backbone="vit_tiny_patch16_224")
+    with pytest.raises(InputError, match="does not take tiles of 64 px"):
+        build_model(config, 64, 0)
+
+
+def test_a_network_without_pre_logits_keeps_its_head():
+    config = ModelConfig(backbone="resnet10t", options={"pre_logits": False})
+    with pytest.raises(InputError, match="resnet10t has no pre_logits"):
+        build_model(config, 64, 0)
