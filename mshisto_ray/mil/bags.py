@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mshisto_ray.config import InputError
+from mshisto_ray.mil.scales import FinerScale
 from mshisto_ray.mil.source import InputConfig, Row, Source, TargetConfig, open_source
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.features import Features
@@ -25,6 +26,7 @@ class Bags:
     where a bag is not one slide; ``targets``: class index int64 [B], None where
     nothing is known; ``folds``: given folds as text, None where there are none;
     ``sizes``: instances of each bag, int64 [B] (0: no tile at this scale);
+    ``finer``: tiles of finer scales that hang on the instances, where there are any;
     ``digest``: of embeddings or table; ``encoder``: what embedded, None for a table;
     ``notes``: what was left out, a line each.
     """
@@ -42,16 +44,30 @@ class Bags:
     encoder: Mapping[str, Any] | None
     scale: float | None
     notes: tuple[str, ...]
+    finer: tuple[FinerScale, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Width of an embedding at each scale, coarsest first."""
+        return (self.features.dim, *(scale.features.dim for scale in self.finer))
+
+    @property
+    def scales(self) -> tuple[float, ...] | None:
+        """The scales that an instance holds, coarsest first; None for one or none."""
+        if not self.finer or self.scale is None:
+            return None
+        return (self.scale, *(scale.mpp for scale in self.finer))
 
     @cached_property
     def identity(self) -> str:
         """Digest of what a result depends on: instances, patients, labels, folds."""
         assert self.targets is not None
         columns = (self.names, self.patient_ids, self.targets.tolist(), self.members)
-        text = repr((self.digest, self.scale, self.classes, self.folds, columns))
+        scale = self.scales or self.scale
+        text = repr((self.digest, scale, self.classes, self.folds, columns))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def read(self, index: int) -> list[np.ndarray]:
@@ -103,6 +119,7 @@ def read_bags(
         encoder=source.encoder,
         scale=source.scale,
         notes=tuple(notes),
+        finer=source.finer,
     )
 
 

@@ -3,89 +3,204 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from mshisto_ray.mil.bags import Bags
+from mshisto_ray.mil.combinations._combination import Finer
+from mshisto_ray.mil.vote import VoteConfig, draw, num_draws
 from mshisto_ray.representation import normalise
 from mshisto_ray.representation.normalise import Moments, Standardisation
-from mshisto_ray.store.features import ArrayFeatures
+from mshisto_ray.store.features import ArrayFeatures, Features
 
 # Below this size all instances are standardised once; above, batch by batch, from
 # the mapped file: training then needs memory for one batch.
-_READY_BYTES = 1 << 28
+_READY_BYTES = 1 << 30
 # Instances per forward pass without gradients.
 _EVALUATION_ROWS = 1 << 16
 
 
-def slide_moments(bags: Bags) -> Moments:
-    """Moments of every slide that is in a bag (zeros for others): one reading."""
-    used = {member for members in bags.members for member in members}
-    num, dim = len(bags.features.slide_ids), bags.features.dim
+def slide_moments(bags: Bags) -> tuple[Moments, ...]:
+    """Moments of every slide in a bag (zeros for others), scale by scale."""
+    used = sorted({member for members in bags.members for member in members})
+    found = [_moments(bags.features, used, used, len(bags.features.slide_ids))]
+    for scale in bags.finer:
+        places = [scale.place[member] for member in used]
+        num = len(bags.features.slide_ids)
+        found.append(_moments(scale.features, places, used, num))
+    return tuple(found)
+
+
+def _moments(
+    features: Features, places: Sequence[int], members: Sequence[int], num: int
+) -> Moments:
+    dim = features.dim
     found = Moments(np.zeros(num, np.int64), np.zeros((num, dim)), np.zeros((num, dim)))
-    for index in sorted(used):
-        count, mean, scatter = normalise.moments(bags.features.read(index))
-        found.count[index], found.mean[index] = count, mean
-        found.scatter[index] = scatter
+    for place, member in zip(places, members, strict=True):
+        count, mean, scatter = normalise.moments(features.read(place))
+        found.count[member], found.mean[member] = count, mean
+        found.scatter[member] = scatter
     return found
 
 
 def fit_standardisation(
-    bags: Bags, slides: Moments, index: np.ndarray
+    bags: Bags, slides: Sequence[Moments], index: np.ndarray
 ) -> Standardisation:
-    """Standardisation over all instances of the bags at ``index``."""
+    """Standardisation over all tiles of the bags at ``index``, scale by scale."""
     rows = sorted({member for i in index for member in bags.members[i]})
-    part = (slides.count[rows], slides.mean[rows], slides.scatter[rows])
-    return normalise.fit(Moments(*part))
+    fitted = []
+    for part in slides:
+        chosen = Moments(part.count[rows], part.mean[rows], part.scatter[rows])
+        if chosen.count.sum() == 0:  # no finer tile in any of them
+            dim = part.mean.shape[1]
+            fitted.append(Standardisation(torch.zeros(dim), torch.ones(dim)))
+        else:
+            fitted.append(normalise.fit(chosen))
+    return Standardisation(fitted[0].mean, fitted[0].std, tuple(fitted[1:]))
+
+
+class Batch(NamedTuple):
+    """Bags for a model: tiles [N, D], bags' offsets [B + 1], and finer scales.
+
+    float32; offsets are int64 on the CPU.
+    """
+
+    h: torch.Tensor
+    offsets: torch.Tensor
+    finer: tuple[Finer, ...] = ()
+
+
+class _Tiles(NamedTuple):
+    """Standardised tiles of some slides: [N, D], and (tiles, counts) a finer scale."""
+
+    h: torch.Tensor
+    finer: tuple[tuple[torch.Tensor, np.ndarray], ...]
 
 
 class Batches:
     """Gathers bags, standardised, on a device.
 
-    One bag of a small set is a view. Batches hold ``h`` [N, D] float32 and the bags'
-    ``offsets`` int64 [B + 1] on the CPU.
+    One bag of a small set with one scale is a view. A draw is (bag, number of random
+    bag): without a vote every bag has one, which is the bag itself.
     """
 
     def __init__(
-        self, bags: Bags, standardisation: Standardisation, device: torch.device
+        self,
+        bags: Bags,
+        standardisation: Standardisation,
+        device: torch.device,
+        vote: VoteConfig | None = None,
     ):
+        self.vote = vote
         self._bags = bags
         self._device = device
         self._standardise = standardisation.to(device)
         self._ready: torch.Tensor | None = None
-        features = bags.features
-        if (
-            isinstance(features, ArrayFeatures)
-            and features.values.size * 4 <= _READY_BYTES
-        ):
-            self._ready = self._prepare(features.values)
-            self._offsets: list[int] = features.offsets.tolist()
+        self._kept: dict[int, _Tiles] | None = None
+        all_features = [bags.features, *(scale.features for scale in bags.finer)]
+        if sum(int(f.counts.sum()) * f.dim * 4 for f in all_features) > _READY_BYTES:
+            return
+        if bags.finer:
+            self._kept = {}
+        elif isinstance(bags.features, ArrayFeatures):
+            values = torch.from_numpy(bags.features.values).to(device)
+            self._ready = self._standardise(values)
+            self._offsets: list[int] = bags.features.offsets.tolist()
 
-    def get(self, index: Sequence[int] | np.ndarray) -> tuple[torch.Tensor, ...]:
-        """``h, offsets`` of the bags at ``index``, in that order."""
-        parts = [part for i in index for part in self._parts(int(i))]
-        h = parts[0] if len(parts) == 1 else torch.cat(parts)
-        sizes = self._bags.sizes[np.asarray(index)]
-        offsets = np.concatenate([[0], sizes.cumsum()])
-        return h, torch.from_numpy(offsets)
+    def get(self, index: Sequence[int] | np.ndarray) -> Batch:
+        """The whole bags at ``index``, in that order."""
+        return self._join([self._bag(int(i)) for i in index])
+
+    def draws(self, draws: np.ndarray) -> Batch:
+        """The bags of draws [M, 2]."""
+        if self.vote is None:
+            return self.get(draws[:, 0])
+        names, sizes = self._bags.names, self._bags.sizes
+        parts = [
+            _take(self._bag(bag), draw(self.vote, names[bag], int(sizes[bag]), number))
+            for bag, number in draws.tolist()
+        ]
+        return self._join(parts)
+
+    def all_draws(self, index: np.ndarray) -> np.ndarray:
+        """Every draw [M, 2] of the bags at ``index``, bag by bag."""
+        if self.vote is None:
+            return np.stack([index, np.zeros_like(index)], 1)
+        numbers = [num_draws(self.vote, int(n)) for n in self._bags.sizes[index]]
+        number = np.concatenate([np.zeros(0, np.int64), *map(np.arange, numbers)])
+        return np.stack([np.repeat(index, numbers), number], 1)
 
     def in_order(self, index: np.ndarray) -> Iterator[np.ndarray]:
-        """``index`` cut into runs for evaluation, by their number of instances."""
-        sizes = self._bags.sizes[index].cumsum()
+        """All draws of ``index`` cut into runs for evaluation, by their instances."""
+        draws = self.all_draws(index)
+        sizes = self._bags.sizes[draws[:, 0]]
+        if self.vote is not None:
+            sizes = np.minimum(sizes, self.vote.size)
+        sizes = sizes.cumsum()
         start = 0
-        while start < len(index):
+        while start < len(draws):
             limit = sizes[start - 1] * (start > 0) + _EVALUATION_ROWS
             stop = max(start + 1, int(np.searchsorted(sizes, limit, side="right")))
-            yield index[start:stop]
+            yield draws[start:stop]
             start = stop
 
-    def _parts(self, bag: int) -> list[torch.Tensor]:
-        if self._ready is None:
-            return [self._prepare(values) for values in self._bags.read(bag)]
-        starts = self._offsets
-        members = self._bags.members[bag]
-        return [self._ready[starts[m] : starts[m + 1]] for m in members]
+    def _join(self, parts: Sequence[_Tiles]) -> Batch:
+        joined = _concatenate(parts)
+        offsets = _offsets([len(part.h) for part in parts])
+        finer = tuple(Finer(h, _offsets(counts)) for h, counts in joined.finer)
+        return Batch(joined.h, offsets, finer)
 
-    def _prepare(self, values: np.ndarray) -> torch.Tensor:
-        return self._standardise(torch.from_numpy(values).to(self._device))
+    def _bag(self, bag: int) -> _Tiles:
+        members = self._bags.members[bag]
+        if self._kept is None:
+            return _concatenate([self._member(member) for member in members])
+        for member in members:
+            if member not in self._kept:
+                self._kept[member] = self._member(member)
+        return _concatenate([self._kept[member] for member in members])
+
+    def _member(self, member: int) -> _Tiles:
+        if self._ready is not None:
+            start, stop = self._offsets[member : member + 2]
+            return _Tiles(self._ready[start:stop], ())
+        values = self._prepare(self._bags.features.read(member), self._standardise)
+        finer = tuple(
+            (self._prepare(scale.read(member), own), scale.children[member].counts)
+            for scale, own in zip(
+                self._bags.finer, self._standardise.finer, strict=True
+            )
+        )
+        return _Tiles(values, finer)
+
+    def _prepare(self, values: np.ndarray, own: Standardisation) -> torch.Tensor:
+        return own(torch.from_numpy(values).to(self._device))
+
+
+def _offsets(counts: Sequence[int] | np.ndarray) -> torch.Tensor:
+    ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return torch.from_numpy(ends)
+
+
+def _concatenate(parts: Sequence[_Tiles]) -> _Tiles:
+    if len(parts) == 1:
+        return parts[0]
+    scales = zip(*(part.finer for part in parts), strict=True)
+    finer = tuple(
+        (torch.cat([h for h, _ in scale]), np.concatenate([n for _, n in scale]))
+        for scale in scales
+    )
+    return _Tiles(torch.cat([part.h for part in parts]), finer)
+
+
+def _take(tiles: _Tiles, rows: np.ndarray) -> _Tiles:
+    """Some rows with all that hangs on them."""
+    h, finer = tiles.h[torch.from_numpy(rows)], []
+    for values, counts in tiles.finer:
+        starts = (np.cumsum(counts) - counts)[rows]
+        kept = counts[rows]
+        shift = np.repeat(starts - (np.cumsum(kept) - kept), kept)
+        rows = np.arange(kept.sum()) + shift
+        finer.append((values[torch.from_numpy(rows)], kept))
+    return _Tiles(h, tuple(finer))

@@ -113,7 +113,7 @@ def cross_validate(
         stream = (split.repeat, split.fold)
         parts = (split.train, split.validation)
         model = fit_fold(bags, standardisation, *parts, config, stream, device)
-        batches = Batches(bags, standardisation, device)
+        batches = Batches(bags, standardisation, device, config.vote)
         tests.append(_predict(bags, batches, model, split, split.test))
         if len(split.validation):
             inner = _predict(bags, batches, model, split, split.validation)
@@ -132,7 +132,7 @@ def cross_validate(
 
 def _refit(
     bags: Bags,
-    slides: Moments,
+    slides: Sequence[Moments],
     models: Sequence[FoldModel],
     config: TrainConfig,
     device: torch.device,

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import torch
+from pydantic import model_validator
 
 from mshisto_ray.config import option, to_yaml
 from mshisto_ray.learning.bootstrap import intervals
@@ -39,6 +40,16 @@ class ExperimentConfig(TrainConfig, InputConfig):
     refit: bool = option(False, "train one more model on all bags, for new patients")
     cache: CacheConfig = CacheConfig()
 
+    @model_validator(mode="after")
+    def _scales_are_combined(self) -> ExperimentConfig:
+        if (self.combine.name == "single") != (self.scales is None):
+            raise ValueError(
+                "combine: single takes one scale (scale); "
+                "concat and cross_scale take several (scales, as [2.0, 1.0]); got "
+                f"combine={self.combine.name}, scales={self.scales}"
+            )
+        return self
+
 
 def load(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
     """Bags and splits of a config.
@@ -59,9 +70,10 @@ def check(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
 def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
     """What decides the result: settings, and what was read instead of its paths."""
     names = set(ExperimentConfig.model_fields)
-    paths = {"embeddings", "cohort", "bags", "cache", "scale"}
+    paths = {"embeddings", "cohort", "bags", "cache", "scale", "scales"}
     settings = config.model_dump(mode="json", include=names - paths)
-    return settings | {"scale": bags.scale, "data": bags.identity}
+    scale = bags.scales or bags.scale
+    return settings | {"scale": scale, "data": bags.identity}
 
 
 def digest(config: ExperimentConfig, bags: Bags) -> str:

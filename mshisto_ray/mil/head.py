@@ -18,9 +18,10 @@ from mshisto_ray.mil.bags import Bags
 from mshisto_ray.mil.cross_validation import CrossValidation
 from mshisto_ray.mil.model import MILModel
 from mshisto_ray.mil.train import TrainConfig, build_model
+from mshisto_ray.mil.vote import VoteConfig
 from mshisto_ray.representation.normalise import Standardisation
 
-_VERSION = 1
+_VERSION = 2
 _REFIT = "refit"
 
 
@@ -39,14 +40,18 @@ class Head:
     """Models of one config.
 
     ``folds``: test fold of each patient in each repeat, for every patient that a
-    model may have seen; ``encoder``: name and digest of what embedded the tiles, None
-    for a bag table; ``about``: all that ``model.json`` holds.
+    model may have seen; ``dims``: of tiles, coarsest scale first; ``scales``: where
+    an instance holds several; ``encoder``: name and digest of what embedded the tiles
+    (by scale, where there are several), None for a bag table; ``about``: all that
+    ``model.json`` holds.
     """
 
     classes: tuple[str, ...]
-    dim: int
+    dims: tuple[int, ...]
     scale: float | None
+    scales: tuple[float, ...] | None
     encoder: Mapping[str, Any] | None
+    vote: VoteConfig | None
     folds: Mapping[str, Sequence[int]]
     models: tuple[HeadModel, ...]
     about: Mapping[str, Any]
@@ -81,8 +86,9 @@ def save_head(
         "classes": list(bags.classes),
         # A bag is called the class of the highest probability; of two, above this.
         "threshold": 0.5 if len(bags.classes) == 2 else None,
-        "dim": bags.features.dim,
+        "dims": bags.dims,
         "scale": bags.scale,
+        "scales": bags.scales,
         "encoder": bags.encoder,
         "embeddings_digest": bags.digest,
         "config": config.model_dump(mode="json", include=set(TrainConfig.model_fields)),
@@ -118,21 +124,29 @@ def load_head(path: Path) -> Head:
             f"{_VERSION}; train it again"
         )
     config = configs.validate(TrainConfig, content["config"])
-    dim, classes = content["dim"], tuple(content["classes"])
+    dims, classes = tuple(content["dims"]), tuple(content["classes"])
     keys = [(m["repeat"], m["fold"]) for m in content["models"]]
     keys += [(None, None)] if content["refit"] else []
     models = []
     for repeat, fold in keys:
-        model = build_model(config, dim, len(classes)).eval()
+        model = build_model(config, dims, len(classes)).eval()
         tensors = load_file(path / _file_name(repeat, fold))
-        mean, std = tensors.pop("input.mean"), tensors.pop("input.std")
+        fitted = [
+            Standardisation(
+                tensors.pop(f"input.mean.{i}"), tensors.pop(f"input.std.{i}")
+            )
+            for i in range(len(dims))
+        ]
+        whole = Standardisation(fitted[0].mean, fitted[0].std, tuple(fitted[1:]))
         model.load_state_dict(tensors)
-        models.append(HeadModel(repeat, fold, model, Standardisation(mean, std)))
+        models.append(HeadModel(repeat, fold, model, whole))
     return Head(
         classes,
-        dim,
+        dims,
         content["scale"],
+        tuple(content["scales"]) if content["scales"] else None,
         content["encoder"],
+        config.vote,
         content["folds"],
         tuple(models),
         content,
@@ -145,6 +159,6 @@ def _file_name(repeat: int | None, fold: int | None) -> str:
 
 def _save(path: Path, model: MILModel, standardisation: Standardisation) -> None:
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-    tensors["input.mean"] = standardisation.mean
-    tensors["input.std"] = standardisation.std
+    for i, part in enumerate((standardisation, *standardisation.finer)):
+        tensors[f"input.mean.{i}"], tensors[f"input.std.{i}"] = part.mean, part.std
     save_file(tensors, path)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from mshisto_ray import tracking
 from mshisto_ray.config import OutputPath, option
+from mshisto_ray.learning.split import Split
 from mshisto_ray.mil import experiment
+from mshisto_ray.mil.bags import Bags
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.store.manifest import check_stage, open_stage
 
@@ -31,7 +33,11 @@ def run(config: TrainJobConfig) -> None:
     """Cross-validate one MIL config and keep its head."""
     bags, splits = experiment.load(config)
     recipe = experiment.recipe(config, bags)
-    open_stage(config.out, STAGE, recipe, config.model_dump(mode="json"))
+    with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
+        _run(config, bags, splits)
+
+
+def _run(config: TrainJobConfig, bags: Bags, splits: list[Split]) -> None:
     for note in bags.notes:
         print(f"train: {note}", flush=True)
     folder = config.out / RESULT

@@ -1,7 +1,8 @@
-"""A MIL model: instances transformed one by one, then pooled and classified."""
+"""A MIL model: scales combined, instances transformed, pooled and classified."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -9,32 +10,40 @@ from torch import nn
 
 from mshisto_ray import components
 from mshisto_ray.components import Part
+from mshisto_ray.mil.combinations._combination import Finer
 from mshisto_ray.mil.poolings._pooling import Pooled
 
 POOLINGS = "mshisto_ray.mil.poolings"
+COMBINATIONS = "mshisto_ray.mil.combinations"
 
 
 class MILModel(nn.Module):
     """Linear and ReLU layers of the given widths, dropout, then a pooling.
 
     Args:
-        dim: width D of an instance.
+        dims: width of a tile at each scale, coarsest first.
         num_classes: C.
         hidden: widths of the layers; none: the pooling sees the instances as they
             are (after dropout).
         dropout: probability, once, on what the pooling sees.
         pooling: part of the poolings family.
+        combine: part of the combinations family, which makes one instance of a tile
+            and its finer ones first.
     """
 
     def __init__(
         self,
-        dim: int,
+        dims: Sequence[int],
         num_classes: int,
         hidden: Sequence[int],
         dropout: float,
         pooling: Part,
+        combine: Part,
     ):
         super().__init__()
+        combination = components.build(COMBINATIONS, combine, dims)
+        dim: int = combination.width
+        self.combination: nn.Module = combination
         layers: list[nn.Module] = []
         for width in hidden:
             layers += [nn.Linear(dim, width), nn.ReLU()]
@@ -44,6 +53,10 @@ class MILModel(nn.Module):
         self.transform = nn.Sequential(*layers)
         self.pooling: nn.Module = components.build(POOLINGS, pooling, dim, num_classes)
 
-    def forward(self, h: torch.Tensor, offsets: torch.Tensor) -> Pooled:
-        """Instances [N, D] and offsets [B + 1] of B bags to ``Pooled``."""
-        return self.pooling(self.transform(h), offsets)
+    def forward(
+        self, h: torch.Tensor, offsets: torch.Tensor, finer: Sequence[Finer] = ()
+    ) -> Pooled:
+        """Tiles [N, D] and offsets [B + 1] of B bags, and finer ones, to ``Pooled``."""
+        h, child_attention = self.combination(h, finer)
+        out = self.pooling(self.transform(h), offsets)
+        return dataclasses.replace(out, child_attention=child_attention)

@@ -12,44 +12,71 @@ from mshisto_ray.mil.bags import Bags
 from mshisto_ray.mil.batches import Batches
 from mshisto_ray.mil.head import Head, HeadModel
 from mshisto_ray.mil.poolings._pooling import Pooled
+from mshisto_ray.mil.train import log_probabilities
+from mshisto_ray.mil.vote import VoteConfig
 
 
 @dataclass(frozen=True)
 class HeadPrediction:
     """What a head says of B bags with N instances.
 
-    ``probabilities``: [B, C]; ``attention`` [N] and ``instance_probabilities``
-    [N, C], None where the pooling has none; ``offsets``: int64 [B + 1]; ``models``:
-    how many models were averaged, int [B]. All means over the same models, which are
-    in float64.
+    ``probabilities``: [B, C], where random bags vote those of the vote; of whole
+    bags: ``attention`` [N], ``class_attention`` and ``instance_probabilities``
+    [N, C], None where the pooling has none, and ``child_attention``, for each finer
+    scale [M], its tiles slide by slide and parent by parent; ``offsets``: int64
+    [B + 1]; ``models``: how many models were averaged, int [B]. All means over the
+    same models, which are in float64.
     """
 
     probabilities: np.ndarray
     attention: np.ndarray | None
+    class_attention: np.ndarray | None
     instance_probabilities: np.ndarray | None
+    child_attention: tuple[np.ndarray, ...]
     offsets: np.ndarray
     models: np.ndarray
 
 
 @dataclass
 class _Sums:
-    """Sums over models, float64; None until a model gives one."""
+    """Sums over models, float64, by name; ``sizes``: rows of every bag, by name."""
 
-    bags: np.ndarray
-    attention: np.ndarray | None = field(default=None)
-    instances: np.ndarray | None = field(default=None)
+    sizes: dict[str, np.ndarray]
+    found: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def add(self, out: Pooled, bags: np.ndarray, rows: np.ndarray, num: int) -> None:
-        """Add what a model says of bags and of their rows among ``num``."""
-        self.bags[bags] += out.log_probabilities.double().exp().cpu().numpy()
-        if out.attention is not None:
-            if self.attention is None:
-                self.attention = np.zeros(num)
-            self.attention[rows] += out.attention.double().cpu().numpy()
-        if out.instance_probabilities is not None:
-            if self.instances is None:
-                self.instances = np.zeros((num, self.bags.shape[1]))
-            self.instances[rows] += out.instance_probabilities.double().cpu().numpy()
+    def add(self, out: Pooled, bags: np.ndarray) -> None:
+        """Add what a model says of the instances of bags."""
+        parts = {
+            "attention": out.attention,
+            "class_attention": out.class_attention,
+            "instance_probabilities": out.instance_probabilities,
+        }
+        parts |= {f"finer{i}": part for i, part in enumerate(out.child_attention)}
+        for name, value in parts.items():
+            if value is not None:
+                self.put(name, value.double().cpu().numpy(), bags)
+
+    def put(self, name: str, values: np.ndarray, bags: np.ndarray) -> None:
+        """Add values to the rows that the bags have under this name."""
+        offsets = self.offsets(name)
+        if name not in self.found:
+            self.found[name] = np.zeros((offsets[-1], *values.shape[1:]))
+        starts, sizes = offsets[bags], offsets[bags + 1] - offsets[bags]
+        shift = np.repeat(starts - (sizes.cumsum() - sizes), sizes)
+        self.found[name][np.arange(sizes.sum()) + shift] += values
+
+    def offsets(self, name: str) -> np.ndarray:
+        """Where the rows of each bag begin, int64 [B + 1]."""
+        sizes = self.sizes.get(name, self.sizes["instances"])
+        return np.concatenate([[0], sizes.cumsum()]).astype(np.int64)
+
+    def mean(self, name: str, models: np.ndarray) -> np.ndarray | None:
+        """The sums over how many models each bag had."""
+        if name not in self.found:
+            return None
+        total = self.found[name]
+        each = models.repeat(self.sizes.get(name, self.sizes["instances"]))
+        return total / each.reshape(-1, *[1] * (total.ndim - 1))
 
 
 def predict(head: Head, bags: Bags, device: torch.device) -> HeadPrediction:
@@ -63,18 +90,26 @@ def predict(head: Head, bags: Bags, device: torch.device) -> HeadPrediction:
         InputError: bags of another encoder, width or scale, or without instances.
     """
     _check_bags(head, bags)
-    offsets = np.concatenate([[0], bags.sizes.cumsum()]).astype(np.int64)
-    sums = _Sums(np.zeros((len(bags), len(head.classes))))
+    sizes = {"bags": np.ones(len(bags), np.int64), "instances": bags.sizes}
+    for i, scale in enumerate(bags.finer):
+        counts = [[len(scale.children[m].rows) for m in b] for b in bags.members]
+        sizes[f"finer{i}"] = np.array([sum(c) for c in counts], np.int64)
+    sums = _Sums(sizes)
     models = np.zeros(len(bags), dtype=np.int64)
     for model, index in zip(head.models, _bags_by_model(head, bags), strict=True):
-        models[index] += 1
-        _add_model(model, bags, index, offsets, sums, device)
-    each = models.repeat(bags.sizes)
+        if len(index):
+            models[index] += 1
+            _add_model(model, bags, index, sums, head.vote, device)
+    probabilities = sums.mean("bags", models)
+    assert probabilities is not None
+    finer = [sums.mean(f"finer{i}", models) for i in range(len(bags.finer))]
     return HeadPrediction(
-        sums.bags / models[:, None],
-        None if sums.attention is None else sums.attention / each,
-        None if sums.instances is None else sums.instances / each[:, None],
-        offsets,
+        probabilities,
+        sums.mean("attention", models),
+        sums.mean("class_attention", models),
+        sums.mean("instance_probabilities", models),
+        tuple(part for part in finer if part is not None),
+        sums.offsets("instances"),
         models,
     )
 
@@ -83,18 +118,23 @@ def _add_model(
     model: HeadModel,
     bags: Bags,
     index: np.ndarray,
-    offsets: np.ndarray,
     sums: _Sums,
+    vote: VoteConfig | None,
     device: torch.device,
 ) -> None:
     module = model.model.to(device).eval()
     batches = Batches(bags, model.standardisation, device)
-    starts = offsets.tolist()
-    for run in batches.in_order(index):
+    for draws in batches.in_order(index):
         with torch.inference_mode():
-            out = module(*batches.get(run))
-        rows = [np.arange(starts[bag], starts[bag + 1]) for bag in run]
-        sums.add(out, run, np.concatenate(rows), starts[-1])
+            out = module(*batches.draws(draws))
+        sums.add(out, draws[:, 0])
+        if vote is None:
+            found = out.log_probabilities.double().exp().cpu().numpy()
+            sums.put("bags", found, draws[:, 0])
+    if vote is not None:
+        random_bags = Batches(bags, model.standardisation, device, vote)
+        logs = log_probabilities(module, random_bags, index)
+        sums.put("bags", logs.exp().numpy(), index)
     module.cpu()
 
 
@@ -123,10 +163,14 @@ def _check_bags(head: Head, bags: Bags) -> None:
             f"the head takes embeddings of encoder {head.encoder}, these are of "
             f"{bags.encoder}: give embeddings of the same encoder"
         )
-    if bags.features.dim != head.dim:
+    if bags.scales != head.scales:
         raise InputError(
-            f"the head takes embeddings of width {head.dim}, these have width "
-            f"{bags.features.dim}"
+            f"the head combines scales {head.scales}, these bags have {bags.scales}"
+        )
+    if bags.dims != head.dims:
+        raise InputError(
+            f"the head takes embeddings of width {_words(head.dims)}, these have width "
+            f"{_words(bags.dims)}"
         )
     if bags.scale != head.scale:
         raise InputError(
@@ -141,3 +185,7 @@ def _check_bags(head: Head, bags: Bags) -> None:
             f"{len(empty)} bags without instances cannot be predicted "
             f"({', '.join(empty[:3])}); leave them out and report them"
         )
+
+
+def _words(dims: tuple[int, ...]) -> str:
+    return " and ".join(map(str, dims))

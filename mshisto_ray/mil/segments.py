@@ -44,7 +44,7 @@ def widen(values: torch.Tensor) -> torch.Tensor:
 def segment_sum(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Sum over each bag's rows: [N, D] to [B, D]."""
     values = widen(values)
-    if _one_by_one(offsets):
+    if one_by_one(offsets):
         return torch.stack([part.sum(0) for part in _parts(values, offsets)])
     return _reduce(values, "sum", offsets)
 
@@ -61,7 +61,7 @@ def segment_max(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     Equal largest values share the gradient, so that no order of rows matters.
     """
     values = widen(values)
-    if _one_by_one(offsets):
+    if one_by_one(offsets):
         return torch.stack([part.amax(0) for part in _parts(values, offsets)])
     return _reduce(values, "max", offsets)
 
@@ -69,37 +69,68 @@ def segment_max(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
 def segment_logsumexp(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Log of the sum of exponentials over each bag's rows: [N, D] to [B, D]."""
     values = widen(values)
-    if _one_by_one(offsets):
+    if one_by_one(offsets):
         return torch.stack([part.logsumexp(0) for part in _parts(values, offsets)])
     top = _reduce(values.detach(), "max", offsets)
-    shifted = (values - _spread(top, offsets)).exp()
+    shifted = (values - spread(top, offsets)).exp()
     return _reduce(shifted, "sum", offsets).log() + top
 
 
 def segment_softmax(scores: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-    """Scores [N] to weights [N] that sum to one over each bag."""
+    """Scores [N, ...] to weights [N, ...] that sum to one over each bag's rows."""
     scores = widen(scores)
-    if _one_by_one(offsets):
+    if one_by_one(offsets):
         return torch.cat([part.softmax(0) for part in _parts(scores, offsets)])
     top = _reduce(scores.detach(), "max", offsets)
-    weights = (scores - _spread(top, offsets)).exp()
-    return weights / _spread(_reduce(weights, "sum", offsets), offsets)
+    weights = (scores - spread(top, offsets)).exp()
+    return weights / spread(_reduce(weights, "sum", offsets), offsets)
 
 
 def segment_weighted_sum(
     weights: torch.Tensor, values: torch.Tensor, offsets: torch.Tensor
 ) -> torch.Tensor:
-    """Sum of weights [N] times values [N, D] over each bag's rows: [B, D]."""
+    """Sum of weights times values [N, D] over each bag's rows.
+
+    Weights [N] give [B, D]; a column of weights a branch, [N, A], gives [B, A, D].
+    """
     values = widen(values)
-    if _one_by_one(offsets):
+    if one_by_one(offsets):
         pairs = zip(_parts(weights, offsets), _parts(values, offsets), strict=True)
         # Autocast would put the product into half precision.
         with torch.autocast(values.device.type, enabled=False):
-            return torch.stack([weight @ value for weight, value in pairs])
-    return _reduce(weights[:, None] * values, "sum", offsets)
+            return torch.stack(
+                [(w if w.ndim == 1 else w.mT) @ value for w, value in pairs]
+            )
+    if weights.ndim == 1:
+        return _reduce(weights[:, None] * values, "sum", offsets)
+    return _reduce(weights[:, :, None] * values[:, None], "sum", offsets)
 
 
-def _one_by_one(offsets: torch.Tensor) -> bool:
+def segment_top(
+    values: torch.Tensor, offsets: torch.Tensor, counts: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of each bag's largest values, column by column.
+
+    Args:
+        values: [N, A].
+        offsets: of B bags.
+        counts: how many of each bag, int64 [B] on the CPU, at most its size.
+
+    Returns:
+        ``rows`` int64 [M, A], bag by bag and from the largest down, and their
+        ``offsets`` [B + 1].
+    """
+    order = torch.sort(values.detach(), stable=True, dim=0, descending=True).indices
+    bag = spread(torch.arange(len(counts), device=values.device), offsets)
+    grouped = order.gather(0, torch.sort(bag[order], stable=True, dim=0).indices)
+    ends = torch.cat([offsets.new_zeros(1), counts.cumsum(0)])
+    shift = (offsets[:-1] - ends[:-1]).repeat_interleave(counts)
+    first = torch.arange(int(ends[-1])) + shift
+    return grouped[first.to(values.device)], ends
+
+
+def one_by_one(offsets: torch.Tensor) -> bool:
+    """Whether bags are long enough that a call for each is cheaper."""
     num_bags = len(offsets) - 1
     return num_bags == 1 or int(offsets[-1]) >= _LONG * num_bags
 
@@ -114,7 +145,7 @@ def _reduce(values: torch.Tensor, how: str, offsets: torch.Tensor) -> torch.Tens
     return torch.segment_reduce(values, how, offsets=offsets.to(values.device))
 
 
-def _spread(per_bag: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+def spread(per_bag: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Each bag's row for each of its instances: [B, ...] to [N, ...]."""
     sizes = offsets.diff().to(per_bag.device)
     index = torch.arange(len(sizes), device=per_bag.device)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, field_validator, model_validator
 
 from mshisto_ray.config import Config, InputError, InputPath, option
 from mshisto_ray.mil.bag_table import read_bag_table
+from mshisto_ray.mil.scales import FinerScale, open_chain
 from mshisto_ray.store.cache import CacheConfig, open_features
-from mshisto_ray.store.cohort import read_cohort
+from mshisto_ray.store.cohort import Cohort, read_cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.features import Features, ParquetFeatures
 
@@ -21,7 +23,11 @@ ClassName = Annotated[str, BeforeValidator(str)]
 class InputConfig(Config):
     """Where bags come from: ``embeddings`` with ``cohort``, or ``bags``."""
 
-    embeddings: InputPath | None = option(None, "directory that jobs/embed.py made")
+    embeddings: InputPath | tuple[InputPath, ...] | None = option(
+        None,
+        "directory that jobs/embed.py made; a list: one per scale of scales, where "
+        "each scale has an encoder of its own",
+    )
     cohort: InputPath | None = option(None, "table of slides with their labels")
     bags: InputPath | None = option(
         None,
@@ -30,6 +36,12 @@ class InputConfig(Config):
     )
     scale: float | None = option(
         None, "scale of the embeddings; null: their finest", unit="um/px", gt=0
+    )
+    scales: tuple[Annotated[float, option(gt=0)], ...] | None = option(
+        None,
+        "scales that combine brings together, from the coarsest down, as [2.0, 1.0]; "
+        "an instance is then a tile of the first with its finer ones",
+        unit="um/px",
     )
     unit: Literal["slide", "patient"] = option(
         "slide", "what a bag is: one slide, or all labelled slides of a patient"
@@ -43,9 +55,27 @@ class InputConfig(Config):
                 "give embeddings and cohort, or bags alone; got "
                 f"{', '.join(sorted(given)) or 'none of them'}"
             )
-        if self.bags and self.scale is not None:
+        if self.bags and (self.scale is not None or self.scales is not None):
             raise ValueError("scale: a bag table has no scales; leave it null")
+        if self.scales is not None and self.scale is not None:
+            raise ValueError("give scale (one) or scales (several), not both")
+        if self.scales is not None and len(self.scales) < 2:
+            raise ValueError("scales: give at least two, or one as scale")
+        paths = self.embeddings
+        if isinstance(paths, tuple) and len(paths) != len(self.scales or ()):
+            raise ValueError(
+                f"embeddings: {len(paths)} directories for "
+                f"{len(self.scales or ())} scales; give one, or one per scale"
+            )
         return self
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """Embeddings of each scale, coarsest first."""
+        if isinstance(self.embeddings, tuple):
+            return self.embeddings
+        assert self.embeddings is not None
+        return (self.embeddings,) * len(self.scales or (0,))
 
 
 class TargetConfig(Config):
@@ -101,6 +131,7 @@ class Source:
     encoder: Mapping[str, Any] | None
     scale: float | None
     notes: tuple[str, ...]
+    finer: tuple[FinerScale, ...] = ()
 
 
 def open_source(
@@ -114,23 +145,50 @@ def open_source(
     """
     if config.bags:
         return _table_source(config, label, fold)
-    return _cohort_source(config, label, fold, cache)
+    cohort = read_cohort(_given(config.cohort), check_files=False)
+    if config.scales:
+        return _chain_source(config, config.scales, cohort, label, fold, cache)
+    return _cohort_source(config, cohort, label, fold, cache)
 
 
-def _cohort_source(
-    config: InputConfig, label: str | None, fold: str | None, cache: CacheConfig
+def _chain_source(
+    config: InputConfig,
+    scales: tuple[float, ...],
+    cohort: Cohort,
+    label: str | None,
+    fold: str | None,
+    cache: CacheConfig,
 ) -> Source:
-    assert config.embeddings and config.cohort
-    directory = EmbeddingDirectory(config.embeddings)
-    cohort = read_cohort(config.cohort, check_files=False)
-    scale = directory.scales[0] if config.scale is None else config.scale
-    if scale not in directory.scales:
-        have = ", ".join(map(str, directory.scales))
-        raise InputError(f"scale: {scale} is not in {config.embeddings}; have {have}")
+    directories = [EmbeddingDirectory(path) for path in config.directories]
+    names = [row.slide_id for row in cohort.rows]
+    chain = open_chain(directories, scales, names, cache)
+    rows, has_fold = _rows(cohort, chain.members, label, fold)
+    parts = (chain.features, *(scale.features for scale in chain.finer))
+    notes = [_uncached(config.directories[0], cache)] if _are_slow(parts, cache) else []
+    for scale in chain.finer:
+        none = [
+            slide_id
+            for slide_id, member in chain.members.items()
+            if not len(scale.children[member].rows)
+        ]
+        if none:
+            notes.append(
+                f"{len(none)} of {len(names)} slides have no tile at {scale.mpp:g} "
+                f"um/px, so no children there: {', '.join(none[:5])}"
+            )
+    return Source(
+        rows, chain.features, "slides", has_fold, chain.digest, chain.encoder,
+        scales[0], tuple(notes), chain.finer,
+    )  # fmt: skip
+
+
+def _rows(
+    cohort: Cohort, place: Mapping[str, int], label: str | None, fold: str | None
+) -> tuple[list[Row], bool]:
+    """A row a slide of the cohort, and whether the cohort has folds."""
     labels = cohort.column(label) if label else {}
     has_fold = fold in cohort.column_names
     folds = cohort.column(fold) if fold and has_fold else {}
-    place = {slide_id: i for i, slide_id in enumerate(directory.slide_ids)}
     rows = [
         Row(
             name=slide.slide_id,
@@ -141,13 +199,42 @@ def _cohort_source(
         )
         for slide in cohort.rows
     ]
+    return rows, has_fold
+
+
+def _are_slow(parts: Sequence[Features], cache: CacheConfig) -> bool:
+    return bool(cache.max_gib) and any(isinstance(p, ParquetFeatures) for p in parts)
+
+
+def _uncached(path: Path, cache: CacheConfig) -> str:
+    return (
+        f"{path}: does not fit the node cache (cache.max_gib={cache.max_gib:g}); read "
+        "from Parquet in every epoch"
+    )
+
+
+def _given(path: Path | None) -> Path:
+    assert path is not None
+    return path
+
+
+def _cohort_source(
+    config: InputConfig,
+    cohort: Cohort,
+    label: str | None,
+    fold: str | None,
+    cache: CacheConfig,
+) -> Source:
+    (path,) = config.directories
+    directory = EmbeddingDirectory(path)
+    scale = directory.scales[0] if config.scale is None else config.scale
+    if scale not in directory.scales:
+        have = ", ".join(map(str, directory.scales))
+        raise InputError(f"scale: {scale} is not in {path}; have {have}")
+    place = {slide_id: i for i, slide_id in enumerate(directory.slide_ids)}
+    rows, has_fold = _rows(cohort, place, label, fold)
     features = open_features(directory, scale, cache)
-    notes = ()
-    if isinstance(features, ParquetFeatures) and cache.max_gib:
-        notes = (
-            f"{config.embeddings}: does not fit the node cache (cache.max_gib="
-            f"{cache.max_gib:g}); read from Parquet in every epoch",
-        )
+    notes = (_uncached(path, cache),) if _are_slow([features], cache) else ()
     encoder = directory.manifest.recipe["encoder"]
     digest = directory.digest
     return Source(rows, features, "slides", has_fold, digest, encoder, scale, notes)

@@ -117,7 +117,8 @@ def check(points: Sequence[Point], select: str | None) -> dict[str, Point]:
         config = point.config
         source = json.dumps(
             config.model_dump(
-                mode="json", include={"embeddings", "bags", "scale", "early_stopping"}
+                mode="json",
+                include={"embeddings", "bags", "scale", "scales", "early_stopping"},
             )
         )
         if source not in loaded:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -17,7 +17,8 @@ from mshisto_ray.config import Config, InputError, option
 from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.mil.bags import Bags
 from mshisto_ray.mil.batches import Batches
-from mshisto_ray.mil.model import POOLINGS, MILModel
+from mshisto_ray.mil.model import COMBINATIONS, POOLINGS, MILModel
+from mshisto_ray.mil.vote import VoteConfig, majority
 from mshisto_ray.representation.normalise import Standardisation
 
 NOISES = "mshisto_ray.representation.noises"
@@ -44,6 +45,12 @@ class TrainConfig(Config):
 
     pooling: Annotated[Part, Family(POOLINGS)] = option(
         Part(name="gated_attention"), "how instances become a prediction"
+    )
+    combine: Annotated[Part, Family(COMBINATIONS)] = option(
+        Part(name="single"), "how a tile and its finer ones become an instance"
+    )
+    vote: VoteConfig | None = option(
+        None, "null: a slide is one bag; else random bags of it, which vote"
     )
     noise: Annotated[Part, Family(NOISES)] = option(
         Part(name="gaussian"), "on training instances, fresh in every step"
@@ -105,8 +112,8 @@ def fit_fold(
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(int(words[2] >> 1))
-        model = build_model(config, bags.features.dim, len(bags.classes)).to(device)
-        batches = Batches(bags, standardisation, device)
+        model = build_model(config, bags.dims, len(bags.classes)).to(device)
+        batches = Batches(bags, standardisation, device, config.vote)
         steps = _Steps(bags, batches, model, config, device)
         epochs, history = _train(
             steps, train, validation, config.early_stopping, order, noise_stream
@@ -114,9 +121,16 @@ def fit_fold(
     return FoldModel(model.eval(), standardisation, epochs, history)
 
 
-def build_model(config: TrainConfig, dim: int, num_classes: int) -> MILModel:
-    """The untrained model of a config."""
-    return MILModel(dim, num_classes, config.hidden, config.dropout, config.pooling)
+def build_model(config: TrainConfig, dims: Sequence[int], num_classes: int) -> MILModel:
+    """The untrained model of a config; ``dims``: of tiles, coarsest scale first."""
+    return MILModel(
+        dims,
+        num_classes,
+        config.hidden,
+        config.dropout,
+        config.pooling,
+        config.combine,
+    )
 
 
 class _Steps:
@@ -133,21 +147,24 @@ class _Steps:
         assert bags.targets is not None
         self.model = model
         self.config = config
-        self._batches = batches
+        self.batches = batches
         self._optimiser = _optimiser(model, config.optimiser)
         self._noise = components.build(NOISES, config.noise)
         self._targets = torch.from_numpy(bags.targets).to(device)
         self._device = device
 
     def epoch(self, order: np.ndarray, generator: torch.Generator) -> float:
-        """One pass over the bags in the given order; mean loss."""
+        """One pass over the bags (or their random bags) in this order; mean loss."""
         self.model.train()
         total = torch.zeros((), device=self._device)
-        for index in _cut(order, self.config.batch_size):
-            h, offsets = self._batches.get(index)
-            out = self.model(self._noise(h, generator), offsets)
+        for draws in _cut(order, self.config.batch_size):
+            h, offsets, finer = self.batches.draws(draws)
+            h = self._noise(h, generator)
+            finer = [s._replace(h=self._noise(s.h, generator)) for s in finer]
+            out = self.model(h, offsets, finer)
+            index = draws[:, 0]
             target = self._targets[torch.from_numpy(index).to(self._device)]
-            loss = functional.nll_loss(out.log_probabilities, target)
+            loss = out.loss(target).mean()
             self._optimiser.zero_grad()
             loss.backward()
             self._optimiser.step()
@@ -156,7 +173,7 @@ class _Steps:
 
     def evaluate(self, index: np.ndarray) -> dict[str, float]:
         """``val_loss`` and ``val_auroc`` of bags."""
-        logs = log_probabilities(self.model, self._batches, index)
+        logs = log_probabilities(self.model, self.batches, index)
         targets = self._targets[torch.from_numpy(index).to(self._device)]
         loss = functional.nll_loss(logs, targets.cpu()).item()
         area = auroc(logs.exp().numpy(), targets.cpu().numpy())
@@ -166,14 +183,23 @@ class _Steps:
 def log_probabilities(
     model: MILModel, batches: Batches, index: np.ndarray
 ) -> torch.Tensor:
-    """Log probabilities [B, C] of the bags at ``index``, float64 on the CPU."""
+    """Log probabilities [B, C] of the bags at ``index``, float64 on the CPU.
+
+    Where random bags vote, of their vote (see ``vote.majority``).
+    """
     model.eval()
     with torch.inference_mode():
         found = [
-            model(*batches.get(run)).log_probabilities
-            for run in batches.in_order(index)
+            model(*batches.draws(draws)).log_probabilities.double().cpu()
+            for draws in batches.in_order(index)
         ]
-    return torch.cat(found).double().cpu()
+    logs = torch.cat(found)
+    if batches.vote is None:
+        return logs
+    bag = batches.all_draws(index)[:, 0]
+    starts = np.flatnonzero(np.diff(bag, prepend=-1))
+    parts = np.split(logs.exp().numpy(), starts[1:])
+    return torch.from_numpy(np.stack([majority(part) for part in parts])).log()
 
 
 def _train(
@@ -185,10 +211,11 @@ def _train(
     generator: torch.Generator,
 ) -> tuple[int, tuple[dict[str, float], ...]]:
     """Epochs that led to the weights that the model is left with, and the history."""
+    draws = steps.batches.all_draws(train)
     history: list[dict[str, float]] = []
     best, kept, weights = -np.inf, 0, None
     for epoch in range(1, steps.config.epochs + 1):
-        record = {"loss": steps.epoch(order.permutation(train), generator)}
+        record = {"loss": steps.epoch(order.permutation(draws), generator)}
         if not np.isfinite(record["loss"]):
             raise InputError(
                 f"training diverged in epoch {epoch} (the loss is {record['loss']}): "

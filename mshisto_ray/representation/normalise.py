@@ -55,18 +55,24 @@ def _merge(parts: Moments) -> tuple[int, np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Standardisation:
-    """Maps each feature to (h - mean) / std; ``mean``, ``std``: float32 [D]."""
+    """Maps each feature to (h - mean) / std; ``mean``, ``std``: float32 [D].
+
+    ``finer``: those of the finer scales, where bags hold several.
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
+    finer: tuple[Standardisation, ...] = ()
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
         """Rows [N, D] of any floating type, standardised, as float32."""
-        return (values.float() - self.mean) / self.std
+        # In place: a new array of this size costs more than the arithmetic.
+        return (values.float() - self.mean).div_(self.std)
 
     def to(self, device: torch.device) -> Standardisation:
         """The same on a device."""
-        return Standardisation(self.mean.to(device), self.std.to(device))
+        finer = tuple(part.to(device) for part in self.finer)
+        return Standardisation(self.mean.to(device), self.std.to(device), finer)
 
 
 def fit(parts: Moments) -> Standardisation:

@@ -16,9 +16,17 @@ classes = pytest.mark.parametrize("num_classes", [2, 3])
 sizes = pytest.mark.parametrize("sizes", [[3, 1, 7], [90, 1, 150]], ids=str)
 
 
-def pooling(name, num_classes=2, dtype=torch.float32, dim=DIM):
+# Small where the default is for slides.
+SMALL = {
+    "transformer": {"width": 8, "heads": 2, "points": 3},
+    "clam": {"hidden": 8, "num": 2, "subtyping": True, "per_class": True},
+}
+
+
+def pooling(name, num_classes=2, dtype=torch.float32, dim=DIM, **keys):
     torch.manual_seed(0)
-    part = components.check(POOLINGS, components.Part(name=name))
+    keys = SMALL.get(name, {}) | keys
+    part = components.check(POOLINGS, components.Part(name=name, **keys))
     return components.build(POOLINGS, part, dim, num_classes).to(dtype)
 
 
@@ -49,6 +57,11 @@ def test_shapes_and_probabilities(name, num_classes, sizes):
         assert out.attention.shape == (len(h),) and (out.attention >= 0).all()
         sums = torch.stack([a.sum() for a in bags(out.attention, offsets)])
         torch.testing.assert_close(sums, torch.ones(len(sizes)))
+    if out.class_attention is not None:
+        assert out.class_attention.shape == (len(h), num_classes)
+        sums = torch.stack([a.sum(0) for a in bags(out.class_attention, offsets)])
+        torch.testing.assert_close(sums, torch.ones(len(sizes), num_classes))
+        torch.testing.assert_close(out.attention, out.class_attention.mean(1))
     if out.instance_probabilities is not None:
         assert out.instance_probabilities.shape == (len(h), num_classes)
         total = out.instance_probabilities.sum(1)
@@ -65,7 +78,9 @@ def test_order_of_instances_changes_nothing(name, num_classes, sizes):
         [a + torch.randperm(b - a) for a, b in itertools.pairwise(offsets)]
     )
     one, two = pool(h, offsets), pool(h[order], offsets)
+    targets = torch.arange(len(sizes)) % num_classes
     torch.testing.assert_close(one.log_probabilities, two.log_probabilities)
+    torch.testing.assert_close(one.loss(targets), two.loss(targets))
     if one.attention is not None:
         torch.testing.assert_close(one.attention[order], two.attention)
 
@@ -78,7 +93,12 @@ def test_other_bags_of_the_batch_change_nothing(name, num_classes, sizes):
     h, offsets = batch(sizes, torch.float64)
     together = pool(h, offsets)
     separate = [alone(pool, bag) for bag in bags(h, offsets)]
-    for key in ("log_probabilities", "attention", "instance_probabilities"):
+    targets = torch.arange(len(sizes)) % num_classes
+    losses = [s.loss(t[None]) for s, t in zip(separate, targets, strict=True)]
+    torch.testing.assert_close(together.loss(targets), torch.cat(losses))
+    for key in (
+        "log_probabilities", "attention", "instance_probabilities", "class_attention"
+    ):  # fmt: skip
         if getattr(together, key) is not None:
             parts = torch.cat([getattr(s, key) for s in separate])
             torch.testing.assert_close(getattr(together, key), parts)
@@ -91,7 +111,13 @@ def test_a_bag_of_one_instance_is_that_instance(name, num_classes):
     h, _ = batch([1])
     out = alone(pool, h)
     twice = alone(pool, h.repeat(2, 1))
-    torch.testing.assert_close(out.log_probabilities, twice.log_probabilities)
+    # A noisy-or counts its instances: the same one twice is more evidence.
+    if name != "noisy_or":
+        torch.testing.assert_close(out.log_probabilities, twice.log_probabilities)
+    if name in ("instance_max", "instance_mean", "noisy_or", "log_sum_exp",
+                "generalised_mean", "top_k"):  # fmt: skip
+        found = out.log_probabilities.exp()
+        torch.testing.assert_close(found, out.instance_probabilities)
     if out.attention is not None:
         assert out.attention.tolist() == [1]
 
@@ -115,7 +141,9 @@ def test_gradients_are_finite(name, num_classes, sizes, autocast, scale):
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         out = pool(h, offsets)
     assert out.log_probabilities.dtype == torch.float32
-    (-out.log_probabilities.sum()).backward()
+    sum(
+        out.loss(torch.full((len(sizes),), c)).sum() for c in range(num_classes)
+    ).backward()
     assert torch.isfinite(out.log_probabilities).all()
     for value in (h, *pool.parameters()):
         assert value.grad is not None and torch.isfinite(value.grad).all()
@@ -143,7 +171,9 @@ def test_gradient_is_that_of_finite_differences(name, num_classes, sizes):
 
     def outputs(values):
         out = pool(values, offsets)
-        kept = (out.log_probabilities, out.attention, out.instance_probabilities)
+        losses = out.loss(torch.arange(len(sizes)) % num_classes)
+        kept = (out.log_probabilities, losses, out.attention)
+        kept = (*kept, out.instance_probabilities, out.class_attention)
         return tuple(k for k in kept if k is not None)
 
     assert torch.autograd.gradcheck(outputs, (h,))

@@ -41,7 +41,7 @@ def test_points_are_all_combinations_as_typed_configs(table):
         "pooling=attention(hidden=4), noise.sigma=0.1, optimiser.lr=1e-3",
     ]
     last = points[-1].config
-    assert last.pooling.model_dump() == {"name": "attention", "hidden": 4}
+    assert last.pooling.name == "attention" and last.pooling.parameters["hidden"] == 4
     assert last.noise.parameters == {"sigma": 0.1} and last.optimiser.lr == 1e-3
     assert len(set(check(points, "auroc"))) == 4
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,17 +13,44 @@ from mshisto_ray.mil.segments import widen
 
 
 @dataclass(frozen=True)
+class Auxiliary:
+    """A second training loss: the whole is (1 - weight) bag + weight auxiliary.
+
+    ``loss``: targets int64 [B] to the loss of each bag [B].
+    """
+
+    weight: float
+    loss: Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
 class Pooled:
     """What a pooling says of B bags with N instances and C classes.
 
     ``log_probabilities``: [B, C]; ``attention``: weights [N] that sum to one over
     each bag, None where the pooling has none; ``instance_probabilities``: [N, C],
-    None where the pooling classifies only the bag. float32 at least.
+    None where the pooling classifies only the bag; ``class_attention``: [N, C], each
+    column summing to one over each bag, where a class has its own (``attention`` is
+    then their mean); ``auxiliary``: what training minimises beside the bag's loss;
+    ``child_attention``: weights [M] of the tiles of each finer scale, where the model
+    attends to them, parent by parent.
+    float32 at least.
     """
 
     log_probabilities: torch.Tensor
     attention: torch.Tensor | None = None
     instance_probabilities: torch.Tensor | None = None
+    class_attention: torch.Tensor | None = None
+    auxiliary: Auxiliary | None = None
+    child_attention: tuple[torch.Tensor, ...] = ()
+
+    def loss(self, targets: torch.Tensor) -> torch.Tensor:
+        """What training minimises: the loss of each bag [B] for targets [B]."""
+        bag = functional.nll_loss(self.log_probabilities, targets, reduction="none")
+        if self.auxiliary is None:
+            return bag
+        weight = self.auxiliary.weight
+        return (1 - weight) * bag + weight * self.auxiliary.loss(targets)
 
 
 class Pooling(Protocol):

@@ -1,0 +1,1 @@
+"""Files of other software: GeoJSON for QuPath."""

@@ -1,0 +1,58 @@
+"""Attention pooling, gated or not, with one branch or one a class."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mshisto_ray.mil import segments
+from mshisto_ray.mil.poolings import _pooling
+
+
+class AttentionPooling(nn.Module):
+    """P = sigm(u . z + b), with z = sum_k a_k h_k, a = softmax_k(w . e(h_k)).
+
+    e(h) = tanh(V h), or gated tanh(V h) * sigm(U h), the product elementwise. One w
+    for all instances: the paper's slides index it by instance, which would leave the
+    operator undefined for bags of other sizes. V, U and w have biases, as in the
+    authors' code (that of w cancels in the softmax).
+
+    More than two classes: one z, and a softmax of one linear map a class. With
+    ``per_class`` every class c has a branch, w_c and z_c = sum_k a_kc h_k, and its
+    logit u_c . z_c + b_c (two classes: two logits). By linearity that is
+    sum_k a_kc (u_c . h_k) + b_c, so that no z_c is ever made.
+
+    Source: Ilse et al. 2018, attention-based MIL pooling, and with gating mechanism;
+    a branch a class: Lu et al. 2021 (CLAM), multi-branch attention.
+    """
+
+    def __init__(
+        self, dim: int, num_classes: int, hidden: int, gated: bool, per_class: bool
+    ):
+        super().__init__()
+        self.tanh = nn.Linear(dim, hidden)
+        self.gate = nn.Linear(dim, hidden) if gated else None
+        self.score = nn.Linear(hidden, num_classes if per_class else 1)
+        outputs = num_classes if per_class else _pooling.num_logits(num_classes)
+        self.classifier = nn.Linear(dim, outputs)
+        self.per_class = per_class
+
+    def forward(self, h: torch.Tensor, offsets: torch.Tensor) -> _pooling.Pooled:
+        """Instances [N, D] and offsets [B + 1] to ``Pooled``."""
+        segments.check_bags(h, offsets)
+        weights = segments.segment_softmax(self.scores(h), offsets)
+        if not self.per_class:
+            z = segments.segment_weighted_sum(weights[:, 0], h, offsets)
+            log = _pooling.log_probabilities(self.classifier(z))
+            return _pooling.Pooled(log, attention=weights[:, 0])
+        parts = nn.functional.linear(h, self.classifier.weight)
+        logits = segments.segment_sum(weights * parts, offsets) + self.classifier.bias
+        log = _pooling.log_probabilities(logits)
+        return _pooling.Pooled(log, weights.mean(1), class_attention=weights)
+
+    def scores(self, h: torch.Tensor) -> torch.Tensor:
+        """What the softmax takes: a column a branch, [N, 1 or C]."""
+        hidden = torch.tanh(self.tanh(h))
+        if self.gate is not None:
+            hidden = hidden * torch.sigmoid(self.gate(h))
+        return self.score(hidden)

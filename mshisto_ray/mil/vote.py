@@ -1,0 +1,55 @@
+"""Random bags of a slide, and the vote of their predictions."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from mshisto_ray.config import Config, option
+
+
+class VoteConfig(Config):
+    """Every slide as some random bags of a fixed size, which vote on its class."""
+
+    bags: int = option(50, "random bags of each slide or patient", ge=1)
+    size: int = option(
+        100, "instances of each; a slide that has no more gives all it has", ge=1
+    )
+    seed: int = option(0, "decides which instances", ge=0)
+
+
+def draw(config: VoteConfig, name: str, num: int, number: int) -> np.ndarray:
+    """Rows of random bag ``number`` of a bag of ``num`` instances, in rising order.
+
+    Without replacement. They depend on (seed, name, number) alone: not on order,
+    epoch, fold, worker or other bags.
+
+    Source: Tan et al. 2023, section 3.3: 50 bags of 100 tiles of each slide. Whether
+    a tile may come twice is not said.
+    """
+    if num <= config.size:
+        return np.arange(num)
+    text = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    key = np.random.SeedSequence([config.seed, int.from_bytes(text), number])
+    generator = np.random.Generator(np.random.Philox(key))
+    return np.sort(generator.choice(num, config.size, replace=False, shuffle=False))
+
+
+def num_draws(config: VoteConfig, num: int) -> int:
+    """Random bags that differ: one of a slide that they would hold whole."""
+    return config.bags if num > config.size else 1
+
+
+def majority(probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities [V, C] of V random bags to the probabilities [C] of their slide.
+
+    (votes + mean probability) / (V + 1). The class with most votes has the highest
+    one; of classes with equally many votes (V = 50 may end 25 to 25, and the paper
+    names no rule), the one with the higher mean probability.
+
+    Source: Tan et al. 2023, section 3.3, majority voting.
+    """
+    num, num_classes = probabilities.shape
+    votes = np.bincount(probabilities.argmax(1), minlength=num_classes)
+    return (votes + probabilities.mean(0)) / (num + 1)
