@@ -17,8 +17,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mshisto_ray import distributed, tracking
 from mshisto_ray.config import Config, InputError, OutputPath, option
 from mshisto_ray.distributed import session
-from mshisto_ray.distributed.probe import Probe, note_path, probe, versions
+from mshisto_ray.distributed.probe import PACKAGES, Probe, note_path, probe
 from mshisto_ray.distributed.session import Node, cluster_nodes, connect
+from mshisto_ray.provenance import versions
 
 _GB = 1e9
 # A shared file system may show a file later to others than to its writer.
@@ -181,7 +182,7 @@ def _ask(node: Node, out: Path | None, nonce: str) -> Probe | Finding:
 def check_node(node: Node, found: Probe, min_free_gb: float) -> Iterator[Finding]:
     """What one node's answers mean."""
     name = node.address
-    own = versions()
+    own = versions(PACKAGES)
     other = [
         f"{k} {v} (here {own[k]})" for k, v in found.versions.items() if v != own[k]
     ]

@@ -24,7 +24,8 @@ from mshisto_ray.config import (
 from mshisto_ray.distributed.pipeline import stream
 from mshisto_ray.distributed.progress import Progress, check_failures, say
 from mshisto_ray.distributed.session import Resources, connect, plan_actors
-from mshisto_ray.embedding.unit import EmbedWork, Unit, UnitEmbedder, unit_key
+from mshisto_ray.embedding.colour import Colour
+from mshisto_ray.embedding.unit import STAINS, EmbedWork, Unit, UnitEmbedder, unit_key
 from mshisto_ray.encoders._encoder import (
     Encoder,
     Precision,
@@ -52,6 +53,12 @@ class EmbedConfig(Config):
         "auto", "of the forward pass; auto = bfloat16 where the hardware has it"
     )
     dtype: Literal["float16", "float32"] = option("float16", "of the stored vectors")
+    stain: Annotated[Part, Family(STAINS)] = option(
+        Part(name="none"), "stain normalisation, before anything else"
+    )
+    colour: tuple[Colour, ...] = option(
+        ("rgb",), "rgb, gray (luma), or both: a column each", min_length=1
+    )
     max_failures: float = option(
         0.5, "share of slides that may fail wholly", unit="share", ge=0, le=1
     )
@@ -70,7 +77,11 @@ def run(config: EmbedConfig) -> None:
     """Embed every planned tile of a tiles directory."""
     tiles = TileDirectory(config.tiles)
     recipe = _recipe(config, tiles)
-    open_stage(config.out, STAGE, recipe, config.model_dump(mode="json"))
+    with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
+        _run(config, tiles, recipe["precision"])
+
+
+def _run(config: EmbedConfig, tiles: TileDirectory, precision: Precision) -> None:
     standing, pending = _plan(config, tiles)
     say(f"embed: {standing} chunks stand, {len(pending)} to do -> {config.out}")
     progress = None
@@ -78,7 +89,7 @@ def run(config: EmbedConfig) -> None:
         # Until the end of this run the directory is not finished.
         (config.out / "slides.parquet").unlink(missing_ok=True)
         try:
-            progress = _embed(config, tiles, pending, recipe["precision"])
+            progress = _embed(config, tiles, pending, precision)
         except TooManyFailuresError:
             write_failures(config.out, collect(config.out, tiles)[1])
             raise
@@ -101,7 +112,8 @@ def _recipe(config: EmbedConfig, tiles: TileDirectory) -> dict[str, Any]:
         "dim": encoder.dim,
         "precision": _resolve_precision(config),
         "dtype": config.dtype,
-        "colour": ["rgb"],
+        "stain": config.stain.model_dump(mode="json"),
+        "colour": list(config.colour),
     }
 
 
@@ -156,7 +168,14 @@ def _embed(
         for _, n in tiles.slides[slide]["tiles_per_scale"]
     )
     progress = Progress("embed", per_slide, expected, config.max_failures)
-    work = EmbedWork(config.tiles, config.out, config.batch_size, config.dtype)
+    work = EmbedWork(
+        config.tiles,
+        config.out,
+        config.batch_size,
+        config.dtype,
+        config.stain,
+        config.colour,
+    )
     units = [{"slide_id": unit.slide_id, "chunk": unit.chunk} for unit in pending]
     with connect():
         plan = plan_actors(config.resources, use_gpu=True)

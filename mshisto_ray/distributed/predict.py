@@ -17,7 +17,8 @@ from mshisto_ray.distributed.pipeline import stream
 from mshisto_ray.distributed.predict_unit import Bag, PredictWork, make_predictor
 from mshisto_ray.distributed.progress import Progress, check_failures, say
 from mshisto_ray.distributed.session import Resources, connect, plan_actors
-from mshisto_ray.learning.bootstrap import Interval, intervals
+from mshisto_ray.evaluation.bootstrap import Interval
+from mshisto_ray.learning.bootstrap import intervals
 from mshisto_ray.learning.metrics import decide
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.mil.head import Head, load_head
@@ -34,7 +35,9 @@ class PredictConfig(Config):
     """Predict new slides with a saved head."""
 
     head: InputPath = option(text="head directory (`best` of a sweep, or of train)")
-    embeddings: InputPath = option(text="directory that jobs/embed.py made")
+    embeddings: InputPath | tuple[InputPath, ...] = option(
+        text="directory that jobs/embed.py made; a list: one per scale of the head"
+    )
     cohort: InputPath = option(text="the slides to predict; labels are not needed")
     out: OutputPath = option(text="predictions directory to make or to go on with")
     tiles: InputPath | None = option(
@@ -60,7 +63,11 @@ def run(config: PredictConfig) -> None:
     cohort = read_cohort(config.cohort, check_files=False)
     bags = _bags(head, cohort)
     recipe = _recipe(head, embeddings, config)
-    open_stage(config.out, STAGE, recipe, config.model_dump(mode="json"))
+    with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
+        _run(config, head, cohort, bags)
+
+
+def _run(config: PredictConfig, head: Head, cohort: Cohort, bags: list[Bag]) -> None:
     pending = [bag for bag in bags if not _stands(config.out, bag)]
     say(f"predict: {len(bags) - len(pending)} bags stand, {len(pending)} to do -> "
         f"{config.out}")  # fmt: skip
@@ -68,7 +75,8 @@ def run(config: PredictConfig) -> None:
         progress = Progress(
             "predict", {bag.name: 1 for bag in pending}, 0, config.max_failures
         )
-        work = PredictWork(config.head, config.embeddings, config.tiles, config.out)
+        paths = _paths(config, head)
+        work = PredictWork(config.head, paths, config.tiles, config.out)
         with connect():
             plan = plan_actors(config.resources)
             units = [asdict(bag) for bag in pending]
@@ -77,34 +85,51 @@ def run(config: PredictConfig) -> None:
     _finish(config, head, cohort, bags)
 
 
-def _open(config: PredictConfig) -> tuple[Head, EmbeddingDirectory]:
+def _paths(config: PredictConfig, head: Head) -> tuple[Path, ...]:
+    """Embeddings of each scale of the head, coarsest first."""
+    num = len(head.dims)
+    if isinstance(config.embeddings, Path):
+        return (config.embeddings,) * num
+    if len(config.embeddings) != num:
+        raise InputError(
+            f"embeddings: {len(config.embeddings)} directories for the {num} scales of "
+            f"{config.head}; give one, or one per scale"
+        )
+    return config.embeddings
+
+
+def _open(config: PredictConfig) -> tuple[Head, list[EmbeddingDirectory]]:
     head = load_head(config.head)
-    embeddings = EmbeddingDirectory(config.embeddings)
+    directories = [EmbeddingDirectory(path) for path in _paths(config, head)]
     if head.encoder is None or head.scale is None:
         raise InputError(
             f"{config.head}: was trained on a bag table, not on embeddings; there are "
             "no tiles to apply it to"
         )
-    given = embeddings.manifest.recipe["encoder"]
-    if given != head.encoder:
-        raise InputError(
-            f"{config.embeddings}: made by encoder {given}, the head was trained on "
-            f"{head.encoder}: embed the new slides with that one"
-        )
-    if head.scale not in embeddings.scales:
-        raise InputError(
-            f"{config.embeddings}: has scales {embeddings.scales}, the head was "
-            f"trained at {head.scale:g} um/px: tile and embed the new slides there"
-        )
-    return head, embeddings
+    scales = head.scales or (head.scale,)
+    for directory, mpp in zip(directories, scales, strict=True):
+        wanted = head.encoder[str(mpp)] if head.scales else head.encoder
+        given = directory.manifest.recipe["encoder"]
+        if given != wanted:
+            raise InputError(
+                f"{directory.path}: made by encoder {given}, the head was trained on "
+                f"{wanted}: embed the new slides with that one"
+            )
+        if mpp not in directory.scales:
+            raise InputError(
+                f"{directory.path}: has scales {directory.scales}, the head was "
+                f"trained at {mpp:g} um/px: tile and embed the new slides there"
+            )
+    return head, directories
 
 
 def _recipe(
-    head: Head, embeddings: EmbeddingDirectory, config: PredictConfig
+    head: Head, directories: list[EmbeddingDirectory], config: PredictConfig
 ) -> dict[str, Any]:
+    digests = [directory.manifest.digest for directory in directories]
     return {
         "head": _head_digest(config.head),
-        "embeddings": embeddings.manifest.digest,
+        "embeddings": digests[0] if len(set(digests)) == 1 else digests,
         "heat_maps": config.tiles is not None,
     }
 

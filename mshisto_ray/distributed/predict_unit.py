@@ -1,4 +1,4 @@
-"""Predict one bag in a worker: probabilities, its tiles' scores, its heat maps."""
+"""Predict one bag in a worker: probabilities, its tiles' scores, its pictures."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mshisto_ray.mil.bags import Bags
+from mshisto_ray.distributed.predict_pictures import Painter
 from mshisto_ray.mil.head import Head, load_head
 from mshisto_ray.mil.predict import HeadPrediction, predict
-from mshisto_ray.reporting.heatmap import draw_heatmap
-from mshisto_ray.slides._open import Watchdog
-from mshisto_ray.slides._slide import SlideError
-from mshisto_ray.store.embeddings import EmbeddingDirectory, TileEmbeddings
+from mshisto_ray.mil.tile_bag import SlideTiles, as_bags, read_slide
+from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.failures import Failure
-from mshisto_ray.store.features import ArrayFeatures
 from mshisto_ray.store.shards import write_shard
 from mshisto_ray.store.tiles import TileDirectory
-from mshisto_ray.tiling.thumbnail import read_thumbnail
 
-_HEAT_MAP_MPP = 8.0
+_IDENTITY = {
+    "mpp": "f8",
+    "row": "i4",
+    "col": "i4",
+    "x": "i8",
+    "y": "i8",
+    "extent": "f8",
+}
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,10 @@ class Bag:
 
 @dataclass(frozen=True)
 class PredictWork:
-    """What every unit shares."""
+    """What every unit shares; ``embeddings``: one directory per scale of the head."""
 
     head: Path
-    embeddings: Path
+    embeddings: tuple[Path, ...]
     tiles: Path | None
     out: Path
 
@@ -57,21 +60,20 @@ def make_predictor(
     """The function that predicts one bag; its shard and pictures are its result."""
     torch.set_num_threads(threads)
     head = load_head(work.head)
-    embeddings = EmbeddingDirectory(work.embeddings)
-    tiles = TileDirectory(work.tiles) if work.tiles else None
-    watchdog = Watchdog()
+    directories = [EmbeddingDirectory(path) for path in work.embeddings]
+    painter = Painter(TileDirectory(work.tiles), work.out) if work.tiles else None
 
     def predict_bag(unit: dict[str, Any]) -> dict[str, Any]:
         bag = Bag(**unit)
         failures: list[Failure] = []
-        parts = _read(head, embeddings, bag, failures)
-        prediction, tables = None, [_scores([], None, head)]
-        if parts:
-            bags = _as_bags(bag, parts, head)
+        slides = _read(head, directories, bag, failures)
+        prediction = None
+        if slides:
+            bags = as_bags(head, bag.name, bag.patient_id, slides)
             prediction = predict(head, bags, torch.device("cpu"))
-            tables = [_scores(parts, prediction, head)]
-            if tiles:
-                _draw(work.out, tiles, watchdog, parts, prediction, head, failures)
+            if painter:
+                painter.draw(head, slides, prediction, failures)
+        table = _scores(slides, prediction, head)
         metadata = {
             "slide_ids": bag.slide_ids,
             "probabilities": prediction.probabilities[0].tolist()
@@ -79,126 +81,73 @@ def make_predictor(
             else None,
             "failures": [asdict(failure) for failure in failures],
         }
-        write_shard(work.out / "shards" / f"{bag.name}.parquet", tables, metadata)
-        num = sum(table.num_rows for table in tables)
-        return {"slide_id": bag.name, "tiles": num, "failures": len(failures)}
+        write_shard(work.out / "shards" / f"{bag.name}.parquet", [table], metadata)
+        return {
+            "slide_id": bag.name,
+            "tiles": table.num_rows,
+            "failures": len(failures),
+        }
 
     return predict_bag
 
 
 def _read(
-    head: Head, embeddings: EmbeddingDirectory, bag: Bag, failures: list[Failure]
-) -> list[TileEmbeddings]:
-    """Own tiles of each slide at the head's scale; what is missing is told."""
-    parts = []
+    head: Head,
+    directories: list[EmbeddingDirectory],
+    bag: Bag,
+    failures: list[Failure],
+) -> list[SlideTiles]:
+    """Tiles of each slide as the head takes them; what is missing is told."""
+    slides = []
     for slide_id in bag.slide_ids:
         reason = "no complete embeddings: run jobs/tile.py and jobs/embed.py on it"
-        if slide_id in embeddings.patient_ids:
-            assert head.scale is not None
-            part = embeddings.read(slide_id, head.scale)
-            if len(part.row):
-                parts.append(part)
+        if all(slide_id in directory.patient_ids for directory in directories):
+            found = read_slide(head, directories, slide_id)
+            if len(found.tiles.row):
+                slides.append(found)
                 continue
             reason = f"no tile with enough tissue at {head.scale:g} um/px"
         failures.append(Failure(slide_id, "predict", "input", "NoTiles", reason))
-    return parts
-
-
-def _as_bags(bag: Bag, parts: list[TileEmbeddings], head: Head) -> Bags:
-    """The bag alone, in memory, as the head takes it."""
-    sizes = np.array([len(part.row) for part in parts], np.int64)
-    offsets = np.concatenate([[0], sizes.cumsum()])
-    values = np.concatenate([part.values for part in parts])
-    slide_ids = tuple(part.slide_id for part in parts)
-    return Bags(
-        features=ArrayFeatures(slide_ids, values, offsets),
-        names=(bag.name,),
-        members=(tuple(range(len(parts))),),
-        slide_ids=(bag.slide_id,),
-        patient_ids=(bag.patient_id,),
-        targets=None,
-        classes=head.classes,
-        folds=None,
-        sizes=sizes.sum(keepdims=True),
-        digest="",
-        encoder=head.encoder,
-        scale=head.scale,
-        notes=(),
-    )
+    return slides
 
 
 def _scores(
-    parts: list[TileEmbeddings], prediction: HeadPrediction | None, head: Head
+    slides: list[SlideTiles], prediction: HeadPrediction | None, head: Head
 ) -> pa.Table:
-    """Tile identity, place, attention and instance probabilities; null if none."""
-    num = sum(len(part.row) for part in parts)
+    """Instances first, then the tiles of each finer scale, with what each has."""
+    scales = [[slide.tiles for slide in slides]]
+    for i in range(len(slides[0].finer) if slides else 0):
+        scales.append([slide.finer[i] for slide in slides])
+    parts = [part for scale in scales for part in scale]
+    sizes = [sum(len(part.row) for part in scale) for scale in scales]
     names = [part.slide_id for part in parts for _ in part.row]
     columns: dict[str, Any] = {"slide_id": pa.array(names, pa.string())}
-    kinds = {
-        "mpp": "f8",
-        "row": "i4",
-        "col": "i4",
-        "x": "i8",
-        "y": "i8",
-        "extent": "f8",
-    }
-    for name, kind in kinds.items():
+    for name, kind in _IDENTITY.items():
         arrays = [getattr(part, name) for part in parts]
         columns[name] = np.concatenate([np.zeros(0, kind), *arrays]).astype(kind)
-    attention = prediction.attention if prediction else None
-    columns["attention"] = (
-        pa.nulls(num, pa.float64()) if attention is None else attention.astype("f8")
-    )
-    scores = prediction.instance_probabilities if prediction else None
-    for index, name in enumerate(head.classes):
-        columns[f"instance_{name}"] = (
-            pa.nulls(num, pa.float64())
-            if scores is None
-            else scores[:, index].astype("f8")
-        )
+    scores: dict[str, np.ndarray | None] = {"attention": None}
+    scores |= {f"attention_{name}": None for name in head.classes}
+    scores |= {f"instance_{name}": None for name in head.classes}
+    if prediction:
+        scores["attention"] = prediction.attention
+        for i, name in enumerate(head.classes):
+            if prediction.class_attention is not None:
+                scores[f"attention_{name}"] = prediction.class_attention[:, i]
+            if prediction.instance_probabilities is not None:
+                column = prediction.instance_probabilities[:, i]
+                scores[f"instance_{name}"] = column
+    for name, values in scores.items():
+        columns[name] = _column(sizes, [values])
+    children = prediction.child_attention if prediction else ()
+    columns["child_attention"] = _column(sizes, [None, *children])
     return pa.table(columns)
 
 
-def _draw(
-    out: Path,
-    tiles: TileDirectory,
-    watchdog: Watchdog,
-    parts: list[TileEmbeddings],
-    prediction: HeadPrediction,
-    head: Head,
-    failures: list[Failure],
-) -> None:
-    """Heat maps of every slide of the bag; a slide out of reach is told, not fatal."""
-    start = 0
-    (probabilities,) = prediction.probabilities
-    shown = head.classes[int(probabilities.argmax())]
-    title = f"{shown} p={probabilities.max():.3f}"
-    for part in parts:
-        rows = slice(start, start + len(part.row))
-        start = rows.stop
-        layers = {}
-        if prediction.attention is not None:
-            layers["attention"] = prediction.attention[rows]
-        if prediction.instance_probabilities is not None:
-            layers["instance"] = prediction.instance_probabilities[rows, -1]
-        if not layers:
-            continue
-        try:
-            record = tiles.slides[part.slide_id]
-            slide = watchdog.open_slide(Path(record["path"]))
-            thumbnail = read_thumbnail(slide, record["mpp"], _HEAT_MAP_MPP)
-            slide.close()
-        except (KeyError, OSError, SlideError) as error:
-            message = f"no heat map, the slide cannot be read: {error}"
-            failures.append(
-                Failure(part.slide_id, "predict", "transient", "NoHeatMap", message)
-            )
-            continue
-        for label, scores in layers.items():
-            image = draw_heatmap(
-                thumbnail.pixels, thumbnail.span, part.x, part.y, part.extent, scores,
-                f"{part.slide_id}  {title}", label, record["mpp"],
-            )  # fmt: skip
-            path = out / "heatmaps" / f"{part.slide_id}.{label}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image.save(path)
+def _column(sizes: list[int], values: list[np.ndarray | None]) -> pa.ChunkedArray:
+    """A column over the rows of all scales, null where a scale has no value."""
+    chunks = []
+    for i, size in enumerate(sizes):
+        known = values[i] if i < len(values) else None
+        missing = pa.nulls(size, pa.float64())
+        chunks.append(missing if known is None else pa.array(known.astype("f8")))
+    return pa.chunked_array(chunks, pa.float64())

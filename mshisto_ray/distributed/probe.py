@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import socket
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = ("mshisto-ray", "ray", "torch", "timm", "numpy", "pyarrow", "mlflow")
+from mshisto_ray.provenance import versions
+
+# The same on every node.
+PACKAGES = ("mshisto-ray", "ray", "torch", "timm", "numpy", "pyarrow", "mlflow")
 _SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -40,7 +41,7 @@ def probe(out: Path | None, nonce: str, node_id: str, wants_gpu: bool) -> Probe:
         host=socket.gethostname(),
         cpus=os.cpu_count() or 1,
         omp_threads=os.environ.get("OMP_NUM_THREADS", ""),
-        versions=versions(),
+        versions=versions(PACKAGES),
         openslide=_openslide(),
         gpu_device=Path("/dev/nvidia0").exists(),
     )
@@ -59,17 +60,6 @@ def probe(out: Path | None, nonce: str, node_id: str, wants_gpu: bool) -> Probe:
 def note_path(out: Path, nonce: str, writer: str) -> Path:
     """Where the driver or a node leaves its note."""
     return out / f".doctor-{nonce}-{writer}"
-
-
-def versions() -> dict[str, str]:
-    """Python and the packages that must be the same on every node."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "absent"
-    return found
 
 
 def _meet(out: Path, nonce: str, node_id: str) -> str:

@@ -57,7 +57,12 @@ def run(config: SweepConfig) -> int:
     points = sweep.check(sweep.expand(config, config.axes), config.select)
     # Other axes may come later into the same directory: configs are told apart by
     # their digests, so its recipe is only that it holds a sweep.
-    open_stage(config.out, STAGE, {"stage": STAGE}, config.model_dump(mode="json"))
+    recorded = config.model_dump(mode="json")
+    with open_stage(config.out, STAGE, {"stage": STAGE}, recorded):
+        return _run(config, points)
+
+
+def _run(config: SweepConfig, points: Mapping[str, Point]) -> int:
     bags, splits = experiment.check(next(iter(points.values())).config)
     for note in bags.notes:
         say(f"sweep: {note}")

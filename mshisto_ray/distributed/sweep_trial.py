@@ -23,7 +23,8 @@ from mshisto_ray.mil.experiment import ExperimentConfig
 _EVERY_S = 2.0
 # What decides the bags of a trial.
 _SOURCE = {
-    "embeddings", "cohort", "bags", "scale", "unit", "target", "split", "cache",
+    "embeddings", "cohort", "bags", "scale", "scales", "unit", "target", "split",
+    "cache",
 }  # fmt: skip
 
 

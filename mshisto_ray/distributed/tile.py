@@ -60,8 +60,12 @@ def check(config: TileConfig) -> None:
 def run(config: TileConfig) -> None:
     """Plan the tiles of a cohort: from slides to linked tiles at every scale."""
     cohort = read_cohort(config.cohort)
-    recipe = config.recipe
-    open_stage(config.out, STAGE, recipe.as_recipe(), config.model_dump(mode="json"))
+    recorded = config.model_dump(mode="json")
+    with open_stage(config.out, STAGE, config.recipe.as_recipe(), recorded):
+        _run(config, cohort)
+
+
+def _run(config: TileConfig, cohort: Cohort) -> None:
     keys = _keys(cohort)
     pending = [
         row
@@ -75,7 +79,7 @@ def run(config: TileConfig) -> None:
         # Until the end of this run the directory is not finished.
         (config.out / "slides.parquet").unlink(missing_ok=True)
         try:
-            seconds = _tile(config, recipe, pending, keys)
+            seconds = _tile(config, pending, keys)
         except TooManyFailuresError:
             write_failures(config.out, _collect(config.out, cohort)[1])
             raise
@@ -92,7 +96,6 @@ def run(config: TileConfig) -> None:
 
 def _tile(
     config: TileConfig,
-    recipe: TilingRecipe,
     pending: list[CohortSlide],
     keys: Mapping[str, Any],
 ) -> float:
@@ -102,7 +105,7 @@ def _tile(
     )
     with connect():
         plan = plan_actors(config.resources)
-        arguments = (config.out, recipe.as_recipe())
+        arguments = (config.out, config.recipe.as_recipe())
         for row in stream(units, make_tiler, arguments, plan):
             progress.add(row)
     return progress.seconds

@@ -10,7 +10,7 @@ from mshisto_ray.reporting import _canvas as canvas
 
 _MIN_HEIGHT = 320
 # Even steps for every eye, and hardly a colour that the stain has too.
-_COLOURS = matplotlib.colormaps["viridis"]
+COLOURS = matplotlib.colormaps["viridis"]
 # The stain competes with the colours of the scores: most of it is taken out.
 _STAIN_KEPT = 0.25
 _HEADER_PX = 38
@@ -65,7 +65,7 @@ def draw_heatmap(
     """
     picture, scale = canvas.fit_picture(thumbnail)
     heat, covered = _paint(x, y, extent, rescale(scores), scale / ratio, picture.size)
-    colours = _COLOURS(heat)[..., :3] * 255
+    colours = COLOURS(heat)[..., :3] * 255
     pixels = _fade(np.asarray(picture, np.float64))
     opacity = np.where(covered, alpha, 0.0)[..., None]
     pixels = pixels * (1 - opacity) + colours * opacity
@@ -125,7 +125,7 @@ def _draw_bar(
     label: str,
 ) -> None:
     top = _HEADER_PX + 40
-    ramp = _COLOURS(np.linspace(1, 0, length))[:, None, :3] * 255
+    ramp = COLOURS(np.linspace(1, 0, length))[:, None, :3] * 255
     bar = Image.fromarray(np.rint(ramp).astype(np.uint8)).resize((18, length))
     page.paste(bar, (left, top))
     draw.rectangle((left, top, left + 18, top + length), outline=canvas.SOFT_INK)

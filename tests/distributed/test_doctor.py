@@ -8,12 +8,14 @@ from mshisto_ray import distributed
 from mshisto_ray.config import validate
 from mshisto_ray.distributed import doctor
 from mshisto_ray.distributed.doctor import DoctorConfig, check_node
-from mshisto_ray.distributed.probe import Probe, note_path, probe, versions
+from mshisto_ray.distributed.probe import PACKAGES, Probe, note_path, probe
 from mshisto_ray.distributed.session import Node
+from mshisto_ray.provenance import versions
 
 CPU_NODE = Node("id", "10.0.0.1", 8, 0)
 GPU_NODE = Node("id", "10.0.0.2", 8, 2)
-GOOD = Probe("host", 8, "1", versions(), "4.0.0", "", {"/tmp": 10**12}, 10**11)
+VERSIONS = versions(PACKAGES)
+GOOD = Probe("host", 8, "1", VERSIONS, "4.0.0", "", {"/tmp": 10**12}, 10**11)
 
 
 def findings(node, **changes):
@@ -54,7 +56,7 @@ def test_a_node_that_meets_the_driver_leaves_its_note(tmp_path):
     found = probe(tmp_path, "n", "id", wants_gpu=False)
     assert found.shared == ""
     assert note_path(tmp_path, "n", "id").read_text() == "n"
-    assert found.versions == versions()
+    assert found.versions == versions(PACKAGES)
     assert found.cpus == os.cpu_count()
     assert found.disk_free[str(tmp_path)] > 0
 
@@ -67,7 +69,12 @@ def test_note_that_does_not_arrive_fails(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("node", "changes", "level", "text"),
     [
-        (CPU_NODE, {"versions": versions() | {"ray": "1.0"}}, "FAIL", "ray 1.0 (here"),
+        (
+            CPU_NODE,
+            {"versions": versions(PACKAGES) | {"ray": "1.0"}},
+            "FAIL",
+            "ray 1.0 (here",
+        ),
         (CPU_NODE, {"openslide": "error: no library"}, "FAIL", "no library"),
         (CPU_NODE, {"disk_free": {"/tmp": 10**9}}, "warn", "1 GB free in /tmp"),
         (CPU_NODE, {"shared_memory": 64 * 2**20}, "warn", "/dev/shm has 0.1 GB"),

@@ -18,14 +18,14 @@ pytestmark = pytest.mark.slow
 # ends the process.
 POISON = """
 import os, signal
-import openslide
-read_region = openslide.OpenSlide.read_region
-def poisoned(self, location, level, size):
-    name = os.path.basename(str(self._filename))
-    if (name, location, size) == ("a.tiff", (384, 320), (64, 64)):
+from mshisto_ray.slides._native import NativeSlide
+read = NativeSlide.read
+def poisoned(self, level, x, y, width, height):
+    name = self._reference._path.name
+    if (name, x, y, width, height) == ("a.tiff", 384, 320, 64, 64):
         os.kill(os.getpid(), signal.SIGSEGV)
-    return read_region(self, location, level, size)
-openslide.OpenSlide.read_region = poisoned
+    return read(self, level, x, y, width, height)
+NativeSlide.read = poisoned
 """
 
 

@@ -13,6 +13,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.distributed import embed, predict, tile
 from mshisto_ray.distributed.predict_unit import PredictWork, make_predictor
 from mshisto_ray.learning.split import SplitConfig
+from mshisto_ray.mil import experiment
 from mshisto_ray.mil.bags import read_bags
 from mshisto_ray.mil.cross_validation import cross_validate, plan_splits
 from mshisto_ray.mil.head import load_head, save_head
@@ -129,7 +130,8 @@ def test_a_slide_without_embeddings_is_told(predicted):
 
 def test_heat_maps_are_drawn(predicted):
     names = {path.name for path in (predicted / "heatmaps").iterdir()}
-    assert names == {f"s{i}.attention.png" for i in range(NUM + 2)}
+    kinds = ("attention.png", "geojson")
+    assert names == {f"s{i}.{kind}" for i in range(NUM + 2) for kind in kinds}
 
 
 @pytest.mark.parametrize(
@@ -140,13 +142,48 @@ def test_what_a_pooling_does_not_have_is_null(
     study, tmp_path, pooling, attention, instances
 ):
     out = tmp_path / "out"
-    work = PredictWork(study / pooling, study / "embeddings", None, out)
+    work = PredictWork(study / pooling, (study / "embeddings",), None, out)
     bag = {"name": "s0", "patient_id": "p0", "slide_ids": ["s0"]}
     make_predictor(work, threads=1)(bag)
     shard = pq.read_table(out / "shards" / "s0.parquet")
     assert (shard["attention"].null_count == 0) == attention
     assert (shard["instance_odd"].null_count == 0) == instances
     assert not (out / "heatmaps").exists()
+
+
+@pytest.fixture(scope="module")
+def cross_scale(study, tmp_path_factory):
+    """A head of two scales, and its predictions."""
+    raw = {
+        "embeddings": str(study / "embeddings"),
+        "cohort": str(study / "train.csv"),
+        "scales": [2.0, 1.0],
+        "combine": {"name": "cross_scale", "heads": 2, "head_dim": 4},
+        "split": {"folds": 2, "validation": 0},
+        "hidden": [8],
+        "epochs": 2,
+        "early_stopping": None,
+        "cache": {"dir": str(study / "cache")},
+    }
+    config = configs.validate(experiment.ExperimentConfig, raw)
+    bags, splits = experiment.load(config)
+    experiment.run(config, bags, splits, study / "two_scales")
+    out = tmp_path_factory.mktemp("cross_scale") / "out"
+    run(study, out, "two_scales/head", cohort=str(study / "cohort.csv"))
+    return out
+
+
+def test_attention_over_children_is_saved_and_drawn(cross_scale):
+    table = pq.read_table(cross_scale / "shards" / "s3.parquet").to_pandas()
+    coarse, fine = table[table.mpp == 2.0], table[table.mpp == 1.0]
+    assert coarse.attention.sum() == pytest.approx(1)
+    assert coarse.child_attention.isna().all() and fine.attention.isna().all()
+    parents = list(zip(fine.row // 2, fine.col // 2, strict=True))
+    assert set(parents) == set(zip(coarse.row, coarse.col, strict=True))
+    sums = fine.groupby([fine.row // 2, fine.col // 2]).child_attention.sum()
+    np.testing.assert_allclose(sums, np.ones(len(coarse)), rtol=1e-6)
+    names = {path.name for path in (cross_scale / "heatmaps").iterdir()}
+    assert {"s3.attention.png", "s3.children.png", "s3.geojson"} <= names
 
 
 def test_a_second_run_does_only_what_is_missing(study, predicted, capfd):

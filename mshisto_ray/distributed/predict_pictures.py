@@ -1,0 +1,156 @@
+"""Pictures of a prediction: heat maps, child maps, and GeoJSON for QuPath."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mshisto_ray.exchange.geojson import write_tiles
+from mshisto_ray.mil.head import Head
+from mshisto_ray.mil.predict import HeadPrediction
+from mshisto_ray.mil.tile_bag import SlideTiles
+from mshisto_ray.reporting.child_map import CoarseTile, draw_child_maps
+from mshisto_ray.reporting.heatmap import draw_heatmap
+from mshisto_ray.slides._open import Watchdog
+from mshisto_ray.slides._slide import Slide, SlideError
+from mshisto_ray.store.failures import Failure
+from mshisto_ray.store.tiles import TileDirectory
+from mshisto_ray.tiling.thumbnail import read_thumbnail
+
+_HEAT_MAP_MPP = 8.0
+_CHILD_MAPS = 6
+_CHILD_MAP_PX = 256
+
+
+class Painter:
+    """Draws what a head says of the slides of a tiles directory."""
+
+    def __init__(self, tiles: TileDirectory, out: Path):
+        self._tiles, self._out = tiles, out
+        self._watchdog = Watchdog()
+
+    def draw(
+        self,
+        head: Head,
+        slides: list[SlideTiles],
+        prediction: HeadPrediction,
+        failures: list[Failure],
+    ) -> None:
+        """Pictures of every slide of a bag; a slide out of reach is told, not fatal."""
+        (probabilities,) = prediction.probabilities
+        shown = head.classes[int(probabilities.argmax())]
+        title = f"{shown} p={probabilities.max():.3f}"
+        start, starts = 0, [0] * len(prediction.child_attention)
+        for part in slides:
+            rows = slice(start, start + len(part.tiles.row))
+            start = rows.stop
+            layers = _layers(head, prediction, rows)
+            children = []
+            for i, weights in enumerate(prediction.child_attention):
+                stop = starts[i] + len(part.finer[i].row)
+                children.append(weights[starts[i] : stop])
+                starts[i] = stop
+            if not layers and not children:
+                continue
+            try:
+                self._draw_slide(part, layers, children, title)
+            except (KeyError, OSError, SlideError) as error:
+                message = f"no heat map, the slide cannot be read: {error}"
+                slide_id = part.tiles.slide_id
+                failures.append(
+                    Failure(slide_id, "predict", "transient", "NoHeatMap", message)
+                )
+
+    def _draw_slide(
+        self,
+        part: SlideTiles,
+        layers: dict[str, np.ndarray],
+        children: list[np.ndarray],
+        title: str,
+    ) -> None:
+        tiles = part.tiles
+        folder, name = self._out / "heatmaps", tiles.slide_id
+        folder.mkdir(parents=True, exist_ok=True)
+        if layers:
+            place = (tiles.x, tiles.y, tiles.extent)
+            write_tiles(folder / f"{name}.geojson", *place, layers)
+        record = self._tiles.slides[name]
+        slide = self._watchdog.open_slide(Path(record["path"]))
+        try:
+            thumbnail = read_thumbnail(slide, record["mpp"], _HEAT_MAP_MPP)
+            for label, scores in layers.items():
+                image = draw_heatmap(
+                    thumbnail.pixels, thumbnail.span, tiles.x, tiles.y, tiles.extent,
+                    scores, f"{name}  {title}", label, record["mpp"],
+                )  # fmt: skip
+                image.save(folder / f"{name}.{label}.png")
+            if children:
+                weights = layers.get("attention")
+                image = _child_maps(
+                    slide, part, children[0], weights, f"{name} {title}"
+                )
+                image.save(folder / f"{name}.children.png")
+        finally:
+            slide.close()
+
+
+def _layers(
+    head: Head, prediction: HeadPrediction, rows: slice
+) -> dict[str, np.ndarray]:
+    """Scores of the instances of one slide, by what they are."""
+    layers = {}
+    if prediction.attention is not None:
+        layers["attention"] = prediction.attention[rows]
+    if prediction.class_attention is not None:
+        for i, name in enumerate(head.classes):
+            layers[f"attention_{name}"] = prediction.class_attention[rows, i]
+    if prediction.instance_probabilities is not None:
+        layers["instance"] = prediction.instance_probabilities[rows, -1]
+    return layers
+
+
+def _child_maps(
+    slide: Slide,
+    part: SlideTiles,
+    weights: np.ndarray,
+    attention: np.ndarray | None,
+    title: str,
+):
+    """The coarse tiles that matter most, with the attention over their children.
+
+    Those of highest attention; where there is none, those whose children differ most.
+    """
+    tiles, fine, counts = part.tiles, part.finer[0], part.children[0].counts
+    starts = np.cumsum(counts) - counts
+    spread = np.array(
+        [
+            np.ptp(weights[a : a + n]) if n else -1.0
+            for a, n in zip(starts, counts, strict=True)
+        ]
+    )
+    order = np.argsort(-(spread if attention is None else attention), kind="stable")
+    chosen = [i for i in order if counts[i]][:_CHILD_MAPS]
+    shown = []
+    for i in chosen:
+        own = slice(starts[i], starts[i] + counts[i])
+        left = (fine.x[own] - tiles.x[i]) / tiles.extent[i]
+        top = (fine.y[own] - tiles.y[i]) / tiles.extent[i]
+        side = fine.extent[own] / tiles.extent[i]
+        boxes = np.stack([left, top, left + side, top + side], 1).clip(0, 1)
+        text = f"row {tiles.row[i]}, col {tiles.col[i]}"
+        if attention is not None:
+            text += f", attention {attention[i]:.3g}"
+        pixels = _area(slide, int(tiles.x[i]), int(tiles.y[i]), float(tiles.extent[i]))
+        shown.append(CoarseTile(pixels, boxes, weights[own], text))
+    return draw_child_maps(shown, f"{title}: attention over finer tiles")
+
+
+def _area(slide: Slide, x: int, y: int, extent: float) -> np.ndarray:
+    """A square of the slide, from the coarsest level with enough pixels."""
+    fits = [
+        i for i, v in enumerate(slide.levels) if extent / v.downsample >= _CHILD_MAP_PX
+    ]
+    level = fits[-1] if fits else 0
+    side = max(1, round(extent / slide.levels[level].downsample))
+    return slide.read(level, x, y, side, side)

@@ -1,0 +1,94 @@
+"""Embeddings on a plane, coloured by class (UMAP; needs the extra ``plots``)."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pyarrow as pa
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mshisto_ray.config import InputError
+from mshisto_ray.evaluation.labelled_tiles import UNANNOTATED, LabelledTiles
+from mshisto_ray.store.shards import write_shard
+
+_POINTS = 20_000
+_GREY = (0.75, 0.75, 0.75)
+
+
+def check_installed() -> None:
+    """Refuse maps where UMAP is not installed."""
+    if importlib.util.find_spec("umap") is None:
+        raise InputError(
+            "embedding_map: UMAP is not installed: pip install 'mshisto-ray[plots]', "
+            "or leave embedding_map=false"
+        )
+
+
+def draw_embedding_map(
+    path: Path,
+    title: str,
+    values: np.ndarray,
+    labelled: LabelledTiles,
+    normalise: bool,
+    seed: int,
+) -> None:
+    """Write ``path`` (PNG) and the points beside it (Parquet).
+
+    The same 20,000 rows at most are drawn for every encoder. Distances on the map,
+    and sizes of groups, mean little: it shows who is near whom.
+
+    Args:
+        path: picture to write.
+        title: above it.
+        values: embeddings [N, D].
+        labelled: their tiles.
+        normalise: by angle, else by Euclidean distance.
+        seed: of the rows and of the map.
+
+    Source: McInnes, Healy and Melville 2018, UMAP.
+    """
+    import umap  # pyright: ignore[reportMissingImports]
+
+    rng = np.random.default_rng(seed)
+    rows = np.arange(len(values))
+    if len(rows) > _POINTS:
+        rows = np.sort(rng.choice(rows, _POINTS, replace=False))
+    metric = "cosine" if normalise else "euclidean"
+    reducer = umap.UMAP(metric=metric, random_state=seed, n_jobs=1)
+    points = np.asarray(reducer.fit_transform(values[rows].astype(np.float32)))
+    slide_id, mpp, row, col = labelled.tiles.select(rows).identity()
+    names = np.array(labelled.classes)[labelled.label[rows]]
+    columns = {"slide_id": slide_id.astype(str), "mpp": mpp, "row": row, "col": col}
+    columns |= {"class": names, "u": points[:, 0], "v": points[:, 1]}
+    write_shard(path.with_suffix(".parquet"), [pa.table(columns)])
+    _plot(path, title, points, names, labelled.classes)
+
+
+def _plot(
+    path: Path,
+    title: str,
+    points: np.ndarray,
+    names: np.ndarray,
+    classes: tuple[str, ...],
+) -> None:
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    colours = iter(matplotlib.colormaps["tab10"].colors * len(classes))  # pyright: ignore[reportAttributeAccessIssue]
+    size = float(np.clip(300 / np.sqrt(len(points)), 1, 8))
+    # The unannotated lie below; small classes on top of large ones.
+    order = sorted(classes, key=lambda c: (c != UNANNOTATED, -(names == c).sum()))
+    for name in order:
+        own = points[names == name]
+        colour = _GREY if name == UNANNOTATED else next(colours)
+        told = f"{name} ({len(own):,})"
+        axes.scatter(own[:, 0], own[:, 1], s=size**2, color=colour, label=told, lw=0)
+    axes.set_title(title)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.legend(markerscale=max(1.0, 6 / size), fontsize=8, loc="best")
+    figure.savefig(path, dpi=120)
