@@ -19,6 +19,7 @@ from mshisto_ray.learning.predictions import read_predictions
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil import sweep as points
 from mshisto_ray.phantom.config import PhantomConfig
+from mshisto_ray.store.manifest import open_stage
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.workflows.localisation import localise
 
@@ -82,8 +83,6 @@ def _mlflow(out: Path) -> dict[str, str]:
 def _write_phantom(config: QuickstartConfig) -> None:
     """All slides of one phantom; the last patients are kept for prediction."""
     folder = config.out / "slides"
-    if (folder / "new.csv").is_file():
-        return
     phantom = PhantomConfig(
         num_patients=config.num_patients + config.new_patients,
         size=2048,
@@ -91,8 +90,16 @@ def _write_phantom(config: QuickstartConfig) -> None:
         colour_matched=False,
         seed=config.seed,
     )
-    _step(f"write {phantom.num_slides} phantom slides -> {folder}")
-    rows = write_slides(phantom, folder)
+    recipe = phantom.model_dump(mode="json") | {"new_patients": config.new_patients}
+    with open_stage(folder, "phantom", recipe, {}):
+        if not (folder / "new.csv").is_file():
+            _step(f"write {phantom.num_slides} phantom slides -> {folder}")
+            _write_tables(config, folder, write_slides(phantom, folder))
+
+
+def _write_tables(
+    config: QuickstartConfig, folder: Path, rows: list[dict[str, str]]
+) -> None:
     patients = sorted({row["patient_id"] for row in rows})
     new = set(patients[config.num_patients :])
     write_table(rows, folder / "all.csv")

@@ -24,7 +24,8 @@ def tiles_table(slide_id, names):
 @pytest.fixture
 def tiles(tmp_path):
     out = tmp_path / "tiles"
-    open_stage(out, "tiles", {}, {})
+    with open_stage(out, "tiles", {}, {}):
+        pass
     marks = {"a": [None, "sign", None, "sign"], "b": [None] * 4, "c": ["sign", None]}
     for slide_id, names in marks.items():
         write_shard(

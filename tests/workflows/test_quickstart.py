@@ -39,7 +39,11 @@ def test_everything_it_names_is_there(quickstart):
         "sweep/best/model.json",
     ):
         assert (out / name).stat().st_size > 0
-    assert len(list((out / "predictions" / "heatmaps").iterdir())) == 16
+    drawn = {path.name for path in (out / "predictions" / "heatmaps").iterdir()}
+    slides = {name.split(".")[0] for name in drawn}
+    assert len(slides) == 16
+    endings = ("attention.png", "geojson")
+    assert drawn == {f"{slide}.{ending}" for slide in slides for ending in endings}
     for stage in ("tiles", "embeddings", "predictions"):
         assert not pq.read_table(out / stage / "failures.parquet").num_rows
     assert len(list((out / "sweep" / "configs").iterdir())) == 12
@@ -55,3 +59,11 @@ def test_again_it_does_no_work_and_says_the_same(quickstart):
     truth = "gated attention against embedding mean"
     line = next(x for x in said.splitlines() if x.startswith(truth))
     assert line in again.stdout
+
+
+def test_other_slides_are_refused_in_the_same_folder(quickstart):
+    command, _, _ = quickstart
+    other = [*command, "witness_rate=0.1"]
+    done = subprocess.run(other, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "witness_rate: 0.03 -> 0.1" in done.stderr

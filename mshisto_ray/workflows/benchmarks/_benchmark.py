@@ -1,0 +1,72 @@
+"""What every benchmark gives, and how CPU time and memory are taken."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number, what it is measured against in the same run, and what it should be.
+
+    ``target`` is the least ``value`` (``at least``) or the largest (``at most``).
+    """
+
+    value: float
+    unit: str
+    baseline: float | None = None
+    target: float | None = None
+    sense: Literal["at least", "at most"] = "at least"
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the target is met; None without one."""
+        if self.target is None:
+            return None
+        if self.sense == "at least":
+            return self.value >= self.target
+        return self.value <= self.target
+
+
+class Benchmark(Protocol):
+    """Measures; ``folder`` is for what it makes."""
+
+    def __call__(self, folder: Path) -> dict[str, Measure]:
+        """Names to measures, in the order to show."""
+        ...
+
+
+def interleaved(
+    ways: Mapping[str, Callable[[], None]], repeats: int
+) -> dict[str, np.ndarray]:
+    """CPU seconds of this process for each way, [repeats].
+
+    Ways take turns, so that a ratio of the same repeat is of the same minute: CPU time
+    too moves by a third when others use the machine.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            started = time.process_time()
+            way()
+            seconds[name].append(time.process_time() - started)
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def forget_peak_memory() -> None:
+    """Let ``peak_memory_mib`` tell of what comes from here on (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_mib() -> float:
+    """Most memory this process has held."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return float("nan")

@@ -1,0 +1,1 @@
+"""Family of published studies: ``build(data, *, ...)`` gives a study to run again."""

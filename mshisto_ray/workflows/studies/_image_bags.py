@@ -1,0 +1,152 @@
+"""Bags of small images: an instance network and a pooling, trained end to end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from mshisto_ray import components
+from mshisto_ray.components import Part
+from mshisto_ray.learning.metrics import auroc
+from mshisto_ray.mil.model import POOLINGS
+from mshisto_ray.mil.poolings._pooling import Pooled
+
+
+@dataclass(frozen=True)
+class ImageBags:
+    """B bags of N images.
+
+    ``images``: uint8 [N, h, w, c]; ``instance``: whether an image is a positive one,
+    bool [N]; ``offsets``: int64 [B + 1]; ``targets``: int64 [B].
+    """
+
+    images: np.ndarray
+    instance: np.ndarray
+    offsets: np.ndarray
+    targets: np.ndarray
+
+
+@dataclass(frozen=True)
+class ImageTraining:
+    """Adam with betas (0.9, 0.999), one bag a step.
+
+    ``flips``: each image of a training bag flipped and turned by quarters at random.
+    """
+
+    lr: float
+    weight_decay: float
+    epochs: int
+    flips: bool
+
+
+class ImageModel(nn.Module):
+    """Images standardised a channel by ``mean`` and ``std``, network, pooling."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        width: int,
+        pooling: str,
+        mean: torch.Tensor,
+        std: torch.Tensor,
+    ):
+        super().__init__()
+        self.network = network
+        part = components.check(POOLINGS, Part(name=pooling))
+        self.pooling: nn.Module = components.build(POOLINGS, part, width, 2)
+        self.mean, self.std = mean[:, None, None], std[:, None, None]
+
+    def forward(self, images: torch.Tensor, offsets: torch.Tensor) -> Pooled:
+        """Images uint8 [N, h, w, c] and offsets [B + 1] to ``Pooled``."""
+        pixels = images.permute(0, 3, 1, 2).float() / 255
+        return self.pooling(self.network((pixels - self.mean) / self.std), offsets)
+
+
+def fit(
+    model_of: type[nn.Module],
+    pooling: str,
+    bags: ImageBags,
+    train: np.ndarray,
+    settings: ImageTraining,
+    seed: int,
+) -> ImageModel:
+    """Train a model; all randomness comes from ``seed``.
+
+    Args:
+        model_of: makes the instance network; has its ``width``.
+        pooling: part of the poolings family, with its defaults.
+        bags: all bags.
+        train: which to learn from.
+        settings: of the training.
+        seed: of weights, order, dropout and flips.
+    """
+    order = np.random.default_rng(seed)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        network = model_of()
+        width = int(network.width)  # pyright: ignore[reportArgumentType]
+        model = ImageModel(network, width, pooling, *_moments(bags, train))
+        optimiser = torch.optim.Adam(
+            model.parameters(), settings.lr, weight_decay=settings.weight_decay
+        )
+        for _ in range(settings.epochs):
+            model.train()
+            for bag in order.permutation(train):
+                images, offsets = _bag(bags, bag)
+                if settings.flips:
+                    images = _flip(images)
+                target = torch.from_numpy(bags.targets[[bag]])
+                loss = model(images, offsets).loss(target).mean()
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+    return model.eval()
+
+
+def predict(
+    model: ImageModel, bags: ImageBags, index: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Probabilities [len(index), 2], and how well attention finds positive images.
+
+    The latter is the mean over bags with images of both kinds of the AUROC within
+    the bag; NaN without attention or such bags.
+    """
+    found, areas = [], []
+    with torch.inference_mode():
+        for bag in index:
+            out = model(*_bag(bags, bag))
+            found.append(out.log_probabilities.double().exp().numpy())
+            truth = bags.instance[bags.offsets[bag] : bags.offsets[bag + 1]]
+            if out.attention is not None and 0 < truth.sum() < len(truth):
+                score = out.attention.double().numpy()
+                areas.append(auroc(np.stack([-score, score], 1), truth.astype(int)))
+    return np.concatenate(found), float(np.mean(areas)) if areas else float("nan")
+
+
+def _bag(bags: ImageBags, bag: int) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = slice(bags.offsets[bag], bags.offsets[bag + 1])
+    images = torch.from_numpy(bags.images[rows])
+    return images, torch.tensor([0, len(images)])
+
+
+def _moments(bags: ImageBags, train: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and spread of each channel over the training images, in 0..1."""
+    starts = bags.offsets.tolist()
+    parts = [bags.images[starts[bag] : starts[bag + 1]] for bag in train]
+    pixels = np.concatenate(parts).astype(np.float64) / 255
+    mean, std = pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))
+    return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
+
+
+def _flip(images: torch.Tensor) -> torch.Tensor:
+    """Each image turned by one of the eight symmetries of the square."""
+    turns = torch.randint(8, (len(images),))
+    turned = images.clone()
+    for turn in range(1, 8):
+        chosen = turns == turn
+        part = torch.rot90(images[chosen], turn % 4, (1, 2))
+        turned[chosen] = part.flip(1) if turn >= 4 else part
+    return turned

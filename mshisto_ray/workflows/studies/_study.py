@@ -1,0 +1,77 @@
+"""What a study is: units of work with predictions, and a table made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from mshisto_ray.evaluation.bootstrap import Interval
+from mshisto_ray.learning.bootstrap import intervals
+from mshisto_ray.learning.predictions import Predictions, concatenate
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """Predictions of bags that the unit did not learn, and other numbers of it."""
+
+    predictions: Predictions
+    extras: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of work that is done whole or again; ``name`` is a file's stem."""
+
+    name: str
+    run: Callable[[], UnitResult]
+
+
+class Study(Protocol):
+    """Experiments of a paper. ``data`` is checked when it is made."""
+
+    def units(self) -> Sequence[Unit]:
+        """Pieces of work, those that matter most first."""
+        ...
+
+    def table(self, done: Mapping[str, UnitResult]) -> str:
+        """Markdown in the paper's layout, of the units that are done."""
+        ...
+
+
+def merge(parts: Sequence[UnitResult]) -> Predictions:
+    """Predictions of several units, each a repeat of its own where bags recur."""
+    seen: dict[str, int] = {}
+    found = []
+    for part in parts:
+        bags = part.predictions.bag
+        repeat = max((seen.get(bag, 0) for bag in bags), default=0)
+        for bag in bags:
+            seen[bag] = repeat + 1
+        column = np.full(len(bags), repeat)
+        found.append(dataclasses.replace(part.predictions, repeat=column))
+    return concatenate(found)
+
+
+def measure(parts: Sequence[UnitResult]) -> dict[str, Interval]:
+    """Metrics of the units' predictions with 95 % patient-bootstrap intervals."""
+    return intervals(merge(parts))
+
+
+def cell(value: Interval) -> str:
+    """``.892 (.831 to .941)``."""
+    return f"{short(value.value)} ({short(value.low)} to {short(value.high)})"
+
+
+def short(value: float) -> str:
+    """Three decimals, without the zero before the point."""
+    return "" if np.isnan(value) else f"{value:.3f}".replace("0.", ".", 1)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

@@ -1,0 +1,213 @@
+"""Running published studies again: units, resuming, tables, bad data."""
+
+import itertools
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from mshisto_ray import config as configs
+from mshisto_ray.config import InputError
+from mshisto_ray.learning.predictions import Predictions
+from mshisto_ray.workflows import reproduce
+from mshisto_ray.workflows.reproduce import ReproduceConfig
+from mshisto_ray.workflows.studies import (
+    _image_bags,
+    _study,
+    ilse2018_colon,
+    ilse2018_mnist_bags,
+    tan2023,
+)
+from mshisto_ray.workflows.studies._image_bags import ImageBags, ImageTraining
+from mshisto_ray.workflows.studies._study import UnitResult
+
+
+def config(data, out, **study):
+    raw = {"study": study, "data": str(data), "out": str(out)}
+    return configs.validate(ReproduceConfig, raw)
+
+
+@pytest.fixture
+def musk(tmp_path):
+    """A small table in the place of MUSK1."""
+    rng = np.random.default_rng(0)
+    bags = np.repeat(np.arange(24), 3)
+    label = bags % 2
+    features = rng.normal(size=(72, 4)) + 3 * label[:, None]
+    table = {"bag": bags, "label": label, "features": features.tolist()}
+    pq.write_table(pa.table(table), tmp_path / "musk1.parquet")
+    return tmp_path
+
+
+def test_a_stopped_study_goes_on_and_ends_with_the_table(musk, tmp_path, capsys):
+    out = tmp_path / "out"
+    keys = {"name": "ilse2018_musk", "datasets": ["musk1"], "others": False}
+    settings = config(musk, out, **keys, repeats=1)
+    first, *_ = reproduce._study(settings).units()
+    reproduce.check(settings)
+
+    class StopError(Exception):
+        pass
+
+    def stop():
+        raise StopError
+
+    class Two:
+        def units(self):
+            return [first, _study.Unit("second", stop)]
+
+        def table(self, done):
+            return ", ".join(done)
+
+    with pytest.raises(StopError):
+        reproduce._run(Two(), out)
+    assert (out / "table.md").read_text() == first.name
+    capsys.readouterr()
+    done = _study.UnitResult(reproduce._read(out, first.name).predictions, {"x": 1.5})
+
+    class Rest(Two):
+        def units(self):
+            return [first, _study.Unit("second", lambda: done)]
+
+    reproduce._run(Rest(), out)
+    said = capsys.readouterr().out
+    assert "1 of 2 units stand" in said and first.name + ", second" in said
+    assert reproduce._read(out, "second").extras == {"x": 1.5}
+
+
+def test_the_table_has_the_papers_rows_and_published_numbers(musk, tmp_path):
+    keys = {"name": "ilse2018_musk", "datasets": ["musk1"], "others": False}
+    study = reproduce._study(config(musk, tmp_path / "out", **keys, repeats=2))
+    unit = next(u for u in study.units() if u.name == "musk1-attention-0")
+    assert len(study.units()) == 12
+    assert "| attention, published (unconfirmed) | .892 +- .040 |" in study.table({})
+    predictions = few([0, 1], [0.2, 0.9])
+    text = study.table({unit.name: UnitResult(predictions, {})})
+    assert "| attention | 1.000 (1.000 to 1.000) [1] |" in text
+
+
+def few(targets, positive):
+    num = len(targets)
+    names = np.array([f"b{i}" for i in range(num)], dtype=object)
+    p = np.array(positive)
+    return Predictions(
+        ("a", "b"), names, np.full(num, None, dtype=object), names,
+        np.array(targets), np.zeros(num, int), np.zeros(num, int),
+        np.stack([1 - p, p], 1),
+    )  # fmt: skip
+
+
+def test_merging_numbers_repeats_where_bags_recur():
+    one, two = UnitResult(few([0, 1], [0.1, 0.9]), {}), few([0, 1], [0.3, 0.7])
+    merged = _study.merge([one, UnitResult(two, {})])
+    assert merged.repeat.tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"name": "ilse2018_musk"}, r"no musk1\.parquet"),
+        ({"name": "ilse2018_musk", "datasets": ["musk3"]}, "no 'musk3'; have musk1"),
+        ({"name": "ilse2018_mnist_bags"}, r"no mnist\.npz"),
+        ({"name": "ilse2018_colon"}, r"no colon_bags27\.npz"),
+        ({"name": "tan2023"}, r"no cohort\.csv"),
+        ({"name": "ilse2019"}, "no 'ilse2019' in studies"),
+    ],
+)
+def test_missing_data_is_told_at_once(tmp_path, keys, message):
+    with pytest.raises(InputError, match=message):
+        reproduce.check(config(tmp_path, tmp_path / "out", **keys))
+
+
+def digits():
+    """Pictures of one grey level a digit."""
+    labels = np.arange(2000) % 10
+    shape = (2000, 28, 28)
+    return np.broadcast_to((labels * 25)[:, None, None], shape).astype(np.uint8), labels
+
+
+def test_mnist_bags_are_balanced_and_hold_a_nine_where_positive():
+    images, labels = digits()
+    rng = np.random.default_rng(0)
+    bags = ilse2018_mnist_bags.draw_bags(images, labels, 60, 10, rng)
+    sizes = np.diff(bags.offsets)
+    assert bags.targets.mean() == 0.5 and abs(sizes.mean() - 10) < 1.5
+    for target, (a, b) in zip(
+        bags.targets, itertools.pairwise(bags.offsets), strict=True
+    ):
+        nines = bags.images[a:b, 0, 0, 0] == 9 * 25
+        assert (nines == bags.instance[a:b]).all() and nines.any() == bool(target)
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [
+        (ilse2018_mnist_bags.LeNet, (3, 1, 28, 28)),
+        (ilse2018_colon.NucleusNet, (3, 3, 27, 27)),
+    ],
+)
+def test_networks_take_the_papers_images(network, shape):
+    model = network()
+    assert model(torch.zeros(shape)).shape == (3, model.width)
+
+
+class Mean(torch.nn.Sequential):
+    width = 3
+
+    def __init__(self):
+        super().__init__(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+
+
+def test_image_bags_are_learned_and_attention_finds_the_instances():
+    rng = np.random.default_rng(0)
+    offsets = np.arange(0, 401, 5)
+    targets = np.arange(80) % 2
+    instance = np.zeros(400, bool)
+    instance[offsets[:-1][targets == 1] + 2] = True
+    images = rng.integers(100, 140, (400, 6, 6, 3)).astype(np.uint8)
+    images[instance, :, :, 0] += 100
+    bags = ImageBags(images, instance, offsets, targets)
+    settings = ImageTraining(lr=0.05, weight_decay=0, epochs=12, flips=True)
+    train, test = np.arange(60), np.arange(60, 80)
+    model = _image_bags.fit(Mean, "attention", bags, train, settings, 0)
+    found, area = _image_bags.predict(model, bags, test)
+    assert (found.argmax(1) == targets[test]).all() and area == 1.0
+    again = _image_bags.fit(Mean, "attention", bags, train, settings, 0)
+    np.testing.assert_array_equal(_image_bags.predict(again, bags, test)[0], found)
+
+
+def test_flips_are_symmetries_of_each_image():
+    image = torch.arange(16, dtype=torch.uint8).reshape(1, 4, 4, 1)
+    torch.manual_seed(0)
+    turned = _image_bags._flip(image.repeat(200, 1, 1, 1))
+    wanted = {
+        tuple(torch.rot90(side, k, (1, 2)).flatten().tolist())
+        for side in (image, image.flip(1))
+        for k in range(4)
+    }
+    assert {tuple(t.flatten().tolist()) for t in turned} == wanted
+
+
+def test_tan_runs_every_row_whose_embeddings_are_there(make_embeddings, tmp_path):
+    rng = np.random.default_rng(0)
+    slides, rows = {}, ["path,label"]
+    for i in range(8):
+        sizes = {0.5: 12, 1.0: 6}
+        slides[f"s{i}"] = {m: rng.normal(3 * (i % 2), 1, (n, 3))
+                           for m, n in sizes.items()}  # fmt: skip
+        rows.append(f"s{i}.svs,{'ab'[i % 2]}")
+    data = make_embeddings(slides, "shared").parent
+    (data / "cohort.csv").write_text("\n".join(rows) + "\n")
+    study = tan2023.build(
+        data, scales=(0.5, 1.0), repeats=1, folds=2, epochs=2, lr=0.05
+    )
+    units = study.units()
+    assert [unit.name for unit in units] == ["ms-cl-1+0.5-0", "ms-cl-msa-1+0.5-0"]
+    done = {unit.name: unit.run() for unit in units}
+    text = study.table(done)
+    assert "| MS + CL + MSA, published accuracy | .6415 |" in text
+    assert "| conventional MS, accuracy | no embeddings |" in text
+    for result in done.values():
+        assert sorted(result.predictions.bag) == sorted(slides)
