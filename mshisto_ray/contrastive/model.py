@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
+from timm.layers.norm_act import convert_sync_batchnorm
 from timm.models import load_pretrained
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mshisto_ray.config import Config, InputError, option
 from mshisto_ray.encoders._network import create_network, load_weights, pooled_features
 
 Width = Annotated[int, option(ge=1)]
+Norm = Literal["own", "frozen", "sync"]
 
 
 class ProjectionConfig(Config):
@@ -39,6 +42,12 @@ class ModelConfig(Config):
         "random", "random, a local weights file, or pretrained (timm downloads them)"
     )
     projection: ProjectionConfig = ProjectionConfig()
+    norm: Norm = option(
+        "own",
+        "what batch norm layers normalise by: statistics of each worker's own images; "
+        "frozen: the running ones of `weights`, never moved; sync: of all workers' "
+        "images (GPUs alone)",
+    )
 
 
 class ContrastiveModel(nn.Module):
@@ -48,10 +57,20 @@ class ContrastiveModel(nn.Module):
         backbone: the timm network; what is kept after pretraining.
         projection: linear layers, batch norm and ReLU.
         dim: width of the embeddings.
+        norm: what its batch norm layers normalise by.
     """
 
-    def __init__(self, backbone: nn.Module, config: ProjectionConfig, tile_px: int):
+    norm: Norm = "own"
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        config: ProjectionConfig,
+        tile_px: int,
+        norm: Norm = "own",
+    ):
         super().__init__()
+        self.norm = norm
         self.backbone = backbone
         self._flat = config.input == "maps"
         self.dim, width = self._widths(tile_px)
@@ -66,6 +85,14 @@ class ContrastiveModel(nn.Module):
     def embed(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised images [B, 3, H, W] to embeddings [B, D]."""
         return pooled_features(self.backbone, x)
+
+    def train(self, mode: bool = True) -> ContrastiveModel:
+        """As torch's, but frozen batch norm goes on with its running statistics."""
+        super().train(mode)
+        if self.norm == "frozen":
+            for layer in _batch_norms(self):
+                layer.eval()
+        return self
 
     def _widths(self, tile_px: int) -> tuple[int, int]:
         """Widths of embeddings and of the head's input, from a tile tried out."""
@@ -97,7 +124,35 @@ def build_model(config: ModelConfig, tile_px: int, seed: int) -> ContrastiveMode
             load_pretrained(backbone)  # pyright: ignore[reportArgumentType]
         elif config.weights != "random":
             load_weights(backbone, Path(config.weights).expanduser())
-        return ContrastiveModel(backbone, config.projection, tile_px)
+        return ContrastiveModel(backbone, config.projection, tile_px, config.norm)
+
+
+def mixes_images(model: ContrastiveModel) -> bool:
+    """Whether an image's features depend on the other images of a training batch."""
+    return model.norm != "frozen" and bool(_batch_norms(model))
+
+
+def check_norm(norm: Norm, workers: int, device: str) -> None:
+    """Refuse joint batch statistics on CPUs, for which torch has none.
+
+    Raises:
+        InputError: ``norm: sync`` for several workers without a GPU.
+    """
+    if norm == "sync" and workers > 1 and device == "cpu":
+        raise InputError(
+            "model.norm: sync: torch joins the batch statistics of workers on GPUs "
+            "alone, and these have none: set model.norm=frozen with trained weights, "
+            "take a backbone without batch norm, or set workers=1"
+        )
+
+
+def join_norm(model: ContrastiveModel) -> ContrastiveModel:
+    """``norm: sync`` made so for the workers of the process group; same weights."""
+    return convert_sync_batchnorm(model)  # pyright: ignore[reportReturnType]
+
+
+def _batch_norms(model: nn.Module) -> list[nn.Module]:
+    return [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
 
 
 def num_parameters(modules: Sequence[nn.Module]) -> int:

@@ -15,7 +15,7 @@ from mshisto_ray import components
 from mshisto_ray.config import InputError
 from mshisto_ray.contrastive.feeding import Feeder
 from mshisto_ray.contrastive.joint_batch import WHOLE, Share, gather
-from mshisto_ray.contrastive.model import build_model
+from mshisto_ray.contrastive.model import build_model, check_norm, join_norm
 from mshisto_ray.contrastive.monitor import Best, collapse
 from mshisto_ray.contrastive.pretrain_config import LOSSES, PretrainConfig, load_index
 from mshisto_ray.contrastive.reading import TileReader
@@ -160,8 +160,11 @@ class _Pretraining:
         return Pretrained(folder, self._best_metrics, self._history)
 
     def _make_stepper(self) -> Stepper:
-        config = self._config
+        config, several = self._config, self._share.workers > 1
+        check_norm(config.model.norm, self._share.workers, self._device.type)
         model = build_model(config.model, self._tile_px, config.seed).to(self._device)
+        if several and config.model.norm == "sync":
+            model = join_norm(model)
         if config.run.channels_last:
             model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return Stepper(
@@ -173,8 +176,8 @@ class _Pretraining:
             (config.mean, config.std),
             resolve_precision(config.run.precision, self._device.type),
             config.run.compile,
-            gather if self._share.workers > 1 else None,
-            DistributedDataParallel if self._share.workers > 1 else None,
+            gather if several else None,
+            DistributedDataParallel if several else None,
         )
 
     def _record(self, metrics: dict[str, float], step: int) -> None:

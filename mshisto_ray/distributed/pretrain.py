@@ -20,13 +20,12 @@ from typing import Any
 import ray.train
 import ray.train.torch
 import torch
-from torch import nn
 
 from mshisto_ray import config as configs
 from mshisto_ray import tracking
 from mshisto_ray.config import InputError, option
 from mshisto_ray.contrastive.joint_batch import Share
-from mshisto_ray.contrastive.model import build_model
+from mshisto_ray.contrastive.model import build_model, check_norm, mixes_images
 from mshisto_ray.contrastive.pretrain import (
     ENCODER,
     HISTORY,
@@ -90,17 +89,16 @@ def _recipe(config: PretrainJobConfig, tiles: TileDirectory) -> dict[str, Any]:
         )
     tile_px = int(tiles.manifest.recipe["tile_px"])
     model = build_model(config.model, tile_px, config.seed)
-    by_batch = any(
-        isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()
-    )
-    # Each worker normalises its own part of a batch by that part's statistics.
-    workers = config.workers if by_batch else "any"
+    # With `own`, a worker's part of a batch is normalised by that part's statistics.
+    apart = mixes_images(model) and config.model.norm == "own"
+    workers = config.workers if apart else "any"
     return recipe_of(config, tiles) | {"workers_normalising_apart": workers}
 
 
 def _train(config: PretrainJobConfig) -> None:
     wanted = Resources(actors=config.workers, cpus=config.cpus, gpus=config.gpus)
     plan = plan_actors(wanted, use_gpu=True)
+    check_norm(config.model.norm, config.workers, "cuda" if plan.gpus else "cpu")
     say(
         f"pretrain: {config.workers} worker(s) of {plan.cpus:g} CPUs and {plan.gpus:g} "
         f"GPUs, {_steps_done(config.out)}/{config.steps} steps done -> {config.out}"

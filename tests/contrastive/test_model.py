@@ -3,7 +3,14 @@ import pytest
 import torch
 
 from mshisto_ray.config import InputError, validate
-from mshisto_ray.contrastive.model import ModelConfig, build_model, num_parameters
+from mshisto_ray.contrastive.model import (
+    ModelConfig,
+    build_model,
+    check_norm,
+    join_norm,
+    mixes_images,
+    num_parameters,
+)
 from mshisto_ray.contrastive.presets import PRESETS
 from mshisto_ray.encoders import checkpoint
 from mshisto_ray.encoders._network import InputTransform
@@ -78,3 +85,37 @@ def test_a_network_without_pre_logits_keeps_its_head():
     config = ModelConfig(backbone="resnet10t", options={"pre_logits": False})
     with pytest.raises(InputError, match="resnet10t has no pre_logits"):
         build_model(config, 64, 0)
+
+
+@pytest.mark.parametrize(("norm", "moves"), [("own", True), ("frozen", False)])
+def test_frozen_statistics_stay_and_are_those_of_evaluation(norm, moves):
+    model = build_model(ModelConfig(backbone="resnet10t", norm=norm), 64, 0).train()
+    before = {k: v.clone() for k, v in model.named_buffers()}
+    x = torch.randn(4, 3, 64, 64)
+    trained = model(x)
+    changed = [not torch.equal(v, before[k]) for k, v in model.named_buffers()]
+    assert all(changed) if moves else not any(changed)
+    assert mixes_images(model) == moves
+    assert torch.equal(trained, model.eval()(x)) != moves
+    # What batch norm scales and shifts by is learnt all the same.
+    trained.square().sum().backward()
+    assert model.backbone.bn1.weight.grad.abs().max() > 0
+
+
+def test_joint_statistics_keep_the_names_of_weights():
+    config = ModelConfig(backbone="mobilenetv3_small_050", norm="sync")
+    plain, joint = build_model(config, 64, 0), join_norm(build_model(config, 64, 0))
+    kinds = {type(layer).__name__ for layer in joint.modules()}
+    assert {"SyncBatchNorm", "SyncBatchNormAct"} <= kinds
+    assert not {"BatchNorm2d", "BatchNormAct2d", "BatchNorm1d"} & kinds
+    joint.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(joint.eval()(x), plain.eval()(x))
+
+
+def test_joint_statistics_without_a_gpu_are_refused():
+    with pytest.raises(InputError, match=r"set model\.norm=frozen.*or set workers=1"):
+        check_norm("sync", 2, "cpu")
+    check_norm("sync", 1, "cpu")
+    check_norm("sync", 2, "cuda")
+    check_norm("own", 2, "cpu")

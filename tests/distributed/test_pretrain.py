@@ -129,6 +129,7 @@ def test_the_encoder_embeds(tiles, uninterrupted):
         ({"gpus": 1}, "2 actor(s) with 1 CPUs and 1 GPUs each are asked for"),
         ({"batch_size": 34}, "take a multiple of 4"),
         ({"verify": 0.05}, "set workers=1, or verify=null"),
+        ({"model.norm": "sync"}, "set model.norm=frozen with trained weights"),
     ],
 )
 def test_what_cannot_be_done_is_refused(tiles, tmp_path, changes, said):
