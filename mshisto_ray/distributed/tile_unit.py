@@ -37,7 +37,7 @@ def make_tiler(
 
     def tile(unit: dict[str, Any]) -> dict[str, Any]:
         key = unit.pop("key")
-        row = _from_unit(unit)
+        row = from_unit(unit)
         path = shard_path(out, row.slide_id)
         attempts = Attempts(out, row.slide_id)
         attempt = attempts.begin()
@@ -95,6 +95,7 @@ def _write_overview(out: Path, tiled: TiledSlide) -> None:
     image.save(path)
 
 
-def _from_unit(unit: Mapping[str, Any]) -> CohortSlide:
+def from_unit(unit: Mapping[str, Any]) -> CohortSlide:
+    """A cohort row from its plain JSON values."""
     annotation = Path(unit["annotation"]) if unit["annotation"] else None
     return CohortSlide(**{**unit, "path": Path(unit["path"]), "annotation": annotation})

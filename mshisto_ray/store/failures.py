@@ -24,7 +24,7 @@ class Failure:
     """
 
     slide_id: str
-    stage: Literal["tile", "embed", "predict"]
+    stage: Literal["tile", "embed", "import", "predict"]
     kind: Kind
     error: str
     message: str

@@ -75,7 +75,7 @@ FAILURES = pa.schema(
         _field("mpp", pa.float64(), "null: every scale", nullable=True),
         _field("row", pa.int32(), "null: not one tile", nullable=True),
         _field("col", pa.int32(), "null: not one tile", nullable=True),
-        _field("stage", pa.string(), "tile or embed"),
+        _field("stage", pa.string(), "tile, embed, import or predict"),
         _field("kind", pa.string(), "input, transient or crash"),
         _field("error", pa.string(), "short name of what went wrong"),
         _field("message", pa.string(), "what happened and what to do"),

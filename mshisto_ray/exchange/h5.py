@@ -1,0 +1,206 @@
+"""HDF5 files of tile features as TRIDENT and CLAM lay them out.
+
+Both keep ``features`` [N, D] and ``coords`` [N, 2], the level-0 pixels (x, y) of the
+tiles' top-left corners. TRIDENT describes the tiles in attributes of ``coords``; CLAM
+does so in its files of coordinates alone, not in those of features.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+
+Layout = Literal["trident", "clam"]
+
+# Ours, beside theirs: their size of a tile at level 0 is a whole number.
+_EXTENT = "extent_level0"
+_DTYPES = (np.float16, np.float32)
+
+
+class H5Error(Exception):
+    """A file of features cannot be used; ``name`` is a short stable word."""
+
+    def __init__(self, name: str, message: str):
+        super().__init__(message)
+        self.name = name
+
+
+@dataclass(frozen=True)
+class TileShape:
+    """What a file says of its tiles.
+
+    Attributes:
+        extent: level-0 pixels that a tile covers.
+        step: level-0 pixels from a tile to the next; less than ``extent`` where
+            tiles overlap.
+        tile_px: side of a tile as it was embedded, None where the file does not say.
+    """
+
+    extent: float
+    step: float
+    tile_px: int | None
+
+
+@dataclass(frozen=True)
+class H5Features:
+    """Tiles of one slide: ``x``, ``y`` int64 [N]; ``values`` float16 or 32 [N, D]."""
+
+    x: np.ndarray
+    y: np.ndarray
+    values: np.ndarray
+    shape: TileShape | None
+
+
+def read_h5(path: Path) -> H5Features:
+    """Features and places of a slide's tiles, in the order of the file.
+
+    Raises:
+        H5Error: no such layout, or values that cannot be kept exactly.
+    """
+    try:
+        with h5py.File(path) as file:
+            coords, features = file["coords"], file["features"]
+            shape = _tile_shape(dict(coords.attrs))
+            places, values = np.asarray(coords), np.asarray(features)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise H5Error(
+            "BadH5",
+            f"{path.name}: no HDF5 file with `features` and `coords` as TRIDENT and "
+            f"CLAM write them ({type(error).__name__}: {error}): extract it again",
+        ) from None
+    # Some releases of features keep a batch axis of one slide.
+    places, values = (
+        a[0] if a.ndim == 3 and len(a) == 1 else a for a in (places, values)
+    )
+    if not len(places):
+        places, values = np.zeros((0, 2), np.int64), values.reshape(0, values.shape[-1])
+    if values.ndim != 2 or places.shape != (len(values), 2):
+        raise H5Error(
+            "BadH5",
+            f"{path.name}: features {values.shape} and coords {places.shape} are not "
+            "[N, D] and [N, 2]: extract it again",
+        )
+    if values.dtype not in _DTYPES:
+        raise H5Error(
+            "BadH5",
+            f"{path.name}: features of {values.dtype}; float16 and float32 can be kept "
+            "exactly: save them as one of these",
+        )
+    whole = places.astype(np.int64)
+    if not np.array_equal(whole, places) or (len(whole) and whole.min() < 0):
+        raise H5Error(
+            "BadPlaces",
+            f"{path.name}: coords are not whole level-0 pixels from 0 on (micrometres, "
+            "or another level's pixels?): give them in level-0 pixels",
+        )
+    return H5Features(whole[:, 0], whole[:, 1], values, shape)
+
+
+def read_tile_shape(path: Path) -> TileShape | None:
+    """What a file of coordinates says of its tiles; None where it says nothing.
+
+    Raises:
+        H5Error: no HDF5 file with ``coords``.
+    """
+    try:
+        with h5py.File(path) as file:
+            return _tile_shape(dict(file["coords"].attrs))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise H5Error(
+            "BadH5",
+            f"{path.name}: no HDF5 file of coordinates ({type(error).__name__}: "
+            f"{error}): extract it again",
+        ) from None
+
+
+def width_of(path: Path) -> int:
+    """Width D of a file's features, without reading them.
+
+    Raises:
+        H5Error: no HDF5 file with ``features``.
+    """
+    try:
+        with h5py.File(path) as file:
+            dataset = file["features"]
+            assert isinstance(dataset, h5py.Dataset)
+            return int(dataset.shape[-1])
+    except (OSError, KeyError, AssertionError, IndexError) as error:
+        raise H5Error(
+            "BadH5", f"{path.name}: no HDF5 file of features ({error})"
+        ) from None
+
+
+def _tile_shape(attributes: Mapping[str, Any]) -> TileShape | None:
+    if "patch_size_level0" in attributes:  # TRIDENT
+        tile_px = int(attributes["patch_size"])
+        extent = float(attributes.get(_EXTENT, attributes["patch_size_level0"]))
+        overlap = int(attributes.get("overlap", 0))
+        return TileShape(extent, extent * (tile_px - overlap) / tile_px, tile_px)
+    if "patch_level" in attributes:  # CLAM: pixels of that level, no word of resizing
+        downsample = np.ravel(attributes.get("downsample", 1.0))
+        if "downsample" not in attributes and int(attributes["patch_level"]):
+            return None
+        extent = float(attributes["patch_size"]) * float(downsample[0])
+        extent = float(attributes.get(_EXTENT, extent))
+        return TileShape(extent, extent, None)
+    return None
+
+
+def write_h5(
+    path: Path,
+    name: str,
+    features: H5Features,
+    mpp: float,
+    layout: Layout,
+) -> None:
+    """Write a slide's features as TRIDENT or CLAM would, whole or not at all.
+
+    Args:
+        path: file to make; parents are made.
+        name: of the slide.
+        features: with ``shape`` known.
+        mpp: scale, micrometres per pixel; TRIDENT's magnification is 10 over it.
+        layout: whose attributes; the data are the same.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    assert features.shape
+    try:
+        with h5py.File(temporary, "w") as file:
+            file.create_dataset("features", data=features.values)
+            places = np.stack([features.x, features.y], axis=1)
+            coords = file.create_dataset("coords", data=places)
+            coords.attrs.update(_attributes(name, features.shape, mpp, layout))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _attributes(
+    name: str, shape: TileShape, mpp: float, layout: Layout
+) -> dict[str, Any]:
+    extent = round(shape.extent)
+    if layout == "clam":
+        described = {"patch_size": extent, "patch_level": 0, "downsample": (1.0, 1.0)}
+        return {**described, _EXTENT: shape.extent, "name": name}
+    assert shape.tile_px
+    magnification = 10 / mpp
+    return {
+        "patch_size": shape.tile_px,
+        "patch_size_level0": extent,
+        "level0_magnification": _whole(magnification * shape.extent / shape.tile_px),
+        "target_magnification": _whole(magnification),
+        "overlap": round(shape.tile_px * (1 - shape.step / shape.extent)),
+        _EXTENT: shape.extent,
+        "name": name,
+    }
+
+
+def _whole(value: float) -> int | float:
+    return round(value) if abs(value - round(value)) < 1e-9 else value

@@ -1,0 +1,184 @@
+"""One slide's features from an HDF5 file, as rows of an embeddings directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mshisto_ray.exchange.h5 import (
+    H5Error,
+    H5Features,
+    TileShape,
+    read_h5,
+    read_tile_shape,
+)
+from mshisto_ray.slides._open import open_slide
+from mshisto_ray.slides._slide import checked_mpp
+from mshisto_ray.store import schema
+from mshisto_ray.store.cohort import CohortSlide
+from mshisto_ray.store.failures import Failure
+from mshisto_ray.store.shards import tensor_column
+
+
+@dataclass(frozen=True)
+class ImportRecipe:
+    """What every slide shares; small and picklable.
+
+    ``mpp`` scale of the tiles; ``tile_px`` their side as embedded; ``extent`` level-0
+    pixels that they cover where no file says; ``dim`` width D; ``dtype`` float16 or
+    float32 of the shards; ``mpp_tolerance`` share by which a tile's resolution may
+    differ from ``mpp``; ``check_slides`` whether places are held against the slide.
+    """
+
+    mpp: float
+    tile_px: int
+    extent: float | None
+    dim: int
+    dtype: str
+    mpp_tolerance: float
+    check_slides: bool
+
+
+def import_slide(
+    row: CohortSlide, features: Path, coordinates: Path | None, recipe: ImportRecipe
+) -> tuple[pa.Table, list[Failure]]:
+    """A slide's tiles, sorted by (row, col), and what was left out.
+
+    All are ``own``; their share of tissue is not known (NaN).
+
+    Args:
+        row: slide.
+        features: its file of features.
+        coordinates: its file of coordinates, where that one has the attributes.
+        recipe: what to hold them against.
+
+    Raises:
+        H5Error: the file cannot be used, or is not of this slide.
+        SlideError: the slide cannot be opened.
+    """
+    found = read_h5(features)
+    shape = found.shape or (read_tile_shape(coordinates) if coordinates else None)
+    if shape is None and recipe.extent is not None:
+        shape = TileShape(recipe.extent, recipe.extent, None)
+    _check(features.name, found, shape, recipe)
+    assert shape
+    if recipe.check_slides:
+        _check_slide(features.name, row, found, shape, recipe)
+    line, col, is_kept = cells(found.x, found.y, shape.step)
+    dtype = np.dtype(recipe.dtype)
+    with np.errstate(over="ignore"):  # an overflow is told as a failure
+        values = found.values.astype(dtype)
+    is_finite = np.isfinite(values).all(axis=1)
+
+    def failure(i: int, error: str, message: str) -> Failure:
+        place = f"tile at x {found.x[i]}, y {found.y[i]}: {message}"
+        return Failure(
+            row.slide_id, "import", "input", error, place,
+            mpp=recipe.mpp, row=int(line[i]), col=int(col[i]),
+        )  # fmt: skip
+
+    shares = "its cell of the grid holds a tile nearer to it, which was kept"
+    failures = [
+        failure(i, "SharedCell", shares) for i in np.flatnonzero(~is_kept).tolist()
+    ]
+    broken = f"the features are not finite in {dtype}: use dtype: float32, or extract "
+    for i in np.flatnonzero(is_kept & ~is_finite).tolist():
+        failures.append(failure(i, "NotFinite", f"{broken}them again"))
+    order = np.lexsort((col, line))
+    order = order[(is_kept & is_finite)[order]]
+    num = len(order)
+    columns = [
+        pa.array([row.slide_id] * num, pa.string()),
+        np.full(num, recipe.mpp),
+        line[order].astype(np.int32),
+        col[order].astype(np.int32),
+        found.x[order],
+        found.y[order],
+        np.full(num, shape.extent),
+        np.full(num, np.nan, np.float32),
+        np.ones(num, bool),
+        tensor_column(values[order]),
+    ]
+    kind = schema.embeddings(recipe.dim, pa.from_numpy_dtype(dtype))
+    return pa.table(columns, schema=kind), failures
+
+
+def cells(
+    x: np.ndarray, y: np.ndarray, step: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row and column of each tile in the slide's one grid, and which tiles to keep.
+
+    The grid is anchored at (0, 0) and has a tile every ``step`` level-0 pixels. Tiles
+    on it (TRIDENT's) have their own cell. CLAM's grids start anew at each contour: a
+    tile goes to the nearest cell, and where contours meet two tiles may want one; the
+    nearer is kept, the first of equals.
+    """
+    line, col = (np.floor(v / step + 0.5).astype(np.int64) for v in (y, x))
+    away = (x - col * step) ** 2 + (y - line * step) ** 2
+    order = np.lexsort((away, col, line))
+    is_first = np.ones(len(order), bool)
+    is_first[1:] = np.diff(line[order]).astype(bool) | np.diff(col[order]).astype(bool)
+    is_kept = np.zeros(len(order), bool)
+    is_kept[order] = is_first
+    return line, col, is_kept
+
+
+def _check(
+    name: str, found: H5Features, shape: TileShape | None, recipe: ImportRecipe
+) -> None:
+    if not len(found.values):
+        raise H5Error("NoTiles", f"{name}: holds no tile: look at the slide's tissue")
+    if found.values.shape[1] != recipe.dim:
+        raise H5Error(
+            "OtherWidth",
+            f"{name}: features have {found.values.shape[1]} numbers, those before have "
+            f"{recipe.dim}: another encoder's? import each encoder into its own out",
+        )
+    if shape is None:
+        raise H5Error(
+            "NoTileSize",
+            f"{name}: does not say how large its tiles are: give `coordinates` (CLAM's "
+            "patches), or `extent` if all slides have the same",
+        )
+    if shape.step <= 0:
+        raise H5Error("BadH5", f"{name}: tiles overlap wholly: extract it again")
+    if shape.tile_px not in (None, recipe.tile_px):
+        raise H5Error(
+            "OtherTileSize",
+            f"{name}: tiles of {shape.tile_px} px, tile_px is {recipe.tile_px}: give "
+            "the right one, and other sizes another out",
+        )
+
+
+def _check_slide(
+    name: str,
+    row: CohortSlide,
+    found: H5Features,
+    shape: TileShape,
+    recipe: ImportRecipe,
+) -> None:
+    slide = open_slide(row.path)
+    try:
+        size = (slide.levels[0].width, slide.levels[0].height)
+        mpp = checked_mpp(slide.mpp, row.mpp)
+    finally:
+        slide.close()
+    outside = int(((found.x >= size[0]) | (found.y >= size[1])).sum())
+    if outside:
+        raise H5Error(
+            "OutsideSlide",
+            f"{name}: {outside} of {len(found.x)} tiles lie outside {row.path.name} "
+            f"({size[0]} x {size[1]} px): features of another slide, or places of "
+            "another level?",
+        )
+    true_mpp = mpp * shape.extent / recipe.tile_px
+    if abs(true_mpp / recipe.mpp - 1) > recipe.mpp_tolerance:
+        raise H5Error(
+            "OtherScale",
+            f"{name}: tiles cover {shape.extent:g} px of {mpp:.4g} um, which is "
+            f"{true_mpp:.4g} um/px at {recipe.tile_px} px, not {recipe.mpp:g}: give "
+            "the scale that they were made for, and other scales another out",
+        )
