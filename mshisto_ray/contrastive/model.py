@@ -82,6 +82,13 @@ class ContrastiveModel(nn.Module):
             return self.projection(self.backbone.forward_features(x).flatten(1))  # pyright: ignore[reportCallIssue]
         return self.projection(self.embed(x))
 
+    def embed_and_project(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings [B, D] and projections [B, P], the backbone run once."""
+        maps = self.backbone.forward_features(x)  # pyright: ignore[reportCallIssue]
+        embeddings = self.backbone.forward_head(maps, pre_logits=True)  # pyright: ignore[reportCallIssue]
+        seen = maps.flatten(1) if self._flat else embeddings
+        return embeddings, self.projection(seen)
+
     def embed(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised images [B, 3, H, W] to embeddings [B, D]."""
         return pooled_features(self.backbone, x)

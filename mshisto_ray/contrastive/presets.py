@@ -93,7 +93,18 @@ _TAN = {
 PRESETS: dict[str, dict[str, Any]] = {
     "gildenblat2019": _GILDENBLAT,
     "tan2023": _TAN,
-    # The same structure, sized for a CPU: a small network, and steps it learns from.
+    # The same structures, sized for a CPU: a small network and as many images as it
+    # learns from in minutes. Thresholds are a config's own: small slides have no tile
+    # nine millimetres away.
+    "gildenblat2019_small": {
+        **_GILDENBLAT,
+        "model": {
+            "backbone": "resnet10t",
+            "options": {"num_classes": 0},
+            "projection": {"hidden": [], "dim": 128, "input": "pooled"},
+        },
+        "batch_size": 128,  # 64 pairs
+    },
     "tan2023_small": {
         **_TAN,
         "model": {

@@ -26,9 +26,10 @@ Channels = tuple[float, float, float]
 class PretrainConfig(Config):
     """Contrastive pretraining of an encoder."""
 
-    preset: Literal["gildenblat2019", "tan2023", "tan2023_small"] | None = option(
-        None, "a paper's settings; other keys given replace its own"
-    )
+    preset: (
+        Literal["gildenblat2019", "gildenblat2019_small", "tan2023", "tan2023_small"]
+        | None
+    ) = option(None, "a paper's settings; other keys given replace its own")
     tiles: InputPath = option(text="tiles directory")
     out: OutputPath = option(text="directory to make")
     cohort: InputPath | None = option(None, "table with the label; null: no classes")

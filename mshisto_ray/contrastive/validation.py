@@ -155,7 +155,7 @@ class Validation:
             images = tiles.to(device).permute(0, 3, 1, 2).float() / 255
             images = stepper.normalise(images)
             with stepper.autocast():
-                parts = model.embed(images), model(images)
+                parts = model.embed_and_project(images)
             embeddings.append(parts[0].float().cpu())
             projections.append(parts[1].float().cpu())
         return torch.cat(embeddings).numpy(), torch.cat(projections).numpy()

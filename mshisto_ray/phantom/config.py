@@ -35,6 +35,9 @@ class PhantomConfig(Config):
     colour_matched: bool = option(
         True, "signs are texture and arrangement alone; false: colour shows them"
     )
+    region: int = option(
+        200, "width (sigma) of the smooth fields that make its regions", "px", ge=32
+    )
     native_tile: int = option(
         256, "side of the TIFF's tiles; a multiple of 16", "px", ge=64, le=1024
     )

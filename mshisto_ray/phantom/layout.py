@@ -28,7 +28,6 @@ NUM_ZONES = 3
 PLAN_PX = 16
 # Streams of random numbers, so that no two uses share one.
 _LABEL_STREAM, _LAYOUT_STREAM, STAIN_STREAM, DRAW_STREAM = range(4)
-_ZONE_SIGMA_PX = 200
 # Of the cells wholly in tissue: half A and half B for the relation, and those that
 # label_coarse makes all A or all B. The rest is neutral.
 _RELATION_SHARE, _COARSE_SHARE = 0.3, 0.4
@@ -136,7 +135,7 @@ def _depth(config: PhantomConfig, rng: np.random.Generator) -> np.ndarray:
 
 def _zones(config: PhantomConfig, rng: np.random.Generator) -> np.ndarray:
     """Smooth regions: the largest of three random fields."""
-    side, sigma = config.size // PLAN_PX, _ZONE_SIGMA_PX / PLAN_PX
+    side, sigma = config.size // PLAN_PX, config.region / PLAN_PX
     white = rng.standard_normal((NUM_ZONES, side, side))
     fields = ndimage.gaussian_filter(white, (0, sigma, sigma))
     return fields.argmax(axis=0).astype(np.uint8)
