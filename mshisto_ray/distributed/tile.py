@@ -16,7 +16,12 @@ from mshisto_ray.config import InputPath, OutputPath, TooManyFailuresError, opti
 from mshisto_ray.distributed.pipeline import stream
 from mshisto_ray.distributed.progress import Progress, check_failures, say
 from mshisto_ray.distributed.session import Resources, connect, plan_actors
-from mshisto_ray.distributed.tile_unit import make_tiler, overview_path, to_unit
+from mshisto_ray.distributed.tile_unit import (
+    geojson_paths,
+    make_tiler,
+    overview_path,
+    to_unit,
+)
 from mshisto_ray.reporting.contact_sheet import draw_contact_sheet
 from mshisto_ray.reporting.overview import HEADER_PX
 from mshisto_ray.store import schema
@@ -38,6 +43,7 @@ class TileConfig(TilingRecipe):
 
     cohort: InputPath = option(text="CSV or Parquet, a row a slide; needs `path`")
     out: OutputPath = option(text="tiles directory to make or to go on with")
+    geojson: bool = option(False, "tissue and tiles of each slide also for QuPath")
     max_failures: float = option(
         0.5, "share of slides that may fail wholly", unit="share", ge=0, le=1
     )
@@ -68,9 +74,7 @@ def run(config: TileConfig) -> None:
 def _run(config: TileConfig, cohort: Cohort) -> None:
     keys = _keys(cohort)
     pending = [
-        row
-        for row in cohort.rows
-        if _is_pending(config.out, row, keys[row.slide_id], config.retry_failures)
+        row for row in cohort.rows if _is_pending(config, row, keys[row.slide_id])
     ]
     standing = len(cohort.rows) - len(pending)
     say(f"tile: {standing} slides stand, {len(pending)} to do -> {config.out}")
@@ -105,7 +109,7 @@ def _tile(
     )
     with connect():
         plan = plan_actors(config.resources)
-        arguments = (config.out, config.recipe.as_recipe())
+        arguments = (config.out, config.recipe.as_recipe(), config.geojson)
         for row in stream(units, make_tiler, arguments, plan):
             progress.add(row)
     return progress.seconds
@@ -127,12 +131,15 @@ def _keys(cohort: Cohort) -> dict[str, Any]:
     return {row.slide_id: k for row, k in zip(cohort.rows, keys, strict=True)}
 
 
-def _is_pending(out: Path, row: CohortSlide, key: Any, retry_failures: bool) -> bool:
-    metadata = read_metadata(shard_path(out, row.slide_id))
+def _is_pending(config: TileConfig, row: CohortSlide, key: Any) -> bool:
+    metadata = read_metadata(shard_path(config.out, row.slide_id))
     if metadata is None or metadata["key"] != key or not key["files"]:
         return True
+    drawn = [path.exists() for path in geojson_paths(config.out, row.slide_id)]
+    if config.geojson and metadata["slide"] and not all(drawn):
+        return True
     kinds = {failure["kind"] for failure in metadata["failures"]}
-    return "transient" in kinds or (retry_failures and bool(kinds))
+    return "transient" in kinds or (config.retry_failures and bool(kinds))
 
 
 def _collect(out: Path, cohort: Cohort) -> tuple[list[dict[str, Any]], list[Failure]]:

@@ -8,6 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from mshisto_ray.exchange.geojson import write_tiles, write_tissue
 from mshisto_ray.reporting.overview import draw_overview
 from mshisto_ray.slides._open import Watchdog
 from mshisto_ray.slides._slide import SlideError
@@ -29,7 +32,7 @@ def to_unit(row: CohortSlide) -> dict[str, Any]:
 
 
 def make_tiler(
-    out: Path, recipe: dict[str, Any]
+    out: Path, recipe: dict[str, Any], geojson: bool = False
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """The function that tiles one slide; its shard and overview are its result."""
     settings = TilingRecipe(**recipe)
@@ -52,6 +55,8 @@ def make_tiler(
             tiled = tile_slide(row, settings, watchdog.open_slide)
             failures = tiled.failures
             _write_overview(out, tiled)
+            if geojson:
+                _write_geojson(out, tiled)
         except SlideError as error:
             kind = "crash" if error.name == "Crash" else "input"
             failures = [Failure(row.slide_id, "tile", kind, error.name, str(error))]
@@ -79,6 +84,24 @@ def make_tiler(
 def overview_path(out: Path, slide_id: str) -> Path:
     """Where the overview of a slide lies."""
     return out / "overview" / f"{slide_id}.png"
+
+
+def geojson_paths(out: Path, slide_id: str) -> tuple[Path, Path]:
+    """Where tissue and tiles of a slide lie as GeoJSON."""
+    folder = out / "geojson"
+    return folder / f"{slide_id}.tissue.geojson", folder / f"{slide_id}.tiles.geojson"
+
+
+def _write_geojson(out: Path, tiled: TiledSlide) -> None:
+    record, plans = tiled.record, tiled.plans
+    tissue, tiles = geojson_paths(out, record["slide_id"])
+    size = (record["width"], record["height"])
+    write_tissue(tissue, tiled.tissue, tiled.thumbnail.span, size)
+    scores = {"tissue": np.concatenate([plan.tissue for plan in plans])}
+    classes = [f"{p.reading.mpp:g} um/px" for p in plans for _ in p.row]
+    x, y = (np.concatenate([getattr(p, name) for p in plans]) for name in "xy")
+    extent = np.concatenate([np.full(len(p.row), p.reading.extent) for p in plans])
+    write_tiles(tiles, x, y, extent, scores, classes)
 
 
 def _write_overview(out: Path, tiled: TiledSlide) -> None:

@@ -1,14 +1,24 @@
-"""Scores of tiles as GeoJSON, which QuPath opens over the slide."""
+"""Tiles, scores and tissue as GeoJSON, which QuPath opens over the slide.
+
+In QuPath: File, Import objects from file. Places are level-0 pixels, as QuPath's own
+export has them (not longitudes, as RFC 7946 would).
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
 
 from mshisto_ray.store.manifest import write_text
+
+TISSUE = "tissue"
+_TISSUE_COLOUR = [0, 160, 80]
 
 
 def write_tiles(
@@ -17,11 +27,11 @@ def write_tiles(
     y: np.ndarray,
     extent: np.ndarray,
     scores: Mapping[str, np.ndarray],
+    classes: Sequence[str] | None = None,
 ) -> None:
     """Write tiles as QuPath's tile objects with measurements.
 
-    In QuPath: File, Import objects from file; then Measure, Show measurement maps
-    colours the tiles by a score.
+    In QuPath, Measure, Show measurement maps colours the tiles by a score.
 
     Args:
         path: file to make; parents are made.
@@ -29,6 +39,7 @@ def write_tiles(
         y: level-0 pixels of their top edges, [N].
         extent: level-0 pixels they cover, [N].
         scores: [N] by name; NaN where a tile has none, which is then left out.
+        classes: class of each tile, by which QuPath shows and hides them.
     """
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]])
     start = np.stack([x, y], 1).astype(float)
@@ -37,13 +48,66 @@ def write_tiles(
     for i, ring in enumerate(rings.round(2).tolist()):
         values = {name: float(column[i]) for name, column in scores.items()}
         known = {name: value for name, value in values.items() if value == value}
+        properties: dict[str, Any] = {"objectType": "tile", "measurements": known}
+        if classes is not None:
+            properties["classification"] = {"name": classes[i]}
         features.append(
-            {
-                "type": "Feature",
-                "geometry": {"type": "Polygon", "coordinates": [ring]},
-                "properties": {"objectType": "tile", "measurements": known},
-            }
+            _feature({"type": "Polygon", "coordinates": [ring]}, properties)
         )
-    content = {"type": "FeatureCollection", "features": features}
+    _write(path, features)
+
+
+def write_tissue(
+    path: Path, tissue: np.ndarray, span: float, size: tuple[int, int]
+) -> None:
+    """Write a tissue mask as annotations, one a piece, holes kept.
+
+    Args:
+        path: file to make; parents are made.
+        tissue: bool [h, w] over the slide from its corner (0, 0).
+        span: level-0 pixels per mask pixel.
+        size: slide width and height in level-0 pixels; what lies beyond is cut off.
+    """
+    properties = {
+        "objectType": "annotation",
+        "classification": {"name": TISSUE, "color": _TISSUE_COLOUR},
+    }
+    pieces = mask_polygons(tissue, span, size)
+    shapes = (json.loads(shapely.to_geojson(piece)) for piece in pieces)
+    _write(path, [_feature(shape, properties) for shape in shapes])
+
+
+def mask_polygons(
+    mask: np.ndarray, span: float, size: tuple[int, int]
+) -> list[BaseGeometry]:
+    """The pixels of a mask as polygons with holes, in level-0 pixels.
+
+    Exact: a pixel's centre lies in a polygon if the pixel is set, and areas agree.
+    """
+    boxes = np.array(list(_rectangles(mask)), float).reshape(-1, 4) * span
+    whole = shapely.union_all(shapely.box(*boxes.T))
+    whole = shapely.intersection(whole, shapely.box(0, 0, *size))
+    parts = shapely.get_parts(whole)
+    return [part for part in parts if part.area > 0]
+
+
+def _rectangles(mask: np.ndarray) -> Iterable[tuple[int, int, int, int]]:
+    """Runs of set pixels (left, top, right, bottom), equal ones of rows joined."""
+    edges = np.diff(np.pad(mask, ((0, 1), (1, 1))).astype(np.int8), axis=1)
+    open_runs: dict[tuple[int, int], int] = {}
+    for row, line in enumerate(edges):
+        starts, stops = np.flatnonzero(line == 1), np.flatnonzero(line == -1)
+        runs = set(zip(starts.tolist(), stops.tolist(), strict=True))
+        for run in [run for run in open_runs if run not in runs]:
+            yield run[0], open_runs.pop(run), run[1], row
+        for run in runs:
+            open_runs.setdefault(run, row)
+
+
+def _feature(geometry: Any, properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "Feature", "geometry": geometry, "properties": dict(properties)}
+
+
+def _write(path: Path, features: Sequence[Mapping[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(content))
+    write_text(path, json.dumps({"type": "FeatureCollection", "features": features}))

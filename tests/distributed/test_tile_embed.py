@@ -196,6 +196,18 @@ def test_a_second_run_does_no_work_and_says_so(tiled, embedded, cohort, capfd):
     assert modified(tiled) | modified(embedded) == before
 
 
+@pytest.mark.slow
+def test_geojson_asked_for_later_is_written_and_changes_no_row(tiled, cohort, tmp_path):
+    out = tmp_path / "tiles"
+    shutil.copytree(tiled, out)
+    tile.run(tile_config(cohort, out, geojson=True))
+    assert_same_shards(tiled, out)
+    names = {path.name for path in (out / "geojson").iterdir()}
+    kinds = ("tissue", "tiles")
+    slides = ("a", "b", "coarse")
+    assert names == {f"{slide}.{kind}.geojson" for slide in slides for kind in kinds}
+
+
 def test_only_new_and_changed_slides_run(
     slides, write_slide, tiled, embedded, tmp_path, capfd
 ):
