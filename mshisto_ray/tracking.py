@@ -71,6 +71,7 @@ class Store:
         artifacts: Sequence[Path] = (),
         parent: str | None = None,
         status: Status = "FINISHED",
+        curve: Sequence[Mapping[str, float]] = (),
     ) -> str:
         """Write a whole run and end it.
 
@@ -85,6 +86,8 @@ class Store:
             artifacts: files, or folders that are copied whole.
             parent: id of the run that this one is nested under.
             status: "RUNNING" for a parent that ``update_run`` ends later.
+            curve: metrics of several steps, each with its ``step``; those that are
+                not finite are left out.
 
         Returns:
             The id of the run.
@@ -93,6 +96,7 @@ class Store:
         run = self._client.create_run(self.experiment_id, run_name=name, tags=born)
         run_id = run.info.run_id
         self._log_params(run_id, params)
+        self._log_curve(run_id, curve)
         self.update_run(run_id, metrics, tags, artifacts, status)
         return run_id
 
@@ -143,6 +147,19 @@ class Store:
         if self.uri.startswith(("http://", "https://")):
             return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}"
         return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}"
+
+    def _log_curve(self, run_id: str, curve: Sequence[Mapping[str, float]]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        points = [
+            Metric(key, float(value), now, int(record["step"]))
+            for record in curve
+            for key, value in _legal_names(record).items()
+            if key != "step" and math.isfinite(value)
+        ]
+        for batch in _batches(points, _METRICS_A_BATCH):
+            self._client.log_batch(run_id, metrics=batch)
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param

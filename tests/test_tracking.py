@@ -56,6 +56,18 @@ def test_run_is_written_whole(store, tmp_path):
     assert (kept / "tables" / "t.csv").read_text() == "1"
 
 
+def test_a_curve_is_logged_by_step_without_what_is_not_finite(store):
+    curve = [{"step": 0.0, "val_auc": 0.5}, {"step": 10.0, "loss": math.nan}]
+    curve.append({"step": 20.0, "loss": 2.0, "val_auc": 0.75})
+    run_id = store.log_run("pretrained", {}, {}, curve=curve)
+    client = MlflowClient(tracking_uri=store.uri)
+    found = client.get_metric_history(run_id, "val_auc")
+    assert sorted((m.step, m.value) for m in found) == [(0, 0.5), (20, 0.75)]
+    (loss,) = client.get_metric_history(run_id, "loss")
+    assert (loss.step, loss.value) == (20, 2.0)
+    assert read(store, run_id).data.metrics == {"val_auc": 0.75, "loss": 2.0}
+
+
 def test_children_are_found_by_their_parent(store):
     parent = store.log_run("sweep", {}, {}, status="RUNNING")
     children = {store.log_run(f"c{i}", {}, {}, parent=parent) for i in range(3)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mshisto_ray import components
 from mshisto_ray.config import InputError
+from mshisto_ray.contrastive.curve import METRICS, write_curve
 from mshisto_ray.contrastive.feeding import Feeder
 from mshisto_ray.contrastive.joint_batch import WHOLE, Share, gather
 from mshisto_ray.contrastive.model import build_model, check_norm, join_norm
@@ -27,11 +27,11 @@ from mshisto_ray.contrastive.window import Window
 from mshisto_ray.encoders import checkpoint
 from mshisto_ray.encoders._encoder import resolve_precision
 from mshisto_ray.encoders._network import InputTransform
-from mshisto_ray.store.manifest import open_stage, write_text
+from mshisto_ray.store.manifest import open_stage
 from mshisto_ray.store.tiles import TileDirectory
 
 STAGE = "pretraining"
-ENCODER, HISTORY, STATE = "encoder", "history.json", "state.pt"
+ENCODER, STATE = "encoder", "state.pt"
 Say = Callable[[str], None]
 
 
@@ -224,9 +224,7 @@ class _Pretraining:
         temporary = path.with_suffix(".tmp")
         torch.save(state, temporary)
         temporary.replace(path)
-        write_text(
-            self._config.out / HISTORY, json.dumps(self._history, indent=1) + "\n"
-        )
+        write_curve(self._config.out / METRICS, self._history)
 
     def _resume(self) -> int:
         """The step to go on with."""

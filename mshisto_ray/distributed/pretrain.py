@@ -8,7 +8,6 @@ them, and starts them again, after which they go on from there to the same weigh
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import shutil
@@ -28,15 +27,16 @@ from mshisto_ray.contrastive.joint_batch import Share
 from mshisto_ray.contrastive.model import build_model, check_norm, mixes_images
 from mshisto_ray.contrastive.pretrain import (
     ENCODER,
-    HISTORY,
     STAGE,
     STATE,
     pretrain_share,
     recipe_of,
 )
 from mshisto_ray.contrastive.pretrain_config import PretrainConfig, load_index
+from mshisto_ray.distributed import pretrain_output as output
 from mshisto_ray.distributed.progress import say
 from mshisto_ray.distributed.session import ActorPlan, Resources, connect, plan_actors
+from mshisto_ray.encoders import _onnx
 from mshisto_ray.store.manifest import check_stage, open_stage, write_text
 from mshisto_ray.store.tiles import TileDirectory
 
@@ -58,24 +58,32 @@ class PretrainJobConfig(PretrainConfig):
     gpus: float | None = option(
         None, "GPUs of each; null: 1 where there are any, else 0", ge=0
     )
+    onnx: bool = option(
+        False, "write the encoder as ONNX too (pip install 'mshisto-ray[onnx]')"
+    )
     mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
 
 
 def check(config: PretrainJobConfig) -> None:
     """Check tiles, labels, pairs, the batch and that ``out`` can be entered."""
     tiles, _ = load_index(config)
+    if config.onnx:
+        _onnx.check_packages()
     check_stage(config.out, STAGE, _recipe(config, tiles))
 
 
 def run(config: PretrainJobConfig) -> None:
     """Pretrain an encoder on the tiles of a cohort."""
-    tiles, _ = load_index(config)
+    tiles, index = load_index(config)
     recipe = _recipe(config, tiles)
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
         if _steps_done(config.out) < config.steps:
+            output.draw_pairs(config, tiles, index)
             with connect():
                 _train(config)
-        _log(config, tiles)
+        if config.onnx:
+            output.export(config, tiles)
+        output.log(config, config.mlflow, tiles)
     say(f"pretrain: encoder in {config.out / ENCODER}")
 
 
@@ -199,17 +207,3 @@ def _steps_done(out: Path) -> int:
     if not path.exists():
         return 0
     return int(torch.load(path, map_location="cpu", weights_only=True)["step"])
-
-
-def _log(config: PretrainJobConfig, tiles: TileDirectory) -> None:
-    history = json.loads((config.out / HISTORY).read_text())
-    store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
-    if store.find_run("pretrained_out", str(config.out)) is None:
-        settings = config.model_dump(mode="json", exclude={"out", "mlflow"})
-        tags = {
-            "tiles_digest": tiles.manifest.digest,
-            "pretrained_out": str(config.out),
-        }
-        kept = [config.out / HISTORY, config.out / ENCODER]
-        store.log_run(config.out.name, settings, history[-1], tags, kept)
-    say(f"pretrain: {store.view_command()}")

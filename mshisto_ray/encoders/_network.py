@@ -62,14 +62,17 @@ class NetworkEncoder:
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
         """uint8 [B, H, W, 3] RGB to float32 [B, D]."""
         pixels = torch.from_numpy(np.ascontiguousarray(tiles)).to(self._device)
-        # A [B, H, W, 3] array seen as [B, 3, H, W] is channels_last already.
-        batch = (pixels.permute(0, 3, 1, 2).float() - self._mean) / self._std
-        batch = _fit(batch, self._transform)
         half = self._precision == "bfloat16"
         kind = self._device.split(":")[0]
         with torch.autocast(kind, torch.bfloat16, enabled=half):
-            features = pooled_features(self.network, batch)
+            features = self.features(pixels)
         return features.float().cpu().numpy()
+
+    def features(self, tiles: torch.Tensor) -> torch.Tensor:
+        """uint8 [B, H, W, 3] on the device to embeddings [B, D]."""
+        # A [B, H, W, 3] array seen as [B, 3, H, W] is channels_last already.
+        batch = (tiles.permute(0, 3, 1, 2).float() - self._mean) / self._std
+        return pooled_features(self.network, _fit(batch, self._transform))
 
     def _probe(self) -> int:
         size = self._transform.size

@@ -12,7 +12,7 @@ import safetensors.torch
 from torch import nn
 
 from mshisto_ray.config import InputError
-from mshisto_ray.encoders._encoder import Encoder, Precision
+from mshisto_ray.encoders._encoder import Precision
 from mshisto_ray.encoders._network import (
     InputTransform,
     NetworkEncoder,
@@ -22,10 +22,10 @@ from mshisto_ray.encoders._network import (
 )
 from mshisto_ray.store.manifest import write_text
 
-_WEIGHTS, _DESCRIPTION = "encoder.safetensors", "encoder.json"
+_WEIGHTS, _DESCRIPTION, _CARD = "encoder.safetensors", "encoder.json", "README.md"
 
 
-def build(device: str, precision: Precision, *, path: str) -> Encoder:
+def build(device: str, precision: Precision, *, path: str) -> NetworkEncoder:
     """The encoder of a directory.
 
     Args:
@@ -65,7 +65,9 @@ def save(
     trained_at_mpp: Sequence[float],
     tile_px: int,
 ) -> str:
-    """Write an encoder directory; returns its digest.
+    """Write an encoder directory, with a card that says how to use it elsewhere.
+
+    Returns its digest.
 
     Args:
         directory: made if absent.
@@ -88,4 +90,41 @@ def save(
         "digest": digest,
     }
     write_text(directory / _DESCRIPTION, json.dumps(told, indent=2) + "\n")
+    write_text(directory / _CARD, _card(told))
     return digest
+
+
+def _card(told: Mapping[str, Any]) -> str:
+    """What a stranger needs to use the weights, with code for plain timm."""
+    backbone, values, seen = told["backbone"], told["input"], told["trained_at"]
+    options = dict(backbone["options"])
+    whole = options.pop("pre_logits", True)
+    arguments = "".join(f", {key}={value!r}" for key, value in options.items())
+    lines = [
+        "import timm",
+        *([] if whole else ["import torch"]),
+        "from safetensors.torch import load_file",
+        "",
+        f"network = timm.create_model({backbone['model']!r}{arguments})",
+        # Ours: timm itself always builds these layers.
+        *([] if whole else ["network.pre_logits = torch.nn.Identity()"]),
+        f"network.load_state_dict(load_file({_WEIGHTS!r}))",
+    ]
+    scales = ", ".join(f"{mpp:g}" for mpp in seen["mpp"])
+    return "\n".join(
+        [
+            f"# Encoder {told['digest']}",
+            "",
+            f"`{backbone['model']}`, trained on tiles of {seen['tile_px']} px at "
+            f"{scales} um/px; {told['dim']} pooled features. Input: RGB on 0 to 1, "
+            f"minus {values['mean']}, divided by {values['std']} per channel; size "
+            f"{values['size']} px, {values['fit']}.",
+            "",
+            "Here: `encoder: {name: checkpoint, path: DIR}`. In plain timm:",
+            "",
+            "```python",
+            *lines,
+            "```",
+            "",
+        ]
+    )

@@ -13,9 +13,12 @@ from mshisto_ray.contrastive.feeding import Feeder
 from mshisto_ray.contrastive.pretrain import pretrain
 from mshisto_ray.contrastive.pretrain_config import PretrainConfig, load_index
 from mshisto_ray.contrastive.reading import TileReader
+from mshisto_ray.contrastive.samples import sample_pairs
+from mshisto_ray.contrastive.step import Stepper
 from mshisto_ray.contrastive.tile_index import read_index
 from mshisto_ray.contrastive.validation import split_patients
 from mshisto_ray.encoders import checkpoint
+from mshisto_ray.reporting.pair_sheet import draw_pair_sheet
 from mshisto_ray.slides._open import open_slide
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.pixels import read_tile
@@ -143,7 +146,8 @@ def test_pretraining_writes_an_encoder_that_embeds(phantom, tmp_path):
         assert record["loss"] > 0 and record["images_per_s"] > 0
         assert 0 <= record["waiting_share"] <= 1 and record["skipped_steps"] == 0
         assert {"spread", "rank", "alignment", "uniformity"} <= record.keys()
-    assert json.loads((tmp_path / "out/history.json").read_text()) == result.history
+    lines = (tmp_path / "out/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == result.history
     best = max(result.history[1:], key=lambda record: record["val_recall_at_10"])
     assert result.metrics["val_recall_at_10"] == best["val_recall_at_10"]
     encoder = checkpoint.build("cpu", "float32", path=str(result.encoder))
@@ -304,6 +308,39 @@ def test_tan2023_has_the_papers_numbers(phantom, tmp_path):
         assert (optimiser.name, optimiser.decay) == ("sgd", 1e-6)
         assert (optimiser.schedule, optimiser.weight_decay) == ("constant", 0)
         assert (made.batch_size, made.best) == (64, "val_loss")
+
+
+def test_sampled_pairs_are_the_first_that_are_trained_on(
+    phantom, tmp_path, monkeypatch
+):
+    settings = config(phantom, tmp_path / "out", steps=1)
+    fed, normalised = [], []
+    kept = Stepper.__call__, Stepper.normalise
+
+    def stepping(self, images, *others):
+        fed.append(images)
+        return kept[0](self, images, *others)
+
+    def normalising(self, images):
+        normalised.append(images.clone())
+        return kept[1](self, images)
+
+    monkeypatch.setattr(Stepper, "__call__", stepping)
+    monkeypatch.setattr(Stepper, "normalise", normalising)
+    run(settings)
+    pairs = sample_pairs(settings, *load_index(settings), 5)
+    assert len(pairs) == 5 and pairs[0].plain.shape == (2, 64, 64, 3)
+    plain = np.concatenate([pair.plain for pair in pairs])
+    np.testing.assert_array_equal(plain, fed[0][:10])
+    (seen,) = (n for n in normalised if len(n) == 16)
+    shown = torch.from_numpy(np.concatenate([pair.seen for pair in pairs]))
+    torch.testing.assert_close(
+        shown.permute(0, 3, 1, 2) / 255, seen[:10], rtol=0, atol=0.51 / 255
+    )
+    assert {pair.kind for pair in pairs} <= {"alike", "unlike", "neither"}
+    assert all(pair.mpp[1] in (0.5, 1.0, 2.0) for pair in pairs)
+    sheet = draw_pair_sheet("drawn", pairs)
+    assert sheet.height > 5 * 144 and np.asarray(sheet).std() > 10
 
 
 def test_divergence_ends_with_what_to_do(phantom, tmp_path):

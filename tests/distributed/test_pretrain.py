@@ -10,8 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from mlflow.tracking import MlflowClient
+from PIL import Image
 from safetensors.torch import load_file
 
+from mshisto_ray.contrastive.curve import read_curve
 from mshisto_ray.phantom.config import PhantomConfig
 from mshisto_ray.phantom.write import write_cohort
 
@@ -61,7 +64,7 @@ def words(tiles, out, **changes):
 @pytest.fixture(scope="module")
 def uninterrupted(tiles):
     out = tiles.parent / "uninterrupted"
-    return out, run("pretrain", *words(tiles, out))
+    return out, run("pretrain", *words(tiles, out, onnx=True))
 
 
 def weights(out):
@@ -89,6 +92,25 @@ def test_a_run_tells_its_course_and_another_does_no_work(tiles, uninterrupted):
     assert "pretrain: step 60/60" in said and "val_recall_at_10" in said
     again = run("pretrain", *words(tiles, out))
     assert "step" not in again and str(out / "encoder") in again
+
+
+def test_the_output_is_whole(uninterrupted):
+    out, said = uninterrupted
+    assert "pairs as they are trained on" in said
+    assert Image.open(out / "pairs.png").height > 8 * 144
+    names = {path.name for path in (out / "encoder").iterdir()}
+    assert names == {
+        "encoder.json", "encoder.safetensors", "encoder.onnx", "README.md",
+    }  # fmt: skip
+    curve = read_curve(out / "metrics.jsonl")
+    assert [record["step"] for record in curve] == list(range(0, 61, 5))
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    (experiment,) = (e for e in client.search_experiments() if e.name == "mshisto_ray")
+    (logged,) = client.search_runs([experiment.experiment_id])
+    history = client.get_metric_history(logged.info.run_id, "loss")
+    assert [point.step for point in history] == list(range(5, 61, 5))
+    artifacts = {a.path for a in client.list_artifacts(logged.info.run_id)}
+    assert artifacts == {"metrics.jsonl", "pairs.png", "encoder"}
 
 
 def test_a_killed_worker_changes_no_weight(tiles, uninterrupted):

@@ -1,4 +1,5 @@
 import numpy as np
+import onnxruntime
 import pytest
 import safetensors.torch
 import timm as timm_library
@@ -9,7 +10,8 @@ from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
 from mshisto_ray.encoders import checkpoint, colour_stats, timm
 from mshisto_ray.encoders._encoder import check_takes, resolve_precision
-from mshisto_ray.encoders._network import InputTransform
+from mshisto_ray.encoders._network import InputTransform, create_network
+from mshisto_ray.encoders._onnx import check_packages, export_onnx
 
 FAMILY = "mshisto_ray.encoders"
 SMALL = {"model": "mobilenetv3_small_050", "weights": "random"}
@@ -219,3 +221,49 @@ def test_real_imagenet_weights(test_data, tiles):
 def test_precision_is_what_was_asked():
     assert resolve_precision("float32", "cpu") == "float32"
     assert resolve_precision("auto", "cpu") in ("float32", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("resnet10t", {"num_classes": 0}),
+        ("vgg11", {"num_classes": 0, "pre_logits": False}),
+    ],
+)
+def test_the_cards_code_loads_the_weights_into_plain_timm(
+    model, options, tiles, tmp_path, monkeypatch
+):
+    network = create_network(model, options)
+    transform = InputTransform((0.7, 0.6, 0.7), (0.1, 0.2, 0.1), 64, "as_is")
+    backbone = {"model": model, "options": options}
+    checkpoint.save(tmp_path, network, transform, backbone, 512, [0.5, 1.0], 64)
+    card = (tmp_path / "README.md").read_text()
+    assert "64 px at 0.5, 1 um/px" in card and "minus (0.7, 0.6, 0.7)" in card
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(card.split("```python\n")[1].split("```")[0], found)
+    x = torch.from_numpy(tiles).permute(0, 3, 1, 2) / 255
+    with torch.inference_mode():
+        wanted = network.eval().forward_features(x)
+        plain = found["network"].eval().forward_features(x)
+    torch.testing.assert_close(plain, wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_onnx_graph_gives_the_networks_embeddings(tiles, tmp_path):
+    network = timm_library.create_model("resnet10t", num_classes=0)
+    transform = InputTransform((0.7, 0.6, 0.7), (0.1, 0.2, 0.1), 64, "as_is")
+    backbone = {"model": "resnet10t", "options": {"num_classes": 0}}
+    checkpoint.save(tmp_path, network, transform, backbone, 512, [0.5], 64)
+    assert export_onnx(tmp_path, 64) < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "encoder.onnx")
+    (found,) = session.run(None, {"tiles": tiles})
+    wanted = checkpoint.build("cpu", "float32", path=str(tmp_path))(tiles)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_export_without_its_packages_is_refused(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'mshisto-ray\[onnx\]'"):
+        check_packages()

@@ -1,0 +1,103 @@
+"""An encoder directory's network as ONNX, compared with the network it is made of."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from mshisto_ray.config import InputError
+from mshisto_ray.encoders import checkpoint
+from mshisto_ray.encoders._network import NetworkEncoder
+
+FILE = "encoder.onnx"
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+# Of the largest feature: float32 kernels add in another order.
+_TOLERANCE = 1e-4
+_COMPARED = 4
+
+
+def check_packages() -> None:
+    """Refuse to begin what could not be exported at its end.
+
+    Raises:
+        InputError: a package that exports or runs ONNX is not installed.
+    """
+    missing = [name for name in _PACKAGES if not importlib.util.find_spec(name)]
+    if missing:
+        raise InputError(
+            f"onnx: {', '.join(missing)} not installed: pip install "
+            "'mshisto-ray[onnx]', or set onnx=false"
+        )
+
+
+def export_onnx(directory: Path, tile_px: int) -> float:
+    """Write ``encoder.onnx`` into an encoder directory.
+
+    The graph takes ``tiles``, uint8 [B, tile_px, tile_px, 3] RGB for any B, and gives
+    ``embeddings``, float32 [B, D]: the input transform is inside.
+
+    Args:
+        directory: of ``checkpoint.save``.
+        tile_px: side of the tiles it will take.
+
+    Returns:
+        The largest difference from the network on drawn tiles, as a share of its
+        largest feature.
+
+    Raises:
+        InputError: packages are missing, or the graph gives other embeddings.
+    """
+    check_packages()
+    encoder = checkpoint.build("cpu", "float32", path=str(directory))
+    temporary = directory / f".{FILE}.tmp"
+    _write(_Graph(encoder).eval(), temporary, tile_px)
+    generator = np.random.default_rng(0)
+    shape = (_COMPARED, tile_px, tile_px, 3)
+    tiles = generator.integers(0, 256, shape, dtype=np.uint8)
+    wanted = encoder(tiles)
+    apart = np.abs(_run(temporary, tiles) - wanted).max() / np.abs(wanted).max()
+    if not apart <= _TOLERANCE:
+        temporary.unlink()
+        raise InputError(
+            f"onnx: the exported graph differs from the network by {apart:.2g} of its "
+            "largest feature; set onnx=false and use encoder.safetensors"
+        )
+    temporary.replace(directory / FILE)
+    return float(apart)
+
+
+class _Graph(nn.Module):
+    def __init__(self, encoder: NetworkEncoder):
+        super().__init__()
+        self.network = encoder.network
+        self._features = encoder.features
+
+    def forward(self, tiles: torch.Tensor) -> torch.Tensor:
+        return self._features(tiles)
+
+
+def _write(graph: nn.Module, path: Path, tile_px: int) -> None:
+    example = torch.zeros(2, tile_px, tile_px, 3, dtype=torch.uint8)
+    torch.onnx.export(
+        graph,
+        (example,),
+        path,
+        input_names=["tiles"],
+        output_names=["embeddings"],
+        dynamic_shapes={"tiles": {0: torch.export.Dim("batch")}},
+        external_data=False,
+        verbose=False,
+        dynamo=True,
+    )
+
+
+def _run(path: Path, tiles: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (found,) = session.run(["embeddings"], {"tiles": tiles})
+    return np.asarray(found)
