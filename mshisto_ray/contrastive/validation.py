@@ -86,8 +86,8 @@ class Validation:
 
     Raises InputError when called on a model whose embeddings are not finite.
 
-    Measures (all on embeddings but the loss): ``val_near_far_auc`` at the finest
-    scale, ``val_recall_at_10`` of a tile's finer tile among those of other places,
+    Measures (all on embeddings but the loss): ``val_near_far_auc``, the mean over
+    scales, ``val_recall_at_10`` of a tile's finer tile among those of other places,
     ``val_rank``, ``val_spread`` and ``val_loss``. What the held-out slides are too
     small or too few for is left out.
     """
@@ -103,10 +103,11 @@ class Validation:
     ):
         part = index.subset(tiles)
         self.notes: list[str] = []
-        self._near_far = self._draw_near_far(part, config)
+        drawn = [self._draw_near_far(part, config, mpp) for mpp in part.scales]
+        self._near_far = [pairs for pairs in drawn if len(pairs)]
         self._places = self._draw_places(part, config.pairs)
         self._batch = self._draw_batch(part, pairs, batch_size)
-        drawn = [self._near_far, *self._places]
+        drawn = [*self._near_far, *self._places]
         if self._batch:
             drawn.append(self._batch.tiles)
         used = np.unique(np.concatenate([d.reshape(-1) for d in drawn]))
@@ -125,9 +126,10 @@ class Validation:
             "val_rank": effective_rank(embeddings),
             "val_spread": spread(embeddings),
         }
-        if len(self._near_far):
-            apart = self._apart(embeddings, self._near_far)
-            metrics["val_near_far_auc"] = near_far_auc(apart[::2], apart[1::2])
+        apart = [self._apart(embeddings, pairs) for pairs in self._near_far]
+        if apart:
+            aucs = [near_far_auc(each[::2], each[1::2]) for each in apart]
+            metrics["val_near_far_auc"] = float(np.mean(aucs))
         recalls = [
             recall_at(
                 self._of(embeddings, main), self._of(embeddings, finer), _NEIGHBOURS
@@ -167,18 +169,20 @@ class Validation:
         first, second = (self._of(values, column) for column in pairs.T)
         return pair_distances(first, second)
 
-    def _draw_near_far(self, part: TileIndex, config: ValidationConfig) -> np.ndarray:
+    def _draw_near_far(
+        self, part: TileIndex, config: ValidationConfig, mpp: float
+    ) -> np.ndarray:
         """Pairs [P, 2], near at even places and far at odd ones."""
         try:
             source = spatial.build(
                 part,
                 near_um=config.near_um,
                 far_um=config.far_um,
-                mpp=part.scales[0],
+                mpp=mpp,
             )
             source.check(config.pairs)
         except InputError as error:
-            self.notes.append(f"no near-far AUC: {error}")
+            self.notes.append(f"no near-far AUC at {mpp:g} um/px: {error}")
             return np.zeros((0, 2), np.int64)
         pairs = source.draw(0, 0, np.arange(2 * config.pairs))
         whole = (pairs[:, 0] != pairs[:, 1]).reshape(-1, 2).all(axis=1)

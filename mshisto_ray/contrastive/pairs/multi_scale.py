@@ -29,6 +29,7 @@ class MultiScalePairs:
         self,
         index: TileIndex,
         places_per_slide: int,
+        slides_per_batch: int | None,
         scales: tuple[float, float] | None,
         rules: Rules,
     ):
@@ -42,6 +43,7 @@ class MultiScalePairs:
             raise InputError("pairs: far_um must be above near_um")
         self._index = index
         self._places_per_slide = places_per_slide
+        self._slides_per_batch = slides_per_batch
         self._rules = rules
         self._coarse = self._coarse_scales(scales)
         known = np.unique(index.label[index.label != UNKNOWN])
@@ -61,7 +63,8 @@ class MultiScalePairs:
         group = pairs % len(self._classes)
         visit = (pairs // len(self._classes)) // self._places_per_slide
         # All places of a visit share the slide, drawn from the visit's own number.
-        number = visit * len(self._classes) + group
+        turn = visit % self._slides_per_batch if self._slides_per_batch else visit
+        number = turn * len(self._classes) + group
         uniform = uniforms(seed, "slides", step, last, 1)[number, 0]
         first = visit * self._places_per_slide * len(self._classes) + group
         slide = np.full(len(pairs), -1)
@@ -154,6 +157,7 @@ def build(
     index: TileIndex,
     *,
     places_per_slide: Annotated[int, Field(ge=1)] = 2,
+    slides_per_batch: Annotated[int, Field(ge=1)] | None = None,
     scales: tuple[float, float] | None = None,
     same_slide: SameSlide = "positive",
     neutral: Neutral = "ignore",
@@ -165,6 +169,9 @@ def build(
     Args:
         index: the tiles.
         places_per_slide: drawn from a slide each time it is visited.
+        slides_per_batch: of each class, visited in turns; the fewer, the more places
+            of one slide a batch compares, which its stain cannot tell apart. By
+            default every visit draws its slide anew.
         scales: the two mpp; by default each step draws one of all neighbouring pairs.
         same_slide: what tiles of one slide and scale at other places are.
         neutral: what pairs that the paper does not name are.
@@ -172,4 +179,4 @@ def build(
         far_um: with ``same_slide: by_distance``.
     """
     rules = Rules(same_slide, neutral, near_um, far_um)
-    return MultiScalePairs(index, places_per_slide, scales, rules)
+    return MultiScalePairs(index, places_per_slide, slides_per_batch, scales, rules)

@@ -167,3 +167,24 @@ def test_same_tile_is_positive_to_itself_alone(make_index):
     same = batch.tiles[:, None] == batch.tiles
     np.testing.assert_array_equal(batch.positive, same & ~np.eye(60, dtype=bool))
     np.testing.assert_array_equal(batch.negative, ~same)
+
+
+@pytest.mark.parametrize("labels", [None, [0, 1, 0, 1, 0, 1]])
+def test_a_batch_of_few_slides_visits_them_in_turns(labels, make_index):
+    index = make_index(side=8, labels=labels or [-1] * 6)
+    source = multi_scale.build(
+        index, places_per_slide=4, slides_per_batch=2, neutral="negative"
+    )
+    seen = set()
+    for step in range(12):
+        tiles = source.draw(0, step, np.arange(32))[:, 0]
+        slides = index.slide(tiles)
+        groups = index.label[slides]
+        for cls in np.unique(groups):
+            held = np.unique(slides[groups == cls])
+            # Two draws may be of the same slide.
+            assert 1 <= len(held) <= 2
+            seen |= set(held.tolist())
+        alone = source.draw(0, step, np.arange(7, 9))
+        np.testing.assert_array_equal(alone[:, 0], tiles[7:9])
+    assert seen == set(range(6))
