@@ -22,6 +22,8 @@ from mshisto_ray.encoders._network import (
 )
 from mshisto_ray.store.manifest import write_text
 
+# Of encoder.json; another one is not read.
+_FORMAT = 1
 _WEIGHTS, _DESCRIPTION, _CARD = "encoder.safetensors", "encoder.json", "README.md"
 
 
@@ -34,13 +36,14 @@ def build(device: str, precision: Precision, *, path: str) -> NetworkEncoder:
         path: directory with ``encoder.safetensors`` and ``encoder.json``.
 
     Raises:
-        InputError: not such a directory, or its weights are not those it describes.
+        InputError: not such a directory, or one of another version; its weights are
+            not those it describes.
     """
     directory = Path(path).expanduser()
     description = directory / _DESCRIPTION
     if not description.is_file():
         raise InputError(f"encoder: {directory} has no {_DESCRIPTION}")
-    told = json.loads(description.read_text())
+    told = _read(description)
     network = create_network(told["backbone"]["model"], told["backbone"]["options"])
     load_weights(network, directory / _WEIGHTS)
     values = told["input"]
@@ -83,6 +86,7 @@ def save(
     state = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
     safetensors.torch.save_file(state, directory / _WEIGHTS)
     told = {
+        "format": _FORMAT,
         "backbone": dict(backbone),
         "dim": dim,
         "input": asdict(transform),
@@ -92,6 +96,20 @@ def save(
     write_text(directory / _DESCRIPTION, json.dumps(told, indent=2) + "\n")
     write_text(directory / _CARD, _card(told))
     return digest
+
+
+def _read(description: Path) -> dict[str, Any]:
+    try:
+        told = json.loads(description.read_text())
+    except ValueError as error:
+        raise InputError(f"encoder: {description} is not JSON ({error})") from None
+    found = told.get("format") if isinstance(told, dict) else None
+    if found != _FORMAT:
+        raise InputError(
+            f"encoder: {description} is of another version (format {found}; this "
+            f"version reads {_FORMAT}): pretrain again, or use the one that wrote it"
+        )
+    return told
 
 
 def _card(told: Mapping[str, Any]) -> str:

@@ -206,6 +206,23 @@ def test_checkpoint_refuses_other_weights(directory, tmp_path):
         checkpoint.build("cpu", "float32", path=str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('{"format": 2}', "another version .format 2; this version reads 1.*again"),
+        ("{}", "another version .format None"),
+        ("weights", "is not JSON"),
+    ],
+)
+def test_checkpoint_of_another_version_is_refused(text, message, directory, tmp_path):
+    path, _ = directory
+    weights = (path / "encoder.safetensors").read_bytes()
+    (tmp_path / "encoder.safetensors").write_bytes(weights)
+    (tmp_path / "encoder.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        checkpoint.build("cpu", "float32", path=str(tmp_path))
+
+
 def test_real_imagenet_weights(test_data, tiles):
     weights = test_data / "weights" / "mobilenetv2_100_imagenet_fp16.safetensors"
     encode = timm.build(
