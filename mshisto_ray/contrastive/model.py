@@ -153,6 +153,21 @@ def check_norm(norm: Norm, workers: int, device: str) -> None:
         )
 
 
+def check_micro_batch(model: ContrastiveModel, micro_batch: int | None) -> None:
+    """Refuse to take a batch apart whose images look at each other.
+
+    Raises:
+        InputError: ``micro_batch`` for a network with batch statistics.
+    """
+    if micro_batch is not None and mixes_images(model):
+        raise InputError(
+            "run.micro_batch: the network normalises by the statistics of a batch, and "
+            "a part of it has others, so that the loss would silently be another one: "
+            "set model.norm=frozen with trained weights, take a network without batch "
+            "norm (model.projection.batch_norm=false too), or set run.micro_batch=null"
+        )
+
+
 def join_norm(model: ContrastiveModel) -> ContrastiveModel:
     """``norm: sync`` made so for the workers of the process group; same weights."""
     return convert_sync_batchnorm(model)  # pyright: ignore[reportReturnType]

@@ -15,7 +15,12 @@ from mshisto_ray.config import InputError
 from mshisto_ray.contrastive.curve import METRICS, write_curve
 from mshisto_ray.contrastive.feeding import Feeder
 from mshisto_ray.contrastive.joint_batch import WHOLE, Share, gather
-from mshisto_ray.contrastive.model import build_model, check_norm, join_norm
+from mshisto_ray.contrastive.model import (
+    build_model,
+    check_micro_batch,
+    check_norm,
+    join_norm,
+)
 from mshisto_ray.contrastive.monitor import Best, collapse
 from mshisto_ray.contrastive.pretrain_config import LOSSES, PretrainConfig, load_index
 from mshisto_ray.contrastive.reading import TileReader
@@ -163,6 +168,7 @@ class _Pretraining:
         config, several = self._config, self._share.workers > 1
         check_norm(config.model.norm, self._share.workers, self._device.type)
         model = build_model(config.model, self._tile_px, config.seed).to(self._device)
+        check_micro_batch(model, config.run.micro_batch)
         if several and config.model.norm == "sync":
             model = join_norm(model)
         if config.run.channels_last:
@@ -176,6 +182,7 @@ class _Pretraining:
             (config.mean, config.std),
             resolve_precision(config.run.precision, self._device.type),
             config.run.compile,
+            config.run.micro_batch,
             gather if several else None,
             DistributedDataParallel if several else None,
         )

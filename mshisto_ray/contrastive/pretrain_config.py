@@ -12,8 +12,9 @@ from mshisto_ray.contrastive.augment import AugmentConfig
 from mshisto_ray.contrastive.blocks import BlockConfig
 from mshisto_ray.contrastive.feeding import PAIRS, check_batches
 from mshisto_ray.contrastive.model import ModelConfig
+from mshisto_ray.contrastive.optimiser import OptimiserConfig
 from mshisto_ray.contrastive.presets import PRESETS
-from mshisto_ray.contrastive.step import OptimiserConfig, RunConfig
+from mshisto_ray.contrastive.step import RunConfig
 from mshisto_ray.contrastive.tile_index import TileIndex, read_index
 from mshisto_ray.contrastive.validation import ValidationConfig, split_patients
 from mshisto_ray.store.cohort import read_cohort

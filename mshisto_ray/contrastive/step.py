@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from pydantic import field_validator
 from torch import nn
 
 from mshisto_ray.config import Config, InputError, option
 from mshisto_ray.contrastive.augment import AugmentConfig, augment, draw_parameters
+from mshisto_ray.contrastive.joint_batch import backward_in_chunks
 from mshisto_ray.contrastive.losses._loss import ContrastiveLoss
 from mshisto_ray.contrastive.model import ContrastiveModel
+from mshisto_ray.contrastive.optimiser import (
+    OptimiserConfig,
+    learning_rate,
+    make_optimiser,
+)
 from mshisto_ray.encoders._encoder import Precision
 
 # Consecutive steps without a finite gradient after which training ends.
 _MOST_SKIPPED = 10
-
-
-class OptimiserConfig(Config):
-    """Optimiser and course of its learning rate."""
-
-    name: Literal["adamw", "adam", "sgd"] = option("adamw", "method")
-    lr: float = option(1e-3, "learning rate", gt=0)
-    weight_decay: float = option(1e-4, "weight decay (adam, sgd: L2 penalty)", ge=0)
-    momentum: float = option(0.9, "of sgd; adam and adamw have their own", ge=0, lt=1)
-    warmup_steps: int = option(0, "linear rise of the learning rate", "steps", ge=0)
-    schedule: Literal["constant", "cosine"] = option(
-        "cosine", "after the warm-up; cosine ends at 0"
-    )
-    decay: float = option(0.0, "learning rate times 1 / (1 + decay * step)", ge=0)
 
 
 class RunConfig(Config):
@@ -43,6 +37,26 @@ class RunConfig(Config):
     )
     channels_last: bool = option(True, "memory layout of convolutions")
     compile: bool = option(False, "torch.compile the network")
+    micro_batch: int | None = option(
+        None,
+        "images of a worker in memory at once, with the gradient of the whole batch "
+        "for a second forward pass; null: all",
+        ge=1,
+    )
+    accumulation: Literal["cached", "plain"] = option(
+        "cached", "how micro-batches make up a batch; plain sums are refused"
+    )
+
+    @field_validator("accumulation")
+    @classmethod
+    def _is_exact(cls, value: str) -> str:
+        if value == "plain":
+            raise ValueError(
+                "plain sums of micro-batches are another loss than the batch's: an "
+                "image of one has no negatives in the others. Take cached, which is "
+                "exact"
+            )
+        return value
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,7 @@ class Stepper:
         normalisation: mean and standard deviation per channel, on 0 to 1.
         precision: of the forward pass.
         compiled: whether to compile the model.
+        micro_batch: images in memory at once; None: all of a call.
         gather: of projections; none with one worker.
         wrap: makes of the model what is called in the forward pass.
     """
@@ -84,6 +99,7 @@ class Stepper:
         normalisation: tuple[tuple[float, ...], tuple[float, ...]],
         precision: Precision,
         compiled: bool = False,
+        micro_batch: int | None = None,
         gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
         wrap: Callable[[nn.Module], nn.Module] | None = None,
     ):
@@ -99,6 +115,8 @@ class Stepper:
         self._half = precision == "bfloat16"
         forward = wrap(model) if wrap else model
         self._forward = torch.compile(forward) if compiled else forward
+        self._no_sync = getattr(forward, "no_sync", nullcontext)
+        self._micro_batch = micro_batch
         self._gather = gather
         self._in_a_row = 0
 
@@ -126,14 +144,17 @@ class Stepper:
                 overflowed.
         """
         self.model.train()
-        images = self._images(tiles, seed, step, first)
+        tiles = tiles.to(self._device, non_blocking=True)
+        relations = positive.to(self._device), negative.to(self._device)
         kept = [buffer.clone() for buffer in self.model.buffers()]
         self.optimiser.zero_grad(set_to_none=True)
-        with self.autocast():
-            projections = self._forward(images)
-        whole = self._gather(projections) if self._gather else projections
-        loss = self._loss(whole, positive.to(self._device), negative.to(self._device))
-        loss.backward()
+
+        def project(part: torch.Tensor) -> torch.Tensor:
+            images = self._images(tiles, int(part[0]), len(part), seed, step, first)
+            with self.autocast(), self._own_chance(seed, step, first + int(part[0])):
+                return self._forward(images)
+
+        loss, whole = self._backward(project, len(tiles), relations)
         taken = self._is_finite(loss)
         if taken:
             for group in self.optimiser.param_groups:
@@ -168,15 +189,52 @@ class Stepper:
         self.optimiser.load_state_dict(state["optimiser"])
         self.skipped, self._in_a_row = state["skipped"]
 
+    def _backward(
+        self,
+        project: Callable[[torch.Tensor], torch.Tensor],
+        num: int,
+        relations: tuple[torch.Tensor, torch.Tensor],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients of the batch; its loss, and the projections of all workers."""
+        gathered: list[torch.Tensor] = []
+
+        def joint_loss(own: torch.Tensor) -> torch.Tensor:
+            gathered.append(self._gather(own) if self._gather else own)
+            return self._loss(gathered[-1], *relations)
+
+        parts = list(torch.arange(num).split(self._micro_batch or num))
+        if len(parts) > 1:
+            loss = backward_in_chunks(project, parts, joint_loss, self._no_sync)
+        else:
+            loss = joint_loss(project(parts[0]))
+            loss.backward()
+        return loss, gathered[-1]
+
     def _images(
-        self, tiles: torch.Tensor, seed: int, step: int, first: int
+        self,
+        tiles: torch.Tensor,
+        start: int,
+        num: int,
+        seed: int,
+        step: int,
+        first: int,
     ) -> torch.Tensor:
-        tiles = tiles.to(self._device, non_blocking=True)
+        """``num`` of the tiles, as the network takes them, from ``start`` on."""
+        stop = first + start + num
         parameters = draw_parameters(
-            self._augmentation, seed, step, first + len(tiles), self._device
-        )
-        own = parameters.part(slice(first, None))
-        return self.normalise(augment(tiles, self._augmentation, own))
+            self._augmentation, seed, step, stop, self._device
+        ).part(slice(first + start, None))
+        part = tiles[start : start + num]
+        return self.normalise(augment(part, self._augmentation, parameters))
+
+    @contextmanager
+    def _own_chance(self, seed: int, step: int, place: int) -> Iterator[None]:
+        """What dropout draws is a function of the step: a pass can be done again."""
+        own = np.random.SeedSequence([seed, step, place]).generate_state(1)
+        devices = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(int(own[0]))
+            yield
 
     def _is_finite(self, loss: torch.Tensor) -> bool:
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -207,27 +265,3 @@ class Stepper:
                 f"left out. Lower optimiser.lr, now {self._settings.lr:g}, or use "
                 "run.precision: float32"
             )
-
-
-def learning_rate(config: OptimiserConfig, step: int, num_steps: int) -> float:
-    """The learning rate of a step, counted from 0.
-
-    ``decay`` is the inverse-time decay that Keras calls ``decay``.
-    """
-    if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
-    rate = config.lr / (1 + config.decay * step)
-    if config.schedule == "cosine":
-        done = (step - config.warmup_steps) / max(1, num_steps - config.warmup_steps)
-        rate *= (1 + math.cos(math.pi * min(done, 1.0))) / 2
-    return rate
-
-
-def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
-    """The optimiser of a model's parameters."""
-    parameters = list(model.parameters())
-    keys: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
-    if config.name == "sgd":
-        return torch.optim.SGD(parameters, momentum=config.momentum, **keys)
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return kinds[config.name](parameters, fused=True, **keys)

@@ -24,7 +24,12 @@ from mshisto_ray import config as configs
 from mshisto_ray import tracking
 from mshisto_ray.config import InputError, option
 from mshisto_ray.contrastive.joint_batch import Share
-from mshisto_ray.contrastive.model import build_model, check_norm, mixes_images
+from mshisto_ray.contrastive.model import (
+    build_model,
+    check_micro_batch,
+    check_norm,
+    mixes_images,
+)
 from mshisto_ray.contrastive.pretrain import (
     ENCODER,
     STAGE,
@@ -97,6 +102,7 @@ def _recipe(config: PretrainJobConfig, tiles: TileDirectory) -> dict[str, Any]:
         )
     tile_px = int(tiles.manifest.recipe["tile_px"])
     model = build_model(config.model, tile_px, config.seed)
+    check_micro_batch(model, config.run.micro_batch)
     # With `own`, a worker's part of a batch is normalised by that part's statistics.
     apart = mixes_images(model) and config.model.norm == "own"
     workers = config.workers if apart else "any"

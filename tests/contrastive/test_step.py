@@ -7,17 +7,26 @@ import torch
 from torch import nn
 
 from mshisto_ray import components
-from mshisto_ray.config import InputError
+from mshisto_ray.config import InputError, validate
 from mshisto_ray.contrastive.augment import AugmentConfig
-from mshisto_ray.contrastive.model import ContrastiveModel, ModelConfig, build_model
-from mshisto_ray.contrastive.step import OptimiserConfig, Stepper, learning_rate
+from mshisto_ray.contrastive.model import (
+    ContrastiveModel,
+    ModelConfig,
+    build_model,
+    check_micro_batch,
+)
+from mshisto_ray.contrastive.optimiser import OptimiserConfig, learning_rate
+from mshisto_ray.contrastive.step import RunConfig, Stepper
 
 LOSSES = "mshisto_ray.contrastive.losses"
 NUM = 8
 
 
-def stepper(loss="nt_xent", half=False, **optimiser) -> Stepper:
-    model = build_model(ModelConfig(backbone="test_resnet"), 32, 0)
+NETWORK = {"backbone": "test_resnet"}
+
+
+def stepper(loss="nt_xent", half=False, micro_batch=None, **optimiser) -> Stepper:
+    model = build_model(validate(ModelConfig, NETWORK), 32, 0)
     part = components.check(LOSSES, components.Part(name=loss))
     return Stepper(
         model,
@@ -27,6 +36,7 @@ def stepper(loss="nt_xent", half=False, **optimiser) -> Stepper:
         20,
         ((0.5,) * 3, (0.25,) * 3),
         "bfloat16" if half else "float32",
+        micro_batch=micro_batch,
     )
 
 
@@ -51,7 +61,9 @@ def test_steps_lower_the_loss(name, half, batch):
     assert losses[-1] < losses[0] - 0.1
 
 
-def test_a_resumed_training_is_the_same_to_the_bit(batch):
+@pytest.mark.parametrize("options", [{}, {"drop_rate": 0.5, "drop_path_rate": 0.3}])
+def test_a_resumed_training_is_the_same_to_the_bit(batch, options, monkeypatch):
+    monkeypatch.setitem(NETWORK, "options", {"num_classes": 0, **options})
     whole = stepper()
     for number in range(4):
         whole(*batch, seed=0, step=number)
@@ -126,6 +138,44 @@ def test_weights_that_overflow_end_the_training(batch):
 def test_bfloat16_gives_nearly_the_loss_of_float32(batch):
     losses = [stepper(half=half)(*batch, seed=0, step=0).loss for half in (0, 1)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 8])
+def test_micro_batches_learn_what_the_batch_does(micro_batch, batch, monkeypatch):
+    monkeypatch.setitem(NETWORK, "norm", "frozen")
+    parts = stepper(name="sgd", lr=0.1, micro_batch=micro_batch)
+    seen = []
+    parts.model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    whole = stepper(name="sgd", lr=0.1)
+    for number in range(3):
+        one, two = (s(*batch, seed=0, step=number) for s in (parts, whole))
+        assert one.loss == pytest.approx(two.loss, rel=1e-5)
+        torch.testing.assert_close(one.projections, two.projections)
+    assert max(seen) == micro_batch
+
+
+def test_what_dropout_leaves_out_is_the_same_in_both_passes(batch, monkeypatch):
+    monkeypatch.setitem(NETWORK, "norm", "frozen")
+    monkeypatch.setitem(NETWORK, "options", {"num_classes": 0, "drop_path_rate": 0.5})
+    step, found = stepper(micro_batch=4), []
+    step.model.register_forward_hook(lambda *given: found.append(given[2].detach()))
+    step(*batch, seed=0, step=0)
+    first, second, *again = found
+    assert torch.equal(first, again[0]) and torch.equal(second, again[1])
+    step(*batch, seed=0, step=1)
+    assert not torch.equal(first, found[4])
+
+
+def test_sums_of_micro_batches_are_refused_with_the_reason():
+    with pytest.raises(InputError, match=r"no negatives in the others\. Take cached"):
+        validate(RunConfig, {"accumulation": "plain", "micro_batch": 4})
+
+
+def test_parts_of_a_batch_with_own_statistics_are_refused():
+    model = build_model(validate(ModelConfig, NETWORK), 32, 0)
+    with pytest.raises(InputError, match=r"run\.micro_batch.*model\.norm=frozen"):
+        check_micro_batch(model, 4)
+    check_micro_batch(model, None)
 
 
 class Plain(ContrastiveModel):
