@@ -214,3 +214,28 @@ def test_the_path_from_slides_to_a_sweep_as_submitted_jobs(
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "sweep" / "best" / "model.json").is_file()
     assert (tmp_path / "sweep" / "summary.md").is_file()
+
+
+def test_pretraining_as_a_submitted_job(head_node, tmp_path, write_slide):
+    rows = ["path"]
+    for i in range(4):
+        write_slide(tmp_path / f"s{i}.tiff", i, size=(700, 700))
+        rows.append(f"s{i}.tiff")
+    cohort, tiles = tmp_path / "cohort.csv", tmp_path / "tiles"
+    cohort.write_text("\n".join(rows) + "\n")
+
+    def submit(job, *words):
+        return head_node.submit(ROOT, sys.executable, f"jobs/{job}.py", *words)
+
+    done = submit("tile", f"cohort={cohort}", f"out={tiles}", "tile_px=32")
+    assert done.returncode == 0, done.stdout + done.stderr
+    words = ["jobs/pretrain.yaml", f"tiles={tiles}", "model.backbone=test_resnet"]
+    words += ["batch_size=16", "steps=4", "workers=2", "validation.every=2"]
+    refused = submit("pretrain", *words, "out=pretrained")
+    assert refused.returncode == 1
+    assert "give an absolute path on shared storage" in refused.stdout
+    out = tmp_path / "pretrained"
+    done = submit("pretrain", *words, f"out={out}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pretrain: step 4/4" in done.stdout
+    assert (out / "encoder" / "encoder.json").is_file()

@@ -1,0 +1,54 @@
+"""Every pretraining YAML is a config that its own check lets through."""
+
+from pathlib import Path
+
+import pytest
+
+from mshisto_ray.config import InputError, load
+from mshisto_ray.distributed.pretrain import PretrainJobConfig, check
+
+JOBS = Path(__file__).parents[2] / "jobs"
+YAMLS = sorted(JOBS.glob("pretrain*.yaml"))
+
+
+def loaded(path, phantom, tmp_path, **changes) -> PretrainJobConfig:
+    (header, *_) = (phantom / "cohort.csv").read_text().splitlines()
+    given = {"tiles": phantom / "tiles", "out": tmp_path / "out", **changes}
+    if "tan2023" in path.stem:
+        given |= {"cohort": phantom / "cohort.csv", "label": header.split(",")[-1]}
+    return load(PretrainJobConfig, path, given)
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+def test_every_yaml_passes_its_check(path, phantom, tmp_path):
+    # The drawn slides are a millimetre wide.
+    near = {"pairs.near_um": 100, "pairs.far_um": 400} if "gilden" in path.stem else {}
+    config = loaded(path, phantom, tmp_path, **near)
+    check(config)
+    assert (
+        config.preset is None
+        or path.stem == f"pretrain_{config.preset}"
+        or (path.stem == f"pretrain_{config.preset}_small")
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_there_is_a_yaml_for_the_default_both_papers_and_their_small_versions():
+    names = {path.stem.removeprefix("pretrain") for path in YAMLS}
+    papers = {"_gildenblat2019", "_tan2023"}
+    assert names == {""} | papers | {f"{paper}_small" for paper in papers}
+
+
+def test_keys_of_a_yaml_leave_the_rest_of_its_preset(phantom, tmp_path):
+    config = loaded(JOBS / "pretrain_gildenblat2019_small.yaml", phantom, tmp_path)
+    assert config.model.backbone == "resnet10t"
+    assert config.model.projection.hidden == ()
+    assert config.loss.name == "margin" and config.loss.parameters["squared"]
+    assert config.pairs.name == "spatial" and config.pairs.parameters["far_um"] == 1500
+    assert config.optimiser.schedule == "constant"
+
+
+def test_slides_too_small_for_a_papers_distances_are_refused(phantom, tmp_path):
+    config = loaded(JOBS / "pretrain_gildenblat2019.yaml", phantom, tmp_path)
+    with pytest.raises(InputError, match="no other tile 9145 um away"):
+        check(config)
