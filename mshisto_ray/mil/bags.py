@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from mshisto_ray.config import InputError
+from mshisto_ray.mil.input_config import InputConfig, TargetConfig
 from mshisto_ray.mil.scales import FinerScale
-from mshisto_ray.mil.source import InputConfig, Row, Source, TargetConfig, open_source
+from mshisto_ray.mil.source import Row, Source, open_source
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.features import Features
 

@@ -17,8 +17,8 @@ from mshisto_ray.mil import experiment
 from mshisto_ray.mil.bags import read_bags
 from mshisto_ray.mil.cross_validation import cross_validate, plan_splits
 from mshisto_ray.mil.head import load_head, save_head
+from mshisto_ray.mil.input_config import InputConfig, TargetConfig
 from mshisto_ray.mil.predict import predict as predict_bags
-from mshisto_ray.mil.source import InputConfig, TargetConfig
 from mshisto_ray.mil.train import TrainConfig
 from mshisto_ray.store.cache import CacheConfig
 

@@ -6,7 +6,7 @@ import pytest
 from mshisto_ray import config
 from mshisto_ray.config import InputError
 from mshisto_ray.mil.bags import read_bags
-from mshisto_ray.mil.source import InputConfig, TargetConfig
+from mshisto_ray.mil.input_config import InputConfig, TargetConfig
 from mshisto_ray.store.cache import CacheConfig
 
 NO_CACHE = CacheConfig(max_gib=0)

@@ -1,0 +1,100 @@
+"""What a MIL run is told of its bags: where they come from, what is predicted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, field_validator, model_validator
+
+from mshisto_ray.config import Config, InputPath, option
+
+ClassName = Annotated[str, BeforeValidator(str)]
+
+
+class InputConfig(Config):
+    """Where bags come from: ``embeddings`` with ``cohort``, or ``bags``."""
+
+    embeddings: InputPath | tuple[InputPath, ...] | None = option(
+        None,
+        "directory that jobs/embed.py made; a list: one per scale of scales, where "
+        "each scale has an encoder of its own",
+    )
+    cohort: InputPath | None = option(None, "table of slides with their labels")
+    bags: InputPath | None = option(
+        None,
+        "Parquet table in place of embeddings and cohort: a row per instance with bag, "
+        "label, features, and if wanted patient_id and fold",
+    )
+    scale: float | None = option(
+        None, "scale of the embeddings; null: their finest", unit="um/px", gt=0
+    )
+    scales: tuple[Annotated[float, option(gt=0)], ...] | None = option(
+        None,
+        "scales that combine brings together, from the coarsest down, as [2.0, 1.0]; "
+        "an instance is then a tile of the first with its finer ones",
+        unit="um/px",
+    )
+    unit: Literal["slide", "patient"] = option(
+        "slide", "what a bag is: one slide, or all labelled slides of a patient"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> InputConfig:
+        given = {n for n in ("embeddings", "cohort", "bags") if getattr(self, n)}
+        if given not in ({"embeddings", "cohort"}, {"bags"}):
+            raise ValueError(
+                "give embeddings and cohort, or bags alone; got "
+                f"{', '.join(sorted(given)) or 'none of them'}"
+            )
+        if self.bags and (self.scale is not None or self.scales is not None):
+            raise ValueError("scale: a bag table has no scales; leave it null")
+        if self.scales is not None and self.scale is not None:
+            raise ValueError("give scale (one) or scales (several), not both")
+        if self.scales is not None and len(self.scales) < 2:
+            raise ValueError("scales: give at least two, or one as scale")
+        paths = self.embeddings
+        if isinstance(paths, tuple) and len(paths) != len(self.scales or ()):
+            raise ValueError(
+                f"embeddings: {len(paths)} directories for "
+                f"{len(self.scales or ())} scales; give one, or one per scale"
+            )
+        return self
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """Embeddings of each scale, coarsest first."""
+        if isinstance(self.embeddings, tuple):
+            return self.embeddings
+        assert self.embeddings is not None
+        return (self.embeddings,) * len(self.scales or (0,))
+
+
+class TargetConfig(Config):
+    """What is predicted of a bag."""
+
+    kind: Literal["classes", "multilabel", "regression", "survival"] = option(
+        "classes", "kind of target; only classes is built"
+    )
+    column: str = option("label", "column of the cohort or bag table")
+    classes: tuple[ClassName, ...] | None = option(
+        None,
+        "classes in order (of two, the second is the positive one); bags of others "
+        "are left out; null: all that occur, sorted",
+    )
+
+    @field_validator("kind")
+    @classmethod
+    def _is_built(cls, kind: str) -> str:
+        if kind != "classes":
+            raise ValueError(f"{kind!r} is not built yet; have 'classes'")
+        return kind
+
+    @field_validator("classes")
+    @classmethod
+    def _are_distinct(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if classes is not None and (
+            len(classes) < 2 or len(set(classes)) < len(classes)
+        ):
+            raise ValueError("give at least two classes, each once")
+        return classes
