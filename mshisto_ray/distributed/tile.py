@@ -12,7 +12,13 @@ import pyarrow as pa
 from PIL import Image
 
 from mshisto_ray import tracking
-from mshisto_ray.config import InputPath, OutputPath, TooManyFailuresError, option
+from mshisto_ray.config import (
+    InputError,
+    InputPath,
+    OutputPath,
+    TooManyFailuresError,
+    option,
+)
 from mshisto_ray.distributed.pipeline import stream
 from mshisto_ray.distributed.progress import Progress, check_failures, say
 from mshisto_ray.distributed.session import Resources, connect, plan_actors
@@ -32,6 +38,7 @@ from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.shards import read_metadata, write_shard
 from mshisto_ray.store.tiles import STAGE, shard_path
 from mshisto_ray.tiling.recipe import TilingRecipe
+from mshisto_ray.tiling.tissue import DRAWN
 
 _LAST_ATTEMPT = 3
 
@@ -59,16 +66,26 @@ class TileConfig(TilingRecipe):
 
 def check(config: TileConfig) -> None:
     """Check the cohort and that ``out`` can be entered; nothing is written."""
-    read_cohort(config.cohort)
+    _read_cohort(config)
     check_stage(config.out, STAGE, config.recipe.as_recipe())
 
 
 def run(config: TileConfig) -> None:
     """Plan the tiles of a cohort: from slides to linked tiles at every scale."""
-    cohort = read_cohort(config.cohort)
+    cohort = _read_cohort(config)
     recorded = config.model_dump(mode="json")
     with open_stage(config.out, STAGE, config.recipe.as_recipe(), recorded):
         _run(config, cohort)
+
+
+def _read_cohort(config: TileConfig) -> Cohort:
+    cohort = read_cohort(config.cohort)
+    if config.tissue.name == DRAWN and not any(row.annotation for row in cohort.rows):
+        raise InputError(
+            f"{config.cohort}: tissue is what is annotated, and no slide has an "
+            "annotation: fill the column `annotation`, or choose another tissue mask"
+        )
+    return cohort
 
 
 def _run(config: TileConfig, cohort: Cohort) -> None:

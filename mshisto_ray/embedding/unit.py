@@ -61,8 +61,11 @@ class EmbedWork:
 
 
 def unit_key(record: dict[str, Any]) -> dict[str, Any]:
-    """What a shard has to have been made from to stand: file and resolution."""
-    return {key: record[key] for key in ("fingerprint", "resolution")}
+    """What a shard has to have been made from to stand: file, resolution, outlines."""
+    key = {key: record[key] for key in ("fingerprint", "resolution")}
+    # Tissue that is found follows from the file; tissue that was drawn may change.
+    drawn = record.get("tissue_annotation")
+    return key | {"tissue_annotation": drawn} if drawn else key
 
 
 class UnitEmbedder:

@@ -54,6 +54,12 @@ SLIDES = pa.schema(
         _field("reader_reason", pa.string(), "why this reader and no other"),
         _field("fingerprint", pa.string(), "size and quick hash of the file"),
         _field("tissue_mm2", pa.float64(), "area of the tissue mask"),
+        _field(
+            "tissue_annotation",
+            pa.string(),
+            "quick hash of the annotation that is its tissue; null: found",
+            nullable=True,
+        ),
         _field("num_chunks", pa.int32(), "chunks of the slide"),
         _field(
             "tiles_per_scale",

@@ -14,6 +14,9 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+# Outlines drawn by hand run over the slide's edge here and there.
+_MAX_OUTSIDE = 0.01
+
 
 class AnnotationError(Exception):
     """An annotation file cannot be used."""
@@ -52,6 +55,33 @@ def read_annotation(path: Path) -> list[Region]:
             f"{path.name}: neither ASAP XML nor GeoJSON with polygons in level-0 "
             f"pixels ({type(error).__name__}: {error})"
         ) from None
+
+
+def check_within(regions: Sequence[Region], size: tuple[int, int]) -> None:
+    """Refuse regions that do not lie on the slide.
+
+    Args:
+        regions: in level-0 pixels.
+        size: slide width and height in level-0 pixels.
+
+    Raises:
+        AnnotationError: more than a hundredth of their area lies outside.
+    """
+    slide = shapely.box(0, 0, *size)
+    whole = sum(region.polygon.area for region in regions)
+    inside = sum(region.polygon.intersection(slide).area for region in regions)
+    if whole - inside > _MAX_OUTSIDE * whole:
+        raise AnnotationError(
+            f"{1 - inside / whole:.0%} of the annotated area lies outside the slide "
+            f"({size[0]} x {size[1]} px): the annotation of another slide, or not in "
+            "level-0 pixels?"
+        )
+
+
+def scaled(regions: Sequence[Region], span: float) -> list[Region]:
+    """Regions in pixels of ``span`` level-0 pixels."""
+    polygons = shapely.transform([r.polygon for r in regions], lambda xy: xy / span)
+    return [Region(r.name, p) for r, p in zip(regions, polygons, strict=True)]
 
 
 def _asap(path: Path) -> list[Region]:

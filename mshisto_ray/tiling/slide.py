@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mshisto_ray import components
 from mshisto_ray.slides._open import open_slide
 from mshisto_ray.slides._slide import Slide, SlideError, checked_mpp
 from mshisto_ray.store import schema
 from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.fingerprint import slide_fingerprint
-from mshisto_ray.tiling.annotation import AnnotationError, annotate, read_annotation
+from mshisto_ray.tiling.annotation import Region, annotate
 from mshisto_ray.tiling.grid import ScalePlan, plan_tiles
 from mshisto_ray.tiling.reader import (
     Opened,
@@ -30,6 +29,7 @@ from mshisto_ray.tiling.reader import (
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.resolution import ScaleReading, resolve, served_scales
 from mshisto_ray.tiling.thumbnail import Thumbnail, read_thumbnail
+from mshisto_ray.tiling.tissue import DRAWN, find_tissue, read_regions
 
 # Bright field: glass is bright. The brightest tenth of a fluorescence scan is not.
 _MIN_GLASS_LUMINANCE = 100
@@ -91,13 +91,16 @@ def _tile(
             )
         thumbnail = read_thumbnail(slide, mpp, recipe.thumbnail_mpp)
         _check_bright_field(thumbnail)
-        find = components.build("mshisto_ray.tiling.tissue_masks", recipe.tissue)
-        tissue = find(thumbnail.pixels, mpp * thumbnail.span) | ~thumbnail.readable
+        size = (slide.levels[0].width, slide.levels[0].height)
+        regions, wrong = read_regions(row, size, recipe)
+        tissue = find_tissue(thumbnail, mpp, regions, recipe)
         plans = _plan(slide, mpp, served, thumbnail, tissue, recipe)
         record = _record(row, opened, mpp, fingerprint, thumbnail, tissue, plans)
+        if recipe.tissue.name == DRAWN and row.annotation:
+            record["tissue_annotation"] = slide_fingerprint(row.annotation)
     finally:
         slide.close()
-    tables, wrong = _tables(row, plans)
+    tables = _tables(row, plans, regions)
     failures += wrong
     return TiledSlide(record, tables, failures, thumbnail, tissue, plans)
 
@@ -207,18 +210,9 @@ def _record(
 
 
 def _tables(
-    row: CohortSlide, plans: Sequence[ScalePlan]
-) -> tuple[list[pa.Table], list[Failure]]:
+    row: CohortSlide, plans: Sequence[ScalePlan], regions: Sequence[Region]
+) -> list[pa.Table]:
     """One table per chunk, rows sorted by (mpp, row, col)."""
-    failures, regions = [], []
-    if row.annotation:
-        try:
-            regions = read_annotation(row.annotation)
-        except AnnotationError as error:
-            message = f"{error}; the slide is tiled without its annotation"
-            failures = [
-                Failure(row.slide_id, "tile", "input", "BadAnnotation", message)
-            ]
     parts = []
     for plan in plans:
         names, covered = annotate(regions, plan.x, plan.y, plan.reading.extent)
@@ -240,5 +234,4 @@ def _tables(
         parts.append(pa.table(columns, schema=schema.TILES))
     whole = pa.concat_tables(parts)
     chunk = whole["chunk"].to_numpy()
-    tables = [whole.take(np.flatnonzero(chunk == c)) for c in np.unique(chunk)]
-    return tables, failures
+    return [whole.take(np.flatnonzero(chunk == c)) for c in np.unique(chunk)]

@@ -290,7 +290,7 @@ def test_unusable_inputs_leave_nothing_behind(local_ray, slides, cohort, tmp_pat
         tile.run(tile_config(tmp_path / "only_header.csv", out))
     with pytest.raises(InputError, match=r"0\.75 is not an integer multiple"):
         tile_config(cohort, out, scales=[0.5, 0.75])
-    with pytest.raises(InputError, match="no 'hest' in tissue_masks; have otsu"):
+    with pytest.raises(InputError, match="no 'hest' in tissue_masks; have annotation"):
         tile_config(cohort, out, tissue={"name": "hest"})
     with pytest.raises(InputError, match="not a tiles directory"):
         embed.run(embed_config(tmp_path, out))

@@ -1,1 +1,1 @@
-"""Family of tissue masks: ``build(*, ...)`` -> (Thumbnail, mpp) to bool mask."""
+"""Family of tissue masks: ``build(*, ...)`` -> TissueMask."""

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+
+from mshisto_ray.tiling.annotation import Region
 
 
 class TissueMask(Protocol):
     """Finds tissue on a thumbnail."""
 
-    def __call__(self, pixels: np.ndarray, mpp: float) -> np.ndarray:
+    def __call__(
+        self, pixels: np.ndarray, mpp: float, regions: Sequence[Region] = ()
+    ) -> np.ndarray:
         """Tissue of a slide.
 
         Args:
             pixels: uint8 [h, w, 3].
             mpp: micrometres per thumbnail pixel.
+            regions: the slide's annotation, in thumbnail pixels.
 
         Returns:
             bool [h, w]; True is tissue.
+
+        Raises:
+            AnnotationError: the annotation is needed, and not of use.
         """
         ...

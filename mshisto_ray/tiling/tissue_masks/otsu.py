@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 from scipy import ndimage
 
+from mshisto_ray.tiling.annotation import Region
 from mshisto_ray.tiling.tissue_masks._mask import TissueMask
 from mshisto_ray.tiling.tissue_masks._objects import (
     connected,
@@ -38,7 +40,9 @@ def build(
         max_hole_mm2: smaller holes (lumina, vessels, fat cells) count as tissue.
     """
 
-    def mask(pixels: np.ndarray, mpp: float) -> np.ndarray:
+    def mask(
+        pixels: np.ndarray, mpp: float, regions: Sequence[Region] = ()
+    ) -> np.ndarray:
         smooth = ndimage.gaussian_filter(
             pixels.astype(np.float32), (smooth_um / mpp, smooth_um / mpp, 0)
         )

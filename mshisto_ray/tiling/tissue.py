@@ -1,0 +1,77 @@
+"""A slide's tissue: found on its thumbnail, or drawn by somebody."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mshisto_ray import components
+from mshisto_ray.slides._slide import SlideError
+from mshisto_ray.store.cohort import CohortSlide
+from mshisto_ray.store.failures import Failure
+from mshisto_ray.tiling.annotation import (
+    AnnotationError,
+    Region,
+    check_within,
+    read_annotation,
+    scaled,
+)
+from mshisto_ray.tiling.recipe import TilingRecipe
+from mshisto_ray.tiling.thumbnail import Thumbnail
+
+# The mask that is what the slide's annotation outlines.
+DRAWN = "annotation"
+
+
+def read_regions(
+    row: CohortSlide, size: tuple[int, int], recipe: TilingRecipe
+) -> tuple[list[Region], list[Failure]]:
+    """The slide's annotation in level-0 pixels, and what is wrong with it.
+
+    Args:
+        row: slide.
+        size: its width and height in level-0 pixels.
+        recipe: says whether the annotation is the tissue.
+
+    Raises:
+        SlideError: it is, and is missing or of no use.
+    """
+    needed = recipe.tissue.name == DRAWN
+    if row.annotation is None:
+        if needed:
+            raise SlideError(
+                "NoAnnotation",
+                "tissue is what is annotated, and the cohort's annotation column is "
+                "empty here: give an ASAP XML or GeoJSON, or leave the slide out",
+            )
+        return [], []
+    try:
+        regions = read_annotation(row.annotation)
+        check_within(regions, size)
+    except AnnotationError as error:
+        if needed:
+            raise SlideError("BadAnnotation", str(error)) from None
+        message = f"{error}; the slide is tiled without its annotation"
+        failure = Failure(row.slide_id, "tile", "input", "BadAnnotation", message)
+        return [], [failure]
+    return regions, []
+
+
+def find_tissue(
+    thumbnail: Thumbnail, mpp: float, regions: list[Region], recipe: TilingRecipe
+) -> np.ndarray:
+    """Tissue and what cannot be read, bool [h, w]; only what is drawn, if it is that.
+
+    Whether there is tissue where a slide is damaged is not known: it has to be tried.
+
+    Raises:
+        SlideError: the annotation holds no tissue.
+    """
+    find = components.build("mshisto_ray.tiling.tissue_masks", recipe.tissue)
+    drawn = scaled(regions, thumbnail.span)
+    try:
+        tissue = find(thumbnail.pixels, mpp * thumbnail.span, drawn)
+    except AnnotationError as error:
+        raise SlideError("BadAnnotation", f"the annotation {error}") from None
+    if recipe.tissue.name == DRAWN:
+        return tissue
+    return tissue | ~thumbnail.readable
