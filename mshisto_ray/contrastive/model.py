@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mshisto_ray.config import Config, InputError, option
 from mshisto_ray.encoders._network import create_network, load_weights, pooled_features
+from mshisto_ray.encoders._projection import HeadShape, make_head
 
 Width = Annotated[int, option(ge=1)]
 Norm = Literal["own", "frozen", "sync"]
@@ -57,6 +58,7 @@ class ContrastiveModel(nn.Module):
         backbone: the timm network; what is kept after pretraining.
         projection: linear layers, batch norm and ReLU.
         dim: width of the embeddings.
+        shape: of the projection.
         norm: what its batch norm layers normalise by.
     """
 
@@ -74,7 +76,10 @@ class ContrastiveModel(nn.Module):
         self.backbone = backbone
         self._flat = config.input == "maps"
         self.dim, width = self._widths(tile_px)
-        self.projection = _head(width, config)
+        self.shape = HeadShape(
+            width, self._flat, config.hidden, config.dim, config.batch_norm, config.relu
+        )
+        self.projection = make_head(self.shape)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised images [B, 3, H, W] to projections [B, P]."""
@@ -180,13 +185,3 @@ def _batch_norms(model: nn.Module) -> list[nn.Module]:
 def num_parameters(modules: Sequence[nn.Module]) -> int:
     """Trainable numbers."""
     return sum(p.numel() for module in modules for p in module.parameters())
-
-
-def _head(width: int, config: ProjectionConfig) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for hidden in config.hidden:
-        layers.append(nn.Linear(width, hidden))
-        layers += [nn.BatchNorm1d(hidden)] if config.batch_norm else []
-        layers += [nn.ReLU()] if config.relu else []
-        width = hidden
-    return nn.Sequential(*layers, nn.Linear(width, config.dim))

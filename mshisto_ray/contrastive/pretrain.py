@@ -208,14 +208,16 @@ class _Pretraining:
         config = self._config
         transform = InputTransform(config.mean, config.std, self._tile_px, "as_is")
         told = {"model": config.model.backbone, "options": config.model.options}
+        model = self._stepper.model
         checkpoint.save(
             config.out / ENCODER,
-            self._stepper.model.backbone,
+            model.backbone,
             transform,
             told,
-            self._stepper.model.dim,
+            model.dim,
             self._scales,
             self._tile_px,
+            (model.projection, model.shape),
         )
 
     def _save(self, step: int) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 from torch import nn
@@ -20,20 +20,30 @@ from mshisto_ray.encoders._network import (
     load_weights,
     network_digest,
 )
+from mshisto_ray.encoders._projection import HeadShape, ProjectedNetwork, make_head
 from mshisto_ray.store.manifest import write_text
 
 # Of encoder.json; another one is not read.
 _FORMAT = 1
 _WEIGHTS, _DESCRIPTION, _CARD = "encoder.safetensors", "encoder.json", "README.md"
+_HEAD_WEIGHTS = "projection.safetensors"
 
 
-def build(device: str, precision: Precision, *, path: str) -> NetworkEncoder:
+def build(
+    device: str,
+    precision: Precision,
+    *,
+    path: str,
+    output: Literal["features", "projection"] = "features",
+) -> NetworkEncoder:
     """The encoder of a directory.
 
     Args:
         device: where it runs.
         precision: of the forward pass.
         path: directory with ``encoder.safetensors`` and ``encoder.json``.
+        output: the network's pooled features, or what pretraining's head makes of
+            them: the descriptor that distances were trained on.
 
     Raises:
         InputError: not such a directory, or one of another version; its weights are
@@ -50,13 +60,16 @@ def build(device: str, precision: Precision, *, path: str) -> NetworkEncoder:
     transform = InputTransform(
         tuple(values["mean"]), tuple(values["std"]), values["size"], values["fit"]
     )
-    encoder = NetworkEncoder(network, transform, told["backbone"], device, precision)
-    if encoder.digest != told["digest"]:
+    if network_digest(network, transform, told["backbone"]) != told["digest"]:
         raise InputError(
             f"encoder: the weights in {directory} are not those its {_DESCRIPTION} "
             "describes; copy both files from the same run"
         )
-    return encoder
+    architecture = dict(told["backbone"])
+    if output == "projection":
+        network = _project(network, directory, told)
+        architecture |= {"projection": told["projection"]}
+    return NetworkEncoder(network, transform, architecture, device, precision)
 
 
 def save(
@@ -67,6 +80,7 @@ def save(
     dim: int,
     trained_at_mpp: Sequence[float],
     tile_px: int,
+    projection: tuple[nn.Module, HeadShape] | None = None,
 ) -> str:
     """Write an encoder directory, with a card that says how to use it elsewhere.
 
@@ -80,11 +94,13 @@ def save(
         dim: width of its embeddings.
         trained_at_mpp: scales seen in training, micrometres per pixel.
         tile_px: side of the tiles seen in training.
+        projection: the head that it was trained with, and its shape.
     """
     directory.mkdir(parents=True, exist_ok=True)
     digest = network_digest(network, transform, backbone)
-    state = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
-    safetensors.torch.save_file(state, directory / _WEIGHTS)
+    _write_weights(network, directory / _WEIGHTS)
+    if projection:
+        _write_weights(projection[0], directory / _HEAD_WEIGHTS)
     told = {
         "format": _FORMAT,
         "backbone": dict(backbone),
@@ -92,10 +108,36 @@ def save(
         "input": asdict(transform),
         "trained_at": {"mpp": list(trained_at_mpp), "tile_px": tile_px},
         "digest": digest,
+        "projection": asdict(projection[1]) if projection else None,
     }
     write_text(directory / _DESCRIPTION, json.dumps(told, indent=2) + "\n")
     write_text(directory / _CARD, _card(told))
     return digest
+
+
+def _write_weights(module: nn.Module, path: Path) -> None:
+    state = {k: v.cpu().contiguous() for k, v in module.state_dict().items()}
+    safetensors.torch.save_file(state, path)
+
+
+def _project(
+    network: nn.Module, directory: Path, told: Mapping[str, Any]
+) -> ProjectedNetwork:
+    if not told.get("projection") or not (directory / _HEAD_WEIGHTS).is_file():
+        raise InputError(
+            f"encoder: {directory} has no {_HEAD_WEIGHTS}: set output=features, or "
+            "pretrain the encoder again"
+        )
+    shape = HeadShape(**told["projection"])
+    head = make_head(shape)
+    try:
+        head.load_state_dict(safetensors.torch.load_file(directory / _HEAD_WEIGHTS))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise InputError(
+            f"encoder: {directory / _HEAD_WEIGHTS} is not the head that "
+            f"{_DESCRIPTION} describes ({error}); copy both files from the same run"
+        ) from None
+    return ProjectedNetwork(network, head, shape.flat)
 
 
 def _read(description: Path) -> dict[str, Any]:

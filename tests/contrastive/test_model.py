@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -119,3 +121,28 @@ def test_joint_statistics_without_a_gpu_are_refused():
     check_norm("sync", 1, "cpu")
     check_norm("sync", 2, "cuda")
     check_norm("own", 2, "cpu")
+
+
+@pytest.mark.parametrize("kind", ["pooled", "maps"])
+def test_the_descriptor_is_what_the_loss_saw(kind, tmp_path):
+    head = {"input": kind, "hidden": [32], "dim": 16}
+    config = ModelConfig.model_validate({"backbone": "resnet10t", "projection": head})
+    model = build_model(config, 64, seed=0).eval()
+    transform = InputTransform((0.5,) * 3, (0.5,) * 3, 64, "as_is")
+    told = {"model": "resnet10t", "options": {"num_classes": 0}}
+    shared = (told, model.dim, [0.5], 64)
+    projection = (model.projection, model.shape)
+    checkpoint.save(tmp_path / "a", model.backbone, transform, *shared, projection)
+    build = functools.partial(checkpoint.build, "cpu", "float32")
+    encoder = build(path=str(tmp_path / "a"), output="projection")
+    tiles = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    x = torch.from_numpy(tiles).permute(0, 3, 1, 2) / 255 * 2 - 1
+    with torch.inference_mode():
+        wanted = model(x)
+    assert encoder.dim == 16
+    np.testing.assert_allclose(encoder(tiles), wanted, rtol=1e-4, atol=1e-5)
+    plain = build(path=str(tmp_path / "a"))
+    assert plain.dim == 512 and plain.digest != encoder.digest
+    checkpoint.save(tmp_path / "b", model.backbone, transform, *shared)
+    with pytest.raises(InputError, match=r"no projection\.safetensors: set output=fea"):
+        build(path=str(tmp_path / "b"), output="projection")
