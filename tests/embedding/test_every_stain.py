@@ -74,6 +74,29 @@ def test_reinhard_reaches_its_target_on_tissue():
     assert (spread < np.array(reinhard.TARGETS["cmu_1"][1]) + 3).all()
 
 
+@pytest.mark.parametrize("pale", [(238, 228, 236), (228, 214, 228), (236, 232, 240)])
+def test_pale_tissue_beside_dark_does_not_turn_green(pale):
+    """Its colour is far below the tile's mean, and stays on its side of white."""
+    tile = tissue(2, (-40, -20, -30))
+    tile[:, 40:] = pale
+    (result,) = reinhard.build()(tile[None])
+    lab = cv2.cvtColor(result.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    assert lab[:, 40:, 1].min() > -1 and lab[:, 40:, 0].min() > 80
+
+
+def test_real_tissue_does_not_turn_green(test_data):
+    slide = raw.OpenSlide(test_data / "slides" / "lymphnode_HE_half.tiff")
+    places = [(x, y) for x in range(1500, 6000, 900) for y in range(2000, 6000, 900)]
+    regions = [slide.read_region(place, 0, (256, 256)) for place in places]
+    tiles = np.stack([np.asarray(region.convert("RGB")) for region in regions])
+    for tile, result in zip(tiles, reinhard.build()(tiles), strict=True):
+        before, after = (
+            cv2.cvtColor(t.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[..., 1]
+            for t in (tile, result)
+        )
+        assert ((after < -2) & (before > -1)).mean() < 0.01
+
+
 def test_the_named_target_is_that_of_its_slide(test_data):
     slide = raw.OpenSlide(test_data / "slides" / "CMU-1-Small-Region.svs")
     pixels = np.asarray(slide.read_region((0, 0), 0, slide.dimensions).convert("RGB"))

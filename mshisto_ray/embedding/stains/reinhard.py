@@ -14,6 +14,7 @@ from mshisto_ray.embedding.stains._stain import Stain
 TARGETS = {
     "cmu_1": ((48.7, 28.3, -12.2), (20.1, 13.0, 9.9)),
 }
+_WHITE = np.array([100, 0, 0], np.float32)
 # Distance from white in L*a*b* below which a pixel is glass, and above which tissue.
 _GLASS, _TISSUE = 10.0, 20.0
 # With less of it, its mean and spread say nothing of the stain.
@@ -27,7 +28,9 @@ def build(*, target: Literal["cmu_1"] = "cmu_1") -> Stain:
 
     Statistics are of tissue alone, and a pixel is moved by how far it is from white:
     taken over all pixels, as published, a tile that is mostly glass would have its
-    glass coloured and its noise amplified. A tile almost without tissue stays as it is.
+    glass coloured and its noise amplified. Tissue paler than the tile's mean is
+    stretched from white instead, the more the paler: it keeps its side of the hue. A
+    tile almost without tissue stays as it is.
 
     Args:
         target: staining to reach.
@@ -51,6 +54,7 @@ def _normalise(tile: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.nda
     own_mean, own_spread = weighted_statistics(lab, weight)
     gain = np.minimum(spread / np.maximum(own_spread, 1e-3), _MAX_GAIN)
     moved = (lab - own_mean) * gain + mean
+    moved += _paleness(lab, own_mean) * (_from_white(lab, own_mean, mean) - moved)
     lab += weight[..., None] * (moved - lab)
     rgb = cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
     result = np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
@@ -58,9 +62,25 @@ def _normalise(tile: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.nda
     return np.where(weight[..., None] > 0, result, tile)
 
 
+def _paleness(lab: np.ndarray, own_mean: np.ndarray) -> np.ndarray:
+    """1 at white, 0 from the tissue's mean darkness on; [H, W, 1]."""
+    return np.clip(1 - (_WHITE - lab)[..., :1] / (_WHITE - own_mean)[0], 0, 1)
+
+
+def _from_white(lab: np.ndarray, own_mean: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Colours stretched from white, so that the tile's mean meets the target's.
+
+    Where a tile is dark and strong, pale tissue lies so far below its mean that the
+    affine transfer takes it past white's hue: pink turns green. From white each colour
+    keeps its hue's side.
+    """
+    ratio = (mean - _WHITE) / np.where(own_mean == _WHITE, 1, own_mean - _WHITE)
+    return _WHITE + (lab - _WHITE) * np.clip(ratio, 1 / _MAX_GAIN, _MAX_GAIN)
+
+
 def tissue_weight(lab: np.ndarray) -> np.ndarray:
     """0 on glass, 1 on tissue, between them in between; [H, W, 3] to [H, W]."""
-    from_white = np.linalg.norm(lab - np.array([100, 0, 0], np.float32), axis=2)
+    from_white = np.linalg.norm(lab - _WHITE, axis=2)
     return np.clip((from_white - _GLASS) / (_TISSUE - _GLASS), 0, 1)
 
 
