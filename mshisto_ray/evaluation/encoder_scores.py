@@ -47,7 +47,8 @@ def measure(
     ``addr_label, auc_label``: pairs of the same against pairs of different classes.
     ``addr_spatial, auc_spatial``: near against far pairs of a slide.
     ``parent_recall_at_1, _at_10``: a tile finds its parent at the coarser scale.
-    ``effective_rank``: without an interval.
+    ``effective_rank``: without an interval. Without classes there are no queries, and
+    no scores of them.
 
     Intervals speak of the tiles that ask. What there is to find is held fixed, so
     they are narrower than what another cohort would give.
@@ -61,8 +62,9 @@ def measure(
     """
     task = plan.retrieval
     scores, found = retrieve(task, values, normalise, device)
-    draws = ClusterDraws(plan.cluster[task.queries])
-    result = _by_class(plan, scores, draws)
+    result: dict[str, Score] = {}
+    if len(task.queries):
+        result = _by_class(plan, scores, ClusterDraws(plan.cluster[task.queries]))
     for name, pairs in (("label", plan.by_label), ("spatial", plan.by_distance)):
         if len(pairs.first):
             drawn = ClusterDraws(plan.cluster[pairs.first])
@@ -116,6 +118,8 @@ def _by_class(
     """Scores of each queried class and their mean over classes."""
     task = plan.retrieval
     codes = np.unique(task.labels[task.queries])
+    if not len(codes):
+        return {}
     columns = np.column_stack(list(scores.values()))
     means, drawn = [], []
     for code in codes:

@@ -17,15 +17,17 @@ from mshisto_ray.store.tiles import TileDirectory
 
 ANNOTATION = "annotation"
 UNANNOTATED = "(unannotated)"
+# What every tile is of where no class is asked.
+NO_CLASS = "(no class)"
 
 
 class LabelConfig(Config):
     """What class a tile is of."""
 
-    column: str = option(
+    column: str | None = option(
         ANNOTATION,
         "annotation: the class the tile lies in; else a column of the cohort: the "
-        "class of the tile's slide",
+        "class of the tile's slide; null: no classes, only places are asked",
     )
     min_annotated: float = option(
         0.5,
@@ -91,10 +93,13 @@ class LabelledTiles:
     def asking(self, wanted: Sequence[str] | None) -> np.ndarray:
         """Rows of the classes that ask, sorted; None: all but the unannotated.
 
+        Without classes nobody asks.
+
         Raises:
             InputError: a class that no tile is of.
         """
-        known = {c: n for c, n in self.counts().items() if c != UNANNOTATED}
+        none = (UNANNOTATED, NO_CLASS)
+        known = {c: n for c, n in self.counts().items() if c not in none}
         for name in wanted or ():
             if name not in known:
                 have = ", ".join(f"{c} ({n} tiles)" for c, n in known.items())
@@ -137,7 +142,9 @@ def read_labelled_tiles(
     keys = {s: (sites.get(s) or "", patient, s) for s, patient in rows.items()}
     slide_ids = sorted(rows, key=keys.__getitem__)
     tile_set = read_tile_set(tiles, encoders, slide_ids, mpp)
-    if label.column == ANNOTATION:
+    if label.column is None:
+        names, more = np.full(len(tile_set), NO_CLASS, object), []
+    elif label.column == ANNOTATION:
         names, more = _annotated(tile_set, label, tiles)
     else:
         by_slide = _column(cohort, label.column, "label.column")
@@ -155,11 +162,11 @@ def _assemble(
     notes: Sequence[str],
 ) -> LabelledTiles:
     classes, code = np.unique(names.astype(str), return_inverse=True)
-    if len(classes) < 2:
+    if label.column is not None and len(classes) < 2:
         what = f"are of class {str(classes[0])!r}" if len(classes) else "have no class"
         raise InputError(
             f"label.column={label.column!r}: all {len(names):,} tiles {what}; "
-            "retrieval needs two classes to tell apart"
+            "retrieval needs two classes to tell apart; null asks of places alone"
         )
     slide_ids = tile_set.slide_ids
     site = np.unique([keys[s][0] for s in slide_ids], return_inverse=True)[1]
@@ -223,8 +230,8 @@ def _annotated(
         raise InputError(
             f"{tiles.path}: none of {len(tile_set):,} tiles at {tile_set.mpp:g} um/px "
             "is annotated: give jobs/tile.py a cohort whose annotation files belong to "
-            "their slides (level-0 pixels), or name a column of the cohort in "
-            "label.column"
+            "their slides (level-0 pixels), name a column of the cohort in "
+            "label.column, or set it to null to ask of places alone"
         )
     names = tile_set.annotation.copy()
     edge = ~lacks & (tile_set.annotated < label.min_annotated)

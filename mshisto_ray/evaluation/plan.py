@@ -105,7 +105,7 @@ def make_plan(
     asking = _sample(labelled, config, rng)
     exclusion = labelled.exclusion(config.exclude)
     task = plan_retrieval(labelled.label, asking, exclusion, config.depth)
-    notes = _without_target(labelled, task, config.exclude)
+    notes = _without_target(labelled, task, config.exclude) if len(asking) else []
     tiles, seed = labelled.tiles, config.seed
     by_label = label_pairs(labelled.label, task.queries, exclusion, seed=seed)
     by_distance = near_far_pairs(
@@ -117,8 +117,15 @@ def make_plan(
             f"({config.far_um:g} um) one on its slide: no spatial ADDR and AUC"
         )
     cross = _find_parents(tiles, coarse, config.max_queries, rng)
-    cluster, kind = _clusters(labelled, task.queries, config.bootstrap)
-    if len(np.unique(cluster[task.queries])) == 1:
+    if not (len(asking) or len(by_distance.first) or len(cross[0])):
+        raise InputError(
+            "label.column: without classes only near and far pairs and parents are "
+            f"asked, and these tiles have neither: {'; '.join(notes)}; lower far_um, "
+            "or embed two scales"
+        )
+    rows = task.queries if len(task.queries) else np.arange(len(labelled.label))
+    cluster, kind = _clusters(labelled, rows, config.bootstrap)
+    if len(np.unique(cluster[rows])) == 1:
         notes.append(f"all queries are of one of the {kind}: no intervals")
     return Plan(
         labelled,
@@ -141,7 +148,7 @@ def _sample(
     for code in np.unique(labelled.label[rows]):
         own = rows[labelled.label[rows] == code]
         drawn.append(rng.choice(own, min(config.max_queries, len(own)), replace=False))
-    return np.sort(np.concatenate(drawn))
+    return np.sort(np.concatenate([rows[:0], *drawn]))
 
 
 def _without_target(

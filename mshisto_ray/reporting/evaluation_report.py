@@ -145,10 +145,12 @@ def _about(plan: Plan, exclude: ExclusionConfig) -> str:
         "self": "itself",
         "block": f"tiles of its slide within {exclude.block_um:g} um",
     }.get(exclude.by, f"tiles of its {exclude.by}")
-    num_clusters = len(np.unique(plan.cluster[task.queries]))
+    rows = task.queries if len(task.queries) else np.arange(len(labelled.label))
+    asked = f"{len(rows):,} of them ask; none may find {rule}."
+    if not len(task.queries):
+        asked = "Only places are asked."
     return (
         f"{len(labelled.label):,} tiles at {labelled.tiles.mpp:g} um/px of "
-        f"{len(labelled.tiles.slide_ids)} slide(s): {counts}. {len(task.queries):,} of "
-        f"them ask; none may find {rule}. Intervals: 95 % bootstrap over "
-        f"{num_clusters} {plan.cluster_kind}."
+        f"{len(labelled.tiles.slide_ids)} slide(s): {counts}. {asked} Intervals: 95 % "
+        f"bootstrap over {len(np.unique(plan.cluster[rows]))} {plan.cluster_kind}."
     )

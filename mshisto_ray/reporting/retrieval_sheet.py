@@ -30,6 +30,8 @@ def choose_queries(plan: Plan) -> np.ndarray:
     """Places in the plan's queries that are shown: of every class some, in order."""
     labels = plan.retrieval.labels[plan.retrieval.queries]
     codes = np.unique(labels)[:_QUERIES]
+    if not len(codes):
+        return np.zeros(0, np.int64)
     each = _QUERIES // len(codes)
     places = []
     for code in codes:

@@ -199,6 +199,8 @@ def _tracking(config: EvaluateConfig) -> dict[str, str]:
 def _draw(config: EvaluateConfig, plan: Plan, found: Mapping[str, Neighbours]) -> None:
     """``queries/<encoder>.png``: the same queries, and what each encoder found."""
     places = choose_queries(plan)
+    if not len(places):
+        return
     rows = {int(row) for row in plan.retrieval.queries[places]}
     for neighbours in found.values():
         rows |= {int(row) for row in neighbours.rows[places, :SHOWN].flat if row >= 0}

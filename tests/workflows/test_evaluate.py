@@ -168,3 +168,27 @@ def test_maps_without_umap_are_refused_before_work(raw, monkeypatch):
     config = configs.validate(EvaluateConfig, raw | {"embedding_map": True})
     with pytest.raises(InputError, match="UMAP is not installed: pip install"):
         evaluate.check(config)
+
+
+def test_without_classes_places_alone_are_asked(raw, out, tmp_path):
+    places = run(raw | {"label": {"column": None}, "out": str(tmp_path / "places")})
+    text = (places / "summary.md").read_text()
+    assert "(no class) 396" in text and "Only places are asked." in text
+    asked = {}
+    for folder in (out, places):
+        table = pq.read_table(folder / "metrics.parquet").to_pandas()
+        asked[folder] = table[table["minus"].isna()].set_index(["encoder", "metric"])
+    found = set(asked[places].index.get_level_values("metric"))
+    recalls = {"parent_recall_at_1", "parent_recall_at_10"}
+    assert found == {"addr_spatial", "auc_spatial", "effective_rank", *recalls}
+    assert pq.read_table(places / "neighbours.parquet").num_rows == 0
+    score = asked[places].loc[("strong", "auc_spatial")]
+    assert score["low"] < score["value"] < score["high"]
+
+
+def test_nothing_to_ask_is_refused(raw, tmp_path):
+    nothing = {"label": {"column": None}, "far_um": 9e5, "scale": 1.0}
+    nothing["out"] = str(tmp_path / "no")
+    with pytest.raises(InputError, match="these tiles have neither"):
+        run(raw | nothing)
+    assert not (tmp_path / "no").exists()
