@@ -40,10 +40,9 @@ class PretrainConfig(Config):
         Part.model_validate(
             {
                 "name": "multi_scale",
-                "same_slide": "by_distance",
-                "near_um": 300.0,
-                "far_um": 1500.0,
+                "same_slide": "negative",
                 "neutral": "negative",
+                "places_per_slide": 16,
             }
         ),
         "which tiles are alike",
