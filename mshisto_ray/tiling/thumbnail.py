@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ from mshisto_ray.slides._slide import Level, Slide, SlideError
 from mshisto_ray.tiling.pixels import box_average
 
 _BLOCK_PX = 2048
+# A scan of 50 x 25 mm at 8 um/px; what finds tissue needs some 45 bytes for each.
+_MAX_PIXELS = 20_000_000
 _SMALLEST_BLOCK_PX = 256
 
 
@@ -31,7 +34,8 @@ class Thumbnail:
 def read_thumbnail(slide: Slide, mpp: float, target_mpp: float) -> Thumbnail:
     """The slide at about ``target_mpp``: whole box averages of one native level.
 
-    The level is read in blocks, so a slide without a pyramid costs time, not memory.
+    The level is read in blocks, so a slide without a pyramid costs time, not memory;
+    where it would have more than 20 million pixels, the thumbnail is coarser.
     Undecodable regions are narrowed down to 256 px and left white.
 
     Args:
@@ -45,7 +49,8 @@ def read_thumbnail(slide: Slide, mpp: float, target_mpp: float) -> Thumbnail:
     fits = [i for i, v in enumerate(slide.levels) if mpp * v.downsample <= target_mpp]
     index = fits[-1] if fits else 0
     level = slide.levels[index]
-    factor = max(1, round(target_mpp / (mpp * level.downsample)))
+    bound = math.ceil(math.sqrt(level.width * level.height / _MAX_PIXELS))
+    factor = max(bound, round(target_mpp / (mpp * level.downsample)))
     height, width = -(-level.height // factor), -(-level.width // factor)
     pixels = np.full((height, width, 3), 255, np.uint8)
     readable = np.ones((height, width), bool)

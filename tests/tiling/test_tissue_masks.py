@@ -122,6 +122,14 @@ def test_pen_is_not_tissue_and_tissue_beside_it_is(ink):
     assert found[pen].mean() < 0.02 and found[:40, 90:].mean() < 0.02
 
 
+def test_blood_within_tissue_is_tissue():
+    pixels = glass()
+    disc = with_disc(pixels, (60, 80), 35)
+    for row, col in ((50, 70), (66, 88), (72, 66)):
+        with_disc(pixels, (row, col), 5, (150, 40, 45))  # .005 mm2 each
+    assert stain.build()(pixels, 8.0)[disc].mean() > 0.99
+
+
 def test_pale_tissue_is_found_beside_dark():
     pixels = glass()
     noise = np.random.default_rng(2).normal(0, 2, (120, 160, 3))

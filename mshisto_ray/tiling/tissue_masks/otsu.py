@@ -7,12 +7,12 @@ from typing import Annotated
 
 import numpy as np
 from pydantic import Field
-from scipy import ndimage
 
 from mshisto_ray.tiling.annotation import Region
 from mshisto_ray.tiling.tissue_masks._mask import TissueMask
 from mshisto_ray.tiling.tissue_masks._objects import (
     connected,
+    smooth_channels,
     without_small,
 )
 
@@ -43,11 +43,10 @@ def build(
     def mask(
         pixels: np.ndarray, mpp: float, regions: Sequence[Region] = ()
     ) -> np.ndarray:
-        smooth = ndimage.gaussian_filter(
-            pixels.astype(np.float32), (smooth_um / mpp, smooth_um / mpp, 0)
-        )
-        brightest = smooth.max(axis=2)
-        saturation = (brightest - smooth.min(axis=2)) / np.maximum(brightest, 1)
+        red, green, blue = smooth_channels(pixels, smooth_um / mpp)
+        brightest = np.maximum(np.maximum(red, green), blue)
+        dimmest = np.minimum(np.minimum(red, green), blue)
+        saturation = (brightest - dimmest) / np.maximum(brightest, 1)
         saturation[brightest < _DARK] = 0
         threshold = np.clip(_otsu(saturation), _LOWEST_THRESHOLD, _HIGHEST_THRESHOLD)
         found = connected(saturation, threshold, _PALE * threshold)

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import numpy as np
 from pydantic import Field
-from scipy import ndimage
 
 from mshisto_ray.tiling.annotation import Region
 from mshisto_ray.tiling.tissue_masks._mask import TissueMask
 from mshisto_ray.tiling.tissue_masks._objects import (
     connected,
+    smooth_channels,
     without_small,
 )
 
@@ -45,27 +45,31 @@ def build(
     def mask(
         pixels: np.ndarray, mpp: float, regions: Sequence[Region] = ()
     ) -> np.ndarray:
-        smooth = ndimage.gaussian_filter(
-            pixels.astype(np.float32), (smooth_um / mpp, smooth_um / mpp, 0)
-        )
-        is_ink, stained = _stained(smooth)
+        is_ink, stained = _stained(*smooth_channels(pixels, smooth_um / mpp))
         found = connected(stained, _CERTAIN, _PALE)
         pixel_mm2 = (mpp / 1000) ** 2
         found = without_small(found, min_object_mm2 / pixel_mm2)
-        return ~without_small(~found, max_hole_mm2 / pixel_mm2) & ~is_ink
+        found = ~without_small(~found, max_hole_mm2 / pixel_mm2)
+        # A speck of ink's colour within tissue is blood or pigment.
+        return found & ~without_small(is_ink, max_hole_mm2 / pixel_mm2)
 
     return mask
 
 
-def _stained(smooth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _stained(
+    red: np.ndarray, green: np.ndarray, blue: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """What is ink or darkness, bool [h, w], and density of stain elsewhere."""
-    brightest = smooth.max(axis=2)
-    is_dark = brightest < _DARK
-    glass = np.percentile(smooth[~is_dark], 98, axis=0) if not is_dark.all() else 255
-    density = np.log10(np.maximum(glass, 1)) - np.log10(np.maximum(smooth, 1))
-    red, green, blue = np.moveaxis(density, 2, 0)
-    strongest = density.max(axis=2)
+    is_dark = np.maximum(np.maximum(red, green), blue) < _DARK
+    red, green, blue = (_density(channel, ~is_dark) for channel in (red, green, blue))
+    strongest = np.maximum(np.maximum(red, green), blue)
     is_ink = is_dark | (
         (strongest > _FAINT) & ((red > _MOST_RED * green) | (blue > _MOST_BLUE * green))
     )
     return is_ink, np.where(is_ink, 0, green - np.minimum(red, blue))
+
+
+def _density(channel: np.ndarray, is_bright: np.ndarray) -> np.ndarray:
+    """Optical density against glass, the brightest there is."""
+    glass = np.percentile(channel[is_bright], 98) if is_bright.any() else 255
+    return np.log10(max(glass, 1)) - np.log10(np.maximum(channel, 1))
