@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,13 +15,15 @@ from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
 from mshisto_ray.contrastive.blocks import BlockConfig, plan_block
 from mshisto_ray.contrastive.joint_batch import WHOLE, Share, gather_flags
-from mshisto_ray.contrastive.pairs._source import PairSource, draw_batch
+from mshisto_ray.contrastive.pairs._source import PairBatch, PairSource, draw_batch
+from mshisto_ray.contrastive.phases import Clock
 from mshisto_ray.contrastive.reading import HeldTiles, TileReader
 from mshisto_ray.contrastive.tile_index import TileIndex
 from mshisto_ray.contrastive.verification import Verification, drop_contradictions
 
 _CPU = torch.device("cpu")
 PAIRS = "mshisto_ray.contrastive.pairs"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,7 @@ class Feed:
     """This worker's images of a step, and how those of the whole batch are related.
 
     ``images``: uint8 [m, H, W, 3]; ``positive``, ``negative``: bool [M, M];
-    ``missing``: pairs without partner; ``dropped``: pairs dropped by verification;
-    ``waited``: seconds spent waiting for the slides.
+    ``missing``: pairs without partner; ``dropped``: pairs dropped by verification.
     """
 
     images: torch.Tensor
@@ -38,7 +39,6 @@ class Feed:
     negative: np.ndarray
     missing: int
     dropped: int
-    waited: float
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,21 @@ class _Block:
     held: HeldTiles
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """A step's batch with this worker's pixels, before workers tell each other."""
+
+    batch: PairBatch
+    images: torch.Tensor
+    readable: np.ndarray
+
+
 class Feeder:
     """Gives the batch of every step, in order, from any step on.
 
     A batch is a function of (seed, step) alone; of it, a worker reads its own images.
-    The next block is read while the
-    present one is trained on; of a block only the tiles that its steps use are read.
+    The next block is read, and the next step's images are put together, while the
+    present ones are trained on; of a block only the tiles that its steps use are read.
     """
 
     def __init__(
@@ -70,29 +79,35 @@ class Feeder:
         verification: Verification | None,
         share: Share = WHOLE,
         device: torch.device = _CPU,
+        clock: Clock | None = None,
     ):
         self._index, self._reader, self._pairs = index, reader, pairs
         self._num_pairs = batch_size // 2
         self._blocks, self._seed = blocks, seed
         self._verification = verification
         self._own, self._device = share.part(batch_size), device
+        self._clock = clock or Clock(device)
 
     def __call__(self, start: int, stop: int) -> Iterator[Feed]:
         """Batches of the steps from ``start`` to ``stop`` (exclusive)."""
-        plans = self._plans(start, stop)
-        with ThreadPoolExecutor(1) as ahead:
-            coming: Future[_Block | None] = ahead.submit(next, plans, None)
-            while True:
-                began = time.perf_counter()
-                block = coming.result()
-                waited = time.perf_counter() - began
-                if block is None:
-                    return
-                coming = ahead.submit(next, plans, None)
-                last = block.first_step + block.num_steps
-                for step in range(max(start, block.first_step), min(stop, last)):
-                    yield self._feed(block, step, waited)
-                    waited = 0.0
+        blocks = _ahead(self._plans(start, stop))
+        for prepared in _ahead(self._prepared(blocks, start, stop)):
+            self._clock.mark("data")
+            yield self._feed(prepared)
+
+    def _prepared(
+        self, blocks: Iterator[_Block], start: int, stop: int
+    ) -> Iterator[_Prepared]:
+        """Steps of the blocks."""
+        for block in blocks:
+            last = block.first_step + block.num_steps
+            for step in range(max(start, block.first_step), min(stop, last)):
+                batch = draw_batch(block.source, self._seed, step, self._num_pairs)
+                places = block.held.places(block.chosen[batch.tiles[self._own]])
+                images = torch.from_numpy(block.held.pixels[places])
+                if self._device.type == "cuda":
+                    images = images.pin_memory()
+                yield _Prepared(batch, images, block.held.readable[places])
 
     def _plans(self, start: int, stop: int) -> Iterator[_Block]:
         """Blocks whose steps are wanted, read."""
@@ -114,23 +129,29 @@ class Feeder:
     def _draw(self, source: PairSource, step: int) -> np.ndarray:
         return source.draw(self._seed, step, np.arange(self._num_pairs))
 
-    def _feed(self, block: _Block, step: int, waited: float) -> Feed:
-        batch = draw_batch(block.source, self._seed, step, self._num_pairs)
-        places = block.held.places(block.chosen[batch.tiles[self._own]])
-        seen = gather_flags(block.held.readable[places], self._device)
+    def _feed(self, prepared: _Prepared) -> Feed:
+        batch, images = prepared.batch, prepared.images
+        seen = gather_flags(prepared.readable, self._device)
+        self._clock.mark("communication")
         seen = seen[:, None] & seen
         positive, negative = batch.positive & seen, batch.negative & seen
-        images = block.held.pixels[places]
         dropped = 0
         if self._verification:
             before = positive.sum() + negative.sum()
             positive, negative = drop_contradictions(
-                images, positive, negative, self._verification
+                images.numpy(), positive, negative, self._verification
             )
             dropped = int(before - positive.sum() - negative.sum()) // 2
-        return Feed(
-            torch.from_numpy(images), positive, negative, batch.missing, dropped, waited
-        )
+        return Feed(images, positive, negative, batch.missing, dropped)
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, each made in a thread while the one before it is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def check_batches(index: TileIndex, pairs: Part, batch_size: int) -> None:

@@ -44,6 +44,6 @@ def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Opt
     parameters = list(model.parameters())
     keys: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     if config.name == "sgd":
-        return torch.optim.SGD(parameters, momentum=config.momentum, **keys)
+        return torch.optim.SGD(parameters, momentum=config.momentum, fused=True, **keys)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     return kinds[config.name](parameters, fused=True, **keys)

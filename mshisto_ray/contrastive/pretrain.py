@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mshisto_ray import components
@@ -22,8 +23,9 @@ from mshisto_ray.contrastive.model import (
     join_norm,
 )
 from mshisto_ray.contrastive.monitor import Best, collapse
+from mshisto_ray.contrastive.phases import Clock, bounded_by, time_gradients
 from mshisto_ray.contrastive.pretrain_config import LOSSES, PretrainConfig, load_index
-from mshisto_ray.contrastive.reading import TileReader
+from mshisto_ray.contrastive.reading import TileReader, check_slides
 from mshisto_ray.contrastive.step import Stepper
 from mshisto_ray.contrastive.tile_index import TileIndex
 from mshisto_ray.contrastive.validation import Validation, split_patients
@@ -61,6 +63,7 @@ def pretrain(config: PretrainConfig, say: Say = print) -> Pretrained:
             ``on_collapse: stop``.
     """
     tiles, index = load_index(config)
+    check_slides(tiles)
     recorded = config.model_dump(mode="json")
     with open_stage(config.out, STAGE, recipe_of(config, tiles), recorded):
         return pretrain_share(config, tiles, index, say)
@@ -107,6 +110,7 @@ class _Pretraining:
         reader = TileReader(tiles, index, config.readers)
         train, held_out = split_patients(index, config.validation.share, config.seed)
         self._loss = components.build(LOSSES, config.loss)
+        self._clock = Clock(self._device)
         self._stepper = self._make_stepper()
         own = index.subset(train)
         self._feeder = Feeder(
@@ -121,6 +125,7 @@ class _Pretraining:
             ),
             share,
             self._device,
+            self._clock,
         )
         self._validation = None
         if len(held_out) and share.rank == 0:
@@ -141,11 +146,11 @@ class _Pretraining:
                 self._best.require(metrics)
             self._record(metrics, 0)
         window = Window()
+        self._clock.start()
         for step, feed in enumerate(self._feeder(start, config.steps), start):
             stepped = self._stepper(
                 feed.images,
-                torch.from_numpy(feed.positive),
-                torch.from_numpy(feed.negative),
+                (torch.from_numpy(feed.positive), torch.from_numpy(feed.negative)),
                 config.seed,
                 step,
                 first,
@@ -154,13 +159,16 @@ class _Pretraining:
             done = step + 1
             is_due = done % config.validation.every == 0 or done == config.steps
             if is_due and self._share.rank == 0:
-                metrics = window.metrics(feed, stepped, self._loss)
+                metrics = window.metrics(feed, stepped, self._loss, self._clock)
                 metrics["skipped_steps"] = float(self._stepper.skipped)
                 if self._validation:
                     metrics |= self._validation(self._stepper, self._loss)
                 self._record(metrics, done)
                 self._save(done)
                 window = Window()
+                self._clock.start()
+        if start < config.steps:
+            self._say(f"pretrain: of a step, {bounded_by(self._clock.total)}")
         folder = config.out / ENCODER
         return Pretrained(folder, self._best_metrics, self._history)
 
@@ -184,8 +192,14 @@ class _Pretraining:
             config.run.compile,
             config.run.micro_batch,
             gather if several else None,
-            DistributedDataParallel if several else None,
+            self._in_parallel if several else None,
+            self._clock,
         )
+
+    def _in_parallel(self, model: nn.Module) -> DistributedDataParallel:
+        parallel = DistributedDataParallel(model)
+        time_gradients(parallel, self._clock)
+        return parallel
 
     def _record(self, metrics: dict[str, float], step: int) -> None:
         """Keep what was measured, the encoder if it is the best, and tell of it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
@@ -14,7 +14,6 @@ from mshisto_ray.contrastive.feeding import PAIRS, check_batches
 from mshisto_ray.contrastive.model import ModelConfig
 from mshisto_ray.contrastive.optimiser import OptimiserConfig
 from mshisto_ray.contrastive.presets import PRESETS
-from mshisto_ray.contrastive.step import RunConfig
 from mshisto_ray.contrastive.tile_index import TileIndex, read_index
 from mshisto_ray.contrastive.validation import ValidationConfig, split_patients
 from mshisto_ray.store.cohort import read_cohort
@@ -22,6 +21,37 @@ from mshisto_ray.store.tiles import TileDirectory
 
 LOSSES = "mshisto_ray.contrastive.losses"
 Channels = tuple[float, float, float]
+
+
+class RunConfig(Config):
+    """How the arithmetic is done; none of it changes what is learnt but by rounding."""
+
+    device: str = option("auto", "auto, cpu, cuda, cuda:1...")
+    precision: Literal["auto", "float32", "bfloat16"] = option(
+        "auto", "of the network's products; auto: bfloat16 where hardware has it"
+    )
+    channels_last: bool = option(True, "memory layout of convolutions")
+    compile: bool = option(False, "torch.compile the network")
+    micro_batch: int | None = option(
+        None,
+        "images of a worker in memory at once, with the gradient of the whole batch "
+        "for a second forward pass; null: all",
+        ge=1,
+    )
+    accumulation: Literal["cached", "plain"] = option(
+        "cached", "how micro-batches make up a batch; plain sums are refused"
+    )
+
+    @field_validator("accumulation")
+    @classmethod
+    def _is_exact(cls, value: str) -> str:
+        if value == "plain":
+            raise ValueError(
+                "plain sums of micro-batches are another loss than the batch's: an "
+                "image of one has no negatives in the others. Take cached, which is "
+                "exact"
+            )
+        return value
 
 
 class PretrainConfig(Config):

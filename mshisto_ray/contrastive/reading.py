@@ -19,6 +19,7 @@ from mshisto_ray.tiling.slide import readings_of
 
 # Of the tiles asked for; beyond it the slides, not a tile or two, are at fault.
 _MOST_UNREADABLE = 0.5
+_LOOKING = 16
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,25 @@ class HeldTiles:
     def places(self, tiles: np.ndarray) -> np.ndarray:
         """Where tiles [M], all held, lie in ``pixels``."""
         return np.searchsorted(self.tiles, tiles)
+
+
+def check_slides(tiles: TileDirectory) -> None:
+    """Refuse tiles whose slides have moved, before a worker starts.
+
+    Raises:
+        InputError: a slide's file is not where it was tiled.
+    """
+    paths = [Path(record["path"]) for record in tiles.slides.values()]
+    # Storage answers in its own time, thousands of times.
+    with ThreadPoolExecutor(_LOOKING) as pool:
+        there = list(pool.map(Path.exists, paths))
+    gone = [path for path, found in zip(paths, there, strict=True) if not found]
+    if gone:
+        raise InputError(
+            f"tiles: {len(gone)} of {len(paths)} slides are not where they were tiled, "
+            f"such as {gone[0]}: put them back, or give jobs/tile.py a cohort of their "
+            f"new paths with out={tiles.path}; no tile is planned again"
+        )
 
 
 class TileReader:

@@ -2,61 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import field_validator
 from torch import nn
 
-from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.config import InputError
 from mshisto_ray.contrastive.augment import AugmentConfig, augment, draw_parameters
 from mshisto_ray.contrastive.joint_batch import backward_in_chunks
-from mshisto_ray.contrastive.losses._loss import ContrastiveLoss
 from mshisto_ray.contrastive.model import ContrastiveModel
 from mshisto_ray.contrastive.optimiser import (
     OptimiserConfig,
     learning_rate,
     make_optimiser,
 )
+from mshisto_ray.contrastive.phases import Clock
 from mshisto_ray.encoders._encoder import Precision
 
 # Consecutive steps without a finite gradient after which training ends.
 _MOST_SKIPPED = 10
-
-
-class RunConfig(Config):
-    """How the arithmetic is done; none of it changes what is learnt but by rounding."""
-
-    device: str = option("auto", "auto, cpu, cuda, cuda:1...")
-    precision: Literal["auto", "float32", "bfloat16"] = option(
-        "auto", "of the network's products; auto: bfloat16 where hardware has it"
-    )
-    channels_last: bool = option(True, "memory layout of convolutions")
-    compile: bool = option(False, "torch.compile the network")
-    micro_batch: int | None = option(
-        None,
-        "images of a worker in memory at once, with the gradient of the whole batch "
-        "for a second forward pass; null: all",
-        ge=1,
-    )
-    accumulation: Literal["cached", "plain"] = option(
-        "cached", "how micro-batches make up a batch; plain sums are refused"
-    )
-
-    @field_validator("accumulation")
-    @classmethod
-    def _is_exact(cls, value: str) -> str:
-        if value == "plain":
-            raise ValueError(
-                "plain sums of micro-batches are another loss than the batch's: an "
-                "image of one has no negatives in the others. Take cached, which is "
-                "exact"
-            )
-        return value
 
 
 @dataclass(frozen=True)
@@ -77,7 +45,7 @@ class Stepper:
 
     Args:
         model: trained in place; on its device.
-        loss: part of the losses family.
+        loss: of the joint batch's projections and targets.
         optimiser: its settings.
         augmentation: what is done to the images.
         num_steps: of the whole training, for the learning rate.
@@ -87,12 +55,13 @@ class Stepper:
         micro_batch: images in memory at once; None: all of a call.
         gather: of projections; none with one worker.
         wrap: makes of the model what is called in the forward pass.
+        clock: on which its phases are marked.
     """
 
     def __init__(
         self,
         model: ContrastiveModel,
-        loss: ContrastiveLoss,
+        loss: nn.Module,
         optimiser: OptimiserConfig,
         augmentation: AugmentConfig,
         num_steps: int,
@@ -102,6 +71,7 @@ class Stepper:
         micro_batch: int | None = None,
         gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
         wrap: Callable[[nn.Module], nn.Module] | None = None,
+        clock: Clock | None = None,
     ):
         self.model = model
         self.optimiser = make_optimiser(model, optimiser)
@@ -118,13 +88,13 @@ class Stepper:
         self._no_sync = getattr(forward, "no_sync", nullcontext)
         self._micro_batch = micro_batch
         self._gather = gather
+        self._clock = clock or Clock(self._device)
         self._in_a_row = 0
 
     def __call__(
         self,
         tiles: torch.Tensor,
-        positive: torch.Tensor,
-        negative: torch.Tensor,
+        targets: Sequence[torch.Tensor],
         seed: int,
         step: int,
         first: int = 0,
@@ -133,8 +103,7 @@ class Stepper:
 
         Args:
             tiles: this worker's images, uint8 [m, H, W, 3].
-            positive: bool [M, M] of the whole batch.
-            negative: likewise.
+            targets: what the loss takes beside projections, of the whole batch.
             seed: of the augmentation.
             step: number of the step.
             first: place of this worker's first image in the whole batch.
@@ -145,7 +114,8 @@ class Stepper:
         """
         self.model.train()
         tiles = tiles.to(self._device, non_blocking=True)
-        relations = positive.to(self._device), negative.to(self._device)
+        targets = [t.to(self._device, non_blocking=True) for t in targets]
+        self._clock.mark("copy")
         kept = [buffer.clone() for buffer in self.model.buffers()]
         self.optimiser.zero_grad(set_to_none=True)
 
@@ -154,7 +124,7 @@ class Stepper:
             with self.autocast(), self._own_chance(seed, step, first + int(part[0])):
                 return self._forward(images)
 
-        loss, whole = self._backward(project, len(tiles), relations)
+        loss, whole = self._backward(project, len(tiles), targets)
         taken = self._is_finite(loss)
         if taken:
             for group in self.optimiser.param_groups:
@@ -164,7 +134,9 @@ class Stepper:
             self._in_a_row = 0
         else:
             self._skip(kept, loss, step)
-        return Stepped(loss.item(), whole.detach().float(), taken)
+        stepped = Stepped(loss.item(), whole.detach().float(), taken)
+        self._clock.mark("compute")
+        return stepped
 
     def autocast(self) -> torch.autocast:
         """The precision of a forward pass."""
@@ -193,14 +165,16 @@ class Stepper:
         self,
         project: Callable[[torch.Tensor], torch.Tensor],
         num: int,
-        relations: tuple[torch.Tensor, torch.Tensor],
+        targets: Sequence[torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Gradients of the batch; its loss, and the projections of all workers."""
         gathered: list[torch.Tensor] = []
 
         def joint_loss(own: torch.Tensor) -> torch.Tensor:
+            self._clock.mark("compute")
             gathered.append(self._gather(own) if self._gather else own)
-            return self._loss(gathered[-1], *relations)
+            self._clock.mark("communication")
+            return self._loss(gathered[-1], *targets)
 
         parts = list(torch.arange(num).split(self._micro_batch or num))
         if len(parts) > 1:
@@ -208,6 +182,7 @@ class Stepper:
         else:
             loss = joint_loss(project(parts[0]))
             loss.backward()
+        self._clock.mark_backward()
         return loss, gathered[-1]
 
     def _images(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import torch
 
 from mshisto_ray.contrastive.feeding import Feed
 from mshisto_ray.contrastive.monitor import projection_monitors
+from mshisto_ray.contrastive.phases import Clock
 from mshisto_ray.contrastive.step import Stepped
 
 
@@ -16,10 +15,8 @@ class Window:
     """Sums over the steps since the last validation."""
 
     def __init__(self):
-        self._began = time.perf_counter()
         self._losses: list[float] = []
         self._images = self._missing = self._dropped = 0
-        self._waited = 0.0
 
     def add(self, feed: Feed, stepped: Stepped) -> None:
         """Count one step."""
@@ -28,13 +25,13 @@ class Window:
         self._images += len(feed.positive)  # of all workers
         self._missing += feed.missing
         self._dropped += feed.dropped
-        self._waited += feed.waited
 
     def metrics(
-        self, feed: Feed, stepped: Stepped, loss: torch.nn.Module
+        self, feed: Feed, stepped: Stepped, loss: torch.nn.Module, clock: Clock
     ) -> dict[str, float]:
         """Means over the window; projection monitors of its last batch."""
-        seconds = time.perf_counter() - self._began
+        phases = clock.take()
+        seconds = sum(phases.values())
         last = {}
         if stepped.taken:
             relations = feed.positive, feed.negative
@@ -43,7 +40,7 @@ class Window:
             "loss": float(np.mean(self._losses)) if self._losses else float("nan"),
             **last,
             "images_per_s": self._images / seconds,
-            "waiting_share": self._waited / seconds,
+            **{f"{name}_share": spent / seconds for name, spent in phases.items()},
             "missing_pairs": float(self._missing),
             "dropped_pairs": float(self._dropped),
         }

@@ -38,6 +38,7 @@ from mshisto_ray.contrastive.pretrain import (
     recipe_of,
 )
 from mshisto_ray.contrastive.pretrain_config import PretrainConfig, load_index
+from mshisto_ray.contrastive.reading import check_slides
 from mshisto_ray.distributed import pretrain_output as output
 from mshisto_ray.distributed.progress import say
 from mshisto_ray.distributed.session import ActorPlan, Resources, connect, plan_actors
@@ -72,6 +73,7 @@ class PretrainJobConfig(PretrainConfig):
 def check(config: PretrainJobConfig) -> None:
     """Check tiles, labels, pairs, the batch and that ``out`` can be entered."""
     tiles, _ = load_index(config)
+    check_slides(tiles)
     if config.onnx:
         _onnx.check_packages()
     check_stage(config.out, STAGE, _recipe(config, tiles))

@@ -82,6 +82,7 @@ spec = importlib.util.spec_from_file_location("cases", sys.argv[1])
 cases = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(cases)
 from mshisto_ray.contrastive.joint_batch import backward_in_chunks, gather
+from mshisto_ray.contrastive.phases import Clock, time_gradients
 folder, rank, world = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 torch.set_num_threads(1)
 distributed.init_process_group(
@@ -93,6 +94,8 @@ for (network, make), (name, loss), chunks in product(
 ):
     net = make()
     model = DistributedDataParallel(net)
+    clock = Clock(torch.device("cpu"))
+    time_gradients(model, clock)
     own = cases.images(net).chunk(world)[rank]
     joint = lambda z: loss(gather(z), *cases.relations())
     if chunks == 1:
@@ -100,6 +103,8 @@ for (network, make), (name, loss), chunks in product(
         value.backward()
     else:
         value = backward_in_chunks(model, own.chunk(2), joint, model.no_sync)
+    clock.mark_backward()
+    assert clock.take()["communication"] > 0
     found[network, name, chunks] = value.detach(), cases.gradients(net)
 torch.save(found, folder / f"{rank}.pt")
 distributed.destroy_process_group()

@@ -10,9 +10,10 @@ from mshisto_ray.config import InputError, validate
 from mshisto_ray.contrastive import pretrain as module
 from mshisto_ray.contrastive.blocks import BlockConfig, plan_block
 from mshisto_ray.contrastive.feeding import Feeder
+from mshisto_ray.contrastive.phases import PHASES
 from mshisto_ray.contrastive.pretrain import pretrain
 from mshisto_ray.contrastive.pretrain_config import PretrainConfig, load_index
-from mshisto_ray.contrastive.reading import TileReader
+from mshisto_ray.contrastive.reading import TileReader, check_slides
 from mshisto_ray.contrastive.samples import sample_pairs
 from mshisto_ray.contrastive.step import Stepper
 from mshisto_ray.contrastive.tile_index import read_index
@@ -144,7 +145,9 @@ def test_pretraining_writes_an_encoder_that_embeds(phantom, tmp_path):
         assert record["val_loss"] > 0 and record["val_rank"] > 1
     for record in result.history[1:]:
         assert record["loss"] > 0 and record["images_per_s"] > 0
-        assert 0 <= record["waiting_share"] <= 1 and record["skipped_steps"] == 0
+        shares = [record[f"{phase}_share"] for phase in PHASES]
+        assert sum(shares) == pytest.approx(1) and min(shares) >= 0
+        assert record["compute_share"] > 0.3 and record["skipped_steps"] == 0
         assert {"spread", "rank", "alignment", "uniformity"} <= record.keys()
     lines = (tmp_path / "out/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == result.history
@@ -383,6 +386,15 @@ def test_changed_and_unreadable_slides(directory, index, tmp_path):
             TileReader(directory, index, 1)(few[:5])
     finally:
         directory.slides = held
+
+
+def test_slides_that_have_moved_are_refused(directory, tmp_path, monkeypatch):
+    check_slides(directory)
+    record = directory.slides["slide_0000"]
+    gone = {**record, "path": str(tmp_path / "gone.tiff")}
+    monkeypatch.setitem(directory.slides, "slide_0000", gone)
+    with pytest.raises(InputError, match=r"1 of 6 slides are not where.*gone\.tiff"):
+        check_slides(directory)
 
 
 def test_pretraining_on_a_real_slide_without_held_out_patients(

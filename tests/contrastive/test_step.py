@@ -16,7 +16,8 @@ from mshisto_ray.contrastive.model import (
     check_micro_batch,
 )
 from mshisto_ray.contrastive.optimiser import OptimiserConfig, learning_rate
-from mshisto_ray.contrastive.step import RunConfig, Stepper
+from mshisto_ray.contrastive.pretrain_config import RunConfig
+from mshisto_ray.contrastive.step import Stepper
 
 LOSSES = "mshisto_ray.contrastive.losses"
 NUM = 8
@@ -46,7 +47,7 @@ def batch():
     tiles = torch.randint(0, 256, (NUM, 32, 32, 3), generator=generator)
     pair = torch.arange(NUM) // 2
     positive = (pair[:, None] == pair) & ~torch.eye(NUM, dtype=torch.bool)
-    return tiles.to(torch.uint8), positive, pair[:, None] != pair
+    return tiles.to(torch.uint8), (positive, pair[:, None] != pair)
 
 
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -192,7 +193,7 @@ class Plain(ContrastiveModel):
 @pytest.mark.parametrize("loss", ["margin", "nt_xent", "supervised_contrastive"])
 def test_gathered_gradients_add_up_to_those_of_one_process(loss, batch):
     """Two workers that see half of the images each, gathered by hand."""
-    tiles, positive, negative = batch
+    tiles, relations = batch
     torch.manual_seed(0)
     model = Plain()
 
@@ -209,7 +210,7 @@ def test_gathered_gradients_add_up_to_those_of_one_process(loss, batch):
             gather=gather,
         )
 
-    alone = make()(tiles, positive, negative, seed=0, step=0)
+    alone = make()(tiles, relations, seed=0, step=0)
     wanted = model.linear.weight.grad.clone()
     total = torch.zeros_like(wanted)
     for first in (0, NUM // 2):
@@ -219,9 +220,7 @@ def test_gathered_gradients_add_up_to_those_of_one_process(loss, batch):
             whole = alone.projections.clone()
             return torch.cat([whole[: own.start], part, whole[own.stop :]])
 
-        made = make(gather)(
-            tiles[own], positive, negative, seed=0, step=0, first=own.start
-        )
+        made = make(gather)(tiles[own], relations, seed=0, step=0, first=own.start)
         assert made.loss == pytest.approx(alone.loss, rel=1e-5)
         total += model.linear.weight.grad
     error = ((total - wanted).norm() / wanted.norm()).item()
