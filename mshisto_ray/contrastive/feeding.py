@@ -17,7 +17,8 @@ from mshisto_ray.contrastive.blocks import BlockConfig, plan_block
 from mshisto_ray.contrastive.joint_batch import WHOLE, Share, gather_flags
 from mshisto_ray.contrastive.pairs._source import PairBatch, PairSource, draw_batch
 from mshisto_ray.contrastive.phases import Clock
-from mshisto_ray.contrastive.reading import HeldTiles, TileReader
+from mshisto_ray.contrastive.pixel_cache import Reader
+from mshisto_ray.contrastive.reading import HeldTiles
 from mshisto_ray.contrastive.tile_index import TileIndex
 from mshisto_ray.contrastive.verification import Verification, drop_contradictions
 
@@ -71,7 +72,7 @@ class Feeder:
     def __init__(
         self,
         index: TileIndex,
-        reader: TileReader,
+        reader: Reader,
         pairs: Part,
         batch_size: int,
         blocks: BlockConfig,

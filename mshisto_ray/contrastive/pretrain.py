@@ -24,6 +24,7 @@ from mshisto_ray.contrastive.model import (
 )
 from mshisto_ray.contrastive.monitor import Best, collapse
 from mshisto_ray.contrastive.phases import Clock, bounded_by, time_gradients
+from mshisto_ray.contrastive.pixel_cache import cached
 from mshisto_ray.contrastive.pretrain_config import LOSSES, PretrainConfig, load_index
 from mshisto_ray.contrastive.reading import TileReader, check_slides
 from mshisto_ray.contrastive.step import Stepper
@@ -72,7 +73,7 @@ def pretrain(config: PretrainConfig, say: Say = print) -> Pretrained:
 def recipe_of(config: PretrainConfig, tiles: TileDirectory) -> dict[str, Any]:
     """What decides the weights."""
     others = set(type(config).model_fields) - set(PretrainConfig.model_fields)
-    left_out = {"out", "run", "readers", "tiles"} | others
+    left_out = {"out", "run", "readers", "pixel_cache", "tiles"} | others
     recipe = config.model_dump(mode="json", exclude=left_out)
     return recipe | {"tiles": tiles.manifest.digest}
 
@@ -113,16 +114,15 @@ class _Pretraining:
         self._clock = Clock(self._device)
         self._stepper = self._make_stepper()
         own = index.subset(train)
+        plain = TileReader(tiles, own, config.readers)
         self._feeder = Feeder(
             own,
-            TileReader(tiles, own, config.readers),
+            cached(plain, len(own), self._tile_px, config.pixel_cache),
             config.pairs,
             config.batch_size,
             config.blocks,
             config.seed,
-            sample_verification(
-                config.verify, config.pairs, own, TileReader(tiles, own, config.readers)
-            ),
+            sample_verification(config.verify, config.pairs, own, plain),
             share,
             self._device,
             self._clock,

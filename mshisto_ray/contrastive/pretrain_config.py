@@ -13,6 +13,7 @@ from mshisto_ray.contrastive.blocks import BlockConfig
 from mshisto_ray.contrastive.feeding import PAIRS, check_batches
 from mshisto_ray.contrastive.model import ModelConfig
 from mshisto_ray.contrastive.optimiser import OptimiserConfig
+from mshisto_ray.contrastive.pixel_cache import PixelCacheConfig
 from mshisto_ray.contrastive.presets import PRESETS
 from mshisto_ray.contrastive.tile_index import TileIndex, read_index
 from mshisto_ray.contrastive.validation import ValidationConfig, split_patients
@@ -94,6 +95,7 @@ class PretrainConfig(Config):
     batch_size: int = option(128, "images a step, two a pair", "images", ge=4)
     steps: int = option(1000, "of training", "steps", ge=1)
     blocks: BlockConfig = BlockConfig()
+    pixel_cache: PixelCacheConfig = PixelCacheConfig()
     readers: int = option(2, "threads that read slides", "threads", ge=1)
     validation: ValidationConfig = ValidationConfig()
     best: str = option(

@@ -66,8 +66,12 @@ class TileReader:
         self._tile_px = int(tiles.manifest.recipe["tile_px"])
         self._threads = threads
 
-    def __call__(self, tiles: np.ndarray) -> HeldTiles:
+    def __call__(self, tiles: np.ndarray, of: int | None = None) -> HeldTiles:
         """Read tiles (sorted, unique).
+
+        Args:
+            tiles: numbers in the index.
+            of: how many were wanted, where others of them are at hand already.
 
         Raises:
             InputError: a slide is not the file that was tiled, or most tiles cannot
@@ -84,7 +88,7 @@ class TileReader:
                 for slide, run in zip(slides, runs, strict=True)
             ]
             told = [task.result() for task in tasks]
-        if (~readable).mean() > _MOST_UNREADABLE:
+        if (~readable).sum() > _MOST_UNREADABLE * (of or len(tiles)):
             reason = next(message for message in told if message)
             raise InputError(
                 f"{(~readable).sum()} of {len(tiles)} tiles cannot be read, such as: "

@@ -11,6 +11,7 @@ from mshisto_ray.contrastive import pretrain as module
 from mshisto_ray.contrastive.blocks import BlockConfig, plan_block
 from mshisto_ray.contrastive.feeding import Feeder
 from mshisto_ray.contrastive.phases import PHASES
+from mshisto_ray.contrastive.pixel_cache import PixelCacheConfig, cached
 from mshisto_ray.contrastive.pretrain import pretrain
 from mshisto_ray.contrastive.pretrain_config import PretrainConfig, load_index
 from mshisto_ray.contrastive.reading import TileReader, check_slides
@@ -114,11 +115,14 @@ def test_blocks_are_whole_neighbourhoods_of_some_slides(index):
     assert len(plan_block(index, BlockConfig(tiles=10**6), 0, 0)) == len(index)
 
 
-def test_batches_are_the_same_from_any_step_on(directory, index, phantom, tmp_path):
-    def batches(start, stop):
+def test_batches_are_the_same_from_any_step_on_and_with_a_cache(
+    directory, index, phantom, tmp_path
+):
+    def batches(start, stop, **cache):
+        settings = PixelCacheConfig(dir=tmp_path, **cache)
         feeder = Feeder(
             index,
-            TileReader(directory, index, 2),
+            cached(TileReader(directory, index, 2), len(index), 64, settings),
             config(phantom, tmp_path).pairs,
             16,
             BlockConfig(tiles=200, slides=3, window_um=200, reuse=0.2),
@@ -134,6 +138,9 @@ def test_batches_are_the_same_from_any_step_on(directory, index, phantom, tmp_pa
         np.testing.assert_array_equal(one.positive, two.positive)
         np.testing.assert_array_equal(one.negative, two.negative)
     assert not torch.equal(whole[0].images, whole[1].images)
+    for one, two in zip(whole, batches(0, 9, max_gib=0.01), strict=True):
+        assert torch.equal(one.images, two.images)
+        np.testing.assert_array_equal(one.positive, two.positive)
 
 
 def test_pretraining_writes_an_encoder_that_embeds(phantom, tmp_path):
