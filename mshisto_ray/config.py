@@ -227,7 +227,9 @@ def _tail(field: FieldInfo) -> str:
 
 def _hints(field: FieldInfo) -> list[str]:
     """What a part's family says of itself (see components.Family)."""
-    found = [*field.metadata, *typing.get_args(field.annotation)]
+    found: list[Any] = [*field.metadata]
+    for argument in typing.get_args(field.annotation):
+        found += [argument, *getattr(argument, "__metadata__", ())]
     return [line for m in found if hasattr(m, "describe") for line in m.describe()]
 
 

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import ray
 import torch
 
-from mshisto_ray import components, tracking
-from mshisto_ray.components import Family, Part
-from mshisto_ray.config import (
-    Config,
-    InputPath,
-    OutputPath,
-    TooManyFailuresError,
-    option,
+from mshisto_ray import tracking
+from mshisto_ray.config import TooManyFailuresError
+from mshisto_ray.distributed.embed_config import (
+    PIXELS,
+    EmbedConfig,
+    Target,
+    make_targets,
 )
+from mshisto_ray.distributed.embed_plan import plan_reading
+from mshisto_ray.distributed.embed_unit import EmbedWork, make_embedder
 from mshisto_ray.distributed.pipeline import stream
 from mshisto_ray.distributed.progress import Progress, check_failures, say
-from mshisto_ray.distributed.session import Resources, connect, plan_actors
-from mshisto_ray.embedding.colour import Colour
-from mshisto_ray.embedding.unit import STAINS, EmbedWork, Unit, UnitEmbedder, unit_key
-from mshisto_ray.encoders._encoder import (
-    Encoder,
-    Precision,
-    check_takes,
-    resolve_precision,
-)
+from mshisto_ray.distributed.session import connect
+from mshisto_ray.embedding.unit import Unit, unit_key
+from mshisto_ray.encoders._encoder import Precision, resolve_precision
 from mshisto_ray.store import schema
 from mshisto_ray.store.embeddings import STAGE, shard_path
 from mshisto_ray.store.failures import Failure, write_failures
@@ -39,82 +35,66 @@ from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.shards import read_metadata, write_shard
 from mshisto_ray.store.tiles import TileDirectory
 
-ENCODERS = "mshisto_ray.encoders"
-
-
-class EmbedConfig(Config):
-    """Embed every planned tile of a tiles directory."""
-
-    tiles: InputPath = option(text="tiles directory that jobs/tile.py made")
-    out: OutputPath = option(text="embeddings directory to make or to go on with")
-    encoder: Annotated[Part, Family(ENCODERS)] = option(text="what embeds a tile")
-    batch_size: int = option(64, "tiles per forward pass", unit="tiles", ge=1)
-    precision: Literal["auto", "float32", "bfloat16"] = option(
-        "auto", "of the forward pass; auto = bfloat16 where the hardware has it"
-    )
-    dtype: Literal["float16", "float32"] = option("float16", "of the stored vectors")
-    stain: Annotated[Part, Family(STAINS)] = option(
-        Part(name="none"), "stain normalisation, before anything else"
-    )
-    colour: tuple[Colour, ...] = option(
-        ("rgb",), "rgb, gray (luma), or both: a column each", min_length=1
-    )
-    max_failures: float = option(
-        0.5, "share of slides that may fail wholly", unit="share", ge=0, le=1
-    )
-    retry_failures: bool = option(False, "try again what failed because of its input")
-    resources: Resources = Resources()
-    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
-
 
 def check(config: EmbedConfig) -> None:
-    """Check the tiles, the encoder and that ``out`` can be entered."""
+    """Check the tiles, the encoders and that ``out`` can be entered."""
     tiles = TileDirectory(config.tiles)
-    check_stage(config.out, STAGE, _recipe(config, tiles))
+    for target in make_targets(config, tiles, _resolve_precision(config)):
+        check_stage(target.out, target.stage, target.recipe)
 
 
 def run(config: EmbedConfig) -> None:
     """Embed every planned tile of a tiles directory."""
     tiles = TileDirectory(config.tiles)
-    recipe = _recipe(config, tiles)
-    with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
-        _run(config, tiles, recipe["precision"])
+    precision = _resolve_precision(config)
+    targets = make_targets(config, tiles, precision)
+    for target in targets:  # all of them before the first is made
+        check_stage(target.out, target.stage, target.recipe)
+    with contextlib.ExitStack() as stack:
+        for target in targets:
+            recorded = target.config.model_dump(mode="json")
+            stage = open_stage(target.out, target.stage, target.recipe, recorded)
+            stack.enter_context(stage)
+        _run(config, tiles, targets, precision)
 
 
-def _run(config: EmbedConfig, tiles: TileDirectory, precision: Precision) -> None:
-    standing, pending = _plan(config, tiles)
-    say(f"embed: {standing} chunks stand, {len(pending)} to do -> {config.out}")
+def _run(
+    config: EmbedConfig,
+    tiles: TileDirectory,
+    targets: Sequence[Target],
+    precision: Precision,
+) -> None:
+    pending = {target.out: plan_units(target, tiles) for target in targets}
+    for out, (standing, units) in pending.items():
+        say(f"embed: {standing} chunks stand, {len(units)} to do -> {out}")
+        if units:
+            # Until the end of this run the directory is not finished.
+            (out / "slides.parquet").unlink(missing_ok=True)
     progress = None
-    if pending:
-        # Until the end of this run the directory is not finished.
-        (config.out / "slides.parquet").unlink(missing_ok=True)
+    units = list(dict.fromkeys(u for _, units in pending.values() for u in units))
+    if units:
         try:
-            progress = _embed(config, tiles, pending, precision)
+            progress = _embed(config, tiles, targets, units, precision)
         except TooManyFailuresError:
-            write_failures(config.out, collect(config.out, tiles)[1])
+            for target in targets:
+                write_failures(target.out, collect(target.out, tiles)[1])
             raise
-    slides, failures = collect(config.out, tiles)
-    write_failures(config.out, failures)
+    done = [_finish(target, tiles, progress) for target in targets]
+    for slides in done:
+        failed = sum(not sum(n for _, n in slide["rows_per_scale"]) for slide in slides)
+        check_failures(failed, len(slides), config.max_failures)
+
+
+def _finish(
+    target: Target, tiles: TileDirectory, progress: Progress | None
+) -> list[dict[str, Any]]:
+    """Write the tables of a directory, log it; rows of ``slides.parquet``."""
+    slides, failures = collect(target.out, tiles)
+    write_failures(target.out, failures)
     table = pa.Table.from_pylist(slides, schema=schema.EMBEDDED_SLIDES)
-    write_shard(config.out / "slides.parquet", [table])
-    _log(config, tiles, slides, failures, progress)
-    failed = sum(not sum(n for _, n in slide["rows_per_scale"]) for slide in slides)
-    check_failures(failed, len(slides), config.max_failures)
-
-
-def _recipe(config: EmbedConfig, tiles: TileDirectory) -> dict[str, Any]:
-    """What changes rows; the encoder is built once here, so its mistakes show here."""
-    encoder = components.build(ENCODERS, config.encoder, "cpu", "float32")
-    check_takes(encoder, tiles.manifest.recipe["tile_px"])
-    return {
-        "tiles": dict(tiles.manifest.recipe),
-        "encoder": {"name": config.encoder.name, "digest": encoder.digest},
-        "dim": encoder.dim,
-        "precision": _resolve_precision(config),
-        "dtype": config.dtype,
-        "stain": config.stain.model_dump(mode="json"),
-        "colour": list(config.colour),
-    }
+    write_shard(target.out / "slides.parquet", [table])
+    _log(target, tiles, slides, failures, progress)
+    return slides
 
 
 def _resolve_precision(config: EmbedConfig) -> Precision:
@@ -123,28 +103,36 @@ def _resolve_precision(config: EmbedConfig) -> Precision:
     if config.precision != "auto" or config.resources.gpus == 0 or without_gpu:
         return resolve_precision(config.precision, "cpu")
     with connect():
-        plan = plan_actors(config.resources, use_gpu=True)
+        plan, _ = plan_reading(config)
         if not plan.gpus:
             return resolve_precision("auto", "cpu")
         ask = ray.remote(resolve_precision).options(num_cpus=0, num_gpus=plan.gpus)
         return ray.get(ask.remote("auto", "cuda"))
 
 
-def _plan(config: EmbedConfig, tiles: TileDirectory) -> tuple[int, list[Unit]]:
-    """How many chunks stand, and those to do; shards to be redone are removed."""
+def plan_units(target: Target, tiles: TileDirectory) -> tuple[int, list[Unit]]:
+    """How many chunks stand, and those to do; shards to be redone are removed.
+
+    Large slides come first: what is left for the end, when some workers have nothing
+    more to do, are the small ones.
+    """
+
+    def num_tiles(slide_id: str) -> int:
+        return sum(n for _, n in tiles.slides[slide_id]["tiles_per_scale"])
+
     units = [
         Unit(slide_id, chunk)
-        for slide_id, record in tiles.slides.items()
-        for chunk in range(record["num_chunks"])
+        for slide_id in sorted(tiles.slides, key=num_tiles, reverse=True)
+        for chunk in range(tiles.slides[slide_id]["num_chunks"])
     ]
 
     def is_pending(unit: Unit) -> bool:
-        path = shard_path(config.out, unit.slide_id, unit.chunk)
+        path = shard_path(target.out, unit.slide_id, unit.chunk)
         metadata = read_metadata(path)
         if metadata is None:
             return True
         kinds = {failure["kind"] for failure in metadata["failures"]}
-        retry = "transient" in kinds or (config.retry_failures and bool(kinds))
+        retry = "transient" in kinds or (target.config.retry_failures and bool(kinds))
         if retry or metadata["key"] != unit_key(tiles.slides[unit.slide_id]):
             path.unlink()
             return True
@@ -157,7 +145,11 @@ def _plan(config: EmbedConfig, tiles: TileDirectory) -> tuple[int, list[Unit]]:
 
 
 def _embed(
-    config: EmbedConfig, tiles: TileDirectory, pending: list[Unit], precision: Precision
+    config: EmbedConfig,
+    tiles: TileDirectory,
+    targets: Sequence[Target],
+    pending: Sequence[Unit],
+    precision: Precision,
 ) -> Progress:
     per_slide: dict[str, int] = {}
     for unit in pending:
@@ -168,37 +160,41 @@ def _embed(
         for _, n in tiles.slides[slide]["tiles_per_scale"]
     )
     progress = Progress("embed", per_slide, expected, config.max_failures)
+    for row in embed_units(config, targets, pending, precision):
+        progress.add(row)
+    return progress
+
+
+def embed_units(
+    config: EmbedConfig,
+    targets: Sequence[Target],
+    pending: Sequence[Unit],
+    precision: Precision,
+) -> Iterator[dict[str, Any]]:
+    """Embed chunks; yields each one's row of counts as it is done."""
+    encoders = {
+        target.out: target.config.encoder
+        for target in targets
+        if target.stage == STAGE and target.config.encoder
+    }
+    kept = [target.out for target in targets if target.stage == PIXELS]
     work = EmbedWork(
         config.tiles,
-        config.out,
+        encoders,
         config.batch_size,
         config.dtype,
         config.stain,
         config.colour,
+        config.compile,
+        kept[0] if kept else None,
+        config.pixels_quality,
     )
     units = [{"slide_id": unit.slide_id, "chunk": unit.chunk} for unit in pending]
     with connect():
-        plan = plan_actors(config.resources, use_gpu=True)
+        plan, reading = plan_reading(config)
         device = "cuda" if plan.gpus else "cpu"
-        encoder = config.encoder.model_dump()
-        arguments = (work, encoder, device, precision, plan.threads)
-        for row in stream(units, make_embedder, arguments, plan):
-            progress.add(row)
-    return progress
-
-
-def make_embedder(
-    work: EmbedWork,
-    encoder: dict[str, Any],
-    device: str,
-    precision: Precision,
-    threads: int,
-) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """The function that embeds one chunk; its shard is its result."""
-    torch.set_num_threads(threads)
-    built: Encoder = components.build(ENCODERS, Part(**encoder), device, precision)
-    embed = UnitEmbedder(work, built)
-    return lambda unit: embed(Unit(**unit))
+        arguments = (work, device, precision, plan.threads, reading)
+        yield from stream(units, make_embedder, arguments, plan)
 
 
 def collect(
@@ -239,7 +235,7 @@ def collect(
 
 
 def _log(
-    config: EmbedConfig,
+    target: Target,
     tiles: TileDirectory,
     slides: list[dict[str, Any]],
     failures: list[Failure],
@@ -250,7 +246,7 @@ def _log(
     embedded = progress.tiles if progress else 0
     say(
         f"embed: {len(slides)} slides, {rows:,} rows, {len(failures)} failures "
-        f"({len(tiles.failures)} from tiling) -> {config.out}"
+        f"({len(tiles.failures)} from tiling) -> {target.out}"
     )
     metrics = {
         "slides": len(slides),
@@ -259,7 +255,9 @@ def _log(
         "seconds": seconds,
         "tiles_per_s": embedded / seconds if seconds else float("nan"),
     }
-    store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
-    tags = {"encoder": config.encoder.name}
-    artifacts = [config.out / "failures.parquet", config.out / "manifest.json"]
+    config = target.config
+    store = tracking.open_store(config.mlflow.uri, target.out, config.mlflow.experiment)
+    made = target.recipe["encoder"]["name"] if target.stage == STAGE else PIXELS
+    tags = {"encoder": made}
+    artifacts = [target.out / "failures.parquet", target.out / "manifest.json"]
     store.log_run("embed", config.model_dump(mode="json"), metrics, tags, artifacts)

@@ -8,6 +8,8 @@ how Arrow guesses the types of a block.
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -29,10 +31,15 @@ class _Worker:
 
     def __init__(self, make: Callable[..., Work], arguments: Sequence[Any]):
         self._work = make(*arguments)
+        self._name = f"{ray.get_runtime_context().get_node_id()} {os.getpid()}"
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        rows = [json.dumps(self._work(json.loads(unit))) for unit in batch["unit"]]
+        rows = [json.dumps(self._row(json.loads(unit))) for unit in batch["unit"]]
         return {"row": np.array(rows, dtype=object)}
+
+    def _row(self, unit: dict[str, Any]) -> dict[str, Any]:
+        row = self._work(unit)
+        return row | {"worker": self._name, "worker_cpu_s": time.process_time()}
 
 
 def stream(
@@ -42,6 +49,9 @@ def stream(
     plan: ActorPlan,
 ) -> Iterator[dict[str, Any]]:
     """Rows of all units in order of completion.
+
+    To each are added ``worker``, who made it, and ``worker_cpu_s``, the CPU time of
+    that process so far, Ray's own threads included.
 
     A worker whose process ends is restarted and its block tried again, so ``make``'s
     function has to leave done units alone and to count its attempts.

@@ -1,84 +1,107 @@
-"""Embed one chunk of a slide: plain Python, one process, no Ray."""
+"""One chunk of a slide, read once for all that is made of it: no Ray."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mshisto_ray.embedding.colour import PLAIN, Look
-from mshisto_ray.encoders._encoder import Encoder
+from mshisto_ray.embedding.product import Product
+from mshisto_ray.embedding.reading import Answer, Cell, Run
 from mshisto_ray.slides._slide import SlideError
-from mshisto_ray.store import schema
 from mshisto_ray.store.failures import Failure
-from mshisto_ray.store.shards import tensor_column
 from mshisto_ray.tiling.resolution import ScaleReading
 
-# Pixels of the tile at (x, y); raises SlideError.
-ReadTile = Callable[[ScaleReading, int, int], np.ndarray]
+# Pixels of every tile of cells in order, or why there are none.
+ReadCells = Callable[[Run], Iterator[Answer]]
 
 _COPIED = ("slide_id", "mpp", "row", "col", "x", "y", "extent", "tissue", "own")
+
+
+@dataclass
+class Made:
+    """What one product has of a chunk.
+
+    ``tables``: one per scale (finest first, rows sorted by (row, col)).
+    """
+
+    tables: list[pa.Table]
+    failures: list[Failure]
 
 
 def embed_chunk(
     tiles: pa.Table,
     readings: Mapping[float, ScaleReading],
-    read: ReadTile,
-    encoder: Encoder,
+    read: ReadCells,
+    products: Sequence[Product],
     batch_size: int,
-    dtype: np.dtype,
-    look: Look = PLAIN,
-) -> tuple[list[pa.Table], list[Failure]]:
-    """Embed the tiles of a chunk.
+) -> list[Made]:
+    """Make every product of the tiles of a chunk, which are read once.
 
     Batches hold tiles of one scale and never cross the chunk, so results do not
-    depend on who runs what. A tile that cannot be read, or whose embedding is not
-    finite after the cast, becomes a failure; the others are kept.
+    depend on who runs what, nor on what else is made. A tile that cannot be read, or
+    of which a product makes nothing to keep, becomes a failure; the others are kept.
 
     Args:
         tiles: rows of one chunk.
         readings: how each scale is read.
-        read: gives a tile's pixels.
-        encoder: uint8 [B, H, W, 3] to float32 [B, D].
-        batch_size: tiles per forward pass.
-        dtype: of the stored vectors.
-        look: stain normalisation, and the colour modes, a column each.
-
-    Returns:
-        A table per scale (finest first, rows sorted by (row, col)), and failures.
+        read: gives the pixels of tiles, cell by cell.
+        products: what to make.
+        batch_size: tiles per call of a product.
     """
-    failures: list[Failure] = []
-    target = schema.embeddings(encoder.dim, pa.from_numpy_dtype(dtype), look.colours)
     parts = _by_scale(tiles)
-    values = {
-        mpp: np.zeros((part.num_rows, len(look.colours), encoder.dim), dtype)
-        for mpp, part in parts.items()
-    }
-    kept = {mpp: np.zeros(part.num_rows, bool) for mpp, part in parts.items()}
-    for mpp, index, pixels in _batches(parts, readings, read, batch_size, failures):
-        for i, seen in enumerate(look(pixels)):
-            with np.errstate(over="ignore"):  # an overflow is told as a failure
-                values[mpp][index, i] = encoder(seen).astype(dtype)
-        finite = np.isfinite(values[mpp][index]).all(axis=(1, 2))
-        kept[mpp][index] = finite
-        failures += [_not_finite(parts[mpp], i, dtype) for i in index[~finite]]
-    tables = []
-    for mpp, part in parts.items():
-        columns = [part[name].filter(pa.array(kept[mpp])) for name in _COPIED]
-        vectors = values[mpp][kept[mpp]]
-        for i in range(len(look.colours)):
-            columns.append(pa.chunked_array([tensor_column(vectors[:, i])]))
-        tables.append(pa.table(columns, schema=target))
-    return tables, failures
+    filled = [_Filled(product, parts) for product in products]
+    for mpp, index, pixels in _batches(parts, readings, read, batch_size, filled):
+        for one in filled:
+            one.add(mpp, index, pixels)
+    return [Made(one.tables(), one.failures) for one in filled]
 
 
-def empty_tables(
-    dim: int, dtype: np.dtype, colours: Sequence[str] = PLAIN.colours
-) -> list[pa.Table]:
-    """What a chunk gives of which nothing could be embedded."""
-    kind = pa.from_numpy_dtype(dtype)
-    return [schema.embeddings(dim, kind, colours).empty_table()]
+def empty_tables(product: Product) -> list[pa.Table]:
+    """What a chunk gives of which nothing could be made."""
+    return [product.schema.empty_table()]
+
+
+class _Filled:
+    """One product's values of a chunk, in place as batches come."""
+
+    def __init__(self, product: Product, parts: Mapping[float, pa.Table]):
+        self.failures: list[Failure] = []
+        self._product = product
+        self._parts = parts
+        self._kept = {m: np.zeros(part.num_rows, bool) for m, part in parts.items()}
+        self._values = {
+            mpp: np.zeros((part.num_rows, *product.shape), product.dtype)
+            for mpp, part in parts.items()
+        }
+
+    def add(self, mpp: float, index: np.ndarray, pixels: np.ndarray) -> None:
+        self._values[mpp][index], unusable = self._product(pixels)
+        self._kept[mpp][index] = True
+        for one in unusable:
+            self._kept[mpp][index[one.place]] = False
+            self.fail(mpp, index[one.place], "input", one.error, one.message)
+
+    def fail(self, mpp: float, i: int, kind: Any, error: str, message: str) -> None:
+        names = ("slide_id", "chunk", "mpp", "row", "col")
+        place = {name: self._parts[mpp][name][i].as_py() for name in names}
+        failure = Failure(
+            stage="embed", kind=kind, error=error, message=message, **place
+        )
+        self.failures.append(failure)
+
+    def tables(self) -> list[pa.Table]:
+        tables = []
+        for mpp, part in self._parts.items():
+            kept = self._kept[mpp]
+            columns = [part[name].filter(pa.array(kept)) for name in _COPIED]
+            made = self._product.columns(self._values[mpp][kept])
+            columns += [pa.chunked_array([column]) for column in made]
+            tables.append(pa.table(columns, schema=self._product.schema))
+        return tables
 
 
 def _by_scale(tiles: pa.Table) -> dict[float, pa.Table]:
@@ -91,18 +114,20 @@ def _by_scale(tiles: pa.Table) -> dict[float, pa.Table]:
 def _batches(
     parts: Mapping[float, pa.Table],
     readings: Mapping[float, ScaleReading],
-    read: ReadTile,
+    read: ReadCells,
     batch_size: int,
-    failures: list[Failure],
+    filled: Sequence[_Filled],
 ) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
     """Scale, indices [B] and pixels uint8 [B, H, W, 3] of readable tiles."""
     filling = {mpp: _Batch(batch_size) for mpp in parts}
-    for mpp, i, x, y in _cell_by_cell(parts, readings):
-        try:
-            filling[mpp].add(i, read(readings[mpp], x, y))
-        except SlideError as error:
-            kind = "crash" if error.name == "Crash" else "input"
-            failures.append(_failure(parts[mpp], i, kind, error.name, str(error)))
+    cells, order = _cells(parts, readings)
+    for (mpp, i), pixels in zip(order, read(cells), strict=True):
+        if isinstance(pixels, SlideError):
+            kind = "crash" if pixels.name == "Crash" else "input"
+            for one in filled:
+                one.fail(mpp, i, kind, pixels.name, str(pixels))
+            continue
+        filling[mpp].add(i, pixels)
         if len(filling[mpp].index) == batch_size:
             yield mpp, *filling[mpp].take()
     for mpp, batch in filling.items():
@@ -134,10 +159,10 @@ class _Batch:
         return index, self._pixels[: len(index)]
 
 
-def _cell_by_cell(
+def _cells(
     parts: Mapping[float, pa.Table], readings: Mapping[float, ScaleReading]
-) -> Iterator[tuple[float, int, int, int]]:
-    """Scale, index, x, y of all tiles: those of a coarsest cell in a row.
+) -> tuple[list[Cell], list[tuple[float, int]]]:
+    """All tiles, those of a coarsest cell together; and their scales and indices.
 
     What lies together is read together, so that little has to be kept decoded.
     """
@@ -149,22 +174,15 @@ def _cell_by_cell(
         scale = np.full(len(row), mpp)
         keys.append(np.stack([row // k, col // k, scale, np.arange(len(row))], axis=1))
     whole = np.concatenate(keys)
-    order = np.lexsort(whole.T[::-1])
+    whole = whole[np.lexsort(whole.T[::-1])]
     places = {m: (p["x"].to_pylist(), p["y"].to_pylist()) for m, p in parts.items()}
-    for _, _, mpp, i in whole[order]:
-        xs, ys = places[float(mpp)]
-        yield float(mpp), int(i), xs[int(i)], ys[int(i)]
-
-
-def _not_finite(part: pa.Table, i: int, dtype: np.dtype) -> Failure:
-    message = (
-        f"the embedding is not finite in {dtype}: use dtype: float32, or look at the "
-        "encoder's weights"
-    )
-    return _failure(part, i, "input", "NotFinite", message)
-
-
-def _failure(part: pa.Table, i: int, kind, error: str, message: str) -> Failure:
-    names = ("slide_id", "chunk", "mpp", "row", "col")
-    values = {name: part[name][i].as_py() for name in names}
-    return Failure(stage="embed", kind=kind, error=error, message=message, **values)
+    cells: list[Cell] = []
+    order, last = [], None
+    for row, col, mpp, i in whole.tolist():
+        if (row, col) != last:
+            cells.append([])
+            last = (row, col)
+        xs, ys = places[mpp]
+        cells[-1].append((mpp, xs[int(i)], ys[int(i)]))
+        order.append((mpp, int(i)))
+    return cells, order

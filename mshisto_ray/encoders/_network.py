@@ -56,12 +56,21 @@ class NetworkEncoder:
         self._precision: Precision = precision
         self._mean = torch.tensor(transform.mean, device=device).view(1, 3, 1, 1) * 255
         self._std = torch.tensor(transform.std, device=device).view(1, 3, 1, 1) * 255
+        self._pooled = pooled_features
         self.dim = self._probe()
+
+    def compile(self) -> None:
+        """Let torch compile the forward pass; rounding may differ from before."""
+        self._pooled = torch.compile(pooled_features)
 
     @torch.inference_mode()
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
         """uint8 [B, H, W, 3] RGB to float32 [B, D]."""
-        pixels = torch.from_numpy(np.ascontiguousarray(tiles)).to(self._device)
+        pixels = torch.from_numpy(np.ascontiguousarray(tiles))
+        if self._device.startswith("cuda"):
+            # Page-locked memory is copied by the GPU itself, while this goes on.
+            pixels = pixels.pin_memory()
+        pixels = pixels.to(self._device, non_blocking=True)
         half = self._precision == "bfloat16"
         kind = self._device.split(":")[0]
         with torch.autocast(kind, torch.bfloat16, enabled=half):
@@ -72,7 +81,7 @@ class NetworkEncoder:
         """uint8 [B, H, W, 3] on the device to embeddings [B, D]."""
         # A [B, H, W, 3] array seen as [B, 3, H, W] is channels_last already.
         batch = (tiles.permute(0, 3, 1, 2).float() - self._mean) / self._std
-        return pooled_features(self.network, _fit(batch, self._transform))
+        return self._pooled(self.network, _fit(batch, self._transform))
 
     def _probe(self) -> int:
         size = self._transform.size

@@ -74,6 +74,14 @@ SLIDES = pa.schema(
     ]
 )
 
+PIXELS = pa.schema(
+    [
+        *_TILE_IDENTITY,
+        *_TILE_PLACE,
+        _field("jpeg", pa.binary(), "the tile's pixels as read, a JPEG stream"),
+    ]
+)
+
 FAILURES = pa.schema(
     [
         _field("slide_id", pa.string(), "slide"),

@@ -40,8 +40,8 @@ def write_shard(
         _KEY: json.dumps(dict(metadata or {})).encode(),
     }
     schema = schema.with_metadata(entries)
-    # Vectors do not repeat: a dictionary would only slow their reading down.
-    names = [f.name for f in schema if not isinstance(f.type, pa.FixedShapeTensorType)]
+    # Vectors and pictures do not repeat: a dictionary would only slow reading down.
+    names = [field.name for field in schema if not _is_bulk(field.type)]
     try:
         # pyarrow's stubs know only the boolean form of use_dictionary.
         options: dict[str, Any] = {"use_dictionary": names, "compression": "zstd"}
@@ -54,6 +54,10 @@ def write_shard(
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_bulk(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.FixedShapeTensorType) or pa.types.is_binary(kind)
 
 
 def read_metadata(path: Path) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from mshisto_ray import tracking
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
 from mshisto_ray.distributed import embed
+from mshisto_ray.distributed.embed_unit import ENCODERS
 from mshisto_ray.distributed.progress import say
 from mshisto_ray.distributed.session import Resources, connect
 from mshisto_ray.evaluation.encoder_scores import Score, measure
@@ -49,7 +50,7 @@ class BaselinesConfig(Config):
     random: InputPath | None = option(
         None, "embeddings of a network with random weights; null: made here"
     )
-    random_encoder: Annotated[Part, Family(embed.ENCODERS)] = option(
+    random_encoder: Annotated[Part, Family(ENCODERS)] = option(
         Part.model_validate({"name": "timm", "model": "resnet18", "weights": "random"}),
         "what is made for random: take the backbone of your encoders",
     )

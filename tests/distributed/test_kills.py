@@ -137,14 +137,18 @@ def test_worker_killed_and_the_job_goes_on(tiles, uninterrupted, tmp_path):
     assert not list((out / "attempts").iterdir())
 
 
+@pytest.mark.parametrize("by", ["worker", "actors"])
 def test_a_tile_that_kills_its_process_is_named_and_the_rest_kept(
-    tiles, uninterrupted, tmp_path
+    tiles, uninterrupted, tmp_path, by
 ):
+    """The worker itself, or one that reads for it."""
     folder = tmp_path / "poison"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(POISON)
     out = tmp_path / "out"
-    run("embed", *words(tiles, out), env={"PYTHONPATH": str(folder)})
+    reading = f"reading={{by: {by}, num: 1}}"
+    env = {"PYTHONPATH": str(folder)}
+    run("embed", *words(tiles, out), "resources.actors=1", reading, env=env)
     rows = pq.read_table(out / "failures.parquet").to_pylist()
     crashes = [row for row in rows if row["kind"] == "crash"]
     assert [(c["slide_id"], c["mpp"], c["row"], c["col"]) for c in crashes] == [

@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from mshisto_ray import components
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError, TooManyFailuresError
 from mshisto_ray.distributed import embed, tile
+from mshisto_ray.distributed.embed_unit import ENCODERS, EmbedWork
 from mshisto_ray.distributed.tile_unit import make_tiler, to_unit
-from mshisto_ray.embedding.unit import EmbedWork
 from mshisto_ray.slides._open import open_slide
 from mshisto_ray.store.cohort import read_cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
@@ -145,8 +146,8 @@ def test_every_planned_tile_is_embedded_once_and_sorted(tiled, embedded):
 
 def test_embeddings_are_those_of_the_tiles_pixels(tiled, embedded):
     tiles, embeddings = TileDirectory(tiled), EmbeddingDirectory(embedded)
-    encoder = embed.components.build(
-        embed.ENCODERS, embed_config(tiled, embedded).encoder, "cpu", "float32"
+    encoder = components.build(
+        ENCODERS, embed_config(tiled, embedded).encoder, "cpu", "float32"
     )
     record = tiles.slides["a"]
     slide = open_slide(Path(record["path"]))
@@ -171,9 +172,9 @@ def test_plain_python_gives_the_same_rows(tiled, embedded, cohort, tmp_path):
     assert_same_shards(tiled, tmp_path / "tiles")
     tiles = TileDirectory(tiled)
     precision = EmbeddingDirectory(embedded).manifest.recipe["precision"]
-    work = EmbedWork(tiled, tmp_path / "embeddings", 16, "float16")
-    encoder = embed_config(tiled, embedded).encoder.model_dump()
-    embedder = embed.make_embedder(work, encoder, "cpu", precision, 1)
+    encoder = embed_config(tiled, embedded).encoder
+    work = EmbedWork(tiled, {tmp_path / "embeddings": encoder}, 16, "float16")
+    embedder = embed.make_embedder(work, "cpu", precision, 1)
     for slide_id, record in tiles.slides.items():
         for chunk in range(record["num_chunks"]):
             embedder({"slide_id": slide_id, "chunk": chunk})

@@ -3,7 +3,8 @@ import pyarrow as pa
 import pytest
 
 from mshisto_ray.embedding.chunk import embed_chunk, empty_tables
-from mshisto_ray.embedding.colour import Look
+from mshisto_ray.embedding.colour import PLAIN, Look
+from mshisto_ray.embedding.product import Vectors
 from mshisto_ray.embedding.stains import none
 from mshisto_ray.slides._slide import SlideError
 from mshisto_ray.store import schema
@@ -31,6 +32,26 @@ class MeanEncoder:
 def read(reading, x, y):
     rng = np.random.default_rng([x, y, int(reading.mpp * 10)])
     return rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+
+
+def in_turn(read):
+    """As a chunk asks for its tiles: cell by cell, an error in place of pixels."""
+
+    def answers(cells):
+        for mpp, x, y in (tile for cell in cells for tile in cell):
+            try:
+                yield read(READINGS[mpp], x, y)
+            except SlideError as error:
+                yield error
+
+    return answers
+
+
+def embed(tiles, read, encoder, batch_size, dtype, look=PLAIN):
+    """One encoder's tables and failures."""
+    product = Vectors(encoder, np.dtype(dtype), look)
+    (made,) = embed_chunk(tiles, READINGS, in_turn(read), [product], batch_size)
+    return made.tables, made.failures
 
 
 def chunk(num_fine=7, num_coarse=2):
@@ -64,9 +85,7 @@ def expected(table):
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_rows_equal_a_tile_by_tile_loop_whatever_the_batch(batch_size):
     encode = MeanEncoder()
-    tables, failures = embed_chunk(
-        chunk(), READINGS, read, encode, batch_size, np.dtype("float32")
-    )
+    tables, failures = embed(chunk(), read, encode, batch_size, "float32")
     assert [t.num_rows for t in tables] == [7, 2] and not failures
     whole = pa.concat_tables(tables)
     np.testing.assert_array_equal(tensor_values(whole["rgb"]), expected(chunk()))
@@ -76,9 +95,7 @@ def test_rows_equal_a_tile_by_tile_loop_whatever_the_batch(batch_size):
 
 def test_rows_are_sorted_whatever_the_order_given():
     mixed = chunk().take(np.random.default_rng(0).permutation(9))
-    tables, _ = embed_chunk(
-        mixed, READINGS, read, MeanEncoder(), 4, np.dtype("float16")
-    )
+    tables, _ = embed(mixed, read, MeanEncoder(), 4, "float16")
     places = [
         row
         for t in tables
@@ -93,9 +110,7 @@ def test_an_unreadable_tile_is_told_and_the_others_kept():
             raise SlideError("UnreadableRegion", "cannot decode")
         return read(reading, x, y)
 
-    tables, failures = embed_chunk(
-        chunk(), READINGS, broken, MeanEncoder(), 2, np.dtype("float32")
-    )
+    tables, failures = embed(chunk(), broken, MeanEncoder(), 2, "float32")
     assert [t.num_rows for t in tables] == [6, 1]
     assert {(f.mpp, f.row, f.col) for f in failures} == {(0.5, 1, 0), (1.0, 0, 1)}
     assert {(f.slide_id, f.chunk, f.kind) for f in failures} == {("s", 3, "input")}
@@ -110,9 +125,7 @@ def test_what_overflows_the_stored_type_is_a_failure_not_an_infinity():
             out[tiles[:, 0, 0, 0] > 127] *= 1e6
             return out
 
-    tables, failures = embed_chunk(
-        chunk(), READINGS, read, Huge(), 4, np.dtype("float16")
-    )
+    tables, failures = embed(chunk(), read, Huge(), 4, "float16")
     stored = tensor_values(pa.concat_tables(tables)["rgb"])
     assert np.isfinite(stored).all()
     assert len(stored) + len(failures) == 9 and failures
@@ -128,7 +141,7 @@ def test_tiles_are_read_cell_by_cell():
         asked.append((reading.mpp, x))
         return read(reading, x, y)
 
-    embed_chunk(chunk(), READINGS, note, MeanEncoder(), 4, np.dtype("float32"))
+    embed(chunk(), note, MeanEncoder(), 4, "float32")
     # Fine tiles 0..6 have rows i // 3 and columns i % 3; coarse ones (0, 0), (0, 1).
     first = [(0.5, 100 * i) for i in (0, 1, 3, 4)] + [(1.0, 0)]
     assert asked == [*first, (0.5, 200), (0.5, 500), (1.0, 100), (0.5, 600)]
@@ -136,12 +149,8 @@ def test_tiles_are_read_cell_by_cell():
 
 def test_each_colour_is_a_column_of_the_same_rows():
     look = Look(("gray", "rgb"), none.build())
-    tables, failures = embed_chunk(
-        chunk(), READINGS, read, MeanEncoder(), 4, np.dtype("float32"), look
-    )
-    plain, _ = embed_chunk(
-        chunk(), READINGS, read, MeanEncoder(), 4, np.dtype("float32")
-    )
+    tables, failures = embed(chunk(), read, MeanEncoder(), 4, "float32", look)
+    plain, _ = embed(chunk(), read, MeanEncoder(), 4, "float32")
     whole, alone = pa.concat_tables(tables), pa.concat_tables(plain)
     assert not failures
     assert whole.column_names[-2:] == ["gray", "rgb"]
@@ -149,5 +158,40 @@ def test_each_colour_is_a_column_of_the_same_rows():
     rgb, gray = (tensor_values(whole[name]) for name in ("rgb", "gray"))
     luma = rgb[:, :3] @ np.array([0.299, 0.587, 0.114])
     np.testing.assert_allclose(gray[:, :3], luma[:, None].repeat(3, 1), atol=0.5)
-    empty = empty_tables(4, np.dtype("float32"), ("gray", "rgb"))
+    empty = empty_tables(Vectors(MeanEncoder(), np.dtype("float32"), look))
     assert empty[0].schema == whole.schema and not empty[0].num_rows
+
+
+def test_products_made_together_are_those_made_alone():
+    """Rows and failures of each, in order: another's failure leaves no trace."""
+
+    class Halves(MeanEncoder):
+        """Not finite for half of the tiles."""
+
+        dim = 2
+
+        def __call__(self, tiles):
+            out = super().__call__(tiles)[:, :2]
+            out[tiles[:, 0, 0, 0] > 127] = np.nan
+            return out
+
+    def broken(reading, x, y):
+        asked.append((reading.mpp, x))
+        if (reading.mpp, x) in {(0.5, 300), (1.0, 100)}:
+            raise SlideError("UnreadableRegion", "cannot decode")
+        return read(reading, x, y)
+
+    asked = []
+    products = [
+        Vectors(Halves(), np.dtype("float32"), PLAIN),
+        Vectors(MeanEncoder(), np.dtype("float16"), Look(("gray",), none.build())),
+    ]
+    together = embed_chunk(chunk(), READINGS, in_turn(broken), products, 3)
+    assert len(asked) == 9, "read once"
+    for made, product in zip(together, products, strict=True):
+        (alone,) = embed_chunk(chunk(), READINGS, in_turn(broken), [product], 3)
+        assert made.failures == alone.failures
+        for one, other in zip(made.tables, alone.tables, strict=True):
+            assert one.equals(other) and one.schema == other.schema
+    errors = [{f.error for f in made.failures} for made in together]
+    assert errors == [{"UnreadableRegion", "NotFinite"}, {"UnreadableRegion"}]

@@ -1,0 +1,66 @@
+"""Processes that read tiles for a worker that embeds, on whatever node has cores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+
+from mshisto_ray.embedding.reading import (
+    Answer,
+    InTurn,
+    ReaderDiedError,
+    Run,
+    Source,
+    in_order,
+)
+from mshisto_ray.slides._slide import SlideError
+
+
+class Readers:
+    """Actors of one worker, a CPU each; their pixels come through the object store.
+
+    They end with the worker that made them. One whose process a file ends is started
+    again by Ray, and the worker is told.
+    """
+
+    def __init__(self, num: int):
+        make = ray.remote(_Reader).options(
+            num_cpus=1, max_restarts=-1, scheduling_strategy="SPREAD"
+        )
+        self._actors: list[Any] = [make.remote() for _ in range(num)]
+
+    def __call__(self, source: Source, cells: Run) -> Iterator[Answer]:
+        """Pixels of every tile in order, or why there are none."""
+        turn = 0
+
+        def submit(run: Run) -> ray.ObjectRef:
+            nonlocal turn
+            turn += 1
+            # One run after another to each: they take equal time, on average.
+            return self._actors[turn % len(self._actors)].read.remote(source, run)
+
+        for answers in in_order(submit, cells, len(self._actors)):
+            try:
+                found = ray.get(answers)
+            except RayActorError as error:
+                raise ReaderDiedError(str(error)) from None
+            if isinstance(found, Exception):
+                raise found
+            yield from found
+
+
+class _Reader:
+    """Reads runs of cells, keeping its last slide open."""
+
+    def __init__(self) -> None:
+        self._read = InTurn()
+
+    def read(self, source: Source, cells: Run) -> list[Answer] | Exception:
+        """A run's tiles; or what kept it from being read, to raise in the worker."""
+        try:
+            return list(self._read(source, cells))
+        except (SlideError, OSError) as error:
+            return error

@@ -1,0 +1,99 @@
+"""What is made of tiles: embeddings of an encoder, or pictures of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import simplejpeg
+
+from mshisto_ray.embedding.colour import Look
+from mshisto_ray.encoders._encoder import Encoder
+from mshisto_ray.store import schema
+from mshisto_ray.store.shards import tensor_column
+
+# Chroma as fine as luma: stains differ in colour at the scale of nuclei.
+SUBSAMPLING = "444"
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A tile whose value is not kept, by its place in the batch, and why."""
+
+    place: int
+    error: str
+    message: str
+
+
+class Product(Protocol):
+    """Makes the columns that a directory holds of tiles.
+
+    Attributes:
+        schema: of its shards.
+        shape: of one tile's value.
+        dtype: of the values.
+    """
+
+    schema: pa.Schema
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, list[Unusable]]:
+        """Values [B, *shape] of tiles uint8 [B, H, W, 3], and which not to keep."""
+        ...
+
+    def columns(self, values: np.ndarray) -> list[pa.Array]:
+        """The columns after those of the tile's place; N may be 0."""
+        ...
+
+
+class Vectors:
+    """Embeddings of one encoder, a column per colour mode."""
+
+    def __init__(self, encoder: Encoder, dtype: np.dtype, look: Look):
+        kind = pa.from_numpy_dtype(dtype)
+        self.schema = schema.embeddings(encoder.dim, kind, look.colours)
+        self.shape = (len(look.colours), encoder.dim)
+        self.dtype = dtype
+        self._encoder = encoder
+        self._look = look
+
+    def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, list[Unusable]]:
+        """[B, colours, D] of ``dtype``; those that are finite are kept."""
+        with np.errstate(over="ignore"):  # an overflow is told as a failure
+            seen = [self._encoder(t).astype(self.dtype) for t in self._look(tiles)]
+        values = np.stack(seen, axis=1)
+        message = (
+            f"the embedding is not finite in {self.dtype}: use dtype: float32, or look "
+            "at the encoder's weights"
+        )
+        infinite = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))
+        return values, [Unusable(int(i), "NotFinite", message) for i in infinite]
+
+    def columns(self, values: np.ndarray) -> list[pa.Array]:
+        """A tensor column per colour mode."""
+        return [tensor_column(values[:, i]) for i in range(self.shape[0])]
+
+
+class Pictures:
+    """Tiles as they were read, as JPEG."""
+
+    schema = schema.PIXELS
+    shape = ()
+    dtype = np.dtype(object)
+
+    def __init__(self, quality: int):
+        self._quality = quality
+
+    def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, list[Unusable]]:
+        """JPEG streams [B], all kept."""
+        streams = np.empty(len(tiles), object)
+        for i, tile in enumerate(tiles):
+            streams[i] = simplejpeg.encode_jpeg(tile, self._quality, "RGB", SUBSAMPLING)
+        return streams, []
+
+    def columns(self, values: np.ndarray) -> list[pa.Array]:
+        """One column of bytes."""
+        return [pa.array(values.tolist(), pa.binary())]
