@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +36,16 @@ class MadeSlide:
     targets: Mapping[str, float]
 
 
-def make_slides(folder: Path) -> list[MadeSlide]:
+def make_slides(
+    folder: Path, names: tuple[str, ...] = tuple(_LAYOUTS)
+) -> list[MadeSlide]:
     """Write one slide per layout into ``folder``, where it is not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
     config = PhantomConfig(num_patients=2, slides_per_patient=1, size=_SIDE_PX)
     tissue: dict[float, np.ndarray] = {}
     slides = []
-    for name, (tile, downsamples, mpp, targets) in _LAYOUTS.items():
+    for name in names:
+        tile, downsamples, mpp, targets = _LAYOUTS[name]
         path = folder / f"{name}.tiff"
         if not path.is_file():
             if not tissue:
@@ -54,6 +58,52 @@ def make_slides(folder: Path) -> list[MadeSlide]:
             _write(path, tissue[mpp], tile, downsamples, mpp)
         slides.append(MadeSlide(name, path, mpp, targets))
     return slides
+
+
+def make_repeated(folder: Path, side: int) -> Path:
+    """A slide of all tissue, ``side`` px wide and high, at 0.5 um/px with 3 levels.
+
+    The encoded tiles of a small slide are repeated, so that its size costs no
+    encoding: 40,960 px take seconds. ``side`` is a multiple of 1024.
+    """
+    path = folder / f"repeated_{side}.tiff"
+    if path.is_file():
+        return path
+    (small,) = make_slides(folder, ("20x_256",))
+    part = path.with_suffix(".part")
+    with tifffile.TiffFile(small.path) as source, tifffile.TiffWriter(part) as tiff:
+        for number, page in enumerate(source.pages):
+            assert isinstance(page, tifffile.TiffPage)
+            size = side >> number
+            per_cm = 1e4 / small.mpp / 2**number
+            tiff.write(
+                _repeat(page, -(-size // page.tilewidth)),
+                shape=(size, size, 3),
+                dtype=np.uint8,
+                photometric="ycbcr",
+                subsampling=page.subsampling,
+                tile=(page.tilelength, page.tilewidth),
+                compression="jpeg",
+                jpegtables=page.jpegtables,
+                resolution=(per_cm, per_cm),
+                resolutionunit="CENTIMETER",
+                subfiletype=int(number > 0),
+                metadata=None,
+            )
+    part.rename(path)
+    return path
+
+
+def _repeat(page: tifffile.TiffPage, across: int) -> Iterator[bytes]:
+    """Encoded tiles of ``across`` x ``across``, row by row."""
+    file = page.parent.filehandle.fileno()
+    places = zip(page.databytecounts, page.dataoffsets, strict=True)
+    tiles = [os.pread(file, size, offset) for size, offset in places]
+    columns = -(-page.imagewidth // page.tilewidth)
+    rows = -(-page.imagelength // page.tilelength)
+    for row in range(across):
+        for col in range(across):
+            yield tiles[row % rows * columns + col % columns]
 
 
 def _all_tissue(drawn: np.ndarray) -> np.ndarray:
