@@ -16,7 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from pydantic_core import core_schema
 
 
@@ -25,6 +31,13 @@ class Part(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_more_than_a_name(cls, raw: Any) -> Any:
+        if isinstance(raw, str):
+            raise ValueError(f"{raw!r} is a name alone: write {{name: {raw}}}")
+        return raw
 
     @property
     def parameters(self) -> dict[str, Any]:

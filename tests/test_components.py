@@ -56,3 +56,8 @@ def test_build_hands_over_runtime_arguments_and_parameters():
     part = components.check("mshisto_ray.encoders", Part(name="colour_stats"))
     encoder = components.build("mshisto_ray.encoders", part, "cpu", "float32")
     assert encoder.dim == 21
+
+
+def test_a_name_alone_is_refused_with_the_way_to_write_it():
+    with pytest.raises(ValueError, match=r"'best' is a name alone: write .name: best"):
+        Part.model_validate("best")
