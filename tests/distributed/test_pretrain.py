@@ -10,13 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from mlflow.tracking import MlflowClient
 from PIL import Image
 from safetensors.torch import load_file
 
 from mshisto_ray.contrastive.curve import read_curve
 from mshisto_ray.phantom.config import PhantomConfig
 from mshisto_ray.phantom.write import write_cohort
+from mshisto_ray.tracking import open_store
 
 JOBS = Path(__file__).parents[2] / "jobs"
 
@@ -97,7 +97,8 @@ def test_a_run_tells_its_course_and_another_does_no_work(tiles, uninterrupted):
 def test_the_output_is_whole(uninterrupted):
     out, said = uninterrupted
     assert "pairs as they are trained on" in said
-    assert Image.open(out / "pairs.png").height > 8 * 144
+    with Image.open(out / "pairs.png") as page:
+        assert page.height > 8 * 144
     names = {path.name for path in (out / "encoder").iterdir()}
     assert names == {
         "encoder.json", "encoder.safetensors", "encoder.onnx", "README.md",
@@ -105,9 +106,9 @@ def test_the_output_is_whole(uninterrupted):
     }  # fmt: skip
     curve = read_curve(out / "metrics.jsonl")
     assert [record["step"] for record in curve] == list(range(0, 61, 5))
-    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
-    (experiment,) = (e for e in client.search_experiments() if e.name == "mshisto_ray")
-    (logged,) = client.search_runs([experiment.experiment_id])
+    store = open_store(None, out, "mshisto_ray")
+    client = store._client
+    (logged,) = client.search_runs([store.experiment_id])
     history = client.get_metric_history(logged.info.run_id, "loss")
     assert [point.step for point in history] == list(range(5, 61, 5))
     artifacts = {a.path for a in client.list_artifacts(logged.info.run_id)}
