@@ -59,4 +59,6 @@ class MILModel(nn.Module):
         """Tiles [N, D] and offsets [B + 1] of B bags, and finer ones, to ``Pooled``."""
         h, child_attention = self.combination(h, finer)
         out = self.pooling(self.transform(h), offsets)
+        if not child_attention:
+            return out
         return dataclasses.replace(out, child_attention=child_attention)

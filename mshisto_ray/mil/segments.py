@@ -4,7 +4,8 @@ Bag b of a batch is rows ``offsets[b]:offsets[b + 1]`` of values [N, ...]; ``off
 [B + 1] lies on the CPU, so that no length is fetched from a device. Short bags are
 reduced all at once, long ones one by one without a copy: gathering costs more than
 calls there. Both ways give the same gradients, add in a fixed order, and work in
-float32 at least.
+float32 at least. A single bag takes the fewest calls: bags of ten rows are trained on
+in steps whose cost is that of the calls.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ def check_bags(values: torch.Tensor, offsets: torch.Tensor) -> None:
     Raises:
         ValueError: an empty bag, or offsets that do not cover the rows.
     """
+    if offsets.tolist() == [0, len(values)] and len(values):
+        return
     sizes = offsets.diff()
     if sizes.numel() == 0 or int(sizes.min()) <= 0:
         empty = (sizes <= 0).nonzero().flatten().tolist()
@@ -44,6 +47,8 @@ def widen(values: torch.Tensor) -> torch.Tensor:
 def segment_sum(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Sum over each bag's rows: [N, D] to [B, D]."""
     values = widen(values)
+    if len(offsets) == 2:
+        return values.sum(0, keepdim=True)
     if one_by_one(offsets):
         return torch.stack([part.sum(0) for part in _parts(values, offsets)])
     return _reduce(values, "sum", offsets)
@@ -51,6 +56,8 @@ def segment_sum(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
 
 def segment_mean(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Mean over each bag's rows: [N, D] to [B, D]."""
+    if len(offsets) == 2:
+        return segment_sum(values, offsets) / len(values)
     sizes = offsets.diff().to(values.device)
     return segment_sum(values, offsets) / sizes[:, None]
 
@@ -61,6 +68,8 @@ def segment_max(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     Equal largest values share the gradient, so that no order of rows matters.
     """
     values = widen(values)
+    if len(offsets) == 2:
+        return values.amax(0, keepdim=True)
     if one_by_one(offsets):
         return torch.stack([part.amax(0) for part in _parts(values, offsets)])
     return _reduce(values, "max", offsets)
@@ -69,6 +78,8 @@ def segment_max(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
 def segment_logsumexp(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Log of the sum of exponentials over each bag's rows: [N, D] to [B, D]."""
     values = widen(values)
+    if len(offsets) == 2:
+        return values.logsumexp(0, keepdim=True)
     if one_by_one(offsets):
         return torch.stack([part.logsumexp(0) for part in _parts(values, offsets)])
     top = _reduce(values.detach(), "max", offsets)
@@ -79,6 +90,8 @@ def segment_logsumexp(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tens
 def segment_softmax(scores: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Scores [N, ...] to weights [N, ...] that sum to one over each bag's rows."""
     scores = widen(scores)
+    if len(offsets) == 2:
+        return scores.softmax(0)
     if one_by_one(offsets):
         return torch.cat([part.softmax(0) for part in _parts(scores, offsets)])
     top = _reduce(scores.detach(), "max", offsets)
@@ -98,9 +111,8 @@ def segment_weighted_sum(
         pairs = zip(_parts(weights, offsets), _parts(values, offsets), strict=True)
         # Autocast would put the product into half precision.
         with torch.autocast(values.device.type, enabled=False):
-            return torch.stack(
-                [(w if w.ndim == 1 else w.mT) @ value for w, value in pairs]
-            )
+            found = [(w[None] if w.ndim == 1 else w.mT) @ value for w, value in pairs]
+        return torch.cat(found) if weights.ndim == 1 else torch.stack(found)
     if weights.ndim == 1:
         return _reduce(weights[:, None] * values, "sum", offsets)
     return _reduce(weights[:, :, None] * values[:, None], "sum", offsets)

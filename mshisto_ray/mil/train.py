@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -156,20 +156,19 @@ class _Steps:
     def epoch(self, order: np.ndarray, generator: torch.Generator) -> float:
         """One pass over the bags (or their random bags) in this order; mean loss."""
         self.model.train()
-        total = torch.zeros((), device=self._device)
-        for draws in _cut(order, self.config.batch_size):
-            h, offsets, finer = self.batches.draws(draws)
+        targets = self._targets[torch.from_numpy(order[:, 0]).to(self._device)]
+        losses, size = [], self.config.batch_size
+        for start in range(0, len(order), size):
+            h, offsets, finer = self.batches.draws(order[start : start + size])
             h = self._noise(h, generator)
             finer = [s._replace(h=self._noise(s.h, generator)) for s in finer]
             out = self.model(h, offsets, finer)
-            index = draws[:, 0]
-            target = self._targets[torch.from_numpy(index).to(self._device)]
-            loss = out.loss(target).mean()
+            each = out.loss(targets[start : start + size])
             self._optimiser.zero_grad()
-            loss.backward()
+            each.mean().backward()
             self._optimiser.step()
-            total += loss.detach() * len(index)
-        return total.item() / len(order)
+            losses.append(each.detach())
+        return torch.cat(losses).mean().item()
 
     def evaluate(self, index: np.ndarray) -> dict[str, float]:
         """``val_loss`` and ``val_auroc`` of bags."""
@@ -249,8 +248,3 @@ def _optimiser(model: MILModel, config: OptimiserConfig) -> torch.optim.Optimize
         return torch.optim.SGD(model.parameters(), momentum=config.momentum, **keys)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     return kinds[config.name](model.parameters(), **keys)
-
-
-def _cut(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    for start in range(0, len(order), size):
-        yield order[start : start + size]

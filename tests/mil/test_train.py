@@ -8,7 +8,12 @@ from mshisto_ray import components, config
 from mshisto_ray.config import InputError
 from mshisto_ray.mil.batches import Batches, fit_standardisation, slide_moments
 from mshisto_ray.mil.model import POOLINGS
-from mshisto_ray.mil.train import TrainConfig, fit_fold, log_probabilities
+from mshisto_ray.mil.train import (
+    TrainConfig,
+    build_model,
+    fit_fold,
+    log_probabilities,
+)
 
 CPU = torch.device("cpu")
 QUICK = {"hidden": [8], "epochs": 3, "optimiser": {"lr": 0.01}, "early_stopping": None}
@@ -110,6 +115,38 @@ def test_batches_average_their_bags(planted):
     together = after(one_step, range(6)) - start
     steps = [after(one_step, [i]) - start for i in range(6)]
     torch.testing.assert_close(together, sum(steps) / 6, rtol=1e-4, atol=1e-7)
+
+
+def test_one_bag_a_step_equals_the_plain_loop(planted):
+    """The steps that are made of few calls are those of the formula and plain SGD."""
+    bags, train = planted(num=12), np.arange(10)
+    sgd = {"name": "sgd", "lr": 0.02, "weight_decay": 0.01, "momentum": 0.9}
+    keys = {"pooling": {"name": "attention", "hidden": 5}, "dropout": 0.5}
+    training = settings(**keys, optimiser=sgd, seed=3)
+    fitted = fit_standardisation(bags, slide_moments(bags), train)
+    fast = fit_fold(bags, fitted, train, train[:0], training, (1, 2), CPU)
+
+    words = np.random.SeedSequence([3, 1, 2]).generate_state(3, np.uint64)
+    order = np.random.default_rng(words[0])
+    with torch.random.fork_rng([]):
+        torch.manual_seed(int(words[2] >> 1))
+        model = build_model(training, bags.dims, 2)
+        pool, made = model.pooling, list(model.parameters())
+        optimiser = torch.optim.SGD(
+            made, 0.02, momentum=0.9, weight_decay=0.01, foreach=False
+        )
+        draws = np.stack([train, np.zeros_like(train)], 1)
+        orders = [order.permutation(draws)[:, 0] for _ in range(3)]
+        for bag in np.concatenate(orders):
+            h = model.transform(fitted(torch.from_numpy(bags.read(bag)[0])))
+            weights_of = pool.score(pool.tanh(h).tanh())[:, 0].exp()
+            z = (weights_of[:, None] * h).sum(0) / weights_of.sum()
+            p = pool.classifier(z).sigmoid()
+            optimiser.zero_grad()
+            (-(p if bags.targets[bag] else 1 - p).log()).sum().backward()
+            optimiser.step()
+    plain = torch.cat([p.flatten() for p in made])
+    torch.testing.assert_close(weights(fast), plain, rtol=1e-4, atol=1e-5)
 
 
 def test_early_stopping_keeps_the_best_epoch(planted):

@@ -8,9 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from mshisto_ray import components
 from mshisto_ray import config as configs
+from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.predictions import Predictions
+from mshisto_ray.mil.model import POOLINGS
 from mshisto_ray.workflows import reproduce
 from mshisto_ray.workflows.reproduce import ReproduceConfig
 from mshisto_ray.workflows.studies import (
@@ -176,6 +179,49 @@ def test_image_bags_are_learned_and_attention_finds_the_instances():
     assert (found.argmax(1) == targets[test]).all() and area == 1.0
     again = _image_bags.fit(Mean, "attention", bags, train, settings, 0)
     np.testing.assert_array_equal(_image_bags.predict(again, bags, test)[0], found)
+
+
+def slow_nucleus_net():
+    """The network as the paper draws it: ReLU before pooling, channels first."""
+    made = ilse2018_colon.NucleusNet()
+    c1, p1, r1, c2, p2, r2, *rest = made
+    return torch.nn.Sequential(c1, r1, p1, c2, r2, p2, *rest)
+
+
+def test_training_on_images_equals_the_plain_loop():
+    """Layout, order of ReLU and pooling, fused steps: the same model to rounding."""
+    rng = np.random.default_rng(0)
+    offsets = np.array([0, 3, 4, 9, 12])
+    images = rng.integers(0, 256, (12, 27, 27, 3)).astype(np.uint8)
+    bags = ImageBags(images, rng.random(12) < 0.5, offsets, np.array([0, 1, 1, 0]))
+    train, settings = np.array([0, 2, 1]), ImageTraining(1e-3, 5e-4, 3, flips=True)
+    fast = _image_bags.fit(
+        ilse2018_colon.NucleusNet, "attention", bags, train, settings, 5
+    )
+
+    pixels = np.concatenate([images[offsets[b] : offsets[b + 1]] for b in train]) / 255
+    mean, std = pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))
+    order = np.random.default_rng(5)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(5)
+        network = slow_nucleus_net()
+        pooling = components.build(POOLINGS, Part(name="attention"), 512, 2)
+        parameters = [*network.parameters(), *pooling.parameters()]
+        optimiser = torch.optim.Adam(parameters, 1e-3, weight_decay=5e-4, foreach=False)
+        for bag in np.concatenate([order.permutation(train) for _ in range(3)]):
+            turned = torch.from_numpy(images[offsets[bag] : offsets[bag + 1]]).clone()
+            for i, turn in enumerate(torch.randint(8, (len(turned),)).tolist()):
+                side = torch.rot90(turned[i].clone(), turn % 4)
+                turned[i] = side.flip(0) if turn >= 4 else side
+            h = (turned.numpy() / 255 - mean) / std
+            h = torch.from_numpy(h.transpose(0, 3, 1, 2).copy()).float()
+            out = pooling(network(h), torch.tensor([0, len(h)]))
+            optimiser.zero_grad()
+            out.loss(torch.tensor([bags.targets[bag]])).sum().backward()
+            optimiser.step()
+    found = [*fast.network.parameters(), *fast.pooling.parameters()]
+    for one, two in zip(found, parameters, strict=True):
+        torch.testing.assert_close(one.contiguous(), two, rtol=1e-4, atol=5e-5)
 
 
 def test_flips_are_symmetries_of_each_image():

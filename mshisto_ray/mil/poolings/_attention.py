@@ -42,9 +42,10 @@ class AttentionPooling(nn.Module):
         segments.check_bags(h, offsets)
         weights = segments.segment_softmax(self.scores(h), offsets)
         if not self.per_class:
-            z = segments.segment_weighted_sum(weights[:, 0], h, offsets)
+            attention = weights.squeeze(1)
+            z = segments.segment_weighted_sum(attention, h, offsets)
             log = _pooling.log_probabilities(self.classifier(z))
-            return _pooling.Pooled(log, attention=weights[:, 0])
+            return _pooling.Pooled(log, attention)
         parts = nn.functional.linear(h, self.classifier.weight)
         logits = segments.segment_sum(weights * parts, offsets) + self.classifier.bias
         log = _pooling.log_probabilities(logits)

@@ -83,4 +83,4 @@ def log_probabilities(logits: torch.Tensor) -> torch.Tensor:
     logits = widen(logits)
     if logits.shape[-1] > 1:
         return functional.log_softmax(logits, -1)
-    return torch.cat([functional.logsigmoid(-logits), functional.logsigmoid(logits)], 1)
+    return functional.logsigmoid(torch.cat([-logits, logits], 1))

@@ -55,8 +55,8 @@ class NucleusNet(nn.Sequential):
 
     def __init__(self):
         super().__init__(
-            nn.Conv2d(3, 36, 4), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(36, 48, 3), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(3, 36, 4), nn.MaxPool2d(2), nn.ReLU(),
+            nn.Conv2d(36, 48, 3), nn.MaxPool2d(2), nn.ReLU(),
             nn.Flatten(), nn.Linear(48 * 5 * 5, 512), nn.ReLU(), nn.Dropout(),
             nn.Linear(512, self.width), nn.ReLU(), nn.Dropout(),
         )  # fmt: skip

@@ -30,8 +30,8 @@ class LeNet(nn.Sequential):
 
     def __init__(self):
         super().__init__(
-            nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(1, 20, 5), nn.MaxPool2d(2), nn.ReLU(),
+            nn.Conv2d(20, 50, 5), nn.MaxPool2d(2), nn.ReLU(),
             nn.Flatten(), nn.Linear(50 * 4 * 4, self.width), nn.ReLU(),
         )  # fmt: skip
 
