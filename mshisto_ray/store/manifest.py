@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +40,11 @@ def recipe_digest(recipe: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def open_stage(
-    out: Path, stage: str, recipe: Mapping[str, Any], recorded: Mapping[str, Any]
+    out: Path,
+    stage: str,
+    recipe: Mapping[str, Any],
+    recorded: Mapping[str, Any],
+    brought: Collection[str] = (),
 ) -> Iterator[Manifest]:
     """Make a stage directory, or enter one that the same recipe made; be alone in it.
 
@@ -49,16 +53,17 @@ def open_stage(
         stage: ``tiles``, ``embeddings``, ...
         recipe: JSON values that change rows.
         recorded: what is worth knowing but changes no row (config, resources).
+        brought: names that may lie there before a job has made the directory.
 
     Raises:
         InputError: the directory is another stage's or another recipe's (the
             differing keys are named), holds something else, or another job is at
             work in it.
     """
-    check_stage(out, stage, recipe)
+    check_stage(out, stage, recipe, brought)
     out.mkdir(parents=True, exist_ok=True)
     with _alone(out):
-        check_stage(out, stage, recipe)  # another job may have come first
+        check_stage(out, stage, recipe, brought)  # another job may have come first
         yield _enter(out, stage, recipe, recorded)
 
 
@@ -100,10 +105,12 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
-def check_stage(out: Path, stage: str, recipe: Mapping[str, Any]) -> None:
+def check_stage(
+    out: Path, stage: str, recipe: Mapping[str, Any], brought: Collection[str] = ()
+) -> None:
     """Refuse a directory that ``open_stage`` could not enter; nothing is written."""
     if not (out / _NAME).exists():
-        if out.exists() and (not out.is_dir() or _holds_anything(out)):
+        if out.exists() and (not out.is_dir() or _holds_others(out, brought)):
             raise InputError(
                 f"{out}: exists, and no {_NAME} says that a job made it; give an empty "
                 "or a new folder as out"
@@ -118,8 +125,8 @@ def check_stage(out: Path, stage: str, recipe: Mapping[str, Any]) -> None:
         )
 
 
-def _holds_anything(out: Path) -> bool:
-    return any(path.name != _LOCK for path in out.iterdir())
+def _holds_others(out: Path, brought: Collection[str]) -> bool:
+    return any(path.name not in (_LOCK, *brought) for path in out.iterdir())
 
 
 def read_manifest(directory: Path, stage: str) -> Manifest:

@@ -1,21 +1,35 @@
-"""A published study run again: unit by unit, resumable, its table beside the paper."""
+"""A published study run again: unit by unit, resumable, its table beside the paper.
+
+Units may be made anywhere: each says its own recipe, and those that lie in ``out`` are
+gone on from, whoever made them.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from mshisto_ray import components
+from mshisto_ray import components, provenance
 from mshisto_ray.components import Family, Part
-from mshisto_ray.config import Config, InputPath, OutputPath, option
+from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
 from mshisto_ray.learning.predictions import read_predictions, write_predictions
-from mshisto_ray.store.manifest import check_stage, open_stage, write_text
-from mshisto_ray.workflows.studies._study import Study, UnitResult
+from mshisto_ray.store.manifest import (
+    check_stage,
+    differences,
+    open_stage,
+    recipe_digest,
+    write_text,
+)
+from mshisto_ray.workflows.studies._study import Study, Unit, UnitResult
 
 STUDIES = "mshisto_ray.workflows.studies"
 STAGE = "study"
+_UNITS = "units"
+_RECORDED = ("mshisto-ray", "numpy", "torch")
 
 
 class ReproduceConfig(Config):
@@ -23,20 +37,23 @@ class ReproduceConfig(Config):
 
     study: Annotated[Part, Family(STUDIES)] = option(text="which one")
     data: InputPath = option(text="folder with the study's data")
-    out: OutputPath = option(text="directory to make or to go on with")
+    out: OutputPath = option(
+        text="directory to make or to go on with; may hold `units` made elsewhere"
+    )
 
 
 def check(config: ReproduceConfig) -> None:
-    """Check the study's data and that ``out`` can be entered."""
-    _study(config)
-    check_stage(config.out, STAGE, _recipe(config))
+    """Check the study's data, that ``out`` can be entered, and the units in it."""
+    study = _study(config)
+    check_stage(config.out, STAGE, _recipe(config), [_UNITS])
+    _standing(config.out, study.units())
 
 
 def run(config: ReproduceConfig) -> None:
     """Run a published study again and print its table."""
     study = _study(config)
     recorded = config.model_dump(mode="json")
-    with open_stage(config.out, STAGE, _recipe(config), recorded):
+    with open_stage(config.out, STAGE, _recipe(config), recorded, [_UNITS]):
         _run(study, config.out)
 
 
@@ -45,17 +62,15 @@ def _study(config: ReproduceConfig) -> Study:
 
 
 def _recipe(config: ReproduceConfig) -> dict[str, object]:
-    return {"study": config.study.model_dump(mode="json")}
+    """Of the directory; what decides a unit is in the unit."""
+    return {"study": config.study.name}
 
 
 def _run(study: Study, out: Path) -> None:
     units = study.units()
-    done = {}
-    for unit in units:
-        found = _read(out, unit.name)
-        if found:
-            done[unit.name] = found
+    done = _standing(out, units)
     print(f"reproduce: {len(done)} of {len(units)} units stand -> {out}", flush=True)
+    _tell_strangers(out, units)
     for unit in units:
         if unit.name in done:
             continue
@@ -63,7 +78,7 @@ def _run(study: Study, out: Path) -> None:
         result = unit.run()
         seconds = time.perf_counter() - started
         cost = {"seconds": seconds, "cpu_seconds": time.process_time() - cpu}
-        _write(out, unit.name, result, cost)
+        _write(out, unit, result, cost)
         done[unit.name] = result
         write_text(out / "table.md", study.table(done))
         print(
@@ -75,16 +90,64 @@ def _run(study: Study, out: Path) -> None:
     print(f"\n{text}\nreproduce: {out / 'table.md'}", flush=True)
 
 
-def _write(out: Path, name: str, result: UnitResult, cost: dict[str, float]) -> None:
+def _standing(out: Path, units: Sequence[Unit]) -> dict[str, UnitResult]:
+    """Results of the units that lie in ``out``.
+
+    Raises:
+        InputError: some were made with another recipe, or lack their predictions.
+    """
+    found, wrong = {}, []
+    for unit in units:
+        file = out / _UNITS / f"{unit.name}.json"
+        if not file.is_file():
+            continue
+        content = json.loads(file.read_text())
+        if content.get("recipe_digest") == recipe_digest(unit.recipe):
+            found[unit.name] = _read(file, content)
+        elif "recipe" not in content:
+            wrong.append(f"{file.name} (says no recipe)")
+        else:
+            keys = "; ".join(differences(content["recipe"], unit.recipe))
+            wrong.append(f"{file.name} ({keys})")
+    if wrong:
+        raise InputError(
+            f"{out / _UNITS}: {len(wrong)} units were made with another recipe: "
+            f"{', '.join(wrong[:3])}{', ...' if wrong[3:] else ''}; take them away to "
+            "make them here, or give the study and the data that they were made with"
+        )
+    return found
+
+
+def _tell_strangers(out: Path, units: Sequence[Unit]) -> None:
+    names = {path.stem for path in (out / _UNITS).glob("*.json")}
+    strangers = sorted(names - {unit.name for unit in units})
+    if strangers:
+        print(
+            f"reproduce: {len(strangers)} files in {_UNITS} are none of this study's "
+            f"units and have no part in its table: {', '.join(strangers[:3])}",
+            flush=True,
+        )
+
+
+def _write(out: Path, unit: Unit, result: UnitResult, cost: dict[str, float]) -> None:
     """Predictions first: the file of numbers says that the unit is whole."""
-    write_predictions(out / "units" / f"{name}.parquet", result.predictions)
-    content = {"extras": dict(result.extras), **cost}
-    write_text(out / "units" / f"{name}.json", json.dumps(content) + "\n")
+    file = out / _UNITS / f"{unit.name}.json"
+    write_predictions(file.with_suffix(".parquet"), result.predictions)
+    extras = result.extras
+    content = {
+        "recipe_digest": recipe_digest(unit.recipe),
+        "recipe": dict(unit.recipe),
+        # JSON has no NaN; a number that is not defined is null.
+        "extras": {k: v if math.isfinite(v) else None for k, v in extras.items()},
+        **cost,
+        "versions": provenance.versions(_RECORDED),
+        "commit": provenance.commit(),
+    }
+    write_text(file, json.dumps(content, indent=2) + "\n")
 
 
-def _read(out: Path, name: str) -> UnitResult | None:
-    file = out / "units" / f"{name}.json"
-    if not file.is_file():
-        return None
-    extras = json.loads(file.read_text())["extras"]
-    return UnitResult(read_predictions(file.with_suffix(".parquet")), extras)
+def _read(file: Path, content: dict[str, Any]) -> UnitResult:
+    predictions = read_predictions(file.with_suffix(".parquet"))
+    extras = content["extras"].items()
+    known = {k: math.nan if v is None else v for k, v in extras}
+    return UnitResult(predictions, known)

@@ -1,6 +1,8 @@
 """Running published studies again: units, resuming, tables, bad data."""
 
+import dataclasses
 import itertools
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +23,7 @@ from mshisto_ray.workflows.studies import (
     _study,
     ilse2018_colon,
     ilse2018_mnist_bags,
+    ilse2018_musk,
     tan2023,
 )
 from mshisto_ray.workflows.studies._image_bags import ImageBags, ImageTraining
@@ -44,7 +47,10 @@ def musk(tmp_path):
     return tmp_path
 
 
-def test_a_stopped_study_goes_on_and_ends_with_the_table(musk, tmp_path, capsys):
+def test_a_stopped_study_goes_on_and_ends_with_the_table(
+    musk, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(ilse2018_musk._SETTINGS, "musk1", (5e-4, 0.005, 2))
     out = tmp_path / "out"
     keys = {"name": "ilse2018_musk", "datasets": ["musk1"], "others": False}
     settings = config(musk, out, **keys, repeats=1)
@@ -59,7 +65,7 @@ def test_a_stopped_study_goes_on_and_ends_with_the_table(musk, tmp_path, capsys)
 
     class Two:
         def units(self):
-            return [first, _study.Unit("second", stop)]
+            return [first, _study.Unit("second", {}, stop)]
 
         def table(self, done):
             return ", ".join(done)
@@ -68,16 +74,90 @@ def test_a_stopped_study_goes_on_and_ends_with_the_table(musk, tmp_path, capsys)
         reproduce._run(Two(), out)
     assert (out / "table.md").read_text() == first.name
     capsys.readouterr()
-    done = _study.UnitResult(reproduce._read(out, first.name).predictions, {"x": 1.5})
+    found = reproduce._standing(out, [first])[first.name]
+    done = _study.UnitResult(found.predictions, {"x": 1.5, "y": float("nan")})
 
     class Rest(Two):
         def units(self):
-            return [first, _study.Unit("second", lambda: done)]
+            return [first, second]
+
+    second = _study.Unit("second", {}, lambda: done)
 
     reproduce._run(Rest(), out)
     said = capsys.readouterr().out
     assert "1 of 2 units stand" in said and first.name + ", second" in said
-    assert reproduce._read(out, "second").extras == {"x": 1.5}
+    extras = reproduce._standing(out, [second])["second"].extras
+    assert extras["x"] == 1.5 and np.isnan(extras["y"])
+
+
+@pytest.fixture
+def made(musk, tmp_path):
+    """A finished unit of a study, and the study's keys."""
+    out, keys = tmp_path / "out", {"name": "ilse2018_musk", "datasets": ["musk1"]}
+    keys |= {"others": False, "repeats": 1}
+    real, *_ = reproduce._study(config(musk, out, **keys)).units()
+    result = UnitResult(few([0, 1], [0.2, 0.9]), {})
+    first = dataclasses.replace(real, run=lambda: result)
+
+    class One:
+        def units(self):
+            return [first]
+
+        def table(self, done):
+            return ""
+
+    with reproduce.open_stage(out, "study", {"study": "ilse2018_musk"}, {}):
+        reproduce._run(One(), out)
+    return out / "units", keys, first.name
+
+
+def test_units_made_elsewhere_are_gone_on_from(musk, made, tmp_path, capsys):
+    units, keys, name = made
+    text = (units / f"{name}.json").read_text()
+    metadata = str(pq.read_schema(units / f"{name}.parquet").metadata)
+    assert str(tmp_path) not in text + metadata
+
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "data").mkdir(parents=True)
+    shutil.copy(musk / "musk1.parquet", elsewhere / "data")
+    shutil.copytree(units, elsewhere / "out" / "units")
+    (elsewhere / "out" / "units" / "fox-attention-0.json").write_text("{}")
+    # More repeats are other units: these stay as they are.
+    settings = config(elsewhere / "data", elsewhere / "out", **keys | {"repeats": 2})
+    reproduce.check(settings)
+    study = reproduce._study(settings)
+    assert list(reproduce._standing(settings.out, study.units())) == [name]
+    reproduce._tell_strangers(settings.out, study.units())
+    said = capsys.readouterr().out
+    assert "1 files in units are none of this study's units" in said
+    assert "fox-attention-0" in said
+
+
+def test_units_of_another_recipe_are_refused_with_what_differs(musk, made):
+    units, keys, name = made
+    settings = config(musk, units.parent, **keys)
+    table = pq.read_table(musk / "musk1.parquet")
+    pq.write_table(table.slice(3), musk / "musk1.parquet")
+    with pytest.raises(InputError, match=rf"1 units .*{name}\.json \(data: '.* -> "):
+        reproduce.check(settings)
+    (units / f"{name}.json").write_text("{}")
+    with pytest.raises(InputError, match=rf"{name}\.json \(says no recipe\)"):
+        reproduce.check(settings)
+
+
+def test_a_unit_without_its_predictions_is_told(musk, made):
+    units, keys, name = made
+    (units / f"{name}.parquet").unlink()
+    with pytest.raises(InputError, match=rf"{name}\.parquet: no such predictions"):
+        reproduce.check(config(musk, units.parent, **keys))
+
+
+def test_out_with_anything_but_units_is_refused(musk, made, tmp_path):
+    _, keys, _ = made
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("")
+    with pytest.raises(InputError, match="an empty or a new folder"):
+        reproduce.check(config(musk, tmp_path / "other", **keys))
 
 
 def test_the_table_has_the_papers_rows_and_published_numbers(musk, tmp_path):

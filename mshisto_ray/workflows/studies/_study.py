@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,9 +26,14 @@ class UnitResult:
 
 @dataclass(frozen=True)
 class Unit:
-    """A piece of work that is done whole or again; ``name`` is a file's stem."""
+    """A piece of work that is done whole or again, on this machine or another.
+
+    ``name``: a file's stem; ``recipe``: JSON values that decide the result, the
+    fingerprint of the data among them, and no path.
+    """
 
     name: str
+    recipe: Mapping[str, Any]
     run: Callable[[], UnitResult]
 
 
@@ -40,6 +47,12 @@ class Study(Protocol):
     def table(self, done: Mapping[str, UnitResult]) -> str:
         """Markdown in the paper's layout, of the units that are done."""
         ...
+
+
+def fingerprint(path: Path) -> str:
+    """Digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def merge(parts: Sequence[UnitResult]) -> Predictions:

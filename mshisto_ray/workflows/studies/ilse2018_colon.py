@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,26 +70,34 @@ class ColonStudy:
         file = data / "colon_bags27.npz"
         if not file.is_file():
             raise InputError(f"data: no colon_bags27.npz in {data}")
-        content = np.load(file)
+        self._file, content = file, np.load(file)
         self._names = tuple(content["name"].tolist())
         self._bags = ImageBags(
             content["patches"], content["inst_label"], content["offsets"],
             content["label"].astype(np.int64),
         )  # fmt: skip
         self._poolings = tuple(poolings)
-        self._training = ImageTraining(
-            _TRAINING.lr, _TRAINING.weight_decay, epochs, _TRAINING.flips
-        )
+        self._training = dataclasses.replace(_TRAINING, epochs=epochs)
         self._splits = self._plan()
 
     def units(self) -> list[Unit]:
         """The floor first: it takes minutes, the network hours."""
+        data = {"data": _study.fingerprint(self._file)}
+        training = {"training": dataclasses.asdict(self._training)}
         floor = [
-            Unit(f"colour-{name}", functools.partial(self._run_colour, name))
+            Unit(
+                f"colour-{name}",
+                {"training": _colour_training(name), **data},
+                functools.partial(self._run_colour, name),
+            )
             for name in components.available(POOLINGS)
         ]
         network = [
-            Unit(f"network-{name}-{fold}", functools.partial(self._run, name, fold))
+            Unit(
+                f"network-{name}-{fold}",
+                {"pooling": name, "fold": fold, **training, **data},
+                functools.partial(self._run, name, fold),
+            )
             for fold in range(_FOLDS)
             for name in self._poolings
         ]
@@ -104,15 +113,7 @@ class ColonStudy:
 
     def _run_colour(self, pooling: str) -> UnitResult:
         """All folds of one pooling on colour statistics."""
-        raw: dict[str, Any] = {
-            "pooling": {"name": pooling},
-            "hidden": [64],
-            "dropout": 0.25,
-            "optimiser": {"lr": 1e-3, "weight_decay": 1e-4},
-            "epochs": 30,
-            "early_stopping": None,
-        }
-        config = configs.validate(TrainConfig, raw)
+        config = configs.validate(TrainConfig, _colour_training(pooling))
         encoder = colour_stats.build("cpu", "float32")
         bags = self._as_bags(encoder(self._bags.images))
         result = cross_validate(bags, self._splits, config, torch.device("cpu"))
@@ -176,6 +177,17 @@ class ColonStudy:
             "epithelium: mean AUROC within images that hold both kinds of nuclei.\n"
         )
         return "\n".join([_study.markdown(header, rows), told])
+
+
+def _colour_training(pooling: str) -> dict[str, Any]:
+    return {
+        "pooling": {"name": pooling},
+        "hidden": [64],
+        "dropout": 0.25,
+        "optimiser": {"lr": 1e-3, "weight_decay": 1e-4},
+        "epochs": 30,
+        "early_stopping": None,
+    }
 
 
 def _cells(found: Sequence[UnitResult]) -> list[str]:

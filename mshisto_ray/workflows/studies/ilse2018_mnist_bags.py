@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,9 +56,15 @@ class MnistBagsStudy:
 
     def units(self) -> list[Unit]:
         """Seed by seed."""
+        common = {
+            "mean_size": float(self._mean_size),
+            "training": dataclasses.asdict(_TRAINING),
+            "data": _study.fingerprint(self._file),
+        }
         return [
             Unit(
                 f"{pooling}-{num}-{seed}",
+                {"pooling": pooling, "num_bags": num, "seed": seed, **common},
                 functools.partial(self._run, pooling, num, seed),
             )
             for seed in range(self._seeds)

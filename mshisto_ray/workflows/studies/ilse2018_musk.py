@@ -13,7 +13,6 @@ from pydantic import Field
 from mshisto_ray import components
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.cross_validation import cross_validate
 from mshisto_ray.mil.experiment import ExperimentConfig
@@ -67,9 +66,11 @@ class MuskStudy:
 
     def units(self) -> list[Unit]:
         """The paper's poolings once, the others once, then the other repeats."""
+        data = {d: {"data": _study.fingerprint(self._file(d))} for d in self._datasets}
         return [
             Unit(
                 f"{dataset}-{pooling}-{repeat}",
+                _settings(dataset, pooling, repeat) | data[dataset],
                 functools.partial(self._run, dataset, pooling, repeat),
             )
             for repeat in range(self._repeats)
@@ -78,19 +79,12 @@ class MuskStudy:
             for pooling in poolings
         ]
 
+    def _file(self, dataset: str) -> Path:
+        return self._data / f"{dataset}.parquet"
+
     def _run(self, dataset: str, pooling: str, repeat: int) -> UnitResult:
-        lr, decay, epochs = _SETTINGS[dataset]
-        raw: dict[str, Any] = {
-            "bags": str(self._data / f"{dataset}.parquet"),
-            "split": SplitConfig(folds=10, validation=0, seed=repeat),
-            "pooling": {"name": pooling},
-            "hidden": [256, 128, 64],
-            "dropout": 0.5,
-            "optimiser": {"name": "sgd", "lr": lr, "weight_decay": decay},
-            "epochs": epochs,
-            "early_stopping": None,
-            "seed": repeat,
-        }
+        raw = {"bags": str(self._file(dataset))}
+        raw |= _settings(dataset, pooling, repeat)
         config = configs.validate(ExperimentConfig, raw)
         bags, splits = experiment.load(config)
         result = cross_validate(bags, splits, config, torch.device("cpu"))
@@ -137,6 +131,20 @@ class MuskStudy:
             note = "" if len(found) == self._repeats else f" [{len(found)}]"
             cells.append(_study.cell(_study.measure(found)[metric]) + note)
         return cells
+
+
+def _settings(dataset: str, pooling: str, repeat: int) -> dict[str, Any]:
+    lr, decay, epochs = _SETTINGS[dataset]
+    return {
+        "split": {"folds": 10, "validation": 0, "seed": repeat},
+        "pooling": {"name": pooling},
+        "hidden": [256, 128, 64],
+        "dropout": 0.5,
+        "optimiser": {"name": "sgd", "lr": lr, "weight_decay": decay},
+        "epochs": epochs,
+        "early_stopping": None,
+        "seed": repeat,
+    }
 
 
 def build(

@@ -17,6 +17,9 @@ from mshisto_ray.config import InputError
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.cross_validation import cross_validate
 from mshisto_ray.mil.experiment import ExperimentConfig
+from mshisto_ray.store.cohort import read_cohort
+from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.manifest import recipe_digest
 from mshisto_ray.workflows.studies import _study
 from mshisto_ray.workflows.studies._study import Unit, UnitResult
 
@@ -58,6 +61,11 @@ class TanStudy:
             _SINGLE.name: [(mpp,) for mpp in scales],
             **{row.name: list(pairs) for row in _SEVERAL},
         }
+        cohort = read_cohort(data / "cohort.csv", check_files=False)
+        labels = cohort.column(settings["label"])
+        # Not the file: it holds the paths of one machine.
+        rows = [(r.slide_id, r.patient_id, labels[r.slide_id]) for r in cohort.rows]
+        self._labels = recipe_digest({"rows": rows})
         self._rows = [
             row for row in (_SINGLE, *_SEVERAL) if self._folders(row, scales[:1])
         ]
@@ -77,6 +85,7 @@ class TanStudy:
         return [
             Unit(
                 _key(row, scales, repeat),
+                self._training(row, scales, repeat) | self._fingerprint(row, scales),
                 functools.partial(self._run, row, scales, repeat),
             )
             for repeat in range(self._settings["repeats"])
@@ -85,15 +94,33 @@ class TanStudy:
             if self._folders(row, scales)
         ]
 
+    def _fingerprint(self, row: _Row, scales: Sequence[float]) -> dict[str, Any]:
+        digests = [EmbeddingDirectory(p).digest for p in self._folders(row, scales)]
+        return {"embeddings": digests, "labels": self._labels}
+
     def _run(self, row: _Row, scales: tuple[float, ...], repeat: int) -> UnitResult:
-        single, given = len(scales) == 1, self._settings
         folders = [str(path) for path in self._folders(row, scales)]
         raw: dict[str, Any] = {
             "embeddings": folders[0] if len(set(folders)) == 1 else folders,
             "cohort": str(self._data / "cohort.csv"),
-            "scale" if single else "scales": scales[0] if single else scales,
+            **self._training(row, scales, repeat),
+        }
+        with tempfile.TemporaryDirectory(prefix="mshisto-") as folder:
+            raw["cache"] = {"dir": folder}
+            config = configs.validate(ExperimentConfig, raw)
+            bags, splits = experiment.load(config)
+            result = cross_validate(bags, splits, config, torch.device("cpu"))
+        return UnitResult(result.test, {})
+
+    def _training(
+        self, row: _Row, scales: Sequence[float], repeat: int
+    ) -> dict[str, Any]:
+        """All of a unit's settings but where its data are."""
+        single, given = len(scales) == 1, self._settings
+        return {
+            "scale" if single else "scales": scales[0] if single else list(scales),
             "target": {"column": given["label"]},
-            "combine": row.combine,
+            "combine": dict(row.combine),
             "vote": {"bags": 50, "size": 100, "seed": repeat},
             "split": {"folds": given["folds"], "validation": 0, "seed": repeat},
             "pooling": {"name": "embedding_mean", "hidden": [512, 512]},
@@ -105,12 +132,6 @@ class TanStudy:
             "early_stopping": None,
             "seed": repeat,
         }  # fmt: skip
-        with tempfile.TemporaryDirectory(prefix="mshisto-") as folder:
-            raw["cache"] = {"dir": folder}
-            config = configs.validate(ExperimentConfig, raw)
-            bags, splits = experiment.load(config)
-            result = cross_validate(bags, splits, config, torch.device("cpu"))
-        return UnitResult(result.test, {})
 
     def table(self, done: Mapping[str, UnitResult]) -> str:
         """The paper's two tables, whole slides, accuracy; AUROC below each."""
