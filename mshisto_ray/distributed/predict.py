@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from mshisto_ray import tracking
 from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
 from mshisto_ray.distributed.pipeline import stream
-from mshisto_ray.distributed.predict_unit import Bag, PredictWork, make_predictor
+from mshisto_ray.distributed.predict_result import Outcome, write_result
+from mshisto_ray.distributed.predict_unit import (
+    Bag,
+    PredictWork,
+    make_predictor,
+    shard_path,
+)
 from mshisto_ray.distributed.progress import Progress, check_failures, say
 from mshisto_ray.distributed.session import Resources, connect, plan_actors
-from mshisto_ray.evaluation.bootstrap import Interval
-from mshisto_ray.learning.bootstrap import intervals
-from mshisto_ray.learning.metrics import decide
-from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.mil.head import Head, load_head
 from mshisto_ray.store.cohort import Cohort, read_cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
-from mshisto_ray.store.failures import Failure, write_failures
-from mshisto_ray.store.manifest import check_stage, open_stage, write_text
-from mshisto_ray.store.shards import read_metadata, write_shard
+from mshisto_ray.store.manifest import check_stage, open_stage
+from mshisto_ray.store.shards import read_metadata
 
 STAGE = "predictions"
 
@@ -42,6 +39,10 @@ class PredictConfig(Config):
     out: OutputPath = option(text="predictions directory to make or to go on with")
     tiles: InputPath | None = option(
         None, "tiles directory, for heat maps over the slides; null: none are drawn"
+    )
+    annotation: str | None = option(
+        None,
+        "class of annotated tiles that scores are held against; null: the only one",
     )
     max_failures: float = option(
         0.5, "share of bags that may fail", unit="share", ge=0, le=1
@@ -82,7 +83,11 @@ def _run(config: PredictConfig, head: Head, cohort: Cohort, bags: list[Bag]) -> 
             units = [asdict(bag) for bag in pending]
             for row in stream(units, make_predictor, (work, plan.threads), plan):
                 progress.add(row)
-    _finish(config, head, cohort, bags)
+    outcome = write_result(
+        config.out, head, cohort, bags, config.tiles, config.annotation
+    )
+    _report(config, outcome)
+    check_failures(len(bags) - outcome.num_predicted, len(bags), config.max_failures)
 
 
 def _paths(config: PredictConfig, head: Head) -> tuple[Path, ...]:
@@ -152,11 +157,6 @@ def _bags(head: Head, cohort: Cohort) -> list[Bag]:
     return [Bag(name, patients[name], slides) for name, slides in groups.items()]
 
 
-def shard_path(out: Path, bag: str) -> Path:
-    """Where the tiles' scores of a bag lie."""
-    return out / "shards" / f"{bag}.parquet"
-
-
 def _stands(out: Path, bag: Bag) -> bool:
     metadata = read_metadata(shard_path(out, bag.name))
     return (
@@ -166,101 +166,15 @@ def _stands(out: Path, bag: Bag) -> bool:
     )
 
 
-def _finish(config: PredictConfig, head: Head, cohort: Cohort, bags: list[Bag]) -> None:
-    """Tables, metrics where there are labels, and the MLflow run."""
-    shards = {b.name: read_metadata(shard_path(config.out, b.name)) for b in bags}
-    found = {name: shard for name, shard in shards.items() if shard}
-    failures = [Failure(**f) for shard in found.values() for f in shard["failures"]]
-    write_failures(config.out, failures)
-    predicted = [bag for bag in bags if found.get(bag.name, {}).get("probabilities")]
-    if not predicted:
-        check_failures(len(bags), len(bags), 0.0)
-    probabilities = np.array([found[bag.name]["probabilities"] for bag in predicted])
-    targets = _targets(head, cohort, predicted)
-    _write_table(config.out, head, predicted, probabilities, targets)
-    known = [i for i, target in enumerate(targets) if target is not None]
-    metrics = {}
-    if len({targets[i] for i in known}) > 1:
-        labelled = [predicted[i] for i in known]
-        index = [head.classes.index(str(targets[i])) for i in known]
-        metrics = intervals(_predictions(head, labelled, probabilities[known], index))
-    _report(config, len(predicted), len(known), failures, metrics)
-    check_failures(len(bags) - len(predicted), len(bags), config.max_failures)
-
-
-def _targets(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str | None]:
-    """The label of each bag, None where the cohort has none of the head's classes."""
-    column = head.about["target"]["column"]
-    if column not in cohort.column_names:
-        return [None] * len(bags)
-    labels = cohort.column(column)
-    targets: list[str | None] = []
-    for bag in bags:
-        own = {labels[slide_id] for slide_id in bag.slide_ids} - {None}
-        if len(own) > 1:
-            raise InputError(
-                f"{cohort.path}: patient {bag.name!r} has slides with different "
-                f"{column}s ({', '.join(sorted(map(str, own)))})"
-            )
-        label = own.pop() if own else None
-        targets.append(label if label in head.classes else None)
-    return targets
-
-
-def _predictions(
-    head: Head, bags: list[Bag], probabilities: np.ndarray, targets: list[int]
-) -> Predictions:
-    def text(values: list) -> np.ndarray:
-        return np.array(values, dtype=object)
-
-    zeros = np.zeros(len(bags), np.int32)
-    return Predictions(
-        classes=head.classes,
-        bag=text([bag.name for bag in bags]),
-        slide_id=text([bag.slide_id for bag in bags]),
-        patient_id=text([bag.patient_id for bag in bags]),
-        target=np.array(targets, np.int64),
-        fold=zeros,
-        repeat=zeros,
-        probabilities=probabilities,
-    )
-
-
-def _write_table(
-    out: Path,
-    head: Head,
-    bags: list[Bag],
-    probabilities: np.ndarray,
-    targets: list[str | None],
-) -> None:
-    """``predictions.parquet``; fold and repeat are null: folds are averaged."""
-    nothing = pa.nulls(len(bags), pa.int32())
-    columns = {
-        "bag": pa.array([bag.name for bag in bags], pa.string()),
-        "slide_id": pa.array([bag.slide_id for bag in bags], pa.string()),
-        "patient_id": pa.array([bag.patient_id for bag in bags], pa.string()),
-        "target": pa.array(targets, pa.string()),
-        "fold": nothing,
-        "repeat": nothing,
+def _report(config: PredictConfig, outcome: Outcome) -> None:
+    """What was found, on the screen and in MLflow."""
+    say(f"predict: {outcome.num_predicted} bags predicted, {outcome.num_labelled} with "
+        f"a label, {outcome.num_failures} failures -> {config.out}")  # fmt: skip
+    logged: dict[str, float] = {
+        "bags": outcome.num_predicted,
+        "failures": outcome.num_failures,
     }
-    for index, name in enumerate(head.classes):
-        columns[f"prob_{name}"] = pa.array(probabilities[:, index], pa.float64())
-    names = [head.classes[i] for i in decide(probabilities)]
-    columns["predicted"] = pa.array(names, pa.string())
-    write_shard(out / "predictions.parquet", [pa.table(columns)])
-
-
-def _report(
-    config: PredictConfig,
-    num_predicted: int,
-    num_labelled: int,
-    failures: list[Failure],
-    metrics: dict[str, Interval],
-) -> None:
-    say(f"predict: {num_predicted} bags predicted, {num_labelled} with a label, "
-        f"{len(failures)} failures -> {config.out}")  # fmt: skip
-    logged: dict[str, float] = {"bags": num_predicted, "failures": len(failures)}
-    for name, interval in metrics.items():
+    for name, interval in outcome.metrics.items():
         say(f"  external {name}: {interval.value:.3f} [{interval.low:.3f}, "
             f"{interval.high:.3f}]")  # fmt: skip
         logged |= {
@@ -268,8 +182,8 @@ def _report(
             f"external_{name}_ci_low": interval.low,
             f"external_{name}_ci_high": interval.high,
         }
-    told = {name: asdict(interval) for name, interval in metrics.items()}
-    write_text(config.out / "metrics.json", json.dumps(told, indent=2) + "\n")
+    for note in outcome.notes:
+        say(f"  {note}")
     store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
     artifacts = [config.out / "predictions.parquet", config.out / "metrics.json"]
     tags = {"head": _head_digest(config.head)}

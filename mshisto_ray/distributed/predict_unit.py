@@ -54,6 +54,11 @@ class PredictWork:
     out: Path
 
 
+def shard_path(out: Path, bag: str) -> Path:
+    """Where the tiles' scores of a bag lie."""
+    return out / "shards" / f"{bag}.parquet"
+
+
 def make_predictor(
     work: PredictWork, threads: int
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -81,7 +86,7 @@ def make_predictor(
             else None,
             "failures": [asdict(failure) for failure in failures],
         }
-        write_shard(work.out / "shards" / f"{bag.name}.parquet", [table], metadata)
+        write_shard(shard_path(work.out, bag.name), [table], metadata)
         return {
             "slide_id": bag.name,
             "tiles": table.num_rows,

@@ -18,10 +18,10 @@ from mshisto_ray.learning.bootstrap import compare
 from mshisto_ray.learning.predictions import read_predictions
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil import sweep as points
+from mshisto_ray.mil.localisation import localise
 from mshisto_ray.phantom.config import PhantomConfig
 from mshisto_ray.store.manifest import open_stage
 from mshisto_ray.store.tiles import TileDirectory
-from mshisto_ray.workflows.localisation import localise
 
 _POOLINGS = (
     "instance_max",
@@ -163,6 +163,7 @@ def _predict_config(out: Path, head: Path) -> predict.PredictConfig:
         "embeddings": str(out / "embeddings"),
         "cohort": str(out / "slides" / "new.csv"),
         "tiles": str(out / "tiles"),
+        "annotation": _SIGN,
         "out": str(out / "predictions"),
         "mlflow": _mlflow(out),
     }
@@ -183,9 +184,11 @@ def _conclude(out: Path, gated: Path, mean: Path) -> None:
         f"{found.second:.3f} = {gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}] "
         "(paired patient bootstrap, 95 %)"
     )
-    where = localise(out / "predictions", TileDirectory(out / "tiles"), _SIGN)
-    values = np.array(list(where.per_slide.values()))
+    shards = sorted((out / "predictions" / "shards").glob("*.parquet"))
+    where = localise(shards, TileDirectory(out / "tiles"), _SIGN, None)
+    values = np.array(list(where["attention_auroc_0.5"].values()))
     say(
-        f"attention against the planted tiles, AUROC within a slide: {where.mean:.3f} "
-        f"(least {values.min():.3f}, {len(values)} new positive slides)"
+        "attention against the planted tiles, AUROC within a slide: "
+        f"{values.mean():.3f} (least {values.min():.3f}, {len(values)} new positive "
+        "slides)"
     )

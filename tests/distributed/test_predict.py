@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from mlflow.tracking import MlflowClient
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
@@ -31,11 +32,13 @@ NUM = 8
 def study(local_ray, tmp_path_factory, write_slide):
     """Tiles, embeddings and a head of eight slides; two more that nobody trained on."""
     folder = tmp_path_factory.mktemp("study")
-    rows = ["path,patient_id,label"]
+    rows = ["path,patient_id,label,annotation"]
+    write_square(folder / "tumour.geojson")
     for i in range(NUM + 2):
         write_slide(folder / f"s{i}.tiff", i, size=(700, 700))
-        rows.append(f"s{i}.tiff,p{i},{'odd' if i % 2 else 'even'}")
-    rows.append("gone.tiff,p99,odd")
+        drawn = "tumour.geojson" if i < NUM else ""
+        rows.append(f"s{i}.tiff,p{i},{'odd' if i % 2 else 'even'},{drawn}")
+    rows.append("gone.tiff,p99,odd,")
     (folder / "all.csv").write_text("\n".join(rows) + "\n")
     (folder / "train.csv").write_text("\n".join(rows[: NUM + 1]) + "\n")
     (folder / "cohort.csv").write_text("\n".join(rows[:-1]) + "\n")
@@ -47,6 +50,17 @@ def study(local_ray, tmp_path_factory, write_slide):
     for pooling in ("gated_attention", "embedding_mean", "instance_max"):
         train_head(folder, pooling)
     return folder
+
+
+def write_square(path):
+    """GeoJSON of a square that tiles of every scale are half in, or out of."""
+    ring = [[0, 0], [352, 0], [352, 352], [0, 352], [0, 0]]
+    feature = {
+        "type": "Feature",
+        "properties": {"classification": {"name": "tumour"}},
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+    }
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
 
 
 def source(folder, name):
@@ -118,6 +132,31 @@ def test_labels_give_external_metrics_with_intervals(predicted):
     assert metrics["auroc"]["value"] <= metrics["auroc"]["high"] <= 1
 
 
+def area(scores, truth):
+    more = scores[truth][:, None] - scores[~truth]
+    return float(((more > 0) + (more == 0) / 2).mean())
+
+
+def test_attention_is_held_against_annotated_tiles(study, predicted):
+    """The mean over slides, and in MLflow as any external metric."""
+    found, key = [], ["mpp", "row", "col"]
+    for i in range(NUM):
+        scores = pq.read_table(predicted / "shards" / f"s{i}.parquet").to_pandas()
+        tiles = pq.read_table(study / "tiles" / "shards" / f"s{i}.parquet").to_pandas()
+        both = scores.merge(tiles[[*key, "annotation"]], on=key)
+        truth = (both.annotation == "tumour").to_numpy()
+        assert len(both) == len(scores) and 0 < truth.sum() < len(truth)
+        found.append(area(both.attention.to_numpy(), truth))
+    metrics = json.loads((predicted / "metrics.json").read_text())
+    assert metrics["attention_auroc_0.5"]["value"] == pytest.approx(np.mean(found))
+    client = MlflowClient(f"sqlite:///{predicted / 'mlflow.db'}")
+    (experiment_,) = [e for e in client.search_experiments() if e.name != "Default"]
+    (logged,) = client.search_runs([experiment_.experiment_id])
+    value = logged.data.metrics["external_attention_auroc_0.5"]
+    assert value == pytest.approx(np.mean(found))
+    assert "external_attention_auroc_0.5_ci_low" in logged.data.metrics
+
+
 def test_a_slide_without_embeddings_is_told(predicted):
     (row,) = pq.read_table(predicted / "failures.parquet").to_pylist()
     assert (row["slide_id"], row["stage"], row["error"]) == (
@@ -186,7 +225,20 @@ def test_attention_over_children_is_saved_and_drawn(cross_scale):
     assert {"s3.attention.png", "s3.children.png", "s3.geojson"} <= names
 
 
+def test_each_scale_is_held_against_annotated_tiles(cross_scale):
+    metrics = json.loads((cross_scale / "metrics.json").read_text())
+    localised = {name for name in metrics if "_auroc_" in name}
+    assert localised == {
+        "attention_auroc_2", "attention_auroc_1", "child_attention_auroc_1",
+    }  # fmt: skip
+    for name in localised:
+        assert 0 <= metrics[name]["low"] <= metrics[name]["high"] <= 1
+
+
 def test_a_second_run_does_only_what_is_missing(study, predicted, capfd):
+    run(study, predicted, annotation="gland")
+    said = capfd.readouterr().out
+    assert "no tile of these slides is annotated as 'gland'; have tumour" in said
     run(study, predicted)
     # The bag without tiles is tried again: it may have been embedded since.
     assert "predict: 10 bags stand, 1 to do" in capfd.readouterr().out
