@@ -45,11 +45,12 @@ class NetworkEncoder:
         self,
         network: nn.Module,
         transform: InputTransform,
-        architecture: Mapping[str, Any],
+        digest: str,
         device: str,
         precision: Precision,
     ):
-        self.digest = network_digest(network, transform, architecture)
+        # Of `network_digest`; given, because reading every weight for it takes time.
+        self.digest = digest
         self.network = network.eval().to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._transform = transform
         self._device = device

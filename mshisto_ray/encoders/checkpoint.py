@@ -50,26 +50,47 @@ def build(
             not those it describes.
     """
     directory = Path(path).expanduser()
-    description = directory / _DESCRIPTION
-    if not description.is_file():
-        raise InputError(f"encoder: {directory} has no {_DESCRIPTION}")
-    told = _read(description)
+    told = _read(directory)
     network = create_network(told["backbone"]["model"], told["backbone"]["options"])
     load_weights(network, directory / _WEIGHTS)
-    values = told["input"]
-    transform = InputTransform(
-        tuple(values["mean"]), tuple(values["std"]), values["size"], values["fit"]
-    )
-    if network_digest(network, transform, told["backbone"]) != told["digest"]:
+    transform = _transform(told)
+    digest = network_digest(network, transform, told["backbone"])
+    if digest != told["digest"]:
         raise InputError(
             f"encoder: the weights in {directory} are not those its {_DESCRIPTION} "
             "describes; copy both files from the same run"
         )
-    architecture = dict(told["backbone"])
     if output == "projection":
         network = _project(network, directory, told)
-        architecture |= {"projection": told["projection"]}
-    return NetworkEncoder(network, transform, architecture, device, precision)
+        architecture = told["backbone"] | {"projection": told["projection"]}
+        digest = network_digest(network, transform, architecture)
+    return NetworkEncoder(network, transform, digest, device, precision)
+
+
+def load_start(network: nn.Module, backbone: Mapping[str, Any], path: Path) -> None:
+    """Load an encoder directory's weights into a network that goes on from them.
+
+    Args:
+        network: made of ``backbone``.
+        backbone: ``{model, options}``.
+        path: the directory.
+
+    Raises:
+        InputError: not such a directory, or one of another backbone.
+    """
+    held = _read(path)["backbone"]
+    if held != dict(backbone):
+        raise InputError(
+            f"model.weights: {path} holds {held['model']} with {held['options']}, not "
+            f"{backbone['model']} with {backbone['options']}: give model.backbone="
+            f"{held['model']} model.options='{held['options']}'"
+        )
+    load_weights(network, path / _WEIGHTS)
+
+
+def read_transform(path: Path) -> InputTransform:
+    """What the input of an encoder directory is."""
+    return _transform(_read(path))
 
 
 def save(
@@ -140,7 +161,17 @@ def _project(
     return ProjectedNetwork(network, head, shape.flat)
 
 
-def _read(description: Path) -> dict[str, Any]:
+def _transform(told: Mapping[str, Any]) -> InputTransform:
+    values = told["input"]
+    return InputTransform(
+        tuple(values["mean"]), tuple(values["std"]), values["size"], values["fit"]
+    )
+
+
+def _read(directory: Path) -> dict[str, Any]:
+    description = directory / _DESCRIPTION
+    if not description.is_file():
+        raise InputError(f"encoder: {directory} has no {_DESCRIPTION}")
     try:
         told = json.loads(description.read_text())
     except ValueError as error:

@@ -16,6 +16,7 @@ from mshisto_ray.encoders._network import (
     NetworkEncoder,
     create_network,
     load_weights,
+    network_digest,
 )
 
 Channels = Annotated[tuple[float, float, float], Field()]
@@ -67,4 +68,5 @@ def build(
         fit=fit,
     )
     architecture = {"model": model, "options": options}
-    return NetworkEncoder(network, transform, architecture, device, precision)
+    digest = network_digest(network, transform, architecture)
+    return NetworkEncoder(network, transform, digest, device, precision)

@@ -8,7 +8,7 @@ import torch
 from mshisto_ray import components
 from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
-from mshisto_ray.encoders import checkpoint, colour_stats, timm
+from mshisto_ray.encoders import _network, checkpoint, colour_stats, timm
 from mshisto_ray.encoders._encoder import check_takes, resolve_precision
 from mshisto_ray.encoders._network import InputTransform, create_network
 from mshisto_ray.encoders._onnx import check_packages, export_onnx
@@ -195,6 +195,19 @@ def test_checkpoint_round_trip_and_its_guard(directory, tiles):
     np.testing.assert_allclose(encode(tiles), expected.numpy(), rtol=1e-4, atol=1e-5)
     with pytest.raises(InputError, match=r"has no encoder\.json"):
         checkpoint.build("cpu", "float32", path=str(path.parent))
+
+
+def test_weights_are_read_once_for_their_digest(directory, monkeypatch):
+    calls, digest = [], checkpoint.network_digest
+
+    def counting(*given):
+        calls.append(given)
+        return digest(*given)
+
+    for module in (checkpoint, _network):
+        monkeypatch.setattr(module, "network_digest", counting)
+    checkpoint.build("cpu", "float32", path=str(directory[0]))
+    assert len(calls) == 1
 
 
 def test_checkpoint_refuses_other_weights(directory, tmp_path):
