@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,16 +28,21 @@ class Share:
     rank: int = 0
     workers: int = 1
 
-    def part(self, num: int) -> slice:
+    def part(self, num: int, together: Literal[1, 2] = 2) -> slice:
         """This worker's images of a batch of ``num``.
 
+        Args:
+            num: images of all workers.
+            together: images that one worker has to have: 2, a pair, or 1.
+
         Raises:
-            InputError: they do not make whole pairs, the same number for each worker.
+            InputError: they cannot be dealt out evenly.
         """
-        if num % (2 * self.workers):
+        if num % (together * self.workers):
+            what = "" if together == 1 else " whole pairs of"
             raise InputError(
-                f"batch_size: {num} images do not make the same number of whole pairs "
-                f"for {self.workers} workers: take a multiple of {2 * self.workers}"
+                f"batch_size: {num} does not give each of {self.workers} workers as "
+                f"many{what} images: take a multiple of {together * self.workers}"
             )
         each = num // self.workers
         return slice(self.rank * each, (self.rank + 1) * each)

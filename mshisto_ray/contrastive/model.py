@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.encoders import checkpoint
 from mshisto_ray.encoders._network import create_network, load_weights, pooled_features
 from mshisto_ray.encoders._projection import HeadShape, make_head
 
@@ -32,23 +33,30 @@ class ProjectionConfig(Config):
     relu: bool = option(True, "ReLU after each hidden layer")
 
 
-class ModelConfig(Config):
-    """Backbone and projection."""
+class BackboneConfig(Config):
+    """The network, and the weights that it starts from."""
 
     backbone: str = option("resnet18", "timm's name")
     options: dict[str, Any] = option(
         {"num_classes": 0}, "to timm's constructor; pre_logits: false for VGG"
     )
     weights: str = option(
-        "random", "random, a local weights file, or pretrained (timm downloads them)"
+        "random",
+        "random, a local weights file, an encoder directory, or pretrained (timm "
+        "downloads them)",
     )
-    projection: ProjectionConfig = ProjectionConfig()
     norm: Norm = option(
         "own",
         "what batch norm layers normalise by: statistics of each worker's own images; "
         "frozen: the running ones of `weights`, never moved; sync: of all workers' "
         "images (GPUs alone)",
     )
+
+
+class ModelConfig(BackboneConfig):
+    """Backbone and projection."""
+
+    projection: ProjectionConfig = ProjectionConfig()
 
 
 class ContrastiveModel(nn.Module):
@@ -135,8 +143,16 @@ def build_model(config: ModelConfig, tile_px: int, seed: int) -> ContrastiveMode
         if config.weights == "pretrained":
             load_pretrained(backbone)  # pyright: ignore[reportArgumentType]
         elif config.weights != "random":
-            load_weights(backbone, Path(config.weights).expanduser())
+            _load(backbone, config, Path(config.weights).expanduser())
         return ContrastiveModel(backbone, config.projection, tile_px, config.norm)
+
+
+def _load(backbone: nn.Module, config: BackboneConfig, path: Path) -> None:
+    if path.is_dir():
+        told = {"model": config.backbone, "options": config.options}
+        checkpoint.load_start(backbone, told, path)
+    else:
+        load_weights(backbone, path)
 
 
 def mixes_images(model: ContrastiveModel) -> bool:

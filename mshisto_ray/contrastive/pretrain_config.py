@@ -4,69 +4,31 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
 from mshisto_ray.components import Family, Part
-from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
-from mshisto_ray.contrastive.augment import AugmentConfig
-from mshisto_ray.contrastive.blocks import BlockConfig
-from mshisto_ray.contrastive.feeding import PAIRS, check_batches
+from mshisto_ray.config import InputError, option
+from mshisto_ray.contrastive.held_out import split_patients
 from mshisto_ray.contrastive.model import ModelConfig
-from mshisto_ray.contrastive.optimiser import OptimiserConfig
-from mshisto_ray.contrastive.pixel_cache import PixelCacheConfig
+from mshisto_ray.contrastive.pair_batches import PAIRS, check_batches
 from mshisto_ray.contrastive.presets import PRESETS
 from mshisto_ray.contrastive.tile_index import TileIndex, read_index
-from mshisto_ray.contrastive.validation import ValidationConfig, split_patients
+from mshisto_ray.contrastive.training_config import TrainingConfig
+from mshisto_ray.contrastive.validation import ValidationConfig
 from mshisto_ray.store.cohort import read_cohort
 from mshisto_ray.store.tiles import TileDirectory
 
 LOSSES = "mshisto_ray.contrastive.losses"
-Channels = tuple[float, float, float]
 
 
-class RunConfig(Config):
-    """How the arithmetic is done; none of it changes what is learnt but by rounding."""
-
-    device: str = option("auto", "auto, cpu, cuda, cuda:1...")
-    precision: Literal["auto", "float32", "bfloat16"] = option(
-        "auto", "of the network's products; auto: bfloat16 where hardware has it"
-    )
-    channels_last: bool = option(True, "memory layout of convolutions")
-    compile: bool = option(False, "torch.compile the network")
-    micro_batch: int | None = option(
-        None,
-        "images of a worker in memory at once, with the gradient of the whole batch "
-        "for a second forward pass; null: all",
-        ge=1,
-    )
-    accumulation: Literal["cached", "plain"] = option(
-        "cached", "how micro-batches make up a batch; plain sums are refused"
-    )
-
-    @field_validator("accumulation")
-    @classmethod
-    def _is_exact(cls, value: str) -> str:
-        if value == "plain":
-            raise ValueError(
-                "plain sums of micro-batches are another loss than the batch's: an "
-                "image of one has no negatives in the others. Take cached, which is "
-                "exact"
-            )
-        return value
-
-
-class PretrainConfig(Config):
+class PretrainConfig(TrainingConfig):
     """Contrastive pretraining of an encoder."""
 
     preset: (
         Literal["gildenblat2019", "gildenblat2019_small", "tan2023", "tan2023_small"]
         | None
     ) = option(None, "a paper's settings; other keys given replace its own")
-    tiles: InputPath = option(text="tiles directory")
-    out: OutputPath = option(text="directory to make")
-    cohort: InputPath | None = option(None, "table with the label; null: no classes")
     label: str | None = option(None, "column of the slides' classes")
-    scales: tuple[float, ...] | None = option(None, "null: all tiles' scales", "um/px")
     pairs: Annotated[Part, Family(PAIRS)] = option(
         Part.model_validate(
             {
@@ -86,23 +48,13 @@ class PretrainConfig(Config):
         gt=0,
         lt=1,
     )
-    augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
-    mean: Channels = option((0.485, 0.456, 0.406), "of the input, per channel on 0-1")
-    std: Channels = option((0.229, 0.224, 0.225), "likewise")
-    optimiser: OptimiserConfig = OptimiserConfig()
-    run: RunConfig = RunConfig()
     batch_size: int = option(128, "images a step, two a pair", "images", ge=4)
-    steps: int = option(1000, "of training", "steps", ge=1)
-    blocks: BlockConfig = BlockConfig()
-    pixel_cache: PixelCacheConfig = PixelCacheConfig()
-    readers: int = option(2, "threads that read slides", "threads", ge=1)
     validation: ValidationConfig = ValidationConfig()
     best: str = option(
         "val_recall_at_10", "metric of the encoder that is kept; losses: the lowest"
     )
     on_collapse: Literal["warn", "stop"] = option("warn", "when features collapse")
-    seed: int = option(0, "weights, pairs, augmentation, held-out patients", ge=0)
 
     @model_validator(mode="before")
     @classmethod

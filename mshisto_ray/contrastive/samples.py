@@ -11,11 +11,11 @@ import torch
 from mshisto_ray import components
 from mshisto_ray.contrastive.augment import augment, draw_parameters
 from mshisto_ray.contrastive.blocks import plan_block
-from mshisto_ray.contrastive.feeding import PAIRS
+from mshisto_ray.contrastive.held_out import split_patients
+from mshisto_ray.contrastive.pair_batches import PAIRS
 from mshisto_ray.contrastive.pretrain_config import PretrainConfig
 from mshisto_ray.contrastive.reading import TileReader
 from mshisto_ray.contrastive.tile_index import TileIndex
-from mshisto_ray.contrastive.validation import split_patients
 from mshisto_ray.store.tiles import TileDirectory
 
 

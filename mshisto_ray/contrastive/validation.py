@@ -9,9 +9,8 @@ import torch
 
 from mshisto_ray import components
 from mshisto_ray.components import Part
-from mshisto_ray.config import Config, InputError, option
-from mshisto_ray.contrastive.draws import uniforms
-from mshisto_ray.contrastive.feeding import PAIRS
+from mshisto_ray.config import InputError, option
+from mshisto_ray.contrastive.held_out import HeldOutConfig, forward_tiles
 from mshisto_ray.contrastive.monitor import (
     collapse,
     near_far_auc,
@@ -19,6 +18,7 @@ from mshisto_ray.contrastive.monitor import (
     recall_at,
     spread,
 )
+from mshisto_ray.contrastive.pair_batches import PAIRS
 from mshisto_ray.contrastive.pairs import multi_scale, spatial
 from mshisto_ray.contrastive.pairs._source import draw_batch
 from mshisto_ray.contrastive.reading import TileReader
@@ -26,65 +26,19 @@ from mshisto_ray.contrastive.step import Stepper
 from mshisto_ray.contrastive.tile_index import UNKNOWN, TileIndex
 from mshisto_ray.evaluation.descriptor_distance import effective_rank
 
-_BATCH = 64
 _NEIGHBOURS = 10
 
 
-class ValidationConfig(Config):
+class ValidationConfig(HeldOutConfig):
     """Held-out patients and what is measured on them."""
 
-    share: float = option(0.2, "of the patients", ge=0, lt=1)
-    every: int = option(100, "steps between two validations", "steps", ge=1)
     near_um: float = option(300.0, "of the near-far AUC", "um", gt=0)
     far_um: float = option(1500.0, "of the near-far AUC", "um", gt=0)
     pairs: int = option(400, "drawn of each kind", ge=2)
 
 
-def split_patients(
-    index: TileIndex, share: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Tiles of training and of validation patients; no patient is in both.
-
-    Of every class the share is held out, at least one patient where there are two.
-
-    Raises:
-        InputError: there are too few patients.
-    """
-    tiles = np.arange(len(index))
-    num = int(index.patient.max(initial=0)) + 1
-    if not share:
-        return tiles, tiles[:0]
-    if num < 2:
-        raise InputError(
-            "validation.share: the cohort has one patient; add patients or set it to 0"
-        )
-    uniform = uniforms(seed, "monitor", 0, num, 1)[:, 0]
-    held_out: list[int] = []
-    classes = _patient_classes(index)
-    for cls in np.unique(classes):
-        own = np.flatnonzero(classes == cls)
-        own = own[np.argsort(uniform[own])]
-        held_out += own[: min(len(own) - 1, max(1, round(share * len(own))))].tolist()
-    if not held_out:
-        raise InputError(
-            "validation.share: every class has one patient, who cannot be both trained "
-            "on and held out; add patients or set it to 0"
-        )
-    is_held_out = np.isin(index.patient[index.slide(tiles)], held_out)
-    return tiles[~is_held_out], tiles[is_held_out]
-
-
-def _patient_classes(index: TileIndex) -> np.ndarray:
-    """A class of each patient: that of one of the slides."""
-    classes = np.full(int(index.patient.max()) + 1, UNKNOWN)
-    classes[index.patient] = index.label
-    return classes
-
-
 class Validation:
     """A fixed sample of pairs of held-out patients, read once.
-
-    Raises InputError when called on a model whose embeddings are not finite.
 
     Measures (all on embeddings but the loss): ``val_near_far_auc``, the mean over
     scales, ``val_recall_at_10`` of a tile's finer tile among those of other places,
@@ -116,12 +70,7 @@ class Validation:
 
     def __call__(self, stepper: Stepper, loss: torch.nn.Module) -> dict[str, float]:
         """Measure the model as it is."""
-        embeddings, projections = self._forward(stepper)
-        if not (np.isfinite(embeddings).all() and np.isfinite(projections).all()):
-            raise InputError(
-                "training diverged: embeddings of held-out tiles are not finite; lower "
-                "optimiser.lr"
-            )
+        embeddings, projections = forward_tiles(stepper, self._held.pixels)
         metrics: dict[str, float] = {
             "val_rank": effective_rank(embeddings),
             "val_spread": spread(embeddings),
@@ -145,22 +94,6 @@ class Validation:
             metrics["val_loss"] = float(value)
         told = collapse({"spread": metrics["val_spread"], "rank": metrics["val_rank"]})
         return {**metrics, "val_collapsed": float(told is not None)}
-
-    @torch.inference_mode()
-    def _forward(self, stepper: Stepper) -> tuple[np.ndarray, np.ndarray]:
-        """Embeddings [N, D] and projections [N, P] of the tiles, float32."""
-        model = stepper.model.eval()
-        device = next(model.parameters()).device
-        embeddings, projections = [], []
-        for start in range(0, len(self._held.pixels), _BATCH):
-            tiles = torch.from_numpy(self._held.pixels[start : start + _BATCH])
-            images = tiles.to(device).permute(0, 3, 1, 2).float() / 255
-            images = stepper.normalise(images)
-            with stepper.autocast():
-                parts = model.embed_and_project(images)
-            embeddings.append(parts[0].float().cpu())
-            projections.append(parts[1].float().cpu())
-        return torch.cat(embeddings).numpy(), torch.cat(projections).numpy()
 
     def _of(self, values: np.ndarray, tiles: np.ndarray) -> np.ndarray:
         return values[self._at[tiles]]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
 
 from mshisto_ray.contrastive.feeding import Feed
-from mshisto_ray.contrastive.monitor import projection_monitors
 from mshisto_ray.contrastive.phases import Clock
 from mshisto_ray.contrastive.step import Stepped
+
+# What a batch's projections [M, P] (float32) and targets say, by name.
+Monitor = Callable[[torch.Tensor, Sequence[torch.Tensor]], dict[str, float]]
 
 
 class Window:
@@ -16,31 +21,30 @@ class Window:
 
     def __init__(self):
         self._losses: list[float] = []
-        self._images = self._missing = self._dropped = 0
+        self._images = 0
+        self._counts: Counter[str] = Counter()
 
     def add(self, feed: Feed, stepped: Stepped) -> None:
         """Count one step."""
         if stepped.taken:
             self._losses.append(stepped.loss)
-        self._images += len(feed.positive)  # of all workers
-        self._missing += feed.missing
-        self._dropped += feed.dropped
+        self._images += len(feed.batch.tiles)  # of all workers
+        for name, count in feed.batch.counts.items():
+            self._counts[name] += count
 
     def metrics(
-        self, feed: Feed, stepped: Stepped, loss: torch.nn.Module, clock: Clock
+        self, feed: Feed, stepped: Stepped, monitor: Monitor, clock: Clock
     ) -> dict[str, float]:
-        """Means over the window; projection monitors of its last batch."""
+        """Means over the window; monitors of its last batch."""
         phases = clock.take()
         seconds = sum(phases.values())
         last = {}
         if stepped.taken:
-            relations = feed.positive, feed.negative
-            last = projection_monitors(stepped.projections, *relations, loss)
+            last = monitor(stepped.projections.cpu(), feed.targets)
         return {
             "loss": float(np.mean(self._losses)) if self._losses else float("nan"),
             **last,
             "images_per_s": self._images / seconds,
             **{f"{name}_share": spent / seconds for name, spent in phases.items()},
-            "missing_pairs": float(self._missing),
-            "dropped_pairs": float(self._dropped),
+            **{name: float(count) for name, count in self._counts.items()},
         }

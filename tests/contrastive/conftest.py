@@ -6,14 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mshisto_ray.contrastive.tile_index import TileIndex, build_index
+from mshisto_ray.contrastive.tile_index import TileIndex, build_index, read_index
 from mshisto_ray.phantom.config import PhantomConfig
 from mshisto_ray.phantom.write import write_cohort
 from mshisto_ray.store import schema
 from mshisto_ray.store.cohort import read_cohort
 from mshisto_ray.store.manifest import open_stage
 from mshisto_ray.store.shards import write_shard
-from mshisto_ray.store.tiles import shard_path
+from mshisto_ray.store.tiles import TileDirectory, shard_path
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.slide import tile_slide
 
@@ -82,3 +82,13 @@ def phantom(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def make_tiles():
     return tile_cohort
+
+
+@pytest.fixture(scope="module")
+def directory(phantom) -> TileDirectory:
+    return TileDirectory(phantom / "tiles")
+
+
+@pytest.fixture(scope="module")
+def index(directory) -> TileIndex:
+    return read_index(directory, list(directory.slides), {})

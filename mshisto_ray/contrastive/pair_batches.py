@@ -1,0 +1,79 @@
+"""Batches of pairs, and the loss's relations between their images."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from mshisto_ray import components
+from mshisto_ray.components import Part
+from mshisto_ray.config import InputError
+from mshisto_ray.contrastive.feeding import Batch, MakeSource
+from mshisto_ray.contrastive.pairs._source import PairSource, draw_batch
+from mshisto_ray.contrastive.tile_index import TileIndex
+from mshisto_ray.contrastive.verification import Verification, drop_contradictions
+
+PAIRS = "mshisto_ray.contrastive.pairs"
+
+
+class PairBatches:
+    """Pairs of one source; the targets are its relations, bool [M, M] each."""
+
+    def __init__(
+        self, source: PairSource, num_pairs: int, verification: Verification | None
+    ):
+        self._source, self._num_pairs = source, num_pairs
+        self._verification = verification
+
+    def draw(self, seed: int, step: int) -> np.ndarray:
+        """Tiles [M] of the batch of a step, pair p at places 2p and 2p + 1."""
+        return self._source.draw(seed, step, np.arange(self._num_pairs)).reshape(-1)
+
+    def batch(self, seed: int, step: int) -> Batch:
+        """The batch of a step."""
+        drawn = draw_batch(self._source, seed, step, self._num_pairs)
+        relations = drawn.positive, drawn.negative
+        return Batch(drawn.tiles, relations, {"missing_pairs": drawn.missing})
+
+    def without_unreadable(
+        self, batch: Batch, readable: np.ndarray, images: torch.Tensor
+    ) -> Batch:
+        """Without pairs that could not be read or whose appearance contradicts them.
+
+        With verification ``images`` have to be those of the whole batch.
+        """
+        seen = readable[:, None] & readable
+        positive, negative = (relation & seen for relation in batch.targets)
+        before = positive.sum() + negative.sum()
+        if self._verification:
+            positive, negative = drop_contradictions(
+                images.numpy(), positive, negative, self._verification
+            )
+        dropped = int(before - positive.sum() - negative.sum()) // 2
+        counts = {**batch.counts, "dropped_pairs": dropped}
+        return Batch(batch.tiles, (positive, negative), counts)
+
+
+def pair_batches(
+    pairs: Part, batch_size: int, verification: Verification | None
+) -> MakeSource:
+    """What makes the batches of a block, of ``batch_size`` images."""
+
+    def make(index: TileIndex, chosen: np.ndarray) -> PairBatches:
+        source = components.build(PAIRS, pairs, index)
+        return PairBatches(source, batch_size // 2, verification)
+
+    return make
+
+
+def check_batches(index: TileIndex, pairs: Part, batch_size: int) -> None:
+    """Refuse a cohort or batch that pairs cannot be drawn from.
+
+    Raises:
+        InputError: no tiles, an odd batch, or what the source of pairs says.
+    """
+    if not len(index):
+        raise InputError("tiles: no slide has a tile at the scales asked for")
+    if batch_size % 2:
+        raise InputError(f"batch_size: {batch_size} images do not make whole pairs")
+    components.build(PAIRS, pairs, index).check(batch_size // 2)

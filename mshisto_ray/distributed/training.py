@@ -1,0 +1,202 @@
+"""Any training by several workers on Ray Train.
+
+Workers are one process group. All that a restart needs lies in ``out``, written by the
+first worker: Ray only starts workers, watches them, and starts them again, after which
+they go on from there to the same weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray.train
+import ray.train.torch
+import torch
+
+from mshisto_ray import config as configs
+from mshisto_ray import tracking
+from mshisto_ray.config import InputError, option
+from mshisto_ray.contrastive.joint_batch import Share
+from mshisto_ray.contrastive.model import ModelConfig, check_norm, mixes_images
+from mshisto_ray.contrastive.task import make_model
+from mshisto_ray.contrastive.training import STATE, Say
+from mshisto_ray.contrastive.training_config import TrainingConfig
+from mshisto_ray.distributed.progress import say
+from mshisto_ray.distributed.session import ActorPlan, Resources, connect, plan_actors
+from mshisto_ray.store.manifest import write_text
+from mshisto_ray.store.tiles import TileDirectory
+
+# Restarts of the workers before the job gives up.
+_MAX_RESTARTS = 3
+_RAY_FOLDER, _REFUSED, _SAID = ".train", ".refused", "progress.log"
+_LOOK_EVERY_S = 1.0
+
+
+class TrainingJobConfig(TrainingConfig):
+    """The workers of a training, and what the job adds to its output."""
+
+    workers: int = option(
+        1, "processes that share every batch, a GPU each where there are any", ge=1
+    )
+    cpus: float | None = option(
+        None, "CPU cores of each; null: 1, or a GPU's share of its node", gt=0
+    )
+    gpus: float | None = option(
+        None, "GPUs of each; null: 1 where there are any, else 0", ge=0
+    )
+    onnx: bool = option(
+        False, "write the encoder as ONNX too (pip install 'mshisto-ray[onnx]')"
+    )
+    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
+
+
+C = TypeVar("C", bound=TrainingJobConfig)
+# One worker's part of a training.
+Work = Callable[[C, Say, Share, torch.device], object]
+
+
+def tied_to_workers(
+    config: TrainingJobConfig, model: ModelConfig, tiles: TileDirectory
+) -> dict[str, Any]:
+    """What of the recipe depends on the number of workers: their batch statistics.
+
+    Raises:
+        InputError: see ``make_model``.
+    """
+    made = make_model(config, model, int(tiles.manifest.recipe["tile_px"]))
+    # With `own`, a worker's part of a batch is normalised by that part's statistics.
+    apart = mixes_images(made) and model.norm == "own"
+    return {"workers_normalising_apart": config.workers if apart else "any"}
+
+
+def train(name: str, config: C, model: ModelConfig, work: Work[C]) -> None:
+    """Train with the workers that the config asks for, until all steps are done.
+
+    Args:
+        name: of the job, in what it says.
+        config: as the workers get it.
+        model: what they train.
+        work: a function of a module, which a worker imports.
+
+    Raises:
+        InputError: the cluster has no room for the workers, or they refused.
+    """
+    with connect():
+        wanted = Resources(actors=config.workers, cpus=config.cpus, gpus=config.gpus)
+        plan = plan_actors(wanted, use_gpu=True)
+        check_norm(model.norm, config.workers, "cuda" if plan.gpus else "cpu")
+        say(
+            f"{name}: {config.workers} worker(s) of {plan.cpus:g} CPUs and "
+            f"{plan.gpus:g} GPUs, {steps_done(config.out)}/{config.steps} steps done "
+            f"-> {config.out}"
+        )
+        _fit(config, plan, work)
+
+
+def _fit(config: C, plan: ActorPlan, work: Work[C]) -> None:
+    for leftover in (config.out / _RAY_FOLDER, config.out / _REFUSED):
+        shutil.rmtree(leftover, ignore_errors=True)
+        leftover.unlink(missing_ok=True)
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    trainer = ray.train.torch.TorchTrainer(
+        _work,
+        train_loop_config={
+            "work": work,
+            "config_class": type(config),
+            "config": config.model_dump(mode="json"),
+            "threads": plan.threads,
+        },
+        scaling_config=_scaling(plan),
+        # Progress lies in `out`; a name that Ray has seen finished would be entered
+        # again with its last checkpoint.
+        run_config=ray.train.RunConfig(
+            name="workers",
+            storage_path=str(config.out / _RAY_FOLDER),
+            failure_config=ray.train.FailureConfig(max_failures=_MAX_RESTARTS),
+        ),
+    )
+    try:
+        with _telling(config.out / _SAID):
+            trainer.fit()
+    except ray.train.TrainingFailedError:
+        refused = config.out / _REFUSED
+        if refused.exists():
+            raise InputError(refused.read_text()) from None
+        raise
+    finally:
+        shutil.rmtree(config.out / _RAY_FOLDER, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Say what the first worker adds to its log: its own output stays on its node."""
+    ended = threading.Event()
+
+    def follow() -> None:
+        while True:
+            last = ended.wait(_LOOK_EVERY_S)
+            for line in file:
+                say(line.rstrip("\n"))
+            if last:
+                return
+
+    path.touch()
+    with path.open() as file:
+        file.seek(0, os.SEEK_END)
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def _scaling(plan: ActorPlan) -> ray.train.ScalingConfig:
+    resources = {"CPU": plan.cpus}
+    if plan.gpus:
+        resources["GPU"] = plan.gpus
+    return ray.train.ScalingConfig(
+        num_workers=plan.actors,
+        use_gpu=bool(plan.gpus),
+        resources_per_worker=resources,
+    )
+
+
+def _work(given: dict[str, Any]) -> None:
+    """What each worker does."""
+    torch.set_num_threads(given["threads"])
+    config = configs.validate(given["config_class"], given["config"])
+    refused = config.out / _REFUSED
+    if refused.exists():
+        raise InputError(refused.read_text())
+    context = ray.train.get_context()
+    share = Share(context.get_world_rank(), context.get_world_size())
+    device = ray.train.torch.get_device()
+    assert isinstance(device, torch.device)
+
+    def note(line: str) -> None:
+        with (config.out / _SAID).open("a") as file:
+            file.write(f"{line}\n")
+
+    try:
+        given["work"](config, note, share, device)
+    except InputError as error:
+        # Another try would end the same way.
+        write_text(refused, str(error))
+        raise
+
+
+def steps_done(out: Path) -> int:
+    """Steps of a training that a next one would not take again."""
+    path = out / STATE
+    if not path.exists():
+        return 0
+    return int(torch.load(path, map_location="cpu", weights_only=True)["step"])

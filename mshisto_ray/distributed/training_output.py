@@ -1,0 +1,59 @@
+"""What the driver adds to a trained encoder: ONNX, its MLflow run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mshisto_ray import tracking
+from mshisto_ray.contrastive.curve import METRICS, read_curve
+from mshisto_ray.contrastive.training import ENCODER
+from mshisto_ray.distributed.progress import say
+from mshisto_ray.distributed.training import TrainingJobConfig
+from mshisto_ray.encoders import _onnx
+from mshisto_ray.store.tiles import TileDirectory
+
+
+def check(config: TrainingJobConfig) -> None:
+    """Refuse to begin what could not be finished.
+
+    Raises:
+        InputError: see ``_onnx.check_packages``.
+    """
+    if config.onnx:
+        _onnx.check_packages()
+
+
+def finish(
+    name: str,
+    config: TrainingJobConfig,
+    tiles: TileDirectory,
+    tag: str,
+    pictures: Sequence[str] = (),
+) -> None:
+    """ONNX where it is asked for, and one MLflow run with the whole curve.
+
+    What is there already is not made again.
+
+    Args:
+        name: of the job, in what it says.
+        config: of the training that came to its end.
+        tiles: trained on.
+        tag: under which MLflow knows a run by its ``out``.
+        pictures: files of ``out`` that are logged too.
+    """
+    folder = config.out / ENCODER
+    if config.onnx and not (folder / _onnx.FILE).exists():
+        apart = _onnx.export_onnx(folder, int(tiles.manifest.recipe["tile_px"]))
+        say(f"{name}: {folder / _onnx.FILE}, within {apart:.1e} of the network")
+    mlflow = config.mlflow
+    store = tracking.open_store(mlflow.uri, config.out, mlflow.experiment)
+    if store.find_run(tag, str(config.out)) is None:
+        store.log_run(
+            config.out.name,
+            config.model_dump(mode="json", exclude={"out", "mlflow"}),
+            {},
+            tags={"tiles_digest": tiles.manifest.digest, tag: str(config.out)},
+            artifacts=[config.out / part for part in (METRICS, *pictures, ENCODER)],
+            curve=read_curve(config.out / METRICS),
+        )
+    say(f"{name}: {store.view_command()}")

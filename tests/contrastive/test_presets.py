@@ -1,0 +1,74 @@
+"""Presets have the numbers of the papers."""
+
+import pytest
+
+from mshisto_ray.config import validate
+from mshisto_ray.contrastive.pretrain_config import PretrainConfig
+
+
+def test_a_preset_is_a_start(phantom, tmp_path):
+    base = {"tiles": phantom, "out": tmp_path, "preset": "tan2023"}
+    made = validate(
+        PretrainConfig,
+        {**base, "optimiser": {"lr": 0.5}, "loss": {"name": "nt_xent"}},
+    )
+    assert (made.optimiser.lr, made.optimiser.momentum) == (0.5, 0.0)
+    assert made.loss.parameters == {"temperature": 0.1}
+
+
+def test_gildenblat2019_has_the_papers_numbers(phantom, tmp_path):
+    """Sections 2.1 to 2.3; lengths in pixels at Camelyon16's 0.972 um/px."""
+    base = {"tiles": phantom, "out": tmp_path}
+    for name in ("gildenblat2019", "gildenblat2019_small"):
+        made = validate(PretrainConfig, {**base, "preset": name})
+        pairs, loss = made.pairs.parameters, made.loss.parameters
+        assert made.pairs.name == "spatial" and made.loss.name == "margin"
+        assert pairs["near_um"] == pytest.approx(8 * 224 * 0.972, abs=0.5)
+        assert pairs["far_um"] == pytest.approx(42 * 224 * 0.972, abs=0.5)
+        assert (pairs["far_share"], pairs["in_batch"]) == (0.5, False)
+        assert (loss["squared"], loss["normalize"], loss["margin"]) == (False, True, 1)
+        assert made.scales == (1.0,)
+        assert made.augment.model_dump() == {
+            "flips": True, "quarter_turns": False, "rotation": 20.0, "hed": 0.0,
+            "brightness": 0.075, "saturation": 0.075, "hue": 0.075, "contrast": 0.0,
+        }  # fmt: skip
+        head = made.model.projection
+        assert (head.hidden, head.dim, head.input) == ((), 128, "pooled")
+        optimiser = made.optimiser
+        assert (optimiser.name, optimiser.lr) == ("adam", 1e-3)
+        assert (optimiser.weight_decay, optimiser.schedule) == (0, "constant")
+        assert (optimiser.warmup_steps, optimiser.decay) == (0, 0)
+        backbone, images = {"gildenblat2019": ("resnet50", 2 * 256)}.get(
+            name, ("resnet10t", 128)
+        )
+        assert (made.model.backbone, made.batch_size) == (backbone, images)
+
+
+def test_tan2023_has_the_papers_numbers(phantom, tmp_path):
+    """Section 3.2 and the setting of the experiments; 20x, 10x and 5x."""
+    base = {"tiles": phantom, "out": tmp_path}
+    small = {"backbone": "resnet10t", "hidden": (128, 128), "dim": 64}
+    whole = {"backbone": "vgg16", "hidden": (1024, 1024), "dim": 256}
+    rates = {"tan2023": (1e-4, 0.0), "tan2023_small": (0.05, 0.9)}
+    for name, sizes in (("tan2023", whole), ("tan2023_small", small)):
+        made = validate(PretrainConfig, {**base, "preset": name})
+        pairs, loss = made.pairs.parameters, made.loss.parameters
+        assert made.scales == (0.5, 1.0, 2.0)
+        assert made.pairs.name == "multi_scale"
+        assert (pairs["same_slide"], pairs["neutral"]) == ("positive", "ignore")
+        assert pairs["places_per_slide"] == 2
+        assert made.loss.name == "supervised_contrastive"
+        assert loss["temperature"] == 0.1
+        assert (loss["denominator"], loss["reduction"]) == ("all", "mean")
+        assert made.augment.model_dump() == {
+            "flips": True, "quarter_turns": True, "rotation": 0.0, "hed": 0.0,
+            "brightness": 0.0, "saturation": 0.0, "hue": 0.0, "contrast": 0.2,
+        }  # fmt: skip
+        head = made.model.projection
+        assert (made.model.backbone, head.hidden, head.dim) == tuple(sizes.values())
+        assert (head.input, head.batch_norm, head.relu) == ("maps", True, False)
+        optimiser = made.optimiser
+        assert (optimiser.lr, optimiser.momentum) == rates[name]
+        assert (optimiser.name, optimiser.decay) == ("sgd", 1e-6)
+        assert (optimiser.schedule, optimiser.weight_decay) == ("constant", 0)
+        assert (made.batch_size, made.best) == (64, "val_loss")
