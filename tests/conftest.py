@@ -22,11 +22,14 @@ import pytest
 
 import mshisto_ray.distributed  # noqa: F401  sets the rest of Ray's environment
 from mshisto_ray.store import schema
+from mshisto_ray.store.cohort import read_cohort
 from mshisto_ray.store.embeddings import shard_path
 from mshisto_ray.store.failures import write_failures
 from mshisto_ray.store.manifest import open_stage
 from mshisto_ray.store.shards import tensor_column, write_shard
 from mshisto_ray.store.tiles import shard_path as tile_path
+from mshisto_ray.tiling.recipe import TilingRecipe
+from mshisto_ray.tiling.slide import tile_slide
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +63,26 @@ def local_ray() -> Iterator[None]:
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def make_tiles() -> Callable[[Path, TilingRecipe, Path], Path]:
+    """A function that tiles a cohort in this process: (table, recipe, out) to out."""
+
+    def make(cohort_path, recipe, out):
+        records = []
+        with open_stage(out, "tiles", recipe.model_dump(mode="json"), {}):
+            for row in read_cohort(cohort_path).rows:
+                tiled = tile_slide(row, recipe)
+                write_shard(tile_path(out, row.slide_id), tiled.tiles)
+                counts = [tuple(pair) for pair in tiled.record["tiles_per_scale"]]
+                records.append({**tiled.record, "tiles_per_scale": counts})
+            slides = pa.Table.from_pylist(records, schema=schema.SLIDES)
+            write_shard(out / "slides.parquet", [slides])
+            write_failures(out, [])
+        return out
+
+    return make
 
 
 @pytest.fixture

@@ -6,13 +6,15 @@ after a resume as before it, on one worker as on eight.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 # Each purpose has a stream of its own; append only, or old seeds change meaning.
-_PURPOSES = ("pairs", "slides", "scale", "augment", "blocks", "windows", "monitor")
-Purpose = Literal["pairs", "slides", "scale", "augment", "blocks", "windows", "monitor"]
+Purpose = Literal[
+    "pairs", "slides", "scale", "augment", "blocks", "windows", "monitor", "classes"
+]
+_PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 
 def uniforms(

@@ -147,7 +147,7 @@ class Feeder:
     def _plans(self, start: int, stop: int) -> Iterator[_Block]:
         """Blocks whose steps are wanted, read."""
         number = first = 0
-        while first < stop:
+        while first < stop and start < stop:
             chosen = plan_block(self._index, self._blocks, self._seed, number)
             num_steps = self._blocks.num_steps(self._batch_size, len(chosen))
             if first + num_steps > start:

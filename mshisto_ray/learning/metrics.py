@@ -61,6 +61,18 @@ def auroc(probabilities: np.ndarray, targets: np.ndarray) -> float:
     return float(classification_metrics(probabilities, targets)["auroc"][0])
 
 
+def balanced_accuracy(probabilities: np.ndarray, targets: np.ndarray) -> float:
+    """Mean over the classes that occur of the share of their rows predicted as them.
+
+    Args:
+        probabilities: [N, C].
+        targets: class indices [N].
+    """
+    hit = decide(probabilities) == targets
+    rows, hits = np.bincount(targets), np.bincount(targets, weights=hit)
+    return float((hits[rows > 0] / rows[rows > 0]).mean())
+
+
 def _count_metrics(
     predicted: np.ndarray, truth: np.ndarray, weights: np.ndarray
 ) -> dict[str, np.ndarray]:

@@ -3,19 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from mshisto_ray.contrastive.tile_index import TileIndex, build_index, read_index
 from mshisto_ray.phantom.config import PhantomConfig
 from mshisto_ray.phantom.write import write_cohort
-from mshisto_ray.store import schema
-from mshisto_ray.store.cohort import read_cohort
-from mshisto_ray.store.manifest import open_stage
-from mshisto_ray.store.shards import write_shard
-from mshisto_ray.store.tiles import TileDirectory, shard_path
+from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.recipe import TilingRecipe
-from mshisto_ray.tiling.slide import tile_slide
 
 
 def draw_index(
@@ -53,35 +47,15 @@ def make_index():
     return draw_index
 
 
-def tile_cohort(cohort_path: Path, recipe: TilingRecipe, out: Path) -> Path:
-    """A tiles directory, in this process."""
-    records = []
-    with open_stage(out, "tiles", recipe.model_dump(mode="json"), {}):
-        for row in read_cohort(cohort_path).rows:
-            tiled = tile_slide(row, recipe)
-            write_shard(shard_path(out, row.slide_id), tiled.tiles)
-            counts = [tuple(pair) for pair in tiled.record["tiles_per_scale"]]
-            records.append({**tiled.record, "tiles_per_scale": counts})
-        slides = pa.Table.from_pylist(records, schema=schema.SLIDES)
-        write_shard(out / "slides.parquet", [slides])
-        write_shard(out / "failures.parquet", [schema.FAILURES.empty_table()])
-    return out
-
-
 @pytest.fixture(scope="session")
-def phantom(tmp_path_factory) -> Path:
+def phantom(tmp_path_factory, make_tiles) -> Path:
     """A folder with ``cohort.csv`` and ``tiles``: 6 patients, a slide each."""
     folder = tmp_path_factory.mktemp("phantom")
     config = PhantomConfig(num_patients=6, slides_per_patient=1, size=2048)
     cohort = write_cohort(config, folder)
     recipe = TilingRecipe(scales=config.scales, tile_px=64, thumbnail_mpp=4)
-    tile_cohort(cohort, recipe, folder / "tiles")
+    make_tiles(cohort, recipe, folder / "tiles")
     return folder
-
-
-@pytest.fixture(scope="session")
-def make_tiles():
-    return tile_cohort
 
 
 @pytest.fixture(scope="module")

@@ -97,6 +97,7 @@ def test_batches_are_the_same_from_any_step_on_and_with_a_cache(
 
     whole, later = batches(0, 9), batches(4, 9)
     assert len(whole) == 9 and len(later) == 5
+    assert not batches(9, 9)  # of a training that came to its end
     for one, two in zip(whole[4:], later, strict=True):
         assert torch.equal(one.images, two.images)
         assert all(map(torch.equal, one.targets, two.targets))

@@ -1,0 +1,1 @@
+"""Classes of single tiles: encoders that are fine-tuned on them."""

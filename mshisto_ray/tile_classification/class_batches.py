@@ -1,0 +1,85 @@
+"""Batches in which every class has the same number of tiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from mshisto_ray.contrastive.draws import choose, uniforms
+from mshisto_ray.contrastive.feeding import Batch
+from mshisto_ray.contrastive.losses._loss import full_precision, without_autocast
+from mshisto_ray.contrastive.tile_index import UNKNOWN, TileIndex
+
+
+@dataclass(frozen=True)
+class _Class:
+    """Tiles of a class [K] by slide, and where each slide's begin."""
+
+    code: int
+    tiles: np.ndarray
+    starts: np.ndarray
+    sizes: np.ndarray
+
+
+class ClassBatches:
+    """Tiles whose classes take turns; the target is their class, int64 [M].
+
+    Within a class slides are as likely as each other, and within a slide its tiles: a
+    large slide has no more say than a small one. A class without tiles in the block
+    leaves its turns to the others.
+    """
+
+    def __init__(self, index: TileIndex, code: np.ndarray, batch_size: int):
+        self._code, self._batch_size = code, batch_size
+        slide = index.slide(np.arange(len(index)))
+        self._classes = [_class(c, code, slide) for c in np.unique(code)]
+
+    def draw(self, seed: int, step: int) -> np.ndarray:
+        """Tiles [M] of the batch of a step."""
+        # Turns go on where the last batch ended, so that no class is always first.
+        turn = (np.arange(self._batch_size) + step * self._batch_size) % len(
+            self._classes
+        )
+        uniform = uniforms(seed, "classes", step, self._batch_size, 2)
+        tiles = np.zeros(self._batch_size, np.int64)
+        for number, of in enumerate(self._classes):
+            at = np.flatnonzero(turn == number)
+            slide = choose(uniform[at, 0], np.full(len(at), len(of.sizes)))
+            place = of.starts[slide] + choose(uniform[at, 1], of.sizes[slide])
+            tiles[at] = of.tiles[place]
+        return tiles
+
+    def batch(self, seed: int, step: int) -> Batch:
+        """The batch of a step."""
+        tiles = self.draw(seed, step)
+        return Batch(tiles, (self._code[tiles],), {})
+
+    def without_unreadable(
+        self, batch: Batch, readable: np.ndarray, images: torch.Tensor
+    ) -> Batch:
+        """Without a class where there was nothing to read."""
+        (code,) = batch.targets
+        counts = {"unreadable_tiles": int((~readable).sum())}
+        return Batch(batch.tiles, (np.where(readable, code, UNKNOWN),), counts)
+
+
+class ClassLoss(nn.Module):
+    """Cross-entropy of logits [M, C] and classes [M]: its mean over known ones."""
+
+    def forward(self, logits: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """0, with a gradient, where no class is known."""
+        with without_autocast(logits):
+            total = functional.cross_entropy(
+                full_precision(logits), code, ignore_index=UNKNOWN, reduction="sum"
+            )
+            return total / (code != UNKNOWN).sum().clamp(min=1)
+
+
+def _class(code: int, codes: np.ndarray, slide: np.ndarray) -> _Class:
+    tiles = np.flatnonzero(codes == code)
+    _, starts, sizes = np.unique(slide[tiles], return_index=True, return_counts=True)
+    return _Class(code, tiles, starts, sizes)

@@ -1,0 +1,84 @@
+"""The config of fine-tuning, and the check of what it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mshisto_ray.config import InputError, option
+from mshisto_ray.contrastive.held_out import split_patients
+from mshisto_ray.contrastive.model import BackboneConfig, ModelConfig, ProjectionConfig
+from mshisto_ray.contrastive.training_config import TrainingConfig, recipe_of
+from mshisto_ray.evaluation.labelled_tiles import ANNOTATION
+from mshisto_ray.store.cohort import read_cohort
+from mshisto_ray.store.manifest import recipe_digest
+from mshisto_ray.store.tiles import TileDirectory
+from mshisto_ray.tile_classification.target import (
+    ClassifiedTiles,
+    TileTargetConfig,
+    read_classified,
+)
+from mshisto_ray.tile_classification.validation import (
+    TileValidationConfig,
+    check_held_out,
+)
+
+
+class FinetuneConfig(TrainingConfig):
+    """Fine-tuning of an encoder on classes of tiles."""
+
+    target: TileTargetConfig = TileTargetConfig()
+    model: BackboneConfig = BackboneConfig()
+    validation: TileValidationConfig = TileValidationConfig()
+    best: str = option(
+        "val_auroc", "metric of the encoder that is kept; losses: the lowest"
+    )
+
+
+@dataclass(frozen=True)
+class FinetuneData:
+    """Tiles with classes, all of them, and which are trained on and held out."""
+
+    tiles: TileDirectory
+    whole: ClassifiedTiles
+    train: ClassifiedTiles
+    held_out: ClassifiedTiles
+
+
+def load_data(config: FinetuneConfig) -> FinetuneData:
+    """The tiles and their classes, checked against the config.
+
+    Raises:
+        InputError: see ``read_classified`` and ``check_held_out``; a batch that has no
+            room for every class.
+    """
+    tiles = TileDirectory(config.tiles)
+    cohort = config.cohort and read_cohort(config.cohort, check_files=False)
+    whole = read_classified(tiles, cohort, config.target, config.scales)
+    if config.batch_size < len(whole.classes):
+        raise InputError(
+            f"batch_size: {config.batch_size} images are fewer than the "
+            f"{len(whole.classes)} classes: raise it, or name fewer in target.classes"
+        )
+    parts = split_patients(whole.index, config.validation.share, config.seed)
+    train, held_out = (whole.part(part) for part in parts)
+    if config.validation.share:
+        check_held_out(train, held_out)
+    return FinetuneData(tiles, whole, train, held_out)
+
+
+def with_head(config: FinetuneConfig, classes: tuple[str, ...]) -> ModelConfig:
+    """The backbone with a linear layer over its pooled features, a logit a class."""
+    head = ProjectionConfig(hidden=(), dim=len(classes))
+    return ModelConfig(**config.model.model_dump(), projection=head)
+
+
+def finetune_recipe(config: FinetuneConfig, data: FinetuneData) -> dict[str, Any]:
+    """What decides the weights: of the cohort, who has which class."""
+    recipe = recipe_of(config, FinetuneConfig, data.tiles)
+    del recipe["cohort"]
+    index = data.whole.index
+    told = [index.slide_ids, index.patient.tolist(), index.label.tolist()]
+    if config.target.column == ANNOTATION:
+        told.append(data.whole.code.tolist())
+    return recipe | {"classes": data.whole.classes, "labels": recipe_digest({"": told})}

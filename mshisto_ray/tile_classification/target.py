@@ -1,0 +1,237 @@
+"""The class of every tile: its slide's, or the one it is annotated as."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, field_validator
+
+from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.contrastive.tile_index import UNKNOWN, TileIndex, read_index
+from mshisto_ray.evaluation.labelled_tiles import ANNOTATION, UNANNOTATED
+from mshisto_ray.store.cohort import Cohort
+from mshisto_ray.store.shards import read_shard
+from mshisto_ray.store.tiles import TileDirectory, shard_path
+
+ClassName = Annotated[str, BeforeValidator(str)]
+_COLUMNS = ["mpp", "row", "col", "own", "annotation", "annotated"]
+
+
+class TileTargetConfig(Config):
+    """What class a tile is of."""
+
+    column: str = option(
+        "label",
+        "column of the cohort: the class of the tile's slide; annotation: the class "
+        "the tile lies in",
+    )
+    classes: tuple[ClassName, ...] | None = option(
+        None,
+        "classes in order (of two, the second is the positive one); tiles of others "
+        "are left out; null: all that occur, sorted",
+    )
+    min_annotated: float = option(
+        0.5,
+        "least share of a tile inside its annotation; tiles below it, on an edge, are "
+        "left out",
+        gt=0,
+        le=1,
+    )
+    unannotated: Literal["other", "leave_out"] = option(
+        "other", f"tiles without annotation: the class {UNANNOTATED}, or left out"
+    )
+
+    @field_validator("classes")
+    @classmethod
+    def _are_distinct(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if classes is not None and (
+            len(classes) < 2 or len(set(classes)) < len(classes)
+        ):
+            raise ValueError("give at least two classes, each once")
+        return classes
+
+
+@dataclass(frozen=True)
+class ClassifiedTiles:
+    """Tiles that have a class.
+
+    Attributes:
+        index: of these N tiles. A slide's label there is its class; where its tiles
+            have several, the one that the fewest patients have.
+        code: int64 [N] class of each tile.
+        classes: names.
+        by_slide: whether a slide's tiles all have its class.
+    """
+
+    index: TileIndex
+    code: np.ndarray
+    classes: tuple[str, ...]
+    by_slide: bool
+
+    def part(self, tiles: np.ndarray) -> ClassifiedTiles:
+        """The given tiles alone (sorted, unique)."""
+        return replace(self, index=self.index.subset(tiles), code=self.code[tiles])
+
+    def patients(self) -> np.ndarray:
+        """How many patients have tiles of each class, int [C]."""
+        return _has(self.index.patient[self._slide()], self.code, self.classes).sum(0)
+
+    def _slide(self) -> np.ndarray:
+        return self.index.slide(np.arange(len(self.index)))
+
+
+def read_classified(
+    tiles: TileDirectory,
+    cohort: Cohort | None,
+    target: TileTargetConfig,
+    scales: Sequence[float] | None,
+) -> ClassifiedTiles:
+    """Tiles with enough tissue themselves that have a class.
+
+    Args:
+        tiles: the tiles.
+        cohort: slides to use, with their patients and classes; None: all, as tiled.
+        target: what class a tile is of.
+        scales: mpp wanted; None: all.
+
+    Raises:
+        InputError: no cohort or column with the classes, no slide in common, a patient
+            of two classes, fewer than two classes.
+    """
+    patients = _patients(tiles, cohort)
+    if target.column == ANNOTATION:
+        index = _with_patients(read_index(tiles, list(patients), {}, scales), patients)
+        names, code = _annotated(tiles, index, target)
+    else:
+        found = _of_slides(cohort, patients, target)
+        index = read_index(tiles, list(found), {}, scales)
+        index = _with_patients(index, patients)
+        names, by_slide = np.unique(list(found.values()), return_inverse=True)
+        code = by_slide[index.slide(np.arange(len(index)))]
+    classes, code = _in_order(list(map(str, names)), code, target)
+    kept = np.flatnonzero(code != UNKNOWN)
+    made = ClassifiedTiles(
+        index.subset(kept), code[kept], classes, target.column != ANNOTATION
+    )
+    _check_classes(made, target)
+    return replace(made, index=_with_labels(made))
+
+
+def _patients(tiles: TileDirectory, cohort: Cohort | None) -> dict[str, str]:
+    """Patient of each slide that is used."""
+    if cohort is None:
+        return {s: record["patient_id"] for s, record in tiles.slides.items()}
+    rows = {row.slide_id: row.patient_id for row in cohort.rows}
+    used = {slide_id: rows[slide_id] for slide_id in tiles.slides if slide_id in rows}
+    if not used:
+        raise InputError(f"{cohort.path}: none of its slides is in {tiles.path}")
+    return used
+
+
+def _of_slides(
+    cohort: Cohort | None, patients: Mapping[str, str], target: TileTargetConfig
+) -> dict[str, str]:
+    """Class of each slide that has one of those wanted."""
+    if cohort is None:
+        raise InputError(
+            f"target.column={target.column}: this is a column of the cohort; give "
+            f"cohort=TABLE, or target.column={ANNOTATION}"
+        )
+    column = cohort.column(target.column)
+    wanted = {s: column[s] for s in patients}
+    found = {
+        s: name
+        for s, name in wanted.items()
+        if name is not None and (not target.classes or name in target.classes)
+    }
+    first: dict[str, str] = {}
+    torn = sorted({patients[s] for s, n in found.items()
+                   if first.setdefault(patients[s], n) != n})  # fmt: skip
+    if torn:
+        raise InputError(
+            f"target.column={target.column}: {len(torn)} patients have slides of two "
+            f"classes, such as {torn[0]!r}: a patient is trained on or held out as a "
+            "whole, of one class; correct the cohort, or leave one class out with "
+            "target.classes"
+        )
+    return found
+
+
+def _with_patients(index: TileIndex, patients: Mapping[str, str]) -> TileIndex:
+    names = [patients[slide_id] for slide_id in index.slide_ids]
+    return replace(index, patient=np.unique(names, return_inverse=True)[1])
+
+
+def _annotated(
+    tiles: TileDirectory, index: TileIndex, target: TileTargetConfig
+) -> tuple[list[str], np.ndarray]:
+    """Names as they come, and each tile's place among them, -1 where it has none."""
+    codes: dict[str, int] = {}
+    found = np.full(len(index), UNKNOWN)
+    other = target.unannotated == "other"
+    for number, slide_id in enumerate(index.slide_ids):
+        table = read_shard(shard_path(tiles.path, slide_id), columns=_COLUMNS)
+        values = {name: table[name].to_numpy() for name in _COLUMNS}
+        own = values["own"] & np.isin(values["mpp"], index.scales)
+        values = {name: column[own] for name, column in values.items()}
+        layer = number * len(index.scales) + np.searchsorted(
+            index.scales, values["mpp"]
+        )
+        place, _ = index.run(layer, values["row"], values["col"], values["col"])
+        bare = np.array([name is None for name in values["annotation"]], bool)
+        inside = ~bare & (values["annotated"] >= target.min_annotated)
+        names = values["annotation"][inside]
+        found[place[inside]] = [codes.setdefault(n, len(codes)) for n in names]
+        if other and bare.any():
+            found[place[bare]] = codes.setdefault(UNANNOTATED, len(codes))
+    return list(codes), found
+
+
+def _in_order(
+    names: list[str], code: np.ndarray, target: TileTargetConfig
+) -> tuple[tuple[str, ...], np.ndarray]:
+    classes = target.classes or tuple(sorted(names))
+    order = {name: place for place, name in enumerate(classes)}
+    # One more for tiles without a class, which are at -1.
+    places = np.array([*(order.get(name, UNKNOWN) for name in names), UNKNOWN])
+    return classes, places[code]
+
+
+def _check_classes(made: ClassifiedTiles, target: TileTargetConfig) -> None:
+    counts = np.bincount(made.code, minlength=len(made.classes))
+    held = [n for n, num in zip(made.classes, counts, strict=True) if num]
+    if len(held) < 2:
+        have = f"only {held[0]!r} has tiles" if held else "no tile has a class"
+        raise InputError(
+            f"target.column={target.column}: {have}, and a classifier needs two "
+            "classes: give a column with two or more, or tiles at other scales"
+        )
+    empty = [name for name in made.classes if name not in held]
+    if empty:
+        raise InputError(
+            f"target.classes: no tile is of {', '.join(map(repr, empty))}; have "
+            f"{', '.join(map(repr, held))}"
+        )
+
+
+def _with_labels(made: ClassifiedTiles) -> TileIndex:
+    """The index with a class of each slide: of several its rarest."""
+    index = made.index
+    has = _has(made._slide(), made.code, made.classes, len(index.slide_ids))
+    rarity = np.where(has, made.patients(), np.iinfo(np.int64).max)
+    label = np.where(has.any(axis=1), rarity.argmin(axis=1), UNKNOWN)
+    return replace(index, label=label)
+
+
+def _has(
+    group: np.ndarray, code: np.ndarray, classes: Sequence[str], num: int | None = None
+) -> np.ndarray:
+    """Which groups have tiles of which class, bool [G, C]."""
+    if num is None:
+        num = int(group.max(initial=-1)) + 1
+    has = np.zeros((num, len(classes)), bool)
+    has[group, code] = True
+    return has
