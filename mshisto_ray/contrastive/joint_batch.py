@@ -39,10 +39,11 @@ class Share:
             InputError: they cannot be dealt out evenly.
         """
         if num % (together * self.workers):
-            what = "" if together == 1 else " whole pairs of"
+            whole = "" if together == 1 else " in whole pairs"
             raise InputError(
-                f"batch_size: {num} does not give each of {self.workers} workers as "
-                f"many{what} images: take a multiple of {together * self.workers}"
+                f"batch_size: {num} images cannot be dealt out evenly to "
+                f"{self.workers} worker(s){whole}: take a multiple of "
+                f"{together * self.workers}"
             )
         each = num // self.workers
         return slice(self.rank * each, (self.rank + 1) * each)

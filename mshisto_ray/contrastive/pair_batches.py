@@ -75,5 +75,8 @@ def check_batches(index: TileIndex, pairs: Part, batch_size: int) -> None:
     if not len(index):
         raise InputError("tiles: no slide has a tile at the scales asked for")
     if batch_size % 2:
-        raise InputError(f"batch_size: {batch_size} images do not make whole pairs")
+        raise InputError(
+            f"batch_size: {batch_size} images do not make whole pairs: take an even "
+            "number"
+        )
     components.build(PAIRS, pairs, index).check(batch_size // 2)

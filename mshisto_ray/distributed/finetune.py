@@ -14,8 +14,8 @@ from mshisto_ray.distributed.progress import say
 from mshisto_ray.distributed.training import (
     TrainingJobConfig,
     steps_done,
-    tied_to_workers,
     train,
+    with_workers,
 )
 from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.tile_classification.finetune import NAME, STAGE, finetune_share
@@ -61,7 +61,8 @@ def _work(
 def _recipe(config: FinetuneJobConfig, data: FinetuneData) -> dict[str, Any]:
     Share(0, config.workers).part(config.batch_size, 1)
     model = with_head(config, data.whole.classes)
-    return finetune_recipe(config, data) | tied_to_workers(config, model, data.tiles)
+    recipe = finetune_recipe(config, data)
+    return with_workers(config, model, data.tiles, STAGE, recipe)
 
 
 def _tell(data: FinetuneData) -> None:

@@ -20,8 +20,8 @@ from mshisto_ray.distributed.progress import say
 from mshisto_ray.distributed.training import (
     TrainingJobConfig,
     steps_done,
-    tied_to_workers,
     train,
+    with_workers,
 )
 from mshisto_ray.reporting.pair_sheet import SHOWN, draw_pair_sheet
 from mshisto_ray.store.manifest import check_stage, open_stage
@@ -69,7 +69,7 @@ def _recipe(config: PretrainJobConfig, tiles: TileDirectory) -> dict[str, Any]:
             "workers=1, or verify=null"
         )
     recipe = recipe_of(config, PretrainConfig, tiles)
-    return recipe | tied_to_workers(config, config.model, tiles)
+    return with_workers(config, config.model, tiles, STAGE, recipe)
 
 
 def _draw_pairs(

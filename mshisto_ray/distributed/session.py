@@ -169,7 +169,9 @@ def check_temporary_folder() -> None:
             return
 
 
-def plan_actors(resources: Resources, *, use_gpu: bool = False) -> ActorPlan:
+def plan_actors(
+    resources: Resources, *, use_gpu: bool = False, keys: str = "resources"
+) -> ActorPlan:
     """How many actors of what size, checked against the nodes of the cluster.
 
     All CPUs may be given to the actors: a pipeline whose rows come from the driver and
@@ -179,6 +181,7 @@ def plan_actors(resources: Resources, *, use_gpu: bool = False) -> ActorPlan:
     Args:
         resources: what the config asks for.
         use_gpu: the stage can use a GPU, so take one where there is one.
+        keys: of the config, for messages.
 
     Raises:
         InputError: the cluster has no room for what was asked; Ray would wait for
@@ -195,9 +198,9 @@ def plan_actors(resources: Resources, *, use_gpu: bool = False) -> ActorPlan:
     if fit < (resources.actors or 1):
         held = "; ".join(f"{node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes)
         raise InputError(
-            f"resources: {resources.actors or 1} actor(s) with {cpus:g} CPUs and "
-            f"{gpus:g} GPUs each are asked for, {fit} fit; nodes: {held}. Ask for "
-            "less, or add nodes first"
+            f"{keys}: {resources.actors or 1} worker(s) with {cpus:g} CPUs and "
+            f"{gpus:g} GPUs each are asked for, {fit} fit; nodes: {held}. Ask "
+            "for less, or add nodes first"
         )
     return ActorPlan(actors=resources.actors or fit, cpus=cpus, gpus=gpus)
 

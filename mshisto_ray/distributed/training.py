@@ -30,13 +30,15 @@ from mshisto_ray.contrastive.training import STATE, Say
 from mshisto_ray.contrastive.training_config import TrainingConfig
 from mshisto_ray.distributed.progress import say
 from mshisto_ray.distributed.session import ActorPlan, Resources, connect, plan_actors
-from mshisto_ray.store.manifest import write_text
+from mshisto_ray.store.manifest import MANIFEST, read_manifest, write_text
 from mshisto_ray.store.tiles import TileDirectory
 
 # Restarts of the workers before the job gives up.
 _MAX_RESTARTS = 3
 _RAY_FOLDER, _REFUSED, _SAID = ".train", ".refused", "progress.log"
 _LOOK_EVERY_S = 1.0
+# Of the recipe: the number of workers where weights depend on it, else "any".
+_APART = "workers_normalising_apart"
 
 
 class TrainingJobConfig(TrainingConfig):
@@ -62,18 +64,33 @@ C = TypeVar("C", bound=TrainingJobConfig)
 Work = Callable[[C, Say, Share, torch.device], object]
 
 
-def tied_to_workers(
-    config: TrainingJobConfig, model: ModelConfig, tiles: TileDirectory
+def with_workers(
+    config: TrainingJobConfig,
+    model: ModelConfig,
+    tiles: TileDirectory,
+    stage: str,
+    recipe: dict[str, Any],
 ) -> dict[str, Any]:
-    """What of the recipe depends on the number of workers: their batch statistics.
+    """The recipe with what of it depends on the workers: their batch statistics.
 
     Raises:
-        InputError: see ``make_model``.
+        InputError: see ``make_model``; ``out`` was begun by another number of workers,
+            on which its weights depend.
     """
     made = make_model(config, model, int(tiles.manifest.recipe["tile_px"]))
     # With `own`, a worker's part of a batch is normalised by that part's statistics.
     apart = mixes_images(made) and model.norm == "own"
-    return {"workers_normalising_apart": config.workers if apart else "any"}
+    now = config.workers if apart else "any"
+    if (config.out / MANIFEST).exists():
+        begun = read_manifest(config.out, stage).recipe[_APART]
+        if begun != now and "any" not in (begun, now):
+            raise InputError(
+                f"workers: {config.out} was begun by {begun}, and {now} would train "
+                "another network: each normalises by the statistics of its own part "
+                f"of a batch. Give workers={begun}, or a new out, with model.norm="
+                "frozen or sync if any number is to go on with it"
+            )
+    return recipe | {_APART: now}
 
 
 def train(name: str, config: C, model: ModelConfig, work: Work[C]) -> None:
@@ -90,7 +107,7 @@ def train(name: str, config: C, model: ModelConfig, work: Work[C]) -> None:
     """
     with connect():
         wanted = Resources(actors=config.workers, cpus=config.cpus, gpus=config.gpus)
-        plan = plan_actors(wanted, use_gpu=True)
+        plan = plan_actors(wanted, use_gpu=True, keys="workers, cpus, gpus")
         check_norm(model.norm, config.workers, "cuda" if plan.gpus else "cpu")
         say(
             f"{name}: {config.workers} worker(s) of {plan.cpus:g} CPUs and "

@@ -18,7 +18,7 @@ from mshisto_ray import provenance
 from mshisto_ray.config import InputError
 
 SCHEMA_VERSION = 1
-_NAME = "manifest.json"
+MANIFEST = "manifest.json"
 _LOCK = ".lock"
 _RECORDED = ("mshisto-ray", "numpy", "torch", "timm", "openslide-python", "ray")
 
@@ -71,7 +71,7 @@ def _enter(
     out: Path, stage: str, recipe: Mapping[str, Any], recorded: Mapping[str, Any]
 ) -> Manifest:
     digest = recipe_digest(recipe)
-    path = out / _NAME
+    path = out / MANIFEST
     if not path.exists():
         content = {
             "stage": stage,
@@ -109,11 +109,11 @@ def check_stage(
     out: Path, stage: str, recipe: Mapping[str, Any], brought: Collection[str] = ()
 ) -> None:
     """Refuse a directory that ``open_stage`` could not enter; nothing is written."""
-    if not (out / _NAME).exists():
+    if not (out / MANIFEST).exists():
         if out.exists() and (not out.is_dir() or _holds_others(out, brought)):
             raise InputError(
-                f"{out}: exists, and no {_NAME} says that a job made it; give an empty "
-                "or a new folder as out"
+                f"{out}: exists, and no {MANIFEST} says that a job made it; give an "
+                "empty or a new folder as out"
             )
         return
     found = read_manifest(out, stage)
@@ -135,9 +135,9 @@ def read_manifest(directory: Path, stage: str) -> Manifest:
     Raises:
         InputError: no such directory, no manifest, or another stage's.
     """
-    path = directory / _NAME
+    path = directory / MANIFEST
     if not path.is_file():
-        raise InputError(f"{directory}: no {_NAME}; this is not a {stage} directory")
+        raise InputError(f"{directory}: no {MANIFEST}; this is not a {stage} directory")
     content = json.loads(path.read_text())
     if content["stage"] != stage:
         raise InputError(f"{directory}: holds {content['stage']}, not {stage}")

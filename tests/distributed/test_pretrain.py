@@ -150,7 +150,7 @@ def test_the_encoder_embeds(tiles, uninterrupted):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"gpus": 1}, "2 actor(s) with 1 CPUs and 1 GPUs each are asked for"),
+        ({"gpus": 1}, "workers, cpus, gpus: 2 worker(s) with 1 CPUs and 1 GPUs each"),
         ({"batch_size": 34}, "take a multiple of 4"),
         ({"verify": 0.05}, "set workers=1, or verify=null"),
         ({"model.norm": "sync"}, "set model.norm=frozen with trained weights"),
@@ -163,4 +163,5 @@ def test_what_cannot_be_done_is_refused(tiles, tmp_path, changes, said):
 
 def test_batch_statistics_tie_a_directory_to_its_workers(tiles, uninterrupted):
     told = run("pretrain", *words(tiles, uninterrupted[0], workers=1), code=2)
-    assert "workers_normalising_apart: 2 -> 1" in told
+    assert "was begun by 2, and 1 would train another network" in told
+    assert "Give workers=2, or a new out" in told
