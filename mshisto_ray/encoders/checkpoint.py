@@ -83,7 +83,7 @@ def load_start(network: nn.Module, backbone: Mapping[str, Any], path: Path) -> N
         raise InputError(
             f"model.weights: {path} holds {held['model']} with {held['options']}, not "
             f"{backbone['model']} with {backbone['options']}: give model.backbone="
-            f"{held['model']} model.options='{held['options']}'"
+            f"{held['model']} model.options='{json.dumps(held['options'])}'"
         )
     load_weights(network, path / _WEIGHTS)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mshisto_ray.config import InputError, option
 from mshisto_ray.contrastive.held_out import split_patients
@@ -30,9 +30,13 @@ class FinetuneConfig(TrainingConfig):
     target: TileTargetConfig = TileTargetConfig()
     model: BackboneConfig = BackboneConfig()
     validation: TileValidationConfig = TileValidationConfig()
-    best: str = option(
-        "val_auroc", "metric of the encoder that is kept; losses: the lowest"
-    )
+    best: Literal[
+        "val_loss",
+        "val_auroc",
+        "val_balanced_accuracy",
+        "val_slide_auroc",
+        "val_slide_balanced_accuracy",
+    ] = option("val_auroc", "metric of the encoder that is kept; the loss: the lowest")
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def load_data(config: FinetuneConfig) -> FinetuneData:
 
     Raises:
         InputError: see ``read_classified`` and ``check_held_out``; a batch that has no
-            room for every class.
+            room for every class; a metric of slides where tiles have classes.
     """
     tiles = TileDirectory(config.tiles)
     cohort = config.cohort and read_cohort(config.cohort, check_files=False)
@@ -59,6 +63,11 @@ def load_data(config: FinetuneConfig) -> FinetuneData:
         raise InputError(
             f"batch_size: {config.batch_size} images are fewer than the "
             f"{len(whole.classes)} classes: raise it, or name fewer in target.classes"
+        )
+    if config.best.startswith("val_slide") and not whole.by_slide:
+        raise InputError(
+            f"best={config.best}: with target.column={ANNOTATION} a slide has tiles of "
+            "several classes: take val_auroc, val_balanced_accuracy or val_loss"
         )
     parts = split_patients(whole.index, config.validation.share, config.seed)
     train, held_out = (whole.part(part) for part in parts)

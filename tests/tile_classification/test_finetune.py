@@ -146,6 +146,13 @@ def test_another_recipe_or_label_is_refused(config, coloured, tmp_path):
         finetune(config(steps=1, cohort=copy), quiet)
 
 
+def test_metrics_that_are_not_measured_are_refused(config):
+    with pytest.raises(InputError, match="best: Input should be 'val_loss', 'val_auro"):
+        config(best="val_f1")
+    with pytest.raises(InputError, match="a slide has tiles of several classes"):
+        load_data(config(**SIGNS, best="val_slide_auroc"))
+
+
 def test_a_batch_has_room_for_every_class(config):
     wanted = {"column": "annotation"}
     with pytest.raises(InputError, match="2 images are fewer than the"):
