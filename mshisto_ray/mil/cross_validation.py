@@ -130,6 +130,30 @@ def cross_validate(
     )
 
 
+def predict_tests(
+    result: CrossValidation, bags: Bags, config: TrainConfig, device: torch.device
+) -> Predictions:
+    """What the models say of the bags they were tested on, in another form.
+
+    Args:
+        result: of ``cross_validate``.
+        bags: the same bags with other instances; those without any are left out.
+        config: that the models were trained with.
+        device: where to predict.
+    """
+    found = []
+    for split, model in zip(result.splits, result.models, strict=True):
+        batches = Batches(bags, model.standardisation, device, config.vote)
+        index = split.test[bags.sizes[split.test] > 0]
+        if len(index):
+            model.model.to(device)
+            found.append(_predict(bags, batches, model, split, index))
+            model.model.cpu()
+    if not found:
+        raise InputError("none of the bags has an instance in the form asked for")
+    return concatenate(found)
+
+
 def _refit(
     bags: Bags,
     slides: Sequence[Moments],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -85,6 +85,40 @@ class ParquetFeatures:
         """Embeddings [N, D] of a slide."""
         slide_id = self.slide_ids[index]
         return self.directory.read(slide_id, self.mpp, self.own_only).values
+
+
+@dataclass(frozen=True)
+class SelectedFeatures:
+    """Some tiles of some slides of other features.
+
+    ``rows``: {place of a slide: its rows that stay}; slides that are not in it have
+    none.
+    """
+
+    whole: Features
+    rows: Mapping[int, np.ndarray]
+
+    @property
+    def slide_ids(self) -> Sequence[str]:
+        """The slides of the whole."""
+        return self.whole.slide_ids
+
+    @property
+    def dim(self) -> int:
+        """Width D of an embedding."""
+        return self.whole.dim
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Tiles of each slide that stay, int64 [S]."""
+        found = np.zeros(len(self.whole.slide_ids), np.int64)
+        for place, rows in self.rows.items():
+            found[place] = len(rows)
+        return found
+
+    def read(self, index: int) -> np.ndarray:
+        """Embeddings [N, D] of a slide's tiles that stay."""
+        return self.whole.read(index)[self.rows.get(index, np.zeros(0, np.int64))]
 
 
 def count_tiles(

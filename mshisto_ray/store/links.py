@@ -55,12 +55,12 @@ def link(
 
 
 def read_places(
-    directory: EmbeddingDirectory, slide_id: str, mpp: float
+    directory: EmbeddingDirectory, slide_id: str, mpp: float, own_only: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(row, col) of all tiles of a slide at a scale, sorted, without embeddings."""
+    """(row, col) of a slide's tiles at a scale, sorted, without embeddings."""
     folder = shard_path(directory.path, slide_id, 0).parent
     tables = [
-        read_shard(path, ["row", "col"], mpp)
+        read_shard(path, ["row", "col", "own"], mpp)
         for path in sorted(folder.glob("chunk-*.parquet"))
     ]
     row, col = (
@@ -68,6 +68,9 @@ def read_places(
         for name in ("row", "col")
     )
     order = np.lexsort((col, row))
+    if own_only:
+        own = np.concatenate([table["own"].to_numpy() for table in tables])
+        order = order[own[order]]
     return row[order], col[order]
 
 

@@ -5,34 +5,7 @@ import pyarrow as pa
 import pytest
 
 from mshisto_ray.mil.localisation import annotation_names, localise, summarise
-from mshisto_ray.store import schema
-from mshisto_ray.store.manifest import open_stage
 from mshisto_ray.store.shards import write_shard
-from mshisto_ray.store.tiles import TileDirectory
-
-
-def write_tiles(out, marks):
-    """A tiles directory of {slide_id: {(mpp, row, col): class or None}}."""
-    with open_stage(out, "tiles", {}, {}):
-        pass
-    for slide_id, tiles in marks.items():
-        rows = [
-            {
-                "slide_id": slide_id, "mpp": mpp, "row": row, "col": col, "x": 0,
-                "y": 0, "extent": 1.0, "tissue": 1.0, "own": True, "chunk": 0,
-                "annotation": name, "annotated": 0.0 if name is None else 1.0,
-            }
-            for (mpp, row, col), name in tiles.items()
-        ]  # fmt: skip
-        table = pa.Table.from_pylist(rows, schema=schema.TILES)
-        write_shard(out / "shards" / f"{slide_id}.parquet", [table])
-    slides = pa.Table.from_pylist(
-        [{"slide_id": slide_id} for slide_id in marks],
-        schema=pa.schema([f.with_nullable(True) for f in schema.SLIDES]),
-    )
-    write_shard(out / "slides.parquet", [slides])
-    write_shard(out / "failures.parquet", [schema.FAILURES.empty_table()])
-    return TileDirectory(out)
 
 
 def write_scores(tmp_path, bag, rows):
@@ -53,7 +26,7 @@ def write_scores(tmp_path, bag, rows):
 
 
 @pytest.fixture
-def tiles(tmp_path):
+def tiles(tmp_path, write_tiles):
     marks = {"a": [None, "sign", None, "sign"], "b": [None] * 4, "c": ["sign", None]}
     found = {
         slide_id: {(0.5, i, 7): name for i, name in enumerate(names)}
@@ -108,7 +81,7 @@ def naive(scores, truth):
     return np.mean(pairs) if pairs else np.nan
 
 
-def test_children_within_their_parents_and_times_their_parents(tmp_path):
+def test_children_within_their_parents_and_times_their_parents(tmp_path, write_tiles):
     """Three scales of one slide, tiles missing, against loops over parents."""
     rng = np.random.default_rng(1)
     coarse = [(2.0, r, c) for r, c in itertools.product(range(3), range(4))]
