@@ -27,6 +27,7 @@ from mshisto_ray.store.embeddings import shard_path
 from mshisto_ray.store.failures import write_failures
 from mshisto_ray.store.manifest import open_stage
 from mshisto_ray.store.shards import tensor_column, write_shard
+from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.store.tiles import shard_path as tile_path
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.slide import tile_slide
@@ -269,3 +270,33 @@ def make_stages():
 def stages(tmp_path):
     """Writes tiles and embeddings of drawn slides."""
     return Stages(tmp_path)
+
+
+def _write_tiles(out, marks):
+    """A tiles directory of {slide_id: {(mpp, row, col): class or None}}."""
+    with open_stage(out, "tiles", {}, {}):
+        pass
+    for slide_id, tiles in marks.items():
+        rows = [
+            {
+                "slide_id": slide_id, "mpp": mpp, "row": row, "col": col, "x": 0,
+                "y": 0, "extent": 1.0, "tissue": 1.0, "own": True, "chunk": 0,
+                "annotation": name, "annotated": 0.0 if name is None else 1.0,
+            }
+            for (mpp, row, col), name in tiles.items()
+        ]  # fmt: skip
+        table = pa.Table.from_pylist(rows, schema=schema.TILES)
+        write_shard(out / "shards" / f"{slide_id}.parquet", [table])
+    slides = pa.Table.from_pylist(
+        [{"slide_id": slide_id} for slide_id in marks],
+        schema=pa.schema([f.with_nullable(True) for f in schema.SLIDES]),
+    )
+    write_shard(out / "slides.parquet", [slides])
+    write_shard(out / "failures.parquet", [schema.FAILURES.empty_table()])
+    return TileDirectory(out)
+
+
+@pytest.fixture
+def write_tiles():
+    """Writes a tiles directory: (out, {slide_id: {(mpp, row, col): annotation}})."""
+    return _write_tiles

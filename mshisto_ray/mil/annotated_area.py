@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -59,6 +60,20 @@ def restrict(
     return dataclasses.replace(
         bags, features=features, sizes=np.array(sizes, np.int64), finer=finer
     )
+
+
+def fingerprint(tiles: TileDirectory, slide_ids: Sequence[str], name: str) -> str:
+    """Digest of which tiles of these slides are annotated as ``name``."""
+    digest = hashlib.blake2b(name.encode(), digest_size=16)
+    for slide_id in slide_ids:
+        if slide_id in tiles.slides:
+            table = tiles.read(slide_id)
+            places = [table[key].to_numpy() for key in ("mpp", "row", "col")]
+            marked = annotated(tiles, slide_id, places, name)
+            digest.update(slide_id.encode())
+            for column in places:
+                digest.update(column[marked].astype(float).tobytes())
+    return digest.hexdigest()
 
 
 def _keep(

@@ -29,6 +29,7 @@ from mshisto_ray.workflows.studies._study import Study, Unit, UnitResult
 STUDIES = "mshisto_ray.workflows.studies"
 STAGE = "study"
 _UNITS = "units"
+_AREA = ".area.parquet"
 _RECORDED = ("mshisto-ray", "numpy", "torch")
 
 
@@ -133,12 +134,15 @@ def _write(out: Path, unit: Unit, result: UnitResult, cost: dict[str, float]) ->
     """Predictions first: the file of numbers says that the unit is whole."""
     file = out / _UNITS / f"{unit.name}.json"
     write_predictions(file.with_suffix(".parquet"), result.predictions)
+    if result.area:
+        write_predictions(file.with_suffix(_AREA), result.area)
     extras = result.extras
     content = {
         "recipe_digest": recipe_digest(unit.recipe),
         "recipe": dict(unit.recipe),
         # JSON has no NaN; a number that is not defined is null.
         "extras": {k: v if math.isfinite(v) else None for k, v in extras.items()},
+        "area": result.area is not None,
         **cost,
         "versions": provenance.versions(_RECORDED),
         "commit": provenance.commit(),
@@ -150,4 +154,5 @@ def _read(file: Path, content: dict[str, Any]) -> UnitResult:
     predictions = read_predictions(file.with_suffix(".parquet"))
     extras = content["extras"].items()
     known = {k: math.nan if v is None else v for k, v in extras}
-    return UnitResult(predictions, known)
+    area = read_predictions(file.with_suffix(_AREA)) if content["area"] else None
+    return UnitResult(predictions, known, area)

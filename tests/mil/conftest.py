@@ -1,13 +1,8 @@
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from mshisto_ray.mil.bags import Bags
-from mshisto_ray.store import schema
 from mshisto_ray.store.features import ArrayFeatures
-from mshisto_ray.store.manifest import open_stage
-from mshisto_ray.store.shards import write_shard
-from mshisto_ray.store.tiles import TileDirectory
 
 
 def planted_bags(
@@ -57,32 +52,3 @@ def planted_bags(
 @pytest.fixture
 def planted():
     return planted_bags
-
-
-def _write_tiles(out, marks):
-    """A tiles directory of {slide_id: {(mpp, row, col): class or None}}."""
-    with open_stage(out, "tiles", {}, {}):
-        pass
-    for slide_id, tiles in marks.items():
-        rows = [
-            {
-                "slide_id": slide_id, "mpp": mpp, "row": row, "col": col, "x": 0,
-                "y": 0, "extent": 1.0, "tissue": 1.0, "own": True, "chunk": 0,
-                "annotation": name, "annotated": 0.0 if name is None else 1.0,
-            }
-            for (mpp, row, col), name in tiles.items()
-        ]  # fmt: skip
-        table = pa.Table.from_pylist(rows, schema=schema.TILES)
-        write_shard(out / "shards" / f"{slide_id}.parquet", [table])
-    slides = pa.Table.from_pylist(
-        [{"slide_id": slide_id} for slide_id in marks],
-        schema=pa.schema([f.with_nullable(True) for f in schema.SLIDES]),
-    )
-    write_shard(out / "slides.parquet", [slides])
-    write_shard(out / "failures.parquet", [schema.FAILURES.empty_table()])
-    return TileDirectory(out)
-
-
-@pytest.fixture
-def write_tiles():
-    return _write_tiles

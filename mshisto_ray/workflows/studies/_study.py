@@ -18,10 +18,14 @@ from mshisto_ray.learning.predictions import Predictions, concatenate
 
 @dataclass(frozen=True)
 class UnitResult:
-    """Predictions of bags that the unit did not learn, and other numbers of it."""
+    """Predictions of bags that the unit did not learn, and other numbers of it.
+
+    ``area``: what the same models say of the bags' annotated area, where it is known.
+    """
 
     predictions: Predictions
     extras: Mapping[str, float]
+    area: Predictions | None = None
 
 
 @dataclass(frozen=True)
