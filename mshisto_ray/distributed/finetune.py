@@ -13,6 +13,7 @@ from mshisto_ray.distributed import training_output as output
 from mshisto_ray.distributed.progress import say
 from mshisto_ray.distributed.training import (
     TrainingJobConfig,
+    planned_workers,
     steps_done,
     train,
     with_workers,
@@ -46,8 +47,9 @@ def run(config: FinetuneJobConfig) -> None:
     recipe = _recipe(config, data)
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
         if steps_done(config.out) < config.steps:
-            _tell(data)
-            train(NAME, config, with_head(config, data.whole.classes), _work)
+            with planned_workers(config, config.model.norm) as plan:
+                _tell(data)
+                train(NAME, config, plan, _work)
         output.finish(NAME, config, data.tiles, "finetuned_out")
     say(f"{NAME}: encoder in {config.out / ENCODER}")
 

@@ -19,6 +19,7 @@ from mshisto_ray.distributed import training_output as output
 from mshisto_ray.distributed.progress import say
 from mshisto_ray.distributed.training import (
     TrainingJobConfig,
+    planned_workers,
     steps_done,
     train,
     with_workers,
@@ -48,8 +49,9 @@ def run(config: PretrainJobConfig) -> None:
     recipe = _recipe(config, tiles)
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
         if steps_done(config.out) < config.steps:
-            _draw_pairs(config, tiles, index)
-            train(NAME, config, config.model, _work)
+            with planned_workers(config, config.model.norm) as plan:
+                _draw_pairs(config, tiles, index)
+                train(NAME, config, plan, _work)
         output.finish(NAME, config, tiles, "pretrained_out", [_PAIRS])
     say(f"{NAME}: encoder in {config.out / ENCODER}")
 

@@ -24,7 +24,7 @@ from mshisto_ray import config as configs
 from mshisto_ray import tracking
 from mshisto_ray.config import InputError, option
 from mshisto_ray.contrastive.joint_batch import Share
-from mshisto_ray.contrastive.model import ModelConfig, check_norm, mixes_images
+from mshisto_ray.contrastive.model import ModelConfig, Norm, check_norm, mixes_images
 from mshisto_ray.contrastive.task import make_model
 from mshisto_ray.contrastive.training import STATE, Say
 from mshisto_ray.contrastive.training_config import TrainingConfig
@@ -93,36 +93,55 @@ def with_workers(
     return recipe | {_APART: now}
 
 
-def train(name: str, config: C, model: ModelConfig, work: Work[C]) -> None:
-    """Train with the workers that the config asks for, until all steps are done.
-
-    Args:
-        name: of the job, in what it says.
-        config: as the workers get it.
-        model: what they train.
-        work: a function of a module, which a worker imports.
+@contextlib.contextmanager
+def planned_workers(config: TrainingJobConfig, norm: Norm) -> Iterator[ActorPlan]:
+    """A Ray session with room for the workers that the config asks for.
 
     Raises:
-        InputError: the cluster has no room for the workers, or they refused.
+        InputError: there is none, or they cannot normalise so.
     """
     with connect():
         wanted = Resources(actors=config.workers, cpus=config.cpus, gpus=config.gpus)
         plan = plan_actors(wanted, use_gpu=True, keys="workers, cpus, gpus")
-        check_norm(model.norm, config.workers, "cuda" if plan.gpus else "cpu")
-        say(
-            f"{name}: {config.workers} worker(s) of {plan.cpus:g} CPUs and "
-            f"{plan.gpus:g} GPUs, {steps_done(config.out)}/{config.steps} steps done "
-            f"-> {config.out}"
-        )
-        _fit(config, plan, work)
+        check_norm(norm, config.workers, "cuda" if plan.gpus else "cpu")
+        yield plan
 
 
-def _fit(config: C, plan: ActorPlan, work: Work[C]) -> None:
+def train(name: str, config: C, plan: ActorPlan, work: Work[C]) -> None:
+    """Train until all steps are done.
+
+    Args:
+        name: of the job, in what it says.
+        config: as the workers get it.
+        plan: of ``planned_workers``.
+        work: a function of a module, which a worker imports.
+
+    Raises:
+        InputError: the workers refused to train, or to go on.
+    """
+    say(
+        f"{name}: {config.workers} worker(s) of {plan.cpus:g} CPUs and {plan.gpus:g} "
+        f"GPUs, {steps_done(config.out)}/{config.steps} steps done -> {config.out}"
+    )
     for leftover in (config.out / _RAY_FOLDER, config.out / _REFUSED):
         shutil.rmtree(leftover, ignore_errors=True)
         leftover.unlink(missing_ok=True)
     logging.getLogger("ray.train").setLevel(logging.ERROR)
-    trainer = ray.train.torch.TorchTrainer(
+    trainer = _trainer(config, plan, work)
+    try:
+        with _telling(config.out / _SAID):
+            trainer.fit()
+    except ray.train.TrainingFailedError:
+        refused = config.out / _REFUSED
+        if refused.exists():
+            raise InputError(refused.read_text()) from None
+        raise
+    finally:
+        shutil.rmtree(config.out / _RAY_FOLDER, ignore_errors=True)
+
+
+def _trainer(config: C, plan: ActorPlan, work: Work[C]) -> ray.train.torch.TorchTrainer:
+    return ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={
             "work": work,
@@ -139,16 +158,6 @@ def _fit(config: C, plan: ActorPlan, work: Work[C]) -> None:
             failure_config=ray.train.FailureConfig(max_failures=_MAX_RESTARTS),
         ),
     )
-    try:
-        with _telling(config.out / _SAID):
-            trainer.fit()
-    except ray.train.TrainingFailedError:
-        refused = config.out / _REFUSED
-        if refused.exists():
-            raise InputError(refused.read_text()) from None
-        raise
-    finally:
-        shutil.rmtree(config.out / _RAY_FOLDER, ignore_errors=True)
 
 
 @contextlib.contextmanager
