@@ -82,7 +82,7 @@ def with_workers(
     apart = mixes_images(made) and model.norm == "own"
     now = config.workers if apart else "any"
     if (config.out / MANIFEST).exists():
-        begun = read_manifest(config.out, stage).recipe[_APART]
+        begun = read_manifest(config.out, stage).recipe.get(_APART, now)
         if begun != now and "any" not in (begun, now):
             raise InputError(
                 f"workers: {config.out} was begun by {begun}, and {now} would train "

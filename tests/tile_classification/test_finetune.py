@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from mshisto_ray.config import InputError
+from mshisto_ray.config import InputError, validate
 from mshisto_ray.contrastive.reading import TileReader
 from mshisto_ray.contrastive.training import Training
+from mshisto_ray.distributed.finetune import FinetuneJobConfig, check
 from mshisto_ray.encoders import checkpoint
 from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.tile_classification.finetune import finetune
@@ -144,6 +145,22 @@ def test_another_recipe_or_label_is_refused(config, coloured, tmp_path):
     copy.write_text("\n".join([header, ",".join(cells), *rest]))
     with pytest.raises(InputError, match=r"another recipe \(labels: "):
         finetune(config(steps=1, cohort=copy), quiet)
+
+
+def test_the_job_refuses_what_its_workers_cannot_do(config):
+    def job(**override):
+        given = config().model_dump(mode="json") | {"workers": 2} | override
+        return validate(FinetuneJobConfig, given)
+
+    check(job())
+    with pytest.raises(InputError, match=r"batch_size: 7 .* 2 worker.*multiple of 2"):
+        check(job(batch_size=7))
+    with pytest.raises(InputError, match=r"run\.micro_batch: .* model\.norm=frozen"):
+        check(job(run={"micro_batch": 2}))
+    # One process made it, which tells nothing of workers.
+    finetune(config(steps=1), quiet)
+    with pytest.raises(InputError, match=r"recipe \(workers_normalising_apart: None"):
+        check(job(steps=1))
 
 
 def test_metrics_that_are_not_measured_are_refused(config):

@@ -85,8 +85,6 @@ def test_the_job_fine_tunes_and_its_encoder_embeds(coloured, tmp_path):
     assert run("finetune", *words).count("step") == 0
     told = run("finetune", *words, "workers=1", code=2)
     assert "was begun by 2, and 1 would train another network" in told
-    told = run("finetune", *words, "batch_size=7", code=2)
-    assert "take a multiple of 2" in told
     encoder = f"{{name: checkpoint, path: {out / 'encoder'}}}"
     made = f"out={tmp_path / 'embeddings'}"
     said = run("embed", f"tiles={coloured / 'tiles'}", made, f"encoder={encoder}")
