@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 JOBS = Path(__file__).parents[2] / "jobs"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 # Nothing in it looks at other images of a batch.
 BATCH_FREE = {
     "backbone": "convnext_atto",
