@@ -105,14 +105,19 @@ def _read(
     """Tiles of each slide as the head takes them; what is missing is told."""
     slides = []
     for slide_id in bag.slide_ids:
+        error = "NoTiles"
         reason = "no complete embeddings: run jobs/tile.py and jobs/embed.py on it"
         if all(slide_id in directory.patient_ids for directory in directories):
             found = read_slide(head, directories, slide_id)
-            if len(found.tiles.row):
+            scales = (found.tiles, *found.finer)
+            if not all(np.isfinite(part.values).all() for part in scales):
+                error, reason = "NotFinite", "embeddings not finite: embed it again"
+            elif len(found.tiles.row):
                 slides.append(found)
                 continue
-            reason = f"no tile with enough tissue at {head.scale:g} um/px"
-        failures.append(Failure(slide_id, "predict", "input", "NoTiles", reason))
+            else:
+                reason = f"no tile with enough tissue at {head.scale:g} um/px"
+        failures.append(Failure(slide_id, "predict", "input", error, reason))
     return slides
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from mshisto_ray.config import InputError
 from mshisto_ray.mil.bags import Bags
 from mshisto_ray.mil.combinations._combination import Finer
 from mshisto_ray.mil.vote import VoteConfig, draw, num_draws
@@ -23,7 +24,11 @@ _EVALUATION_ROWS = 1 << 16
 
 
 def slide_moments(bags: Bags) -> tuple[Moments, ...]:
-    """Moments of every slide in a bag (zeros for others), scale by scale."""
+    """Moments of every slide in a bag (zeros for others), scale by scale.
+
+    Raises:
+        InputError: a slide with embeddings that are not finite.
+    """
     used = sorted({member for members in bags.members for member in members})
     found = [_moments(bags.features, used, used, len(bags.features.slide_ids))]
     for scale in bags.finer:
@@ -40,6 +45,11 @@ def _moments(
     found = Moments(np.zeros(num, np.int64), np.zeros((num, dim)), np.zeros((num, dim)))
     for place, member in zip(places, members, strict=True):
         count, mean, scatter = normalise.moments(features.read(place))
+        if not np.isfinite(mean).all():
+            raise InputError(
+                f"embeddings: slide {features.slide_ids[place]!r} has values that are "
+                "not finite: embed it again, or leave it out of the cohort"
+            )
         found.count[member], found.mean[member] = count, mean
         found.scatter[member] = scatter
     return found

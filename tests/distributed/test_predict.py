@@ -22,6 +22,14 @@ from mshisto_ray.mil.input_config import InputConfig, TargetConfig
 from mshisto_ray.mil.predict import predict as predict_bags
 from mshisto_ray.mil.train import TrainConfig
 from mshisto_ray.store.cache import CacheConfig
+from mshisto_ray.store.embeddings import shard_path
+from mshisto_ray.store.shards import (
+    read_metadata,
+    read_shard,
+    tensor_column,
+    tensor_values,
+    write_shard,
+)
 
 pytestmark = pytest.mark.ray
 TARGET = TargetConfig(column="label")
@@ -135,6 +143,27 @@ def test_labels_give_external_metrics_with_intervals(predicted):
 def area(scores, truth):
     more = scores[truth][:, None] - scores[~truth]
     return float(((more > 0) + (more == 0) / 2).mean())
+
+
+def test_embeddings_that_are_not_finite_are_a_failure(study, tmp_path):
+    shutil.copytree(study / "embeddings", tmp_path / "embeddings")
+    path = shard_path(tmp_path / "embeddings", "s0", 0)
+    groups = []
+    for mpp in (0.5, 1.0, 2.0):
+        table = read_shard(path, mpp=mpp)
+        values = tensor_values(table["rgb"]).copy()
+        values[0] = np.nan
+        place = table.column_names.index("rgb")
+        groups.append(table.set_column(place, "rgb", tensor_column(values)))
+    write_shard(path, groups, read_metadata(path))
+    work = PredictWork(
+        study / "gated_attention", (tmp_path / "embeddings",), None, tmp_path / "out"
+    )
+    bag = {"name": "s0", "patient_id": "p0", "slide_ids": ["s0"]}
+    assert make_predictor(work, threads=1)(bag)["failures"] == 1
+    told = read_metadata(tmp_path / "out" / "shards" / "s0.parquet")
+    assert told["probabilities"] is None
+    assert told["failures"][0]["error"] == "NotFinite"
 
 
 def test_attention_is_held_against_annotated_tiles(study, predicted):

@@ -71,6 +71,13 @@ def test_results_are_the_same_every_time(planted):
     )  # fmt: skip
 
 
+def test_embeddings_that_are_not_finite_are_named_before_training(planted):
+    bags = planted(num=40)
+    bags.features.values[bags.features.offsets[7], 2] = np.nan
+    with pytest.raises(InputError, match="slide 'b7' has values that are not finite"):
+        run(bags, SplitConfig(folds=4), settings())
+
+
 def test_bags_without_instances_keep_the_folds_of_the_others(planted):
     whole, lacking = planted(num=40), planted(num=40, empty=(3, 8))
     split = SplitConfig(folds=4)
