@@ -256,6 +256,7 @@ class Stages:
             "annotation": pa.array(names, pa.string()),
             "annotated": np.array([0.4 if n == "edge" else bool(n) for n in names],
                                   np.float32),
+            "focus": np.full(len(index), 100, np.float32),
         }  # fmt: skip
         return pa.table(list(columns.values()), schema=schema.TILES)
 

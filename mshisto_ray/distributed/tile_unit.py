@@ -97,7 +97,10 @@ def _write_geojson(out: Path, tiled: TiledSlide) -> None:
     tissue, tiles = geojson_paths(out, record["slide_id"])
     size = (record["width"], record["height"])
     write_tissue(tissue, tiled.tissue, tiled.thumbnail.span, size)
-    scores = {"tissue": np.concatenate([plan.tissue for plan in plans])}
+    scores = {
+        "tissue": np.concatenate([plan.tissue for plan in plans]),
+        "focus": np.concatenate(tiled.focus),
+    }
     classes = [f"{p.reading.mpp:g} um/px" for p in plans for _ in p.row]
     x, y = (np.concatenate([getattr(p, name) for p in plans]) for name in "xy")
     extent = np.concatenate([np.full(len(p.row), p.reading.extent) for p in plans])

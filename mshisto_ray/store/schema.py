@@ -36,6 +36,12 @@ TILES = pa.schema(
         _field("chunk", pa.int32(), "unit of work within the slide"),
         _field("annotation", pa.string(), "class of the annotation", nullable=True),
         _field("annotated", pa.float32(), "share of the tile covered by that class"),
+        _field(
+            "focus",
+            pa.float32(),
+            "variance of the Laplacian of luma over its tissue; low: blurred",
+            nullable=True,
+        ),
     ]
 )
 

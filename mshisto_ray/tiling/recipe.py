@@ -37,6 +37,14 @@ class TilingRecipe(Config):
     thumbnail_mpp: float = option(
         8.0, "resolution at which tissue is found", unit="um/px", ge=1, le=64
     )
+    focus_mpp: float | None = option(
+        2.0,
+        "resolution at which each tile's sharpness is measured, where the slide has a "
+        "level near it; null: it is not",
+        unit="um/px",
+        ge=0.1,
+        le=16,
+    )
     mpp_tolerance: float = option(
         0.02, "an integer factor this near is taken exactly", unit="share", ge=0, le=0.2
     )

@@ -18,6 +18,7 @@ from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.fingerprint import slide_fingerprint
 from mshisto_ray.tiling.annotation import Region, annotate
+from mshisto_ray.tiling.focus import measure_focus
 from mshisto_ray.tiling.grid import ScalePlan, plan_tiles
 from mshisto_ray.tiling.reader import (
     Opened,
@@ -46,6 +47,7 @@ class TiledSlide:
     thumbnail: Thumbnail
     tissue: np.ndarray
     plans: list[ScalePlan]
+    focus: list[np.ndarray]
 
 
 def tile_slide(
@@ -95,14 +97,17 @@ def _tile(
         regions, wrong = read_regions(row, size, recipe)
         tissue = find_tissue(thumbnail, mpp, regions, recipe)
         plans = _plan(slide, mpp, served, thumbnail, tissue, recipe)
+        focus = measure_focus(
+            slide, plans, tissue, thumbnail.span, recipe.tile_px, recipe.focus_mpp
+        )
         record = _record(row, opened, mpp, fingerprint, thumbnail, tissue, plans)
         if recipe.tissue.name == DRAWN and row.annotation:
             record["tissue_annotation"] = slide_fingerprint(row.annotation)
     finally:
         slide.close()
-    tables = _tables(row, plans, regions)
+    tables = _tables(row, plans, regions, focus)
     failures += wrong
-    return TiledSlide(record, tables, failures, thumbnail, tissue, plans)
+    return TiledSlide(record, tables, failures, thumbnail, tissue, plans, focus)
 
 
 def _some_tissue(plans: Sequence[ScalePlan], seed: str) -> list[tuple[int, int]]:
@@ -210,11 +215,14 @@ def _record(
 
 
 def _tables(
-    row: CohortSlide, plans: Sequence[ScalePlan], regions: Sequence[Region]
+    row: CohortSlide,
+    plans: Sequence[ScalePlan],
+    regions: Sequence[Region],
+    focus: Sequence[np.ndarray],
 ) -> list[pa.Table]:
     """One table per chunk, rows sorted by (mpp, row, col)."""
     parts = []
-    for plan in plans:
+    for plan, scores in zip(plans, focus, strict=True):
         names, covered = annotate(regions, plan.x, plan.y, plan.reading.extent)
         num = len(plan.row)
         columns = {
@@ -230,6 +238,7 @@ def _tables(
             "chunk": plan.chunk,
             "annotation": pa.array(names, pa.string()),
             "annotated": covered,
+            "focus": pa.array(scores, mask=np.isnan(scores)),
         }
         parts.append(pa.table(columns, schema=schema.TILES))
     whole = pa.concat_tables(parts)
