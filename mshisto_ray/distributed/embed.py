@@ -31,7 +31,7 @@ from mshisto_ray.encoders._encoder import Precision, resolve_precision
 from mshisto_ray.store import schema
 from mshisto_ray.store.embeddings import STAGE, shard_path
 from mshisto_ray.store.failures import Failure, write_failures
-from mshisto_ray.store.manifest import check_stage, open_stage
+from mshisto_ray.store.manifest import check_stage, open_stage, recipe_digest
 from mshisto_ray.store.shards import read_metadata, write_shard
 from mshisto_ray.store.tiles import TileDirectory
 
@@ -111,7 +111,7 @@ def _resolve_precision(config: EmbedConfig) -> Precision:
 
 
 def plan_units(target: Target, tiles: TileDirectory) -> tuple[int, list[Unit]]:
-    """How many chunks stand, and those to do; shards to be redone are removed.
+    """How many chunks stand, and those to do; shards of no more use are removed.
 
     Large slides come first: what is left for the end, when some workers have nothing
     more to do, are the small ones.
@@ -138,6 +138,11 @@ def plan_units(target: Target, tiles: TileDirectory) -> tuple[int, list[Unit]]:
             return True
         return False
 
+    planned = {shard_path(target.out, u.slide_id, u.chunk) for u in units}
+    for slide_id in tiles.slides:  # tiled anew, a slide may have fewer chunks
+        folder = shard_path(target.out, slide_id, 0).parent
+        for path in set(folder.glob("chunk-*.parquet")) - planned:
+            path.unlink()
     with ThreadPoolExecutor(16) as pool:
         flags = list(pool.map(is_pending, units))
     pending = [unit for unit, flag in zip(units, flags, strict=True) if flag]
@@ -225,6 +230,7 @@ def collect(
                 "slide_id": slide_id,
                 "patient_id": record["patient_id"],
                 "fingerprint": record["fingerprint"],
+                "made_from": recipe_digest(unit_key(record)),
                 "num_chunks": record["num_chunks"],
                 "complete": len(present) == len(chunks) and not whole_chunks,
                 "rows_per_scale": sorted(rows.items()),

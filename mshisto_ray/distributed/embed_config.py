@@ -170,7 +170,7 @@ def make_targets(
     ]
     if config.pixels_out:
         recipe = {
-            "tiles": dict(tiles.manifest.recipe),
+            "tiles": tiles.pixel_recipe,
             "quality": config.pixels_quality,
             "subsampling": SUBSAMPLING,
         }
@@ -190,7 +190,7 @@ def _recipe(
             f"compile: {config.encoder.name} has no network to compile; leave it out"
         )
     recipe = {
-        "tiles": dict(tiles.manifest.recipe),
+        "tiles": tiles.pixel_recipe,
         "encoder": {"name": config.encoder.name, "digest": encoder.digest},
         "dim": encoder.dim,
         "precision": precision,

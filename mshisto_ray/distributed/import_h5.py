@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from mshisto_ray import tracking
-from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
+from mshisto_ray.config import (
+    Config,
+    InputError,
+    InputPath,
+    OutputPath,
+    TooManyFailuresError,
+    option,
+)
+from mshisto_ray.distributed.import_unit import make_importer
 from mshisto_ray.distributed.pipeline import stream
 from mshisto_ray.distributed.progress import Progress, check_failures, say
 from mshisto_ray.distributed.session import Resources, connect, plan_actors
-from mshisto_ray.distributed.tile_unit import from_unit, to_unit
+from mshisto_ray.distributed.tile_unit import to_unit
 from mshisto_ray.exchange.h5 import H5Error, width_of
-from mshisto_ray.exchange.h5_import import ImportRecipe, import_slide
-from mshisto_ray.slides._slide import SlideError
+from mshisto_ray.exchange.h5_import import ImportRecipe
 from mshisto_ray.store import schema
 from mshisto_ray.store.cohort import Cohort, CohortSlide, read_cohort
 from mshisto_ray.store.embeddings import STAGE, shard_path
 from mshisto_ray.store.failures import Failure, write_failures
 from mshisto_ray.store.fingerprint import slide_fingerprint
-from mshisto_ray.store.manifest import check_stage, open_stage
+from mshisto_ray.store.manifest import check_stage, open_stage, recipe_digest
 from mshisto_ray.store.shards import read_metadata, write_shard
 
 
@@ -91,7 +97,11 @@ def _run(
     if pending:
         # Until the end of this run the directory is not finished.
         (config.out / "slides.parquet").unlink(missing_ok=True)
-        seconds = _import(config, pending, files, keys, dim)
+        try:
+            seconds = _import(config, pending, files, keys, dim)
+        except TooManyFailuresError:
+            write_failures(config.out, _told(config.out, cohort))
+            raise
     slides, failures = _collect(config.out, cohort)
     failures += _unknown(config, files)
     write_failures(config.out, failures)
@@ -200,45 +210,6 @@ def _import(
     return progress.seconds
 
 
-def make_importer(
-    out: Path, recipe: ImportRecipe
-) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """The function that imports one slide; its shard is its result."""
-    kind = pa.float16() if recipe.dtype == "float16" else pa.float32()
-
-    def work(unit: dict[str, Any]) -> dict[str, Any]:
-        row = from_unit(unit["row"])
-        table = schema.embeddings(recipe.dim, kind).empty_table()
-        try:
-            if unit["features"] is None:
-                wanted = (
-                    f"no {row.slide_id}.h5 nor {row.path.stem}.h5 among the features"
-                )
-                raise H5Error("NoFeatures", f"{wanted}: extract the slide")
-            coordinates = Path(unit["coordinates"]) if unit["coordinates"] else None
-            table, failures = import_slide(
-                row, Path(unit["features"]), coordinates, recipe
-            )
-        except (H5Error, SlideError) as error:
-            failures = [
-                Failure(row.slide_id, "import", "input", error.name, str(error))
-            ]
-        except OSError as error:
-            message = f"{error}; tried again by the next run"
-            name = type(error).__name__
-            failures = [Failure(row.slide_id, "import", "transient", name, message)]
-        metadata = {
-            "key": unit["key"],
-            "rows": {recipe.mpp: table.num_rows} if table.num_rows else {},
-            "failures": [asdict(failure) for failure in failures],
-        }
-        write_shard(shard_path(out, row.slide_id, 0), [table], metadata)
-        counts = {"tiles": table.num_rows, "failures": len(failures)}
-        return {"slide_id": row.slide_id, **counts}
-
-    return work
-
-
 def _collect(out: Path, cohort: Cohort) -> tuple[list[dict[str, Any]], list[Failure]]:
     """Rows of ``slides.parquet`` and all failures, from the shards."""
     slides, failures = [], []
@@ -252,6 +223,7 @@ def _collect(out: Path, cohort: Cohort) -> tuple[list[dict[str, Any]], list[Fail
                 "slide_id": row.slide_id,
                 "patient_id": row.patient_id,
                 "fingerprint": slide or features or "",
+                "made_from": recipe_digest(metadata["key"]),
                 "num_chunks": 1,
                 "complete": all(failure.row is not None for failure in found),
                 "rows_per_scale": [(float(m), n) for m, n in metadata["rows"].items()],
@@ -259,6 +231,12 @@ def _collect(out: Path, cohort: Cohort) -> tuple[list[dict[str, Any]], list[Fail
         )
         failures += found
     return slides, failures
+
+
+def _told(out: Path, cohort: Cohort) -> list[Failure]:
+    """Failures of the slides that have come to their end, where not all have."""
+    shards = (read_metadata(shard_path(out, row.slide_id, 0)) for row in cohort.rows)
+    return [Failure(**f) for shard in shards if shard for f in shard["failures"]]
 
 
 def _unknown(config: ImportConfig, files: Mapping[str, Path]) -> list[Failure]:

@@ -8,12 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from mshisto_ray import tracking
-from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
+from mshisto_ray.config import (
+    Config,
+    InputError,
+    InputPath,
+    OutputPath,
+    TooManyFailuresError,
+    option,
+)
 from mshisto_ray.distributed.pipeline import stream
-from mshisto_ray.distributed.predict_result import Outcome, write_result
+from mshisto_ray.distributed.predict_result import (
+    Outcome,
+    find_failures,
+    find_targets,
+    write_result,
+)
 from mshisto_ray.distributed.predict_unit import (
     Bag,
     PredictWork,
+    made_from,
     make_predictor,
     shard_path,
 )
@@ -22,6 +35,7 @@ from mshisto_ray.distributed.session import Resources, connect, plan_actors
 from mshisto_ray.mil.head import Head, load_head
 from mshisto_ray.store.cohort import Cohort, read_cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.failures import write_failures
 from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.shards import read_metadata
 
@@ -54,7 +68,8 @@ class PredictConfig(Config):
 def check(config: PredictConfig) -> None:
     """Check head, embeddings, cohort and that ``out`` can be entered."""
     head, embeddings = _open(config)
-    _bags(head, read_cohort(config.cohort, check_files=False))
+    cohort = read_cohort(config.cohort, check_files=False)
+    find_targets(head, cohort, _bags(head, cohort))
     check_stage(config.out, STAGE, _recipe(head, embeddings, config))
 
 
@@ -63,13 +78,20 @@ def run(config: PredictConfig) -> None:
     head, embeddings = _open(config)
     cohort = read_cohort(config.cohort, check_files=False)
     bags = _bags(head, cohort)
+    find_targets(head, cohort, bags)  # a patient of two labels shows here
     recipe = _recipe(head, embeddings, config)
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
-        _run(config, head, cohort, bags)
+        _run(config, head, embeddings, cohort, bags)
 
 
-def _run(config: PredictConfig, head: Head, cohort: Cohort, bags: list[Bag]) -> None:
-    pending = [bag for bag in bags if not _stands(config.out, bag)]
+def _run(
+    config: PredictConfig,
+    head: Head,
+    embeddings: list[EmbeddingDirectory],
+    cohort: Cohort,
+    bags: list[Bag],
+) -> None:
+    pending = [bag for bag in bags if not _stands(config.out, bag, embeddings)]
     say(f"predict: {len(bags) - len(pending)} bags stand, {len(pending)} to do -> "
         f"{config.out}")  # fmt: skip
     if pending:
@@ -81,8 +103,12 @@ def _run(config: PredictConfig, head: Head, cohort: Cohort, bags: list[Bag]) -> 
         with connect():
             plan = plan_actors(config.resources)
             units = [asdict(bag) for bag in pending]
-            for row in stream(units, make_predictor, (work, plan.threads), plan):
-                progress.add(row)
+            try:
+                for row in stream(units, make_predictor, (work, plan.threads), plan):
+                    progress.add(row)
+            except TooManyFailuresError:
+                write_failures(config.out, find_failures(config.out, bags))
+                raise
     outcome = write_result(
         config.out, head, cohort, bags, config.tiles, config.annotation
     )
@@ -157,12 +183,12 @@ def _bags(head: Head, cohort: Cohort) -> list[Bag]:
     return [Bag(name, patients[name], slides) for name, slides in groups.items()]
 
 
-def _stands(out: Path, bag: Bag) -> bool:
+def _stands(out: Path, bag: Bag, embeddings: list[EmbeddingDirectory]) -> bool:
     metadata = read_metadata(shard_path(out, bag.name))
     return (
         metadata is not None
-        and metadata["slide_ids"] == bag.slide_ids
-        and not metadata["failures"]
+        and metadata["made_from"] == made_from(embeddings, bag)
+        and all(failure["kind"] == "crash" for failure in metadata["failures"])
     )
 
 

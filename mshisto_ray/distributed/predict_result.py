@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -58,15 +59,14 @@ def write_result(
         tiles: directory of the slides' tiles, None where none was given.
         annotation: class of annotation; None: the only one there is.
     """
-    shards = {b.name: read_metadata(shard_path(out, b.name)) for b in bags}
-    found = {name: shard for name, shard in shards.items() if shard}
-    failures = [Failure(**f) for shard in found.values() for f in shard["failures"]]
+    found = _shards(out, bags)
+    failures = find_failures(out, bags)
     write_failures(out, failures)
     predicted = [bag for bag in bags if found.get(bag.name, {}).get("probabilities")]
     if not predicted:
         check_failures(len(bags), len(bags), 0.0)
     probabilities = np.array([found[bag.name]["probabilities"] for bag in predicted])
-    targets = _targets(head, cohort, predicted)
+    targets = find_targets(head, cohort, predicted)
     _write_table(out, head, predicted, probabilities, targets)
     known = [i for i, target in enumerate(targets) if target is not None]
     metrics, notes = {}, []
@@ -79,6 +79,18 @@ def write_result(
     told = {name: _defined(interval) for name, interval in metrics.items()}
     write_text(out / "metrics.json", json.dumps(told, indent=2) + "\n")
     return Outcome(len(predicted), len(known), len(failures), metrics, notes)
+
+
+def find_failures(out: Path, bags: list[Bag]) -> list[Failure]:
+    """What went wrong with the bags that have come to their end."""
+    shards = _shards(out, bags).values()
+    return [Failure(**failure) for shard in shards for failure in shard["failures"]]
+
+
+def _shards(out: Path, bags: list[Bag]) -> dict[str, dict[str, Any]]:
+    """Metadata of the shards that there are, by bag."""
+    shards = {bag.name: read_metadata(shard_path(out, bag.name)) for bag in bags}
+    return {name: shard for name, shard in shards.items() if shard}
 
 
 def _localise(
@@ -126,8 +138,12 @@ def _defined(interval: Interval) -> dict[str, float | None]:
     return {k: v if math.isfinite(v) else None for k, v in asdict(interval).items()}
 
 
-def _targets(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str | None]:
-    """The label of each bag, None where the cohort has none of the head's classes."""
+def find_targets(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str | None]:
+    """The label of each bag, None where the cohort has none of the head's classes.
+
+    Raises:
+        InputError: slides of one bag have different labels.
+    """
     column = head.about["target"]["column"]
     if column not in cohort.column_names:
         return [None] * len(bags)

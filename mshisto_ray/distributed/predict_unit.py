@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from mshisto_ray.distributed.predict_pictures import Painter
 from mshisto_ray.mil.head import Head, load_head
 from mshisto_ray.mil.predict import HeadPrediction, predict
 from mshisto_ray.mil.tile_bag import SlideTiles, as_bags, read_slide
+from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.shards import write_shard
 from mshisto_ray.store.tiles import TileDirectory
 
+_LAST_ATTEMPT = 3
 _IDENTITY = {
     "mpp": "f8",
     "row": "i4",
@@ -71,22 +73,27 @@ def make_predictor(
     def predict_bag(unit: dict[str, Any]) -> dict[str, Any]:
         bag = Bag(**unit)
         failures: list[Failure] = []
+        attempts = Attempts(work.out, bag.name)
+        attempt = attempts.begin()
         slides = _read(head, directories, bag, failures)
         prediction = None
         if slides:
             bags = as_bags(head, bag.name, bag.patient_id, slides)
             prediction = predict(head, bags, torch.device("cpu"))
-            if painter:
+            if painter and attempt < _LAST_ATTEMPT:
                 painter.draw(head, slides, prediction, failures)
+            elif painter:
+                failures.append(_not_drawn(bag, attempt))
         table = _scores(slides, prediction, head)
         metadata = {
-            "slide_ids": bag.slide_ids,
+            "made_from": made_from(directories, bag),
             "probabilities": prediction.probabilities[0].tolist()
             if prediction
             else None,
             "failures": [asdict(failure) for failure in failures],
         }
         write_shard(shard_path(work.out, bag.name), [table], metadata)
+        attempts.end()
         return {
             "slide_id": bag.name,
             "tiles": table.num_rows,
@@ -94,6 +101,23 @@ def make_predictor(
         }
 
     return predict_bag
+
+
+def _not_drawn(bag: Bag, attempt: int) -> Failure:
+    message = (
+        f"no heat map: the process ended {attempt - 1} times at this bag; reading its "
+        "slide does that, or memory: look at the worker's log"
+    )
+    return Failure(bag.name, "predict", "crash", "NoHeatMap", message)
+
+
+def made_from(directories: Sequence[EmbeddingDirectory], bag: Bag) -> list[str]:
+    """What a bag's shard has to have been made from to stand."""
+    return [
+        directory.state(slide_id) or f"{slide_id} incomplete"
+        for slide_id in bag.slide_ids
+        for directory in directories
+    ]
 
 
 def _read(

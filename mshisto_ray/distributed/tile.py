@@ -40,8 +40,6 @@ from mshisto_ray.store.tiles import STAGE, shard_path
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.tissue import DRAWN
 
-_LAST_ATTEMPT = 3
-
 _SHEET_PIXELS = 40_000_000
 
 

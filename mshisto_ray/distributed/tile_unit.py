@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +24,8 @@ from mshisto_ray.store.tiles import shard_path
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.slide import TiledSlide, tile_slide
 
-_LAST_ATTEMPT = 5
+# Before the last: reading less of the slide, in case it is sharpness that ends it.
+_PLAIN_ATTEMPT, _LAST_ATTEMPT = 3, 5
 
 
 def to_unit(row: CohortSlide) -> dict[str, Any]:
@@ -41,36 +43,23 @@ def make_tiler(
     def tile(unit: dict[str, Any]) -> dict[str, Any]:
         key = unit.pop("key")
         row = from_unit(unit)
-        path = shard_path(out, row.slide_id)
         attempts = Attempts(out, row.slide_id)
-        attempt = attempts.begin()
         tiled, failures = None, []
         try:
-            if attempt >= _LAST_ATTEMPT:
-                raise SlideError(
-                    "Crash",
-                    f"opening or scanning it ended the process {attempt - 1} times: "
-                    "it is damaged; copy it again, or leave it out",
-                )
-            tiled = tile_slide(row, settings, watchdog.open_slide)
+            tiled = _tile(row, settings, attempts.begin(), watchdog)
             failures = tiled.failures
             _write_overview(out, tiled)
             if geojson:
                 _write_geojson(out, tiled)
-        except SlideError as error:
-            kind = "crash" if error.name == "Crash" else "input"
-            failures = [Failure(row.slide_id, "tile", kind, error.name, str(error))]
-        except OSError as error:
-            message = f"{error}; tried again by the next run"
-            name = type(error).__name__
-            failures = [Failure(row.slide_id, "tile", "transient", name, message)]
+        except Exception as error:  # whatever it is, it costs this slide alone
+            failures = [_failure(row, error)]
         tables = tiled.tiles if tiled else [schema.TILES.empty_table()]
         metadata = {
             "key": key,
             "slide": tiled.record if tiled else None,
             "failures": [asdict(failure) for failure in failures],
         }
-        write_shard(path, tables, metadata)
+        write_shard(shard_path(out, row.slide_id), tables, metadata)
         attempts.end()
         return {
             "slide_id": row.slide_id,
@@ -79,6 +68,32 @@ def make_tiler(
         }
 
     return tile
+
+
+def _tile(
+    row: CohortSlide, recipe: TilingRecipe, attempt: int, watchdog: Watchdog
+) -> TiledSlide:
+    if attempt >= _LAST_ATTEMPT:
+        raise SlideError(
+            "Crash",
+            f"opening or scanning it ended the process {attempt - 1} times: it is "
+            "damaged; copy it again, or leave it out",
+        )
+    if attempt >= _PLAIN_ATTEMPT:
+        recipe = recipe.without_focus()
+    return tile_slide(row, recipe, watchdog.open_slide)
+
+
+def _failure(row: CohortSlide, error: Exception) -> Failure:
+    if isinstance(error, SlideError):
+        kind = "crash" if error.name == "Crash" else "input"
+        return Failure(row.slide_id, "tile", kind, error.name, str(error))
+    name = type(error).__name__
+    message = f"{error}; tried again by the next run"
+    if not isinstance(error, OSError):
+        traceback.print_exception(error)
+        message = f"{error} (not foreseen: the worker's log says where); tried again"
+    return Failure(row.slide_id, "tile", "transient", name, message)
 
 
 def overview_path(out: Path, slide_id: str) -> Path:

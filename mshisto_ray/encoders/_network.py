@@ -178,7 +178,13 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise InputError(f"encoder: no such weights file: {path}")
     if path.suffix == ".safetensors":
-        return safetensors.torch.load_file(path)
+        try:
+            return safetensors.torch.load_file(path)
+        except safetensors.SafetensorError as error:
+            raise InputError(
+                f"encoder: {path} is no safetensors file ({error}): cut short, or a "
+                "pointer that git LFS left? copy it again"
+            ) from None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

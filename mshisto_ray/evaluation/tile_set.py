@@ -61,7 +61,7 @@ def check_same_tiles(
     """Refuse embeddings of other tiles, or of other slide files, than these."""
     for name, directory in encoders.items():
         theirs = directory.manifest.recipe["tiles"]
-        other = differences(tiles.manifest.recipe, theirs)
+        other = differences(tiles.pixel_recipe, theirs)
         if other:
             raise InputError(
                 f"{name}: {directory.path} embeds other tiles than {tiles.path} "

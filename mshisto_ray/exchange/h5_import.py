@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mshisto_ray.exchange.h5 import (
     read_tile_shape,
 )
 from mshisto_ray.slides._open import open_slide
-from mshisto_ray.slides._slide import checked_mpp
+from mshisto_ray.slides._slide import Slide, checked_mpp
 from mshisto_ray.store import schema
 from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.store.failures import Failure
@@ -43,7 +44,11 @@ class ImportRecipe:
 
 
 def import_slide(
-    row: CohortSlide, features: Path, coordinates: Path | None, recipe: ImportRecipe
+    row: CohortSlide,
+    features: Path,
+    coordinates: Path | None,
+    recipe: ImportRecipe,
+    open_slide: Callable[[Path], Slide] = open_slide,
 ) -> tuple[pa.Table, list[Failure]]:
     """A slide's tiles, sorted by (row, col), and what was left out.
 
@@ -54,6 +59,7 @@ def import_slide(
         features: its file of features.
         coordinates: its file of coordinates, where that one has the attributes.
         recipe: what to hold them against.
+        open_slide: opens the slide.
 
     Raises:
         H5Error: the file cannot be used, or is not of this slide.
@@ -66,7 +72,7 @@ def import_slide(
     _check(features.name, found, shape, recipe)
     assert shape
     if recipe.check_slides:
-        _check_slide(features.name, row, found, shape, recipe)
+        _check_slide(features.name, row, open_slide(row.path), found, shape, recipe)
     line, col, is_kept = cells(found.x, found.y, shape.step)
     dtype = np.dtype(recipe.dtype)
     with np.errstate(over="ignore"):  # an overflow is told as a failure
@@ -156,11 +162,11 @@ def _check(
 def _check_slide(
     name: str,
     row: CohortSlide,
+    slide: Slide,
     found: H5Features,
     shape: TileShape,
     recipe: ImportRecipe,
 ) -> None:
-    slide = open_slide(row.path)
     try:
         size = (slide.levels[0].width, slide.levels[0].height)
         mpp = checked_mpp(slide.mpp, row.mpp)

@@ -80,7 +80,8 @@ class NativeSlide:
                 return self._reference.read(source.native, x, y, width, height)
             raise SlideError(
                 "UnreadableRegion",
-                f"the file is damaged here ({error}): copy it again from the scanner",
+                f"the file is damaged here ({error}): copy it again from the "
+                "scanner and run with retry_failures=true",
             ) from None
 
     def close(self) -> None:

@@ -77,8 +77,9 @@ def checked_mpp(from_file: float | None, from_cohort: float | None) -> float:
     if mpp is None:
         raise SlideError(
             "NoMpp",
-            "the file does not say its resolution: put its micrometres per pixel into "
-            "the cohort's mpp column (20x is about 0.5, 40x about 0.25)",
+            "the file does not say its resolution, or says another one across than "
+            "down: put its micrometres per pixel into the cohort's mpp column (20x is "
+            "about 0.5, 40x about 0.25)",
         )
     if not MIN_MPP <= mpp <= MAX_MPP:
         source = "the cohort" if from_cohort is not None else "the file"

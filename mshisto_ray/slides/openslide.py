@@ -45,11 +45,13 @@ class OpenSlideSlide:
             image = self._handle.read_region((x, y), level, (width, height))
         except OpenSlideError as error:
             # OpenSlide latches errors: this handle fails for ever from here on.
+            fresh = _open(self._path)
             self._handle.close()
-            self._handle = _open(self._path)
+            self._handle = fresh
             raise SlideError(
                 "UnreadableRegion",
-                f"the file is damaged here ({error}): copy it again from the scanner",
+                f"the file is damaged here ({error}): copy it again from the "
+                "scanner and run with retry_failures=true",
             ) from None
         return on_white(np.asarray(image))
 
@@ -105,11 +107,7 @@ def _mpp(properties: Mapping[str, str]) -> float | None:
     if mpp_x is None or mpp_y is None:
         return mpp_x if mpp_y is None else mpp_y
     if abs(mpp_x - mpp_y) > _MAX_ANISOTROPY * max(mpp_x, mpp_y):
-        raise SlideError(
-            "PixelsNotSquare",
-            f"pixels are {mpp_x:g} x {mpp_y:g} micrometres, not square: scan or "
-            "convert the slide with square pixels",
-        )
+        return None  # a wrong header: the cohort has to say
     return (mpp_x + mpp_y) / 2
 
 

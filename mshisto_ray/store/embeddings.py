@@ -67,12 +67,10 @@ class EmbeddingDirectory:
         self.slide_ids: list[str] = [row["slide_id"] for row in complete]
         self.patient_ids = {row["slide_id"]: row["patient_id"] for row in complete}
         self.fingerprints = {row["slide_id"]: row["fingerprint"] for row in complete}
+        self._made_from = {row["slide_id"]: row["made_from"] for row in complete}
         self._num_chunks = {row["slide_id"]: row["num_chunks"] for row in complete}
         self._rows = {row["slide_id"]: dict(row["rows_per_scale"]) for row in complete}
-        known = [
-            (r["slide_id"], r["fingerprint"], r["rows_per_scale"]) for r in complete
-        ]
-        text = f"{self.manifest.digest} {known}"
+        text = f"{self.manifest.digest} {[self.state(s) for s in self.slide_ids]}"
         self.digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     @property
@@ -85,9 +83,21 @@ class EmbeddingDirectory:
         """Width D of an embedding."""
         return self.manifest.recipe["dim"]
 
+    def state(self, slide_id: str) -> str:
+        """Changes with the slide's rows; empty where it is not complete."""
+        if slide_id not in self.patient_ids:
+            return ""
+        rows = sorted(self._rows[slide_id].items())
+        return f"{slide_id} {self._made_from[slide_id]} {rows}"
+
     def num_rows(self, slide_id: str, mpp: float) -> int:
         """Embedded tiles of a slide at a scale, ancestors included."""
         return self._rows[slide_id].get(mpp, 0)
+
+    def shards(self, slide_id: str) -> list[Path]:
+        """Files of a complete slide's chunks, in order."""
+        chunks = range(self._num_chunks[slide_id])
+        return [shard_path(self.path, slide_id, chunk) for chunk in chunks]
 
     @property
     def colours(self) -> list[str]:
@@ -112,9 +122,7 @@ class EmbeddingDirectory:
             raise InputError(f"{self.path}: no complete slide {slide_id!r}")
         if mpp not in self.scales:
             raise InputError(f"{self.path}: no scale {mpp}; have {self.scales}")
-        chunks = range(self._num_chunks[slide_id])
-        paths = [shard_path(self.path, slide_id, chunk) for chunk in chunks]
-        tables = [read_shard(path, mpp=mpp) for path in paths]
+        tables = [read_shard(path, mpp=mpp) for path in self.shards(slide_id)]
         table = pa.concat_tables(tables)
         row, col = table["row"].to_numpy(), table["col"].to_numpy()
         order = np.lexsort((col, row))

@@ -130,7 +130,7 @@ def count_tiles(
         return np.array(rows, dtype=np.int64)
     counts = []
     for slide_id in directory.slide_ids:
-        shards = sorted((directory.path / "shards" / slide_id).glob("chunk-*.parquet"))
-        own = [read_shard(path, ["own"], mpp)["own"].to_numpy() for path in shards]
+        tables = [read_shard(path, ["own"], mpp) for path in directory.shards(slide_id)]
+        own = [table["own"].to_numpy() for table in tables]
         counts.append(sum(int(column.sum()) for column in own))
     return np.array(counts, dtype=np.int64)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mshisto_ray.store.embeddings import EmbeddingDirectory, shard_path
+from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.shards import read_shard
 
 
@@ -58,10 +58,9 @@ def read_places(
     directory: EmbeddingDirectory, slide_id: str, mpp: float, own_only: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """(row, col) of a slide's tiles at a scale, sorted, without embeddings."""
-    folder = shard_path(directory.path, slide_id, 0).parent
     tables = [
         read_shard(path, ["row", "col", "own"], mpp)
-        for path in sorted(folder.glob("chunk-*.parquet"))
+        for path in directory.shards(slide_id)
     ]
     row, col = (
         np.concatenate([table[name].to_numpy() for table in tables]).astype(np.int64)

@@ -18,6 +18,7 @@ from mshisto_ray import provenance
 from mshisto_ray.config import InputError
 
 SCHEMA_VERSION = 1
+_ABSENT = object()  # a key may also be null
 MANIFEST = "manifest.json"
 _LOCK = ".lock"
 _RECORDED = ("mshisto-ray", "numpy", "torch", "timm", "openslide-python", "ray")
@@ -150,13 +151,17 @@ def read_manifest(directory: Path, stage: str) -> Manifest:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """``key: old -> new`` for every leaf that differs."""
+    """``key: old -> new`` for every leaf that differs; a key may be absent."""
     flat_old, flat_new = _flatten(old), _flatten(new)
     keys = sorted(flat_old.keys() | flat_new.keys())
+
+    def told(flat: dict[str, Any], key: str) -> str:
+        return repr(flat[key]) if key in flat else "absent"
+
     return [
-        f"{key}: {flat_old.get(key)!r} -> {flat_new.get(key)!r}"
+        f"{key}: {told(flat_old, key)} -> {told(flat_new, key)}"
         for key in keys
-        if flat_old.get(key) != flat_new.get(key)
+        if flat_old.get(key, _ABSENT) != flat_new.get(key, _ABSENT)
     ]
 
 

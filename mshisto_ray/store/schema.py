@@ -107,6 +107,7 @@ EMBEDDED_SLIDES = pa.schema(
         _field("slide_id", pa.string(), "slide"),
         _field("patient_id", pa.string(), "patient"),
         _field("fingerprint", pa.string(), "of the slide file"),
+        _field("made_from", pa.string(), "hash of what its rows were made from"),
         _field("num_chunks", pa.int32(), "shards of the slide"),
         _field("complete", pa.bool_(), "every chunk has its shard"),
         _field(

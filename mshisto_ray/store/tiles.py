@@ -40,6 +40,12 @@ class TileDirectory:
         self.slides: dict[str, dict[str, Any]] = {row["slide_id"]: row for row in rows}
         self.failures = pq.read_table(path / "failures.parquet").to_pylist()
 
+    @property
+    def pixel_recipe(self) -> dict[str, Any]:
+        """The recipe without what is only measured of tiles: what decides a tile."""
+        recipe = self.manifest.recipe
+        return {key: recipe[key] for key in recipe if key != "focus_mpp"}
+
     def read_chunk(self, slide_id: str, chunk: int) -> pa.Table:
         """Tiles of one chunk, sorted by (mpp, row, col): its row group."""
         with pq.ParquetFile(shard_path(self.path, slide_id)) as file:

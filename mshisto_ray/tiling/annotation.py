@@ -47,6 +47,7 @@ def read_annotation(path: Path) -> list[Region]:
     except (
         KeyError,
         TypeError,
+        AttributeError,  # another kind of JSON value where an object is expected
         ValueError,  # JSON, numbers, defusedxml's refusals
         defusedxml.ElementTree.ParseError,
         shapely.errors.ShapelyError,
@@ -110,6 +111,8 @@ def _geojson(path: Path) -> list[Region]:
             continue
         properties = feature.get("properties") or {}
         classified = properties.get("classification") or {}
+        if isinstance(classified, str):
+            classified = {"name": classified}
         name = classified.get("name") or properties.get("name") or "unnamed"
         regions.append(Region(name, _valid(geometry)))
     return regions

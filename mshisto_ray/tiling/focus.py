@@ -63,7 +63,8 @@ def measure_focus(
             luma = _read_luma(slide, level, int(x), int(y), extent, px)
         except SlideError:
             continue  # its tiles are told of where they are read
-        counted = _tissue_of(tissue, span, int(x), int(y), extent / px, px)
+        inside = _inside(slide, int(x), int(y), extent / px, px)
+        counted = inside & _tissue_of(tissue, span, int(x), int(y), extent / px, px)
         sharp = cv2.Laplacian(luma, cv2.CV_64F)
         for grid, k in zip(grids, folds, strict=True):
             rows, cols = slice(row * k, row * k + k), slice(col * k, col * k + k)
@@ -94,16 +95,23 @@ def _read_luma(
 def _tissue_of(
     tissue: np.ndarray, span: float, x: int, y: int, step: float, px: int
 ) -> np.ndarray:
-    """Tissue at the centres of a cell's pixels, bool [px, px]; none at its border.
-
-    The Laplacian of a border pixel needs one that was not read.
-    """
+    """Tissue at the centres of a cell's pixels, bool [px, px]."""
     centres = (np.arange(px) + 0.5) * step
     row = np.minimum(((y + centres) / span).astype(int), tissue.shape[0] - 1)
     col = np.minimum(((x + centres) / span).astype(int), tissue.shape[1] - 1)
-    found = tissue[np.ix_(row, col)]
-    found[[0, -1]] = found[:, [0, -1]] = False
-    return found
+    return tissue[np.ix_(row, col)]
+
+
+def _inside(slide: Slide, x: int, y: int, step: float, px: int) -> np.ndarray:
+    """Pixels whose four neighbours are of the cell and of the slide, bool [px, px].
+
+    What lies outside the slide is white: a step as sharp as any.
+    """
+    first = np.arange(px)
+    whole = slide.levels[0]
+    col = (first > 0) & (first < px - 1) & (x + (first + 2) * step <= whole.width)
+    row = (first > 0) & (first < px - 1) & (y + (first + 2) * step <= whole.height)
+    return row[:, None] & col
 
 
 def _variances(values: np.ndarray, counted: np.ndarray, k: int) -> np.ndarray:

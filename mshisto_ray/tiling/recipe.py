@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator
 
@@ -60,6 +60,10 @@ class TilingRecipe(Config):
     chunk_tiles: int = option(
         1024, "finest tiles a unit of work is meant to hold", unit="tiles", ge=1
     )
+
+    def without_focus(self) -> Self:
+        """The same tiles, their sharpness not measured."""
+        return self.model_copy(update={"focus_mpp": None})
 
     def as_recipe(self) -> dict[str, Any]:
         """As JSON values."""

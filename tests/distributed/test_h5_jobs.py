@@ -6,9 +6,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from mshisto_ray import config as configs
-from mshisto_ray.config import InputError
-from mshisto_ray.distributed import export_h5, import_h5
-from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.config import InputError, TooManyFailuresError
+from mshisto_ray.distributed import export_h5, import_h5, progress
+from mshisto_ray.distributed.import_unit import make_importer
+from mshisto_ray.distributed.tile_unit import to_unit
+from mshisto_ray.exchange.h5_import import ImportRecipe
+from mshisto_ray.store.attempts import Attempts
+from mshisto_ray.store.cohort import CohortSlide
+from mshisto_ray.store.embeddings import EmbeddingDirectory, shard_path
+from mshisto_ray.store.shards import read_metadata
 
 pytestmark = pytest.mark.ray
 
@@ -131,3 +137,30 @@ def test_nothing_to_import_is_one_line(given, tmp_path):
     with pytest.raises(InputError, match="features: no such folder"):
         import_h5.check(import_config(given[0], tmp_path / "out", **changes))
     assert not (tmp_path / "out").exists()
+
+
+def test_reasons_are_kept_where_too_many_fail(local_ray, given, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "_CHECK_AFTER_SLIDES", 1)
+    config = import_config(given[0], tmp_path / "out", mpp=0.25, max_failures=0.1)
+    with pytest.raises(TooManyFailuresError):
+        import_h5.run(config)
+    kept = pq.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
+    assert kept and not (tmp_path / "out" / "slides.parquet").exists()
+
+
+def test_a_slide_that_ended_its_process_twice_is_left_out(given, tmp_path):
+    folder, _ = given
+    recipe = ImportRecipe(0.5, 100, None, 8, "float32", 0.1, True)
+    row = CohortSlide("a", "a", folder / "a.tiff", None, None, {})
+    unit = {"row": to_unit(row), "key": {}, "features": str(folder / "h5" / "a.h5"),
+            "coordinates": None}  # fmt: skip
+    work = make_importer(tmp_path, recipe)
+    assert work(unit) == {"slide_id": "a", "tiles": 40, "failures": 0}
+    attempts = Attempts(tmp_path, "a")
+    for _ in range(2):
+        attempts.begin()
+    assert work(unit) == {"slide_id": "a", "tiles": 0, "failures": 1}
+    (failure,) = read_metadata(shard_path(tmp_path, "a", 0))["failures"]
+    assert (
+        failure["kind"] == "crash" and "ended the process 2 times" in failure["message"]
+    )

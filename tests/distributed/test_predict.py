@@ -21,6 +21,7 @@ from mshisto_ray.mil.head import load_head, save_head
 from mshisto_ray.mil.input_config import InputConfig, TargetConfig
 from mshisto_ray.mil.predict import predict as predict_bags
 from mshisto_ray.mil.train import TrainConfig
+from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.embeddings import shard_path
 from mshisto_ray.store.shards import (
@@ -271,6 +272,36 @@ def test_a_second_run_does_only_what_is_missing(study, predicted, capfd):
     run(study, predicted)
     # The bag without tiles is tried again: it may have been embedded since.
     assert "predict: 10 bags stand, 1 to do" in capfd.readouterr().out
+
+
+def test_a_slide_embedded_anew_is_predicted_anew(study, predicted, tmp_path, capfd):
+    for name in ("embeddings", "out"):
+        shutil.copytree(predicted if name == "out" else study / name, tmp_path / name)
+    table = tmp_path / "embeddings" / "slides.parquet"
+    rows = pq.read_table(table)
+    changed = [(s == "s3" and "new") or m for s, m in zip(
+        rows["slide_id"].to_pylist(), rows["made_from"].to_pylist(), strict=True
+    )]  # fmt: skip
+    place = rows.schema.get_field_index("made_from")
+    pq.write_table(rows.set_column(place, rows.schema.field(place), [changed]), table)
+    given = str(tmp_path / "embeddings")
+    run(study, tmp_path / "out", embeddings=given)
+    # With the bag without tiles.
+    assert "predict: 9 bags stand, 2 to do" in capfd.readouterr().out
+
+
+def test_a_bag_that_ended_its_process_twice_is_not_drawn_again(study, tmp_path):
+    paths = (study / "embeddings",)
+    work = PredictWork(study / "gated_attention", paths, study / "tiles", tmp_path)
+    attempts = Attempts(tmp_path, "s0")
+    attempts.begin(), attempts.begin()
+    bag = {"name": "s0", "patient_id": "p0", "slide_ids": ["s0"]}
+    assert make_predictor(work, 1)(bag)["failures"] == 1
+    metadata = read_metadata(predict.shard_path(tmp_path, "s0"))
+    (failure,) = metadata["failures"]
+    assert failure["kind"] == "crash" and "ended 2 times" in failure["message"]
+    assert metadata["probabilities"]
+    assert not list(tmp_path.rglob("*.png"))
 
 
 def test_unusable_inputs(study, tmp_path):

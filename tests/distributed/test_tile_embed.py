@@ -16,7 +16,7 @@ from mshisto_ray.distributed.embed_unit import ENCODERS, EmbedWork
 from mshisto_ray.distributed.tile_unit import make_tiler, to_unit
 from mshisto_ray.slides._open import open_slide
 from mshisto_ray.store.cohort import read_cohort
-from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.embeddings import EmbeddingDirectory, shard_path
 from mshisto_ray.store.shards import read_metadata, tensor_values
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.pixels import read_tile
@@ -237,8 +237,14 @@ def test_only_new_and_changed_slides_run(
     write_slide(changed, 99)
     cohort = write_cohort(slides, ["a.tiff", str(changed)], tmp_path / "less.csv")
     tile.run(tile_config(cohort, tiles_out))
+    # As if it had had more chunks before.
+    surplus = shard_path(embeddings_out, "b", 99)
+    shutil.copy(shard_path(embeddings_out, "b", 0), surplus)
+    state = EmbeddingDirectory(embeddings_out).state("b")
     embed.run(embed_config(tiles_out, embeddings_out))
+    assert not surplus.exists()
     embeddings = EmbeddingDirectory(embeddings_out)
+    assert embeddings.state("b") != state
     assert embeddings.slide_ids == ["a", "b"]
     old = EmbeddingDirectory(embedded).read("b", 0.5)
     new_b = embeddings.read("b", 0.5)

@@ -169,6 +169,13 @@ def test_unusable_encoders(parameters, said):
         timm.build("cpu", "float32", **parameters)
 
 
+def test_weights_that_are_only_named_safetensors(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(InputError, match=r"weights.safetensors.*git LFS left"):
+        timm.build("cpu", "float32", model="resnet10t", weights=str(path))
+
+
 def test_a_tile_size_that_a_transformer_does_not_take():
     encode = timm.build(
         "cpu", "float32", model="vit_tiny_patch16_224", weights="random", depth=1

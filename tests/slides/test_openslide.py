@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import openslide as raw
 import pytest
@@ -93,8 +95,11 @@ def test_pixels_that_are_not_square(tmp_path, pixels):
             resolution=(20000, 10000),
             resolutionunit="CENTIMETER",
         )
-    with pytest.raises(SlideError, match="not square"):
-        openslide.build(path)
+    slide = openslide.build(path)
+    assert slide.mpp is None
+    with pytest.raises(SlideError, match="another one across than down"):
+        checked_mpp(slide.mpp, None)
+    assert checked_mpp(slide.mpp, 0.5) == 0.5
 
 
 def test_mpp_from_cohort_then_file_then_a_reason():
@@ -119,3 +124,33 @@ def test_a_handle_that_raised_once_is_reopened(test_data):
                 assert error.name == "UnreadableRegion"
                 unreadable.append((x, y))
     assert len(unreadable) == 9
+
+
+def test_a_handle_whose_storage_was_gone_is_reopened_when_it_is_back(
+    test_data, tmp_path
+):
+    path = tmp_path / "a.svs"
+    shutil.copy(test_data / "odd" / "corrupt_tiles_tcga-cr-7395.svs", path)
+    slide = openslide.build(path)
+    damaged = next(
+        (x, y)
+        for y in range(0, 3567, 256)
+        for x in range(0, 4443, 256)
+        if raises(slide, x, y)
+    )
+    path.rename(tmp_path / "away.svs")
+    for place in (damaged, damaged, (0, 0)):
+        with pytest.raises(SlideError, match="no such file"):
+            slide.read(0, *place, 256, 256)
+    (tmp_path / "away.svs").rename(path)
+    with pytest.raises(SlideError, match="damaged here"):
+        slide.read(0, *damaged, 256, 256)
+    assert slide.read(0, 0, 0, 256, 256).shape == (256, 256, 3)
+
+
+def raises(slide, x, y):
+    try:
+        slide.read(0, x, y, 256, 256)
+    except SlideError:
+        return True
+    return False

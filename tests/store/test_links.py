@@ -1,7 +1,11 @@
+import shutil
+
 import numpy as np
 import pytest
 
-from mshisto_ray.store.links import link
+from mshisto_ray.store.embeddings import EmbeddingDirectory, shard_path
+from mshisto_ray.store.features import count_tiles
+from mshisto_ray.store.links import link, read_places
 
 
 def grid(rng, size, share):
@@ -37,3 +41,18 @@ def test_tiles_of_an_absent_parent_hang_nowhere():
     fine = np.array([0, 0, 1]), np.array([0, 2, 3])
     (children,) = link([coarse, fine], [2])
     assert children.rows.tolist() == [1, 2] and children.counts.tolist() == [2]
+
+
+def test_a_shard_of_no_chunk_is_nobodys(make_embeddings):
+    """A slide tiled anew with fewer chunks may have left one."""
+    values = np.arange(24, dtype=np.float32).reshape(12, 2)
+    path = make_embeddings({"a": {0.5: values, 1.0: values[:4]}})
+    shutil.copy(shard_path(path, "a", 0), shard_path(path, "a", 2))
+    directory = EmbeddingDirectory(path)
+    for mpp in (0.5, 1.0):
+        tiles = directory.read("a", mpp, own_only=False)
+        row, col = read_places(directory, "a", mpp)
+        assert row.tolist() == tiles.row.tolist()
+        assert col.tolist() == tiles.col.tolist()
+        own = directory.read("a", mpp)
+        assert count_tiles(directory, mpp).tolist() == [len(own.row)]

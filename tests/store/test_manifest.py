@@ -39,7 +39,7 @@ def test_another_recipe_is_refused_with_the_keys_named(tmp_path):
         enter(tmp_path / "out", other)
     text = str(caught.value)
     assert "scales: [0.5, 1.0] -> [0.5, 2.0]" in text
-    assert "tissue.threshold: 0.5 -> None" in text
+    assert "tissue.threshold: 0.5 -> absent" in text
     assert "tissue.name" not in text
 
 
@@ -55,6 +55,10 @@ def test_foreign_folders_are_refused_untouched(tmp_path):
 
 def test_tuples_and_lists_are_the_same_value():
     assert differences({"scales": (0.5, 1.0)}, {"scales": [0.5, 1.0]}) == []
+
+
+def test_a_key_that_is_absent_is_not_null():
+    assert differences({"a": 1}, {"a": 1, "b": None}) == ["b: absent -> None"]
 
 
 def test_one_job_at_a_time_and_a_killed_one_frees_the_directory(tmp_path):

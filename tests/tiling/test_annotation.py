@@ -63,6 +63,10 @@ def test_geojson_hole_and_missing_class(tmp_path):
     assert names == ["gland", None] and shares == [1.0, 0.0]
     path = geojson(tmp_path / "b.geojson", (None, [ring]))
     assert read_annotation(path)[0].name == "unnamed"
+    content = json.loads(path.read_text())
+    content["features"][0]["properties"] = {"classification": "nest"}
+    path.write_text(json.dumps(content))
+    assert read_annotation(path)[0].name == "nest"
 
 
 def test_smallest_region_with_the_centre_wins_and_share_is_of_its_class(tmp_path):
@@ -118,6 +122,11 @@ def test_random_regions_equal_a_pixel_count(tmp_path):
         ("a.xml", "<ASAP_Annotations>"),
         ("a.geojson", "not json"),
         ("a.json", '{"type": "Feature"}'),
+        (
+            "b.json",
+            '{"features": [{"geometry": {"type": "Polygon", "coordinates": '
+            '[[[0, 0], [0, 9], [9, 9], [0, 0]]]}, "properties": ["nest"]}]}',
+        ),
         (
             "bomb.xml",
             "<!DOCTYPE x [<!ENTITY a 'aa'>]><ASAP_Annotations>&a;</ASAP_Annotations>",

@@ -5,6 +5,7 @@ import numpy as np
 import openslide as raw
 import pytest
 
+from mshisto_ray.config import InputError
 from mshisto_ray.slides._open import open_slide
 from mshisto_ray.workflows.benchmarks import _slides, embed
 from mshisto_ray.workflows.benchmarks._embed_plain import Ended
@@ -72,3 +73,7 @@ def test_cost_and_split_are_measured_on_real_ray(local_ray, tmp_path, monkeypatc
     # The plain loop embeds what Ray does, tile for tile.
     plain = sorted((tmp_path / "embed_cost").glob("plain_*.npy"))
     assert sum(len(np.load(path)) for path in plain) == 1344
+
+    small = tmp_path / "20x_256.tiff"
+    with pytest.raises(InputError, match=r"20x_256.*take a larger slide"):
+        embed.build(cases=("cost",), slide=small)(tmp_path / "given")

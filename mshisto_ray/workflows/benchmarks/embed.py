@@ -6,6 +6,7 @@ import multiprocessing
 import shutil
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from mshisto_ray import config as configs
+from mshisto_ray.config import InputError, InputPath
 from mshisto_ray.distributed import embed, tile
 from mshisto_ray.distributed.embed_config import make_targets
 from mshisto_ray.encoders._encoder import resolve_precision
@@ -22,7 +24,7 @@ from mshisto_ray.workflows.benchmarks._embed_plain import BATCH, Ended, plain
 from mshisto_ray.workflows.benchmarks._memory import PeakMemory
 from mshisto_ray.workflows.benchmarks._slides import make_repeated
 
-_COST_SIDE, _COST_CHUNK = 18_432, 256
+_COST_SIDE, _COST_CHUNK, _GIVEN_CHUNK = 18_432, 256, 64
 _HUGE_SIDE, _SMALL_SIDE, _NUM_SMALL = 20_480, 3_072, 20
 _MEMORY_SIDES = (20_480, 40_960)
 _FLOOR = {"name": "colour_stats"}
@@ -35,8 +37,10 @@ def build(
     cases: tuple[Case, ...] = ("cost", "split", "memory"),
     model: str = "mobilenetv2_100",
     actors: Annotated[int, Field(ge=1)] = 2,
+    slide: InputPath | None = None,
+    mpp: Annotated[float | None, Field(gt=0)] = None,
 ) -> Benchmark:
-    """Tiles of 256 px at 0.5, 1 and 2 um/px of slides that are all tissue.
+    """Tiles of 256 px at 0.5, 1 and 2 um/px, of slides made to be all tissue.
 
     Args:
         cases: ``cost``: CPU time per tile against as many plain processes, start-up
@@ -45,25 +49,33 @@ def build(
             large.
         model: timm's name of the network for ``cost``, with random weights.
         actors: Ray workers, and plain processes.
+        slide: take this slide for ``cost`` instead of the one made.
+        mpp: of that slide, where its file does not say.
     """
-    measures = {"cost": _cost, "split": _split, "memory": _memory}
+    measures = {
+        "cost": partial(_cost, model=model, given=slide, mpp=mpp),
+        "split": _split,
+        "memory": _memory,
+    }
 
     def measure(folder: Path) -> dict[str, Measure]:
         found: dict[str, Measure] = {}
         for case in cases:
-            found |= measures[case](folder, model, actors)
+            found |= measures[case](folder, actors)
         return found
 
     return measure
 
 
-def _cost(folder: Path, model: str, actors: int) -> dict[str, Measure]:
+def _cost(
+    folder: Path, actors: int, model: str, given: Path | None, mpp: float | None
+) -> dict[str, Measure]:
     out = _fresh(folder / "embed_cost")
-    slides = [make_repeated(folder, _COST_SIDE)]
-    tiles = _tile(slides, out, chunk_tiles=_COST_CHUNK)
+    slides = [given or make_repeated(folder, _COST_SIDE)]
+    size = _GIVEN_CHUNK if given else _COST_CHUNK
+    tiles = _tile(slides, out, mpp, chunk_tiles=size)
     encoder = {"name": "timm", "model": model, "weights": "random"}
-    (record,) = TileDirectory(tiles).slides.values()
-    chunks = range(record["num_chunks"])
+    chunks = _chunks(tiles, slides[0], actors)
     # Half of the plain loop before and half after: the machine's pace drifts.
     half = len(chunks) // 2
     with PeakMemory() as plain_memory:
@@ -85,8 +97,19 @@ def _cost(folder: Path, model: str, actors: int) -> dict[str, Measure]:
     }
 
 
-def _split(folder: Path, model: str, actors: int) -> dict[str, Measure]:
-    del model  # how work is shared does not depend on it
+def _chunks(tiles: Path, slide: Path, actors: int) -> range:
+    """Chunks of the one slide tiled; each plain process needs two in either half."""
+    (record,) = TileDirectory(tiles).slides.values()
+    if record["num_chunks"] < 4 * actors:
+        raise InputError(
+            f"benchmark.slide: {slide} has tissue for {record['num_chunks']} chunks of "
+            f"work; {actors} actors need {4 * actors}: take a larger slide, or fewer "
+            "actors"
+        )
+    return range(record["num_chunks"])
+
+
+def _split(folder: Path, actors: int) -> dict[str, Measure]:
     out = _fresh(folder / "embed_split")
     small = [make_repeated(folder, _SMALL_SIDE)] * _NUM_SMALL
     tiles = _tile([*small, make_repeated(folder, _HUGE_SIDE)], out)
@@ -103,8 +126,7 @@ def _split(folder: Path, model: str, actors: int) -> dict[str, Measure]:
     }
 
 
-def _memory(folder: Path, model: str, actors: int) -> dict[str, Measure]:
-    del model  # its weights would only hide what depends on the slide
+def _memory(folder: Path, actors: int) -> dict[str, Measure]:
     found: dict[str, Measure] = {}
     peaks: dict[int, tuple[float, float]] = {}
     for side in _MEMORY_SIDES:
@@ -145,14 +167,18 @@ def _fresh(out: Path) -> Path:
     return out
 
 
-def _tile_settings(slides: Sequence[Path], out: Path, **changes: Any) -> dict[str, Any]:
-    lines = [f"{path},{path.stem}_{i}" for i, path in enumerate(slides)]
-    (out / "cohort.csv").write_text("\n".join(["path,slide_id", *lines]) + "\n")
+def _tile_settings(
+    slides: Sequence[Path], out: Path, mpp: float | None = None, **changes: Any
+) -> dict[str, Any]:
+    lines = [f"{path},{path.stem}_{i},{mpp or ''}" for i, path in enumerate(slides)]
+    (out / "cohort.csv").write_text("\n".join(["path,slide_id,mpp", *lines]) + "\n")
     return {"cohort": out / "cohort.csv", "out": out / "tiles", **changes}
 
 
-def _tile(slides: Sequence[Path], out: Path, **changes: Any) -> Path:
-    raw = _tile_settings(slides, out, **changes)
+def _tile(
+    slides: Sequence[Path], out: Path, mpp: float | None = None, **changes: Any
+) -> Path:
+    raw = _tile_settings(slides, out, mpp, **changes)
     tile.run(configs.validate(tile.TileConfig, raw))
     return raw["out"]
 
