@@ -7,8 +7,9 @@ import numpy as np
 import openslide as raw
 import pytest
 
+from mshisto_ray.config import InputError
 from mshisto_ray.workflows.benchmark import table, to_words
-from mshisto_ray.workflows.benchmarks import _slides, read
+from mshisto_ray.workflows.benchmarks import _slides, focus, read
 from mshisto_ray.workflows.benchmarks._benchmark import Measure, interleaved
 
 JOB = Path(__file__).parents[2] / "jobs" / "benchmark.py"
@@ -100,3 +101,16 @@ def test_ways_take_turns():
     seconds = interleaved(ways, 3)
     assert order == list("ababab")
     assert all(np.shape(values) == (3,) for values in seconds.values())
+
+
+def test_tiles_are_told_from_themselves_out_of_focus(made, tmp_path):
+    found = focus.build(slide=made["20x_256"].path, blur_um=(4.0,))(tmp_path)
+    assert found["focus.tiles"].value == 256 + 64 + 16
+    areas = {name: m.value for name, m in found.items() if m.unit == "AUROC"}
+    assert set(areas) == {f"focus.blur_4um.at_{mpp}" for mpp in ("0.5", "1", "2")}
+    assert min(areas.values()) > 0.99
+
+
+def test_a_slide_without_a_level_near_has_no_sharpness(made, tmp_path):
+    with pytest.raises(InputError, match="no native level near 2 um/px"):
+        focus.build(slide=made["40x_240"].path, mpp=0.6)(tmp_path)
