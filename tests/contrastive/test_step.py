@@ -16,8 +16,8 @@ from mshisto_ray.contrastive.model import (
     check_micro_batch,
 )
 from mshisto_ray.contrastive.optimiser import OptimiserConfig, learning_rate
-from mshisto_ray.contrastive.pretrain_config import RunConfig
 from mshisto_ray.contrastive.step import Stepper
+from mshisto_ray.contrastive.training_config import RunConfig
 
 LOSSES = "mshisto_ray.contrastive.losses"
 NUM = 8
