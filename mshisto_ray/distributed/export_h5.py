@@ -11,7 +11,7 @@ from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
 from mshisto_ray.distributed.pipeline import stream
 from mshisto_ray.distributed.progress import Progress, say
 from mshisto_ray.distributed.session import Resources, connect, plan_actors
-from mshisto_ray.exchange.h5 import Layout, write_h5
+from mshisto_ray.exchange.h5 import Layout, read_made_from, write_h5
 from mshisto_ray.exchange.h5_export import to_features
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.manifest import check_stage, open_stage
@@ -61,7 +61,7 @@ def _recipe(config: ExportConfig, directory: EmbeddingDirectory) -> dict[str, An
             f"colour: {colour!r} is not in {directory.path}; have {directory.colours}"
         )
     return {
-        "embeddings": directory.digest,
+        "embeddings": directory.manifest.digest,
         "mpp": mpp,
         "layout": config.layout,
         "colour": colour,
@@ -72,7 +72,11 @@ def _recipe(config: ExportConfig, directory: EmbeddingDirectory) -> dict[str, An
 def _run(
     config: ExportConfig, directory: EmbeddingDirectory, recipe: dict[str, Any]
 ) -> None:
-    pending = [s for s in directory.slide_ids if not h5_path(config.out, s).exists()]
+    pending = [
+        slide_id
+        for slide_id in directory.slide_ids
+        if read_made_from(h5_path(config.out, slide_id)) != directory.state(slide_id)
+    ]
     standing = len(directory.slide_ids) - len(pending)
     say(f"export: {standing} slides stand, {len(pending)} to do -> {config.out}")
     progress = Progress("export", dict.fromkeys(pending, 1), 0, 1.0)
@@ -106,7 +110,8 @@ def make_exporter(
         own_only = not recipe["ancestors"]
         tiles = directory.read(slide_id, mpp, own_only, recipe["colour"])
         features = to_features(tiles, tile_px)
-        write_h5(h5_path(out, slide_id), slide_id, features, mpp, layout)
+        state = directory.state(slide_id)
+        write_h5(h5_path(out, slide_id), slide_id, features, mpp, layout, state)
         return {"slide_id": slide_id, "tiles": len(tiles.row), "failures": 0}
 
     return work

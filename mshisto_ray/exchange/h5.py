@@ -19,6 +19,7 @@ import numpy as np
 Layout = Literal["trident", "clam"]
 
 # Ours, beside theirs: their size of a tile at level 0 is a whole number.
+_MADE_FROM = "mshisto_made_from"
 _EXTENT = "extent_level0"
 _DTYPES = (np.float16, np.float32)
 
@@ -158,6 +159,7 @@ def write_h5(
     features: H5Features,
     mpp: float,
     layout: Layout,
+    made_from: str,
 ) -> None:
     """Write a slide's features as TRIDENT or CLAM would, whole or not at all.
 
@@ -167,12 +169,14 @@ def write_h5(
         features: with ``shape`` known.
         mpp: scale, micrometres per pixel; TRIDENT's magnification is 10 over it.
         layout: whose attributes; the data are the same.
+        made_from: kept in the file, see ``read_made_from``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     assert features.shape
     try:
         with h5py.File(temporary, "w") as file:
+            file.attrs[_MADE_FROM] = made_from
             file.create_dataset("features", data=features.values)
             places = np.stack([features.x, features.y], axis=1)
             coords = file.create_dataset("coords", data=places)
@@ -180,6 +184,18 @@ def write_h5(
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_made_from(path: Path) -> str | None:
+    """What a file that ``write_h5`` wrote was made from; None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        with h5py.File(path) as file:
+            found = file.attrs.get(_MADE_FROM)
+    except OSError:
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _attributes(

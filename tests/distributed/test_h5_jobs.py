@@ -10,6 +10,7 @@ from mshisto_ray.config import InputError, TooManyFailuresError
 from mshisto_ray.distributed import export_h5, import_h5, progress
 from mshisto_ray.distributed.import_unit import make_importer
 from mshisto_ray.distributed.tile_unit import to_unit
+from mshisto_ray.exchange.h5 import read_h5, write_h5
 from mshisto_ray.exchange.h5_import import ImportRecipe
 from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.cohort import CohortSlide
@@ -78,10 +79,18 @@ def test_slides_with_features_are_embedded_and_the_others_told_of(imported):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["trident", "clam"])
-def test_there_and_back_is_exact(imported, given, tmp_path, layout):
+def test_there_and_back_is_exact(imported, given, tmp_path, layout, capsys):
     raw = {"embeddings": str(imported), "out": str(tmp_path / "h5"), "layout": layout}
     export_h5.run(configs.validate(export_h5.ExportConfig, raw))
     assert sorted(p.name for p in tmp_path.glob("h5/*.h5")) == ["a.h5", "b-1.h5"]
+    capsys.readouterr()
+    export_h5.run(configs.validate(export_h5.ExportConfig, raw))
+    assert "export: 2 slides stand, 0 to do" in capsys.readouterr().out
+    # As if another slide had been embedded anew since.
+    write_h5(tmp_path / "h5" / "a.h5", "a", read_h5(tmp_path / "h5" / "b-1.h5"), 0.5,
+             layout, "something else")  # fmt: skip
+    export_h5.run(configs.validate(export_h5.ExportConfig, raw))
+    assert "export: 1 slides stand, 1 to do" in capsys.readouterr().out
     for slide_id, name in (("a", "a"), ("b-1", "b")):
         coords, values = given[1][name]
         with h5py.File(tmp_path / "h5" / f"{slide_id}.h5") as file:

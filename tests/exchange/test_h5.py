@@ -186,7 +186,7 @@ def test_a_batch_axis_of_one_slide_is_taken_off(tmp_path):
 def test_what_is_written_reads_back(tmp_path, layout, extent, step):
     x, y = np.rint(grid(step)).astype(np.int64).T
     given = H5Features(x, y, drawn(20, dtype=np.float16), TileShape(extent, step, 256))
-    write_h5(tmp_path / "out" / "a.h5", "a", given, 0.5, layout)
+    write_h5(tmp_path / "out" / "a.h5", "a", given, 0.5, layout, "there")
     found = read_h5(tmp_path / "out" / "a.h5")
     for name in ("x", "y", "values"):
         np.testing.assert_array_equal(getattr(found, name), getattr(given, name))
