@@ -159,7 +159,7 @@ def test_the_job_refuses_what_its_workers_cannot_do(config):
         check(job(run={"micro_batch": 2}))
     # One process made it, which tells nothing of workers.
     finetune(config(steps=1), quiet)
-    with pytest.raises(InputError, match=r"recipe \(workers_normalising_apart: None"):
+    with pytest.raises(InputError, match=r"recipe \(workers_normalising_apart: absent"):
         check(job(steps=1))
 
 
