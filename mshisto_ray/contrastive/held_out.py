@@ -55,9 +55,14 @@ def split_patients(
 
 
 def _patient_classes(index: TileIndex) -> np.ndarray:
-    """A class of each patient: that of one of the slides."""
+    """A class of each patient: of its slides' known ones, what fewest patients have."""
     classes = np.full(int(index.patient.max()) + 1, UNKNOWN)
-    classes[index.patient] = index.label
+    known = index.label != UNKNOWN
+    has = np.stack([index.patient[known], index.label[known]], axis=1)
+    patient, label = np.unique(has, axis=0).reshape(-1, 2).T
+    num = np.bincount(label, minlength=1)
+    for i in np.argsort(-num[label], kind="stable"):  # the rarest has the last word
+        classes[patient[i]] = label[i]
     return classes
 
 

@@ -42,6 +42,7 @@ _GILDENBLAT = {
         "schedule": "constant",
     },
     "batch_size": 512,  # 256 pairs
+    "best": "val_near_far_auc",
 }
 
 _TAN = {

@@ -10,12 +10,16 @@ from mshisto_ray.contrastive.held_out import split_patients
 from mshisto_ray.contrastive.joint_batch import WHOLE, Share
 from mshisto_ray.contrastive.monitor import collapse, projection_monitors
 from mshisto_ray.contrastive.pair_batches import pair_batches
-from mshisto_ray.contrastive.pretrain_config import LOSSES, PretrainConfig, load_index
+from mshisto_ray.contrastive.pretrain_config import (
+    LOSSES,
+    PretrainConfig,
+    load_index,
+    pretrain_recipe,
+)
 from mshisto_ray.contrastive.reading import TileReader, check_slides
 from mshisto_ray.contrastive.task import Task, Trained
 from mshisto_ray.contrastive.tile_index import TileIndex
 from mshisto_ray.contrastive.training import Say, Training
-from mshisto_ray.contrastive.training_config import recipe_of
 from mshisto_ray.contrastive.validation import Validation
 from mshisto_ray.contrastive.verification import sample_verification
 from mshisto_ray.store.manifest import open_stage
@@ -34,7 +38,7 @@ def pretrain(config: PretrainConfig, say: Say = print) -> Trained:
     tiles, index = load_index(config)
     check_slides(tiles)
     recorded = config.model_dump(mode="json")
-    recipe = recipe_of(config, PretrainConfig, tiles)
+    recipe = pretrain_recipe(config, tiles, index)
     with open_stage(config.out, STAGE, recipe, recorded):
         return pretrain_share(config, tiles, index, say)
 

@@ -13,9 +13,10 @@ from mshisto_ray.contrastive.model import ModelConfig
 from mshisto_ray.contrastive.pair_batches import PAIRS, check_batches
 from mshisto_ray.contrastive.presets import PRESETS
 from mshisto_ray.contrastive.tile_index import TileIndex, read_index
-from mshisto_ray.contrastive.training_config import TrainingConfig
+from mshisto_ray.contrastive.training_config import TrainingConfig, recipe_of
 from mshisto_ray.contrastive.validation import ValidationConfig
 from mshisto_ray.store.cohort import read_cohort
+from mshisto_ray.store.manifest import recipe_digest
 from mshisto_ray.store.tiles import TileDirectory
 
 LOSSES = "mshisto_ray.contrastive.losses"
@@ -75,6 +76,16 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def pretrain_recipe(
+    config: PretrainConfig, tiles: TileDirectory, index: TileIndex
+) -> dict[str, Any]:
+    """What decides the weights: of the cohort, who has which class."""
+    recipe = recipe_of(config, PretrainConfig, tiles)
+    del recipe["cohort"]
+    told = [index.slide_ids, index.patient.tolist(), index.label.tolist()]
+    return recipe | {"labels": recipe_digest({"": told})}
+
+
 def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
     """The tiles and their index, checked against the config.
 
@@ -94,6 +105,12 @@ def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
                 f"{config.cohort}: none of its slides is in {config.tiles}"
             )
     index = read_index(tiles, list(tiles.slides), labels, config.scales)
+    unlinked = len(index.scales) < 2 and config.validation.share
+    if config.best == "val_recall_at_10" and unlinked:
+        raise InputError(
+            "best: val_recall_at_10 is of a tile's finer tiles, and there is one scale "
+            "only: take val_near_far_auc or val_loss"
+        )
     train, _ = split_patients(index, config.validation.share, config.seed)
     check_batches(index.subset(train), config.pairs, config.batch_size)
     return tiles, index

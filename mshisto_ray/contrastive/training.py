@@ -127,6 +127,7 @@ class Training:
         )
 
     def _in_parallel(self, model: nn.Module) -> DistributedDataParallel:
+        _freeze_unused(model, self._tile_px, self._device)
         parallel = DistributedDataParallel(model)
         time_gradients(parallel, self._clock)
         return parallel
@@ -189,3 +190,18 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def _freeze_unused(model: nn.Module, side: int, device: torch.device) -> None:
+    """Leave out parameters that no loss reaches: workers would wait for their gradient.
+
+    A backbone may keep layers after the maps that a head takes.
+    """
+    was_training = model.training
+    model.eval()  # statistics stay as they are
+    model(torch.zeros(2, 3, side, side, device=device)).sum().backward()
+    for parameter in model.parameters():
+        if parameter.grad is None:
+            parameter.requires_grad_(False)
+        parameter.grad = None
+    model.train(was_training)

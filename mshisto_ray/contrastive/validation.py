@@ -64,6 +64,12 @@ class Validation:
         drawn = [*self._near_far, *self._places]
         if self._batch:
             drawn.append(self._batch.tiles)
+        if not drawn:
+            raise InputError(
+                "validation: held-out slides are too small or too few for any measure "
+                f"({'; '.join(self.notes)}): raise validation.share, lower "
+                "validation.near_um and far_um, or set validation.share to 0"
+            )
         used = np.unique(np.concatenate([d.reshape(-1) for d in drawn]))
         self._held = reader(tiles[used])
         self._at = np.searchsorted(used, np.arange(len(part)))

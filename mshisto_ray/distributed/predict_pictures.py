@@ -84,7 +84,8 @@ class Painter:
                     thumbnail.pixels, thumbnail.span, tiles.x, tiles.y, tiles.extent,
                     scores, f"{name}  {title}", label, record["mpp"],
                 )  # fmt: skip
-                image.save(folder / f"{name}.{label}.png")
+                # A class may be named as no file can be.
+                image.save(folder / f"{name}.{label.replace('/', '_')}.png")
             if children:
                 weights = layers.get("attention")
                 image = _child_maps(

@@ -9,12 +9,15 @@ import torch
 from mshisto_ray.config import InputError
 from mshisto_ray.contrastive.joint_batch import Share
 from mshisto_ray.contrastive.pretrain import NAME, STAGE, pretrain_share
-from mshisto_ray.contrastive.pretrain_config import PretrainConfig, load_index
+from mshisto_ray.contrastive.pretrain_config import (
+    PretrainConfig,
+    load_index,
+    pretrain_recipe,
+)
 from mshisto_ray.contrastive.reading import check_slides
 from mshisto_ray.contrastive.samples import sample_pairs
 from mshisto_ray.contrastive.tile_index import TileIndex
 from mshisto_ray.contrastive.training import ENCODER, Say
-from mshisto_ray.contrastive.training_config import recipe_of
 from mshisto_ray.distributed import training_output as output
 from mshisto_ray.distributed.progress import say
 from mshisto_ray.distributed.training import (
@@ -37,16 +40,16 @@ class PretrainJobConfig(TrainingJobConfig, PretrainConfig):
 
 def check(config: PretrainJobConfig) -> None:
     """Check tiles, labels, pairs, the batch and that ``out`` can be entered."""
-    tiles, _ = load_index(config)
+    tiles, index = load_index(config)
     check_slides(tiles)
     output.check(config)
-    check_stage(config.out, STAGE, _recipe(config, tiles))
+    check_stage(config.out, STAGE, _recipe(config, tiles, index))
 
 
 def run(config: PretrainJobConfig) -> None:
     """Pretrain an encoder on the tiles of a cohort."""
     tiles, index = load_index(config)
-    recipe = _recipe(config, tiles)
+    recipe = _recipe(config, tiles, index)
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
         if steps_done(config.out) < config.steps:
             with planned_workers(config, config.model.norm) as plan:
@@ -62,7 +65,9 @@ def _work(
     pretrain_share(config, *load_index(config), note, share, device)
 
 
-def _recipe(config: PretrainJobConfig, tiles: TileDirectory) -> dict[str, Any]:
+def _recipe(
+    config: PretrainJobConfig, tiles: TileDirectory, index: TileIndex
+) -> dict[str, Any]:
     """What decides the weights; with batch statistics, also the number of workers."""
     Share(0, config.workers).part(config.batch_size)
     if config.verify is not None and config.workers > 1:
@@ -70,7 +75,7 @@ def _recipe(config: PretrainJobConfig, tiles: TileDirectory) -> dict[str, Any]:
             "verify: compares the images of a whole batch, which no worker has: set "
             "workers=1, or verify=null"
         )
-    recipe = recipe_of(config, PretrainConfig, tiles)
+    recipe = pretrain_recipe(config, tiles, index)
     return with_workers(config, config.model, tiles, STAGE, recipe)
 
 

@@ -124,6 +124,14 @@ def test_other_pairs_and_losses_run(override, phantom, tmp_path):
         ({"label": "grade"}, "give the cohort that has this column"),
         ({"pairs": {"name": "spatial", "far_um": 9000}}, "no other tile 9000 um away"),
         ({"pairs": {"name": "multi_scale"}}, "no class labels"),
+        (
+            {
+                "scales": [0.5],
+                "pairs": {"name": "same_tile"},
+                "best": "val_recall_at_10",
+            },
+            "best: val_recall_at_10 .* one scale only",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_training(

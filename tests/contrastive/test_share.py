@@ -73,11 +73,16 @@ def train(folder, settings, workers):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [2, 4])
+# A head on the maps leaves the backbone's last norm unused.
+@pytest.mark.parametrize(
+    ("workers", "seen"), [(2, "pooled"), (4, "pooled"), (2, "maps")]
+)
 def test_workers_see_the_batches_and_reach_the_weights_of_one(
-    phantom, tmp_path, workers
+    phantom, tmp_path, workers, seen
 ):
-    settings = SETTINGS | {"tiles": str(phantom / "tiles")}
+    model = dict(SETTINGS["model"])
+    model["projection"] = {**model["projection"], "input": seen}
+    settings = SETTINGS | {"tiles": str(phantom / "tiles"), "model": model}
     images, weights = train(tmp_path, settings, 1)
     same_images, same_weights = train(tmp_path, settings, workers)
     assert images.shape == (5, 16, 64, 64, 3)

@@ -54,9 +54,16 @@ class MultiScalePairs:
             for coarse in self._coarse
             for group, cls in enumerate(self._classes)
         }
+        # A part of the cohort may have no slide with tiles at one of them.
+        held = [c for c in self._coarse if any(map(len, self._at(c)))]
+        self._coarse = np.array(held, self._coarse.dtype)
 
     def draw(self, seed: int, step: int, pairs: np.ndarray) -> np.ndarray:
         """Tiles [P, 2]: main and finer; a main tile without any is (main, main)."""
+        if not len(self._coarse):
+            tiles = uniforms(seed, "pairs", step, int(pairs.max()) + 1, 2)[pairs, 0]
+            main = choose(tiles, np.full(len(pairs), len(self._index)))
+            return np.stack([main, main], axis=1)
         last = int(pairs.max()) + 1
         pick = uniforms(seed, "scale", step, 1, 1)[0]
         coarse = int(self._coarse[choose(pick, np.array([len(self._coarse)]))[0]])
@@ -71,7 +78,7 @@ class MultiScalePairs:
         for g in range(len(self._classes)):
             at, slides = np.flatnonzero(group == g), self._slides[coarse, g]
             if not len(slides):  # a part of the cohort without this class
-                slides = np.unique(np.concatenate(list(self._slides.values())))
+                slides = np.concatenate(self._at(coarse))
             counts = np.full(len(at), len(slides))
             slide[at] = slides[choose(uniform[at], counts)]
         uniform = uniforms(seed, "pairs", step, last, 2)
@@ -124,6 +131,10 @@ class MultiScalePairs:
                 "among the tiles' scales"
             )
         return np.array([coarse])
+
+    def _at(self, coarse: int) -> list[np.ndarray]:
+        """Slides with tiles at a scale, by class."""
+        return [self._slides[coarse, group] for group in range(len(self._classes))]
 
     def _slides_of(self, scale: int, cls: int) -> np.ndarray:
         held = self._index.sizes()[self._index.layers_at(scale)] > 0

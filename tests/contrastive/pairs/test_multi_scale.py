@@ -147,6 +147,29 @@ def test_a_part_of_the_cohort_without_a_class_still_gives_pairs(make_index):
     np.testing.assert_array_equal(index.row(drawn[:, 1]) // 2, index.row(drawn[:, 0]))
 
 
+def test_a_block_draws_where_it_has_tiles(make_index):
+    """Small slides have no tile at the coarsest scale; a block may hold only them."""
+    whole = make_index(labels=[0, 1, 0, 1, 0, 1])
+    tiles = np.arange(len(whole))
+    small = np.isin(whole.slide(tiles), [0, 2, 3])
+    lacking = whole.subset(tiles[~(small & (whole.scale(tiles) == 2))])
+    slide, scale = (
+        get(np.arange(len(lacking))) for get in (lacking.slide, lacking.scale)
+    )
+    for slides in ([0, 2, 3], [0, 1, 2], [0, 1, 2, 3, 4, 5]):
+        index = lacking.subset(np.flatnonzero(np.isin(slide, slides)))
+        source = multi_scale.build(index)
+        for step in range(30):
+            main, finer = source.draw(0, step, np.arange(16)).T
+            (coarse,) = set(index.scale(main))
+            assert set(index.scale(finer)) == {coarse - 1}
+            assert (index.row(finer) // 2 == index.row(main)).all()
+    finest = lacking.subset(np.flatnonzero(scale == 0))
+    # Places without any finer tile are told as such.
+    alone = multi_scale.build(finest).draw(0, 0, np.arange(16))
+    assert (alone[:, 0] == alone[:, 1]).all() and len(set(alone[:, 0])) > 1
+
+
 def test_one_scale_is_refused(make_index):
     with pytest.raises(InputError, match="needs tiles at two scales"):
         multi_scale.build(make_index(scales=(0.5,)))
