@@ -139,11 +139,15 @@ def plan_units(target: Target, tiles: TileDirectory) -> tuple[int, list[Unit]]:
         return False
 
     planned = {shard_path(target.out, u.slide_id, u.chunk) for u in units}
-    for slide_id in tiles.slides:  # tiled anew, a slide may have fewer chunks
+
+    def remove_surplus(slide_id: str) -> None:
+        """Tiled anew, a slide may have fewer chunks."""
         folder = shard_path(target.out, slide_id, 0).parent
         for path in set(folder.glob("chunk-*.parquet")) - planned:
             path.unlink()
+
     with ThreadPoolExecutor(16) as pool:
+        list(pool.map(remove_surplus, tiles.slides))
         flags = list(pool.map(is_pending, units))
     pending = [unit for unit, flag in zip(units, flags, strict=True) if flag]
     return len(units) - len(pending), pending
