@@ -222,12 +222,15 @@ class Stages:
             shard = pa.table(columns, schema=kind)
             groups = [shard.take(np.flatnonzero(mpp == m)) for m in (0.5, 1.0)]
             write_shard(shard_path(out, slide_id, 0), groups)
+            known = f"print {slide_id}"
+            if prints:
+                known = prints if isinstance(prints, str) else prints[slide_id]
             rows.append(
                 {
                     "slide_id": slide_id,
                     "patient_id": slide_id,
-                    "fingerprint": prints or f"print {slide_id}",
-                    "made_from": prints or f"print {slide_id}",
+                    "fingerprint": known,
+                    "made_from": known,
                     "num_chunks": 1,
                     "complete": True,
                     "rows_per_scale": [(m, int((mpp == m).sum())) for m in (0.5, 1.0)],
@@ -275,8 +278,13 @@ def stages(tmp_path):
     return Stages(tmp_path)
 
 
-def _write_tiles(out, marks):
-    """A tiles directory of {slide_id: {(mpp, row, col): class or None}}."""
+def _write_tiles(out, marks, shares=None):
+    """A tiles directory of {slide_id: {(mpp, row, col): class or None}}.
+
+    ``shares``: {slide_id: {(mpp, row, col): share of the tile that is annotated}}, all
+    of it by default.
+    """
+    shares = shares or {}
     with open_stage(out, "tiles", {}, {}):
         pass
     for slide_id, tiles in marks.items():
@@ -284,7 +292,9 @@ def _write_tiles(out, marks):
             {
                 "slide_id": slide_id, "mpp": mpp, "row": row, "col": col, "x": 0,
                 "y": 0, "extent": 1.0, "tissue": 1.0, "own": True, "chunk": 0,
-                "annotation": name, "annotated": 0.0 if name is None else 1.0,
+                "annotation": name,
+                "annotated": 0.0 if name is None else
+                shares.get(slide_id, {}).get((mpp, row, col), 1.0),
             }
             for (mpp, row, col), name in tiles.items()
         ]  # fmt: skip
@@ -301,5 +311,5 @@ def _write_tiles(out, marks):
 
 @pytest.fixture
 def write_tiles():
-    """Writes a tiles directory: (out, {slide_id: {(mpp, row, col): annotation}})."""
+    """Writes a tiles directory: ``_write_tiles``."""
     return _write_tiles

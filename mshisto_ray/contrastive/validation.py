@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from mshisto_ray.contrastive.monitor import (
 )
 from mshisto_ray.contrastive.pair_batches import PAIRS
 from mshisto_ray.contrastive.pairs import multi_scale, spatial
-from mshisto_ray.contrastive.pairs._source import draw_batch
+from mshisto_ray.contrastive.pairs._source import PairBatch, draw_batch
 from mshisto_ray.contrastive.reading import TileReader
 from mshisto_ray.contrastive.step import Stepper
 from mshisto_ray.contrastive.tile_index import UNKNOWN, TileIndex
@@ -43,7 +44,7 @@ class Validation:
     Measures (all on embeddings but the loss): ``val_near_far_auc``, the mean over
     scales, ``val_recall_at_10`` of a tile's finer tile among those of other places,
     ``val_rank``, ``val_spread`` and ``val_loss``. What the held-out slides are too
-    small or too few for is left out.
+    small or too few for is left out, and so is a pair with a tile that cannot be read.
     """
 
     def __init__(
@@ -57,26 +58,55 @@ class Validation:
     ):
         part = index.subset(tiles)
         self.notes: list[str] = []
-        drawn = [self._draw_near_far(part, config, mpp) for mpp in part.scales]
-        self._near_far = [pairs for pairs in drawn if len(pairs)]
-        self._places = self._draw_places(part, config.pairs)
-        self._batch = self._draw_batch(part, pairs, batch_size)
-        drawn = [*self._near_far, *self._places]
-        if self._batch:
-            drawn.append(self._batch.tiles)
-        if not drawn:
+        near_far = [self._draw_near_far(part, config, mpp) for mpp in part.scales]
+        places = self._draw_places(part, config.pairs)
+        batch = self._draw_batch(part, pairs, batch_size)
+        drawn = [pairs.reshape(-1) for pairs in (*near_far, *places)]
+        drawn += [batch.tiles] if batch else []
+        if drawn:
+            used = np.unique(np.concatenate(drawn))
+            held = reader(tiles[used])
+            self._pixels = held.pixels[held.readable]
+            self._at = np.searchsorted(used[held.readable], np.arange(len(part)))
+            is_readable = np.zeros(len(part), bool)
+            is_readable[used] = held.readable
+            self._keep(near_far, places, batch, is_readable)
+        if not drawn or not (self._near_far or self._places or self._batch):
             raise InputError(
                 "validation: held-out slides are too small or too few for any measure "
                 f"({'; '.join(self.notes)}): raise validation.share, lower "
                 "validation.near_um and far_um, or set validation.share to 0"
             )
-        used = np.unique(np.concatenate([d.reshape(-1) for d in drawn]))
-        self._held = reader(tiles[used])
-        self._at = np.searchsorted(used, np.arange(len(part)))
+
+    def _keep(
+        self,
+        near_far: Sequence[np.ndarray],
+        places: Sequence[np.ndarray],
+        batch: PairBatch | None,
+        is_readable: np.ndarray,
+    ) -> None:
+        """What was drawn, without tiles that cannot be read."""
+        # A near pair counts beside the far one that follows it.
+        fours = [pairs.reshape(-1, 4) for pairs in near_far]
+        fours = [four[is_readable[four].all(axis=1)] for four in fours]
+        self._near_far = [four.reshape(-1, 2) for four in fours if len(four)]
+        read = [pairs[is_readable[pairs].all(axis=1)] for pairs in places]
+        # With no more places than neighbours every target would be a hit.
+        self._places = [pairs for pairs in read if len(pairs) > 2 * _NEIGHBOURS]
+        self._batch = None
+        if batch:
+            at = np.flatnonzero(is_readable[batch.tiles])
+            positive, negative = (
+                relation[np.ix_(at, at)]
+                for relation in (batch.positive, batch.negative)
+            )
+            if positive.any():
+                tiles = batch.tiles[at]
+                self._batch = PairBatch(tiles, positive, negative, batch.missing)
 
     def __call__(self, stepper: Stepper, loss: torch.nn.Module) -> dict[str, float]:
         """Measure the model as it is."""
-        embeddings, projections = forward_tiles(stepper, self._held.pixels)
+        embeddings, projections = forward_tiles(stepper, self._pixels)
         metrics: dict[str, float] = {
             "val_rank": effective_rank(embeddings),
             "val_spread": spread(embeddings),
@@ -143,8 +173,7 @@ class Validation:
             pairs = source.draw(0, 0, np.arange(num))
             pairs = pairs[pairs[:, 0] != pairs[:, 1]]
             found.append(pairs[np.unique(pairs[:, 0], return_index=True)[1]])
-        # With no more places than neighbours every target would be a hit.
-        return [places for places in found if len(places) > 2 * _NEIGHBOURS]
+        return found
 
     def _draw_batch(self, part: TileIndex, pairs: Part, batch_size: int):
         source = components.build(PAIRS, pairs, part)

@@ -70,9 +70,12 @@ def sample_verification(
     drawn = source.draw(0, 0, numbers)
     near, far = source.relations(drawn, numbers)
     used = np.unique(drawn)
-    values = describe(reader(used).pixels)[np.searchsorted(used, drawn.reshape(-1))]
-    apart = np.linalg.norm(values[::2] - values[1::2], axis=1)
-    kinds = [apart[r[2 * numbers, 2 * numbers + 1]] for r in (near, far)]
+    held = reader(used)
+    at = held.places(drawn)
+    values = describe(held.pixels)[at]
+    apart = np.linalg.norm(values[:, 0] - values[:, 1], axis=1)
+    seen = held.readable[at].all(axis=1)
+    kinds = [apart[r[2 * numbers, 2 * numbers + 1] & seen] for r in (near, far)]
     if not all(map(len, kinds)):
         raise InputError("verify: it needs near and far pairs; set far_share to 0.5")
     return fit_verification(kinds[0], kinds[1], quantile)
@@ -121,7 +124,8 @@ def search_thresholds(
 
     Args:
         index: the tiles.
-        describe_tiles: tile numbers [N] (sorted, unique) to descriptors [N, D].
+        describe_tiles: tile numbers [N] (sorted, unique) to descriptors [N, D]; NaN
+            where a tile has none, whose pairs are left out.
         near_um: candidates.
         far_um: candidates.
         num_pairs: drawn for each.
@@ -143,7 +147,8 @@ def search_thresholds(
     for (near, far, covered), pairs in zip(results, drawn, strict=True):
         first, second = (values[np.searchsorted(used, column)] for column in pairs.T)
         apart = np.linalg.norm(first - second, axis=1)
-        real, is_far = pairs[:, 0] != pairs[:, 1], np.arange(num_pairs) % 2 == 1
+        real = (pairs[:, 0] != pairs[:, 1]) & np.isfinite(apart)
+        is_far = np.arange(num_pairs) % 2 == 1
         auc = near_far_auc(apart[real & ~is_far], apart[real & is_far])
         found.append(ThresholdResult(near, far, auc, covered))
     return found

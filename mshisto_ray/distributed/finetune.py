@@ -45,12 +45,14 @@ def run(config: FinetuneJobConfig) -> None:
     """Fine-tune an encoder on the classes of a cohort's tiles."""
     data = load_data(config)
     recipe = _recipe(config, data)
-    with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
+    with open_stage(
+        config.out, STAGE, recipe, config.model_dump(mode="json")
+    ) as manifest:
         if steps_done(config.out) < config.steps:
             with planned_workers(config, config.model.norm) as plan:
                 _tell(data)
                 train(NAME, config, plan, _work)
-        output.finish(NAME, config, data.tiles, "finetuned_out")
+        output.finish(NAME, config, data.tiles, manifest)
     say(f"{NAME}: encoder in {config.out / ENCODER}")
 
 

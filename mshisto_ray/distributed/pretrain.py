@@ -50,12 +50,14 @@ def run(config: PretrainJobConfig) -> None:
     """Pretrain an encoder on the tiles of a cohort."""
     tiles, index = load_index(config)
     recipe = _recipe(config, tiles, index)
-    with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
+    with open_stage(
+        config.out, STAGE, recipe, config.model_dump(mode="json")
+    ) as manifest:
         if steps_done(config.out) < config.steps:
             with planned_workers(config, config.model.norm) as plan:
                 _draw_pairs(config, tiles, index)
                 train(NAME, config, plan, _work)
-        output.finish(NAME, config, tiles, "pretrained_out", [_PAIRS])
+        output.finish(NAME, config, tiles, manifest, [_PAIRS])
     say(f"{NAME}: encoder in {config.out / ENCODER}")
 
 

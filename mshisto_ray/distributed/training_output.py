@@ -10,6 +10,7 @@ from mshisto_ray.contrastive.training import ENCODER
 from mshisto_ray.distributed.progress import say
 from mshisto_ray.distributed.training import TrainingJobConfig
 from mshisto_ray.encoders import _onnx
+from mshisto_ray.store.manifest import Manifest
 from mshisto_ray.store.tiles import TileDirectory
 
 
@@ -27,7 +28,7 @@ def finish(
     name: str,
     config: TrainingJobConfig,
     tiles: TileDirectory,
-    tag: str,
+    manifest: Manifest,
     pictures: Sequence[str] = (),
 ) -> None:
     """ONNX where it is asked for, and one MLflow run with the whole curve.
@@ -38,7 +39,7 @@ def finish(
         name: of the job, in what it says.
         config: of the training that came to its end.
         tiles: trained on.
-        tag: under which MLflow knows a run by its ``out``.
+        manifest: of ``out``.
         pictures: files of ``out`` that are logged too.
     """
     folder = config.out / ENCODER
@@ -47,12 +48,14 @@ def finish(
         say(f"{name}: {folder / _onnx.FILE}, within {apart:.1e} of the network")
     mlflow = config.mlflow
     store = tracking.open_store(mlflow.uri, config.out, mlflow.experiment)
-    if store.find_run(tag, str(config.out)) is None:
+    # What is trained anew in the same folder is another run.
+    key = f"{config.out} {manifest.digest}"
+    if store.find_run("training_out", key) is None:
         store.log_run(
             config.out.name,
             config.model_dump(mode="json", exclude={"out", "mlflow"}),
             {},
-            tags={"tiles_digest": tiles.manifest.digest, tag: str(config.out)},
+            tags={"tiles_digest": tiles.manifest.digest, "training_out": key},
             artifacts=[config.out / part for part in (METRICS, *pictures, ENCODER)],
             curve=read_curve(config.out / METRICS),
         )

@@ -21,6 +21,7 @@ def restrict(
     directories: Sequence[EmbeddingDirectory],
     tiles: TileDirectory,
     name: str,
+    min_annotated: float,
 ) -> Bags:
     """The same bags with annotated tiles alone, at every scale.
 
@@ -32,6 +33,8 @@ def restrict(
         directories: of each scale, coarsest first.
         tiles: the tiles that were embedded, with their annotations.
         name: class of annotation.
+        min_annotated: least share of a tile inside it; a tile on its edge shows what
+            lies outside, too.
 
     Source: Tan et al. 2023, section 4: the annotated tumour area at inference.
     """
@@ -45,7 +48,7 @@ def restrict(
         for directory, mpp in zip(directories, scales, strict=True):
             row, col = read_places(directory, slide_id, mpp, bags.scales is None)
             identity = [np.full(len(row), mpp), row, col]
-            marks.append(annotated(tiles, slide_id, identity, name))
+            marks.append(annotated(tiles, slide_id, identity, name, min_annotated))
         rows[member] = np.flatnonzero(marks[0])
         kept = marks[0]
         for scale, mark, held in zip(bags.finer, marks[1:], children, strict=True):
@@ -62,14 +65,16 @@ def restrict(
     )
 
 
-def fingerprint(tiles: TileDirectory, slide_ids: Sequence[str], name: str) -> str:
+def fingerprint(
+    tiles: TileDirectory, slide_ids: Sequence[str], name: str, min_annotated: float
+) -> str:
     """Digest of which tiles of these slides are annotated as ``name``."""
     digest = hashlib.blake2b(name.encode(), digest_size=16)
     for slide_id in slide_ids:
         if slide_id in tiles.slides:
             table = tiles.read(slide_id)
             places = [table[key].to_numpy() for key in ("mpp", "row", "col")]
-            marked = annotated(tiles, slide_id, places, name)
+            marked = annotated(tiles, slide_id, places, name, min_annotated)
             digest.update(slide_id.encode())
             for column in places:
                 digest.update(column[marked].astype(float).tobytes())

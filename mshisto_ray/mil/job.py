@@ -10,7 +10,7 @@ from mshisto_ray.learning.split import Split
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.bags import Bags
 from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.store.manifest import check_stage, open_stage
+from mshisto_ray.store.manifest import Manifest, check_stage, open_stage
 
 STAGE = "training"
 RESULT = "result"
@@ -33,11 +33,15 @@ def run(config: TrainJobConfig) -> None:
     """Cross-validate one MIL config and keep its head."""
     bags, splits = experiment.load(config)
     recipe = experiment.recipe(config, bags)
-    with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
-        _run(config, bags, splits)
+    with open_stage(
+        config.out, STAGE, recipe, config.model_dump(mode="json")
+    ) as manifest:
+        _run(config, bags, splits, manifest)
 
 
-def _run(config: TrainJobConfig, bags: Bags, splits: list[Split]) -> None:
+def _run(
+    config: TrainJobConfig, bags: Bags, splits: list[Split], manifest: Manifest
+) -> None:
     for note in bags.notes:
         print(f"train: {note}", flush=True)
     folder = config.out / RESULT
@@ -47,7 +51,7 @@ def _run(config: TrainJobConfig, bags: Bags, splits: list[Split]) -> None:
     else:
         experiment.write_folds(config.out / "folds.parquet", bags, splits)
         metrics = experiment.run(config, bags, splits, folder, _say)
-    _report(config, metrics, bags.digest, folder)
+    _report(config, metrics, bags.digest, folder, manifest)
 
 
 def _say(done: int, total: int) -> None:
@@ -55,7 +59,11 @@ def _say(done: int, total: int) -> None:
 
 
 def _report(
-    config: TrainJobConfig, metrics: dict[str, float], data: str, folder: Path
+    config: TrainJobConfig,
+    metrics: dict[str, float],
+    data: str,
+    folder: Path,
+    manifest: Manifest,
 ) -> None:
     for part in ("val", "test"):
         if f"{part}_auroc_mean" in metrics:
@@ -65,7 +73,8 @@ def _report(
             print(f"train: {part} AUROC {value:.3f} ({low:.3f} to {high:.3f})")
     print(f"train: head in {folder / experiment.HEAD_FOLDER}", flush=True)
     store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
-    key = f"{config.out}"
+    # What is trained anew in the same folder is another run.
+    key = f"{config.out} {manifest.digest}"
     if store.find_run("training_out", key) is None:
         settings = config.model_dump(mode="json", exclude={"out", "mlflow", "cache"})
         tags = {"embeddings_digest": data, "training_out": key}

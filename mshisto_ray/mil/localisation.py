@@ -29,7 +29,8 @@ def localise(
     """AUROC of a prediction's scores against annotated tiles, slide by slide.
 
     Within one slide, so that it says where the model looks, not which slide it
-    calls positive; slides that hold tiles of one kind alone say nothing. By name,
+    calls positive; slides that hold tiles of one kind alone say nothing. A tile is
+    annotated that holds any of the outlined area: a sign can be small. By name,
     each with the scale that it is about, in micrometres per pixel:
 
     ``attention_auroc_<mpp>``: attention of the instances; at a finer scale that of
@@ -79,15 +80,22 @@ def annotation_names(tiles: TileDirectory, slide_ids: Iterable[str]) -> list[str
 
 
 def annotated(
-    tiles: TileDirectory, slide_id: str, identity: list[np.ndarray], name: str
+    tiles: TileDirectory,
+    slide_id: str,
+    identity: list[np.ndarray],
+    name: str,
+    min_annotated: float = 0.0,
 ) -> np.ndarray:
     """Which tiles (mpp, row, col) of a slide carry an annotation, bool [N].
 
-    None of a slide that the directory does not hold.
+    None of a slide that the directory does not hold. A tile carries it if it holds
+    any of it, or at least the share ``min_annotated`` of its own area.
     """
     if slide_id not in tiles.slides:
         return np.zeros(len(identity[0]), bool)
     marked = _where(tiles.read(slide_id), "annotation", name)
+    enough = marked["annotated"].to_numpy() >= min_annotated
+    marked = marked.filter(pa.array(enough))
     return _match(identity, _identity(marked)) >= 0
 
 

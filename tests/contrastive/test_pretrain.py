@@ -1,4 +1,5 @@
 import json
+import shutil
 from functools import partial
 
 import numpy as np
@@ -8,7 +9,11 @@ import torch
 from mshisto_ray.config import InputError, validate
 from mshisto_ray.contrastive.phases import PHASES
 from mshisto_ray.contrastive.pretrain import pretrain
-from mshisto_ray.contrastive.pretrain_config import PretrainConfig, load_index
+from mshisto_ray.contrastive.pretrain_config import (
+    PretrainConfig,
+    load_index,
+    pretrain_recipe,
+)
 from mshisto_ray.contrastive.samples import sample_pairs
 from mshisto_ray.contrastive.step import Stepper
 from mshisto_ray.contrastive.training import Training
@@ -205,3 +210,19 @@ def test_pretraining_on_a_real_slide_without_held_out_patients(
     result = run(config(tmp_path, tmp_path / "out", **override))
     assert [record["step"] for record in result.history] == [2, 4]
     assert checkpoint.build("cpu", "float32", path=str(result.encoder)).dim == 96
+
+
+def test_other_weights_in_the_same_place_are_another_recipe(phantom, tmp_path):
+    start = run(config(phantom, tmp_path / "first")).encoder
+    model = {**SMALL["model"], "weights": str(start)}
+    given = config(phantom, tmp_path / "second", model=model)
+    tiles, index = load_index(given)
+    before = pretrain_recipe(given, tiles, index)
+    shutil.copytree(start, tmp_path / "copy")
+    moved = config(
+        phantom, given.out, model={**model, "weights": str(tmp_path / "copy")}
+    )
+    assert pretrain_recipe(moved, tiles, index) == before
+    shutil.rmtree(tmp_path / "first")
+    run(config(phantom, tmp_path / "first", seed=1))
+    assert pretrain_recipe(given, tiles, index) != before

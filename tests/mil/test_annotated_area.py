@@ -64,7 +64,7 @@ def test_one_scale(study):
     embeddings, tiles, marks = study
     bags, _ = experiment.load(settings(study, scale=1.0))
     directory = EmbeddingDirectory(embeddings)
-    area = restrict(bags, [directory], tiles, "tumour")
+    area = restrict(bags, [directory], tiles, "tumour", 0.5)
     for i, name in enumerate(bags.names):
         found = wanted(directory, name, 1.0, marks, own_only=True)
         assert area.sizes[i] == len(found)
@@ -75,12 +75,29 @@ def test_one_scale(study):
     assert area.features.counts.tolist() == area.sizes.tolist()
 
 
+def test_tiles_on_an_edge_are_left_out(study, write_tiles, tmp_path):
+    embeddings, _, marks = study
+    rng = np.random.default_rng(1)
+    shares = {s: {place: rng.random() for place in marks[s]} for s in marks}
+    tiles = write_tiles(tmp_path / "edges", marks, shares)
+    bags, _ = experiment.load(settings(study, scale=1.0))
+    directory = EmbeddingDirectory(embeddings)
+    area = restrict(bags, [directory], tiles, "tumour", 0.4)
+    lost = 0
+    for i, name in enumerate(bags.names):
+        rows = wanted(directory, name, 1.0, marks, own_only=True)
+        inside = [shares[name][1.0, row, 0] >= 0.4 for row in rows]
+        assert area.sizes[i] == sum(inside)
+        lost += len(inside) - sum(inside)
+    assert area.sizes.sum() > 0 < lost
+
+
 def test_several_scales_keep_annotated_children_of_annotated_parents(study):
     embeddings, tiles, marks = study
     keys = {"scales": SCALES, "combine": {"name": "concat"}}
     bags, _ = experiment.load(settings(study, **keys))
     directory = EmbeddingDirectory(embeddings)
-    area = restrict(bags, [directory] * 3, tiles, "tumour")
+    area = restrict(bags, [directory] * 3, tiles, "tumour", 0.5)
     for i, name in enumerate(bags.names):
         levels = [wanted(directory, name, m, marks, own_only=False) for m in SCALES]
         member = bags.members[i][0]
@@ -106,7 +123,7 @@ def test_models_predict_the_area_of_the_bags_they_did_not_learn(study, keys):
     bags, splits = experiment.load(training)
     result = cross_validate(bags, splits, training, CPU)
     directories = [EmbeddingDirectory(embeddings)] * len(bags.dims)
-    area = restrict(bags, directories, tiles, "tumour")
+    area = restrict(bags, directories, tiles, "tumour", 0.5)
     found = predict_tests(result, area, training, CPU)
     assert sorted(found.bag) == [f"s{i}" for i in range(7)]
     whole = predict_tests(result, bags, training, CPU)
@@ -114,5 +131,5 @@ def test_models_predict_the_area_of_the_bags_they_did_not_learn(study, keys):
     fold = dict(zip(result.test.bag, result.test.fold, strict=True))
     assert [fold[bag] for bag in found.bag] == found.fold.tolist()
     with pytest.raises(InputError, match="none of the bags has an instance"):
-        none = restrict(bags, directories, tiles, "stroma")
+        none = restrict(bags, directories, tiles, "stroma", 0.5)
         predict_tests(result, none, training, CPU)

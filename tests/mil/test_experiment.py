@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -131,6 +132,20 @@ def test_the_job_trains_once_and_logs_once(table, tmp_path, capsys):
     assert 0 <= logged.data.metrics["val_auroc_mean"] <= 1
     with pytest.raises(InputError, match=r"another recipe \(epochs: 2 -> 5\)"):
         check(job(table, tmp_path / "out", epochs=5))
+
+
+def test_what_is_trained_anew_in_the_same_folder_is_logged_too(table, tmp_path):
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'runs.db'}"
+    for epochs in (2, 3):
+        given = job(table, tmp_path / "out", epochs=epochs, mlflow={"uri": uri})
+        run(given)
+        shutil.rmtree(given.out)
+    client = MlflowClient(tracking_uri=uri)
+    number = client.get_experiment_by_name("mshisto_ray").experiment_id
+    logged = client.search_runs([number])
+    assert sorted(r.data.params["epochs"] for r in logged) == ["2", "3"]
 
 
 def test_changed_labels_are_another_recipe(table, tmp_path, planted):

@@ -16,7 +16,7 @@ def test_needs_are_those_of_the_formula():
 @pytest.mark.slow
 def test_the_benchmark_measures_a_small_training(tmp_path):
     measure = build(
-        backbone="test_resnet", tile_px=64, batch_size=8, steps=2, workers=(1,)
+        backbone="test_resnet", tile_px=64, batch_size=8, steps=24, workers=(1,)
     )
     found = measure(tmp_path)
     shares = [
@@ -24,6 +24,8 @@ def test_the_benchmark_measures_a_small_training(tmp_path):
         for phase in ("data", "copy", "compute", "communication")
     ]
     assert sum(shares) == pytest.approx(1)
+    # Waiting would mean nothing if all were read before the first timed step.
+    assert found["pretrain.blocks"].value >= 2
     assert found["pretrain.1_workers.images"].value > 0
     assert found["pretrain.1_workers.sent"].value == 0
     assert found["pretrain.8_gpus.reading"].value == pytest.approx(

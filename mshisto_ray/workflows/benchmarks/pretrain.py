@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from mshisto_ray.config import InputPath, validate
+from mshisto_ray.contrastive.blocks import BlockConfig, plan_block
 from mshisto_ray.contrastive.curve import METRICS, read_curve
 from mshisto_ray.contrastive.model import build_model, num_parameters
 from mshisto_ray.contrastive.phases import PHASES, bytes_sent
@@ -25,6 +26,8 @@ from mshisto_ray.workflows.benchmarks._benchmark import Benchmark, Measure
 _MOST_WAITING = 0.1
 _GPUS = (1, 8, 64)
 _TILES_READ = 400
+# Batches that a block has room for: several blocks are read while steps are timed.
+_BLOCK_BATCHES = 2
 Workers = Annotated[int, Field(ge=1)]
 
 
@@ -68,7 +71,7 @@ def build(
     backbone: str = "resnet18",
     tile_px: Annotated[int, Field(ge=32)] = 224,
     batch_size: Annotated[int, Field(ge=4)] = 32,
-    steps: Annotated[int, Field(ge=1)] = 10,
+    steps: Annotated[int, Field(ge=1)] = 24,
     workers: Annotated[tuple[Workers, ...], Field(min_length=1)] = (1, 2),
     gpu_images_per_s: Annotated[float, Field(gt=0)] = 4500.0,
 ) -> Benchmark:
@@ -79,7 +82,8 @@ def build(
         backbone: timm's name.
         tile_px: of the tiles that are made.
         batch_size: images of all workers.
-        steps: timed, after as many that are not.
+        steps: timed, after as many that are not; enough for several blocks, or the
+            share of waiting contains no reading of slides.
         workers: worker counts to compare.
         gpu_images_per_s: training rate of one GPU in the table of needs.
     """
@@ -95,6 +99,8 @@ def build(
             shutil.rmtree(config.out, ignore_errors=True)
             pretrain.run(config)
             found |= _run_measures(config, config.workers)
+        read = Measure(_blocks_read(runs[0], steps), "blocks in the timed steps")
+        found["pretrain.blocks"] = read
         return found | _needs_measures(runs[0], gpu_images_per_s)
 
     return measure
@@ -103,13 +109,17 @@ def build(
 def _config(
     tiles: Path, out: Path, backbone: str, batch_size: int, steps: int, workers: int
 ) -> pretrain.PretrainJobConfig:
+    blocks = BlockConfig(tiles=_BLOCK_BATCHES * batch_size)
+    # The last block's steps are not timed: a long run, too, reads ahead of its steps.
+    rest = blocks.num_steps(batch_size, blocks.tiles)
     given = {
         "tiles": tiles,
         "out": out,
         "pairs": {"name": "same_tile"},
         "model": {"backbone": backbone},
         "batch_size": batch_size,
-        "steps": 2 * steps,
+        "blocks": blocks.model_dump(),
+        "steps": 2 * steps + rest,
         "validation": {"share": 0, "every": steps},
         "workers": workers,
     }
@@ -127,14 +137,16 @@ def _make_tiles(folder: Path, tile_px: int) -> Path:
 
 
 def _run_measures(config: pretrain.PretrainJobConfig, num: int) -> dict[str, Measure]:
-    """Of the second half of the steps: the first one warms up."""
-    last = read_curve(config.out / METRICS)[-1]
+    """Of the steps in the middle: the first ones warm up."""
+    steps = config.validation.every
+    curve = read_curve(config.out / METRICS)
+    timed = next(record for record in curve if record["step"] == 2 * steps)
     name = f"pretrain.{num}_workers"
-    found = {f"{name}.images": Measure(last["images_per_s"], "images/s")}
+    found = {f"{name}.images": Measure(timed["images_per_s"], "images/s")}
     for phase in PHASES:
         target = _MOST_WAITING if phase == "data" else None
         found[f"{name}.{phase}"] = Measure(
-            last[f"{phase}_share"], "of a step", None, target, "at most"
+            timed[f"{phase}_share"], "of a step", None, target, "at most"
         )
     tile_px = int(load_index(config)[0].manifest.recipe["tile_px"])
     model = build_model(config.model, tile_px, config.seed)
@@ -146,6 +158,18 @@ def _run_measures(config: pretrain.PretrainJobConfig, num: int) -> dict[str, Mea
         sum(buffer.numel() for buffer in model.buffers()),
     )
     return found | {f"{name}.sent": Measure(sent / 1e6, "MB/step a worker")}
+
+
+def _blocks_read(config: pretrain.PretrainJobConfig, steps: int) -> int:
+    """Blocks that timed steps, from ``steps`` to twice that, begin with."""
+    _, index = load_index(config)
+    number = first = read = 0
+    while first < 2 * steps:
+        read += first >= steps
+        held = len(plan_block(index, config.blocks, config.seed, number))
+        first += config.blocks.num_steps(config.batch_size, held)
+        number += 1
+    return read
 
 
 def _needs_measures(

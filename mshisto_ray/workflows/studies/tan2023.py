@@ -85,7 +85,8 @@ class TanStudy:
                     f"study.annotation: no tile is annotated as {name!r}; have "
                     f"{', '.join(have) or 'none'}"
                 )
-            self._area = {"area": fingerprint(self._tiles, ids, name)}
+            least = settings["min_annotated"]
+            self._area = {"area": fingerprint(self._tiles, ids, name, least)}
         self._rows = [
             row for row in (_SINGLE, *_SEVERAL) if self._folders(row, scales[:1])
         ]
@@ -145,7 +146,8 @@ class TanStudy:
             if self._tiles:
                 directories = [EmbeddingDirectory(path) for path in config.directories]
                 name = self._settings["annotation"]
-                part = restrict(bags, directories, self._tiles, name)
+                least = self._settings["min_annotated"]
+                part = restrict(bags, directories, self._tiles, name, least)
                 area = predict_tests(result, part, config, device)
         return UnitResult(result.test, {}, area)
 
@@ -238,12 +240,15 @@ def build(
     epochs: Annotated[int, Field(ge=1)] = 20,
     lr: Annotated[float, Field(gt=0)] = 0.01,
     annotation: str | None = None,
+    min_annotated: Annotated[float, Field(gt=0, le=1)] = 0.5,
 ) -> _study.Study:
     """``label``: column of the cohort; ``scales``: finest (level 0) first.
 
     ``annotation``: class of annotation that outlines the area of a second table, in
     the tiles directory ``tiles`` of the data; null: whole slides alone.
+    ``min_annotated``: least share of a tile inside it.
     """
     settings = {"label": label, "scales": scales, "repeats": repeats, "lr": lr}
     settings |= {"folds": folds, "epochs": epochs, "annotation": annotation}
+    settings["min_annotated"] = min_annotated
     return TanStudy(data, settings)

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+
+from mshisto_ray import components
+from mshisto_ray.config import InputError, validate
+from mshisto_ray.contrastive.held_out import split_patients
+from mshisto_ray.contrastive.pretrain_config import PretrainConfig
+from mshisto_ray.contrastive.reading import HeldTiles, TileReader
+from mshisto_ray.contrastive.validation import Validation
+
+
+class Damaged:
+    """Reads tiles, but some as what lies in memory, and says so."""
+
+    def __init__(self, reader, share, junk):
+        self._reader, self._share, self._junk = reader, share, junk
+
+    def __call__(self, tiles):
+        held = self._reader(tiles)
+        lost = np.random.default_rng(0).random(len(tiles)) < self._share
+        held.pixels[lost] = self._junk
+        return HeldTiles(tiles, held.pixels, held.readable & ~lost)
+
+
+class Model(torch.nn.Module):
+    """Embeddings are colours, projections their differences."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.eye(3))
+
+    def embed_and_project(self, images):
+        x = torch.cat([images.mean((2, 3)), images.std((2, 3))], 1)
+        return x, (x - x.roll(1, 1)) @ torch.ones(6, 4)
+
+
+class Stepper:
+    model = Model()
+
+    def normalise(self, images):
+        return images
+
+    def autocast(self):
+        return torch.autocast("cpu", enabled=False)
+
+
+@pytest.fixture(scope="module")
+def settings(phantom):
+    near = {"near_um": 100, "far_um": 400, "pairs": 60}
+    raw = {"tiles": phantom / "tiles", "out": "out", "validation": near}
+    return validate(PretrainConfig, raw)
+
+
+def measure(settings, directory, index, share, junk):
+    reader = Damaged(TileReader(directory, index, 2), share, junk)
+    _, held_out = split_patients(index, 0.5, 0)
+    given = settings.validation, settings.pairs, 32
+    validation = Validation(index, reader, held_out, *given)
+    loss = components.build("mshisto_ray.contrastive.losses", settings.loss)
+    return validation(Stepper(), loss)
+
+
+def test_what_cannot_be_read_counts_for_nothing(settings, directory, index):
+    white = measure(settings, directory, index, 0.3, 255)
+    black = measure(settings, directory, index, 0.3, 0)
+    assert white == black
+    assert {"val_near_far_auc", "val_recall_at_10", "val_loss"} <= white.keys()
+    assert measure(settings, directory, index, 0.0, 0) != white
+
+
+def test_nothing_readable_is_told(settings, directory, index):
+    with pytest.raises(InputError, match="too small or too few for any measure"):
+        measure(settings, directory, index, 1.0, 0)
