@@ -38,6 +38,14 @@ class PhantomConfig(Config):
     region: int = option(
         200, "width (sigma) of the smooth fields that make its regions", "px", ge=32
     )
+    light: float = option(
+        3.0,
+        "unevenness of its light, at most so much up and down each axis: where colour "
+        "may tell nothing of the place it has to be 0",
+        "grey levels",
+        ge=0,
+        le=3,
+    )
     native_tile: int = option(
         256, "side of the TIFF's tiles; a multiple of 16", "px", ge=64, le=1024
     )

@@ -38,7 +38,7 @@ def draw(config: PhantomConfig, slide: int, layout: Layout) -> np.ndarray:
     scatter_nuclei(config, layout, nuclei, turn, rng)
     pixels = table[(eosin >> 2).astype(np.uint16) << 6 | nuclei >> 2]
     pixels += grains(config, layout, eosin, nuclei, rng)
-    pixels += _noise(config.size, rng)
+    pixels += _noise(config, rng)
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
@@ -55,13 +55,13 @@ def _stain(config: PhantomConfig, rng: np.random.Generator) -> np.ndarray:
     return colours.reshape(-1, 3)
 
 
-def _noise(size: int, rng: np.random.Generator) -> np.ndarray:
+def _noise(config: PhantomConfig, rng: np.random.Generator) -> np.ndarray:
     """Sensor noise and uneven light: int16 [size, size, 3]."""
-    side = _NOISE_PX
+    size, side = config.size, _NOISE_PX
     noise = np.rint(rng.normal(0, 2, (side, side, 3))).astype(np.int16)
     repeats = -(-size // side)
     noise = np.tile(noise, (repeats, repeats, 1))[:size, :size]
-    slope = rng.uniform(-3, 3, 2)
+    slope = rng.uniform(-config.light, config.light, 2)
     ramp = np.linspace(-1, 1, size)
     light = np.rint(slope[0] * ramp[:, None] + slope[1] * ramp).astype(np.int16)
     return noise + light[..., None]

@@ -8,6 +8,7 @@ import pytest
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.phantom.config import PhantomConfig
+from mshisto_ray.phantom.draw import draw
 from mshisto_ray.phantom.layout import LABELS, patient_labels, plan
 from mshisto_ray.phantom.write import truth, write_cohort, write_slide
 from mshisto_ray.store.cohort import read_cohort
@@ -110,6 +111,19 @@ def test_the_witness_rate_is_kept():
             if layout.labels["label_fine"]:
                 share = layout.fine_sign.sum() / (layout.tissue >= 0.5).sum()
                 assert share == pytest.approx(rate, rel=0.1)
+
+
+def test_light_is_a_slope_and_can_be_even():
+    """The same slide in even light differs by a plane alone."""
+    uneven = draw(SMALL, 0, plan(SMALL, 0)).astype(float)
+    config = SMALL.model_copy(update={"light": 0.0})
+    light = (uneven - draw(config, 0, plan(config, 0)))[::16, ::16].mean(axis=2)
+    y, x = np.indices(light.shape).reshape(2, -1) - (len(light) - 1) / 2
+    columns = np.stack([x, y, np.ones(len(x))], axis=1)
+    slopes, *_ = np.linalg.lstsq(columns, light.ravel(), rcond=None)
+    assert abs(columns @ slopes - light.ravel()).max() < 1.01  # by rounding
+    rise = slopes[:2] * len(light) / 2
+    assert 0.5 < abs(rise).max() < 3.1 and abs(slopes[2]) < 0.2
 
 
 @pytest.mark.parametrize(

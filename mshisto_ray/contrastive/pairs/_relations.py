@@ -19,7 +19,8 @@ class Rules:
 
     Attributes:
         same_slide: tiles of one slide and scale at different places; ``by_distance``:
-            positive up to ``near_um``, negative from ``far_um``, ignored between.
+            positive up to ``near_um``, negative from ``far_um``, ignored between, and
+            so at different scales too.
         neutral: pairs that are neither: ignored, by class (the same: positive, another:
             negative), or negative unless they are of one patient.
         near_um: with ``by_distance``.
@@ -39,8 +40,8 @@ def relate(
 
     In this order: a tile with itself is ignored; tiles of which one covers the other
     are positive if their scales are neighbours, else ignored; other tiles of one slide
-    and scale follow ``same_slide``; tiles of different known classes at one scale are
-    negative; everything else follows ``neutral``.
+    and scale (of any scale ``by_distance``) follow ``same_slide``; tiles of different
+    known classes at one scale are negative; everything else follows ``neutral``.
 
     Source: Tan et al. 2023, section 3.2 (``same_slide`` positive; what the paper leaves
     unsaid is ``neutral``).
@@ -55,7 +56,9 @@ def relate(
     covers = same_slide & _covers(index, tiles)
 
     positive = covers & (apart == 1)
-    elsewhere = same_slide & same_scale & ~covers
+    elsewhere = same_slide & ~covers
+    if rules.same_slide != "by_distance":  # place is the same question at every scale
+        elsewhere &= same_scale
     near, far = _elsewhere(index, tiles, elsewhere, rules)
     positive |= near
     negative = far | (other_class & same_scale & ~same_slide)
@@ -72,7 +75,7 @@ def relate(
 def _elsewhere(
     index: TileIndex, tiles: np.ndarray, elsewhere: np.ndarray, rules: Rules
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positive and negative among tiles of one slide and scale."""
+    """Positive and negative among tiles of one slide."""
     none = np.zeros_like(elsewhere)
     if rules.same_slide == "positive":
         return elsewhere, none

@@ -101,13 +101,7 @@ class MultiScalePairs:
         """Refuse labels and batches that leave anchors without negatives."""
         num = len(self._classes)
         if num == 1 and self._rules.neutral != "negative":
-            what = (
-                "one class only" if self._classes[0] != UNKNOWN else "no class labels"
-            )
-            raise InputError(
-                f"pairs: {what}, so there are no negatives: give labels of two or more "
-                "classes, or set neutral: negative"
-            )
+            self._check_one_class()
         if num_pairs < num:
             raise InputError(
                 f"batch_size: {2 * num_pairs} images hold {num_pairs} places, fewer "
@@ -120,6 +114,27 @@ class MultiScalePairs:
                     f"{self._index.scales[coarse]:g} um/px: lower the tiles' "
                     "tissue_threshold, or choose other scales"
                 )
+
+    def _check_one_class(self) -> None:
+        """Refuse rules under which one class alone has no negatives."""
+        if self._rules.same_slide == "negative":
+            return
+        if self._rules.same_slide == "by_distance":
+            far_um = self._rules.far_um * (1 - 1e-9)
+            layers = np.concatenate([self._index.layers_at(c) for c in self._coarse])
+            held = layers[self._index.sizes()[layers] > 0]
+            reach = (_discs.reach_um(self._index, i, "euclidean") for i in held)
+            if not any((each >= far_um).any() for each in reach):
+                raise InputError(
+                    f"pairs: no slide has two tiles {self._rules.far_um:g} um apart, so "
+                    "there are no negatives: lower far_um, or set neutral: negative"
+                )
+            return
+        what = "one class only" if self._classes[0] != UNKNOWN else "no class labels"
+        raise InputError(
+            f"pairs: {what}, so there are no negatives: give labels of two or more "
+            "classes, or set neutral: negative"
+        )
 
     def _coarse_scales(self, scales: tuple[float, float] | None) -> np.ndarray:
         if scales is None:

@@ -30,11 +30,11 @@ def relation(index, a, b, rules):
             places.append((r // f, c // f))
         if places[0] == places[1]:
             return int(abs(la - lb) == 1)
-        if la == lb:
-            if rules.same_slide != "by_distance":
-                return {"positive": 1, "negative": -1, "ignore": 0}[rules.same_slide]
+        if rules.same_slide == "by_distance":
             d = np.hypot(*np.subtract(*index.centre_um(np.array([a, b]))))
             return int(d <= rules.near_um) - int(d >= rules.far_um)
+        if la == lb:
+            return {"positive": 1, "negative": -1, "ignore": 0}[rules.same_slide]
     ca, cb = index.label[sa], index.label[sb]
     if ca >= 0 and cb >= 0 and ca != cb and la == lb:
         return -1
@@ -123,11 +123,34 @@ def test_places_of_a_visit_lie_near_each_other_by_distance(make_index):
     assert max(apart) <= 150 + 1e-6 and min(apart) > 0
 
 
+@pytest.mark.parametrize("same_slide", ["negative", "by_distance"])
+def test_other_places_are_negatives_enough(same_slide, make_index):
+    """Without classes, and with nothing said of other slides."""
+    source = multi_scale.build(
+        make_index(labels=[-1] * 6, side=24),
+        same_slide=same_slide,
+        near_um=100,
+        far_um=250,
+        places_per_slide=2,
+        slides_per_batch=2,
+    )
+    source.check(16)
+    batch = draw_batch(source, 0, 0, 16)
+    assert batch.positive.any(axis=1).all()
+    assert batch.negative.any(axis=1).mean() > 0.75
+
+
 @pytest.mark.parametrize(
     "labels, keys, pairs, message",
     [
         ([0] * 6, {}, 8, "one class only"),
         ([-1] * 6, {}, 8, "no class labels"),
+        (
+            [-1] * 6,
+            {"same_slide": "by_distance", "near_um": 100, "far_um": 5000},
+            8,
+            "no slide has two tiles 5000 um apart",
+        ),
         ([0, 1, 2, 3, 4, 5], {}, 4, "4 places, fewer than the 6 classes: raise it"),
         ([0, 1] * 3, {"scales": (0.5, 2.0)}, 8, "not neighbours"),
         ([0, 1] * 3, {"scales": (0.5, 3.0)}, 8, "no tiles at 3 um/px"),
