@@ -126,8 +126,8 @@ class MultiScalePairs:
             reach = (_discs.reach_um(self._index, i, "euclidean") for i in held)
             if not any((each >= far_um).any() for each in reach):
                 raise InputError(
-                    f"pairs: no slide has two tiles {self._rules.far_um:g} um apart, so "
-                    "there are no negatives: lower far_um, or set neutral: negative"
+                    f"pairs: no slide has two tiles {self._rules.far_um:g} um apart, "
+                    "so there are no negatives: lower far_um, or set neutral: negative"
                 )
             return
         what = "one class only" if self._classes[0] != UNKNOWN else "no class labels"
