@@ -42,6 +42,7 @@ _GILDENBLAT = {
         "schedule": "constant",
     },
     "batch_size": 512,  # 256 pairs
+    "blocks": {"slides": 16},
     "best": "val_near_far_auc",
 }
 
@@ -88,6 +89,7 @@ _TAN = {
         "decay": 1e-6,
     },
     "batch_size": 64,  # not given
+    "blocks": {"slides": 16},  # so that a block holds every class
     "best": "val_loss",
 }
 

@@ -8,6 +8,8 @@ from pydantic import model_validator
 
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import InputError, option
+from mshisto_ray.contrastive.augment import AugmentConfig
+from mshisto_ray.contrastive.blocks import BlockConfig
 from mshisto_ray.contrastive.held_out import split_patients
 from mshisto_ray.contrastive.model import ModelConfig
 from mshisto_ray.contrastive.pair_batches import PAIRS, check_batches
@@ -34,13 +36,20 @@ class PretrainConfig(TrainingConfig):
         Part.model_validate(
             {
                 "name": "multi_scale",
-                "same_slide": "negative",
-                "neutral": "negative",
-                "places_per_slide": 16,
+                "same_slide": "by_distance",
+                "places_per_slide": 1,
+                "slides_per_batch": 1,
+                "near_um": 300.0,
+                "far_um": 1500.0,
             }
         ),
         "which tiles are alike",
     )
+    # Colours stay: these pairs compare tiles of one slide, whose stain is the same.
+    augment: AugmentConfig = AugmentConfig(
+        brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0
+    )
+    blocks: BlockConfig = BlockConfig(slides=4)
     loss: Annotated[Part, Family(LOSSES)] = option(Part(name="nt_xent"), "their loss")
     verify: float | None = option(
         None,

@@ -21,12 +21,21 @@ from mshisto_ray.encoders import checkpoint
 from mshisto_ray.reporting.pair_sheet import draw_pair_sheet
 from mshisto_ray.tiling.recipe import TilingRecipe
 
+# The drawn slides are a millimetre wide.
+NEAR = {"near_um": 100, "far_um": 400}
 SMALL = {
+    "pairs": {
+        "name": "multi_scale",
+        "same_slide": "by_distance",
+        "places_per_slide": 1,
+        "slides_per_batch": 1,
+        **NEAR,
+    },
     "model": {"backbone": "test_resnet", "projection": {"hidden": [], "dim": 16}},
     "run": {"precision": "float32"},
     "batch_size": 16,
     "steps": 4,
-    "validation": {"every": 2, "near_um": 100, "far_um": 400, "pairs": 40},
+    "validation": {"every": 2, **NEAR, "pairs": 40},
 }
 
 

@@ -14,6 +14,14 @@ from mshisto_ray.contrastive.joint_batch import Share
 
 # Nothing in it looks at other images of a batch.
 SETTINGS = {
+    "pairs": {
+        "name": "multi_scale",
+        "same_slide": "by_distance",
+        "places_per_slide": 1,
+        "slides_per_batch": 1,
+        "near_um": 100,
+        "far_um": 400,
+    },
     "model": {
         "backbone": "convnext_atto",
         "options": {"num_classes": 0, "depths": [1, 1, 1, 1], "dims": [8, 16, 16, 16]},

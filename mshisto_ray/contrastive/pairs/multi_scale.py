@@ -101,7 +101,7 @@ class MultiScalePairs:
         """Refuse labels and batches that leave anchors without negatives."""
         num = len(self._classes)
         if num == 1 and self._rules.neutral != "negative":
-            self._check_one_class()
+            self._check_one_class(num_pairs)
         if num_pairs < num:
             raise InputError(
                 f"batch_size: {2 * num_pairs} images hold {num_pairs} places, fewer "
@@ -115,7 +115,7 @@ class MultiScalePairs:
                     "tissue_threshold, or choose other scales"
                 )
 
-    def _check_one_class(self) -> None:
+    def _check_one_class(self, num_pairs: int) -> None:
         """Refuse rules under which one class alone has no negatives."""
         if self._rules.same_slide == "negative":
             return
@@ -128,6 +128,14 @@ class MultiScalePairs:
                 raise InputError(
                     f"pairs: no slide has two tiles {self._rules.far_um:g} um apart, "
                     "so there are no negatives: lower far_um, or set neutral: negative"
+                )
+            visits = num_pairs // self._places_per_slide
+            slides = self._slides_per_batch
+            if not slides or visits < 2 * slides:
+                raise InputError(
+                    "pairs: far tiles are those of one slide, and a batch visits "
+                    f"{slides or visits} slides in {visits} visits: set "
+                    "slides_per_batch to 1 or a few, or raise batch_size"
                 )
             return
         what = "one class only" if self._classes[0] != UNKNOWN else "no class labels"

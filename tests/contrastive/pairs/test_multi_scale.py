@@ -151,6 +151,12 @@ def test_other_places_are_negatives_enough(same_slide, make_index):
             8,
             "no slide has two tiles 5000 um apart",
         ),
+        (
+            [-1] * 6,
+            {"same_slide": "by_distance", "near_um": 100, "far_um": 200},
+            8,
+            "visits 4 slides in 4 visits: set slides_per_batch to 1",
+        ),
         ([0, 1, 2, 3, 4, 5], {}, 4, "4 places, fewer than the 6 classes: raise it"),
         ([0, 1] * 3, {"scales": (0.5, 2.0)}, 8, "not neighbours"),
         ([0, 1] * 3, {"scales": (0.5, 3.0)}, 8, "no tiles at 3 um/px"),
