@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -153,6 +154,17 @@ def _load(backbone: nn.Module, config: BackboneConfig, path: Path) -> None:
         checkpoint.load_start(backbone, told, path)
     else:
         load_weights(backbone, path)
+
+
+def weights_digest(weights: str) -> str:
+    """What first weights are, wherever they lie; a word, or no file, as it is."""
+    path = Path(weights).expanduser()
+    if weights in ("random", "pretrained") or not path.exists():
+        return weights
+    if path.is_dir():
+        return checkpoint.read_digest(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def mixes_images(model: ContrastiveModel) -> bool:

@@ -24,6 +24,21 @@ from mshisto_ray.store.tiles import TileDirectory
 LOSSES = "mshisto_ray.contrastive.losses"
 
 
+class PretrainAugmentConfig(AugmentConfig):
+    """Geometry alone by default: pairs of one slide compare tiles of one stain."""
+
+    brightness: float = option(0.0, "factor 1 +- brightness", ge=0, le=1)
+    contrast: float = option(0.0, "factor 1 +- contrast about mean luma", ge=0, le=1)
+    saturation: float = option(0.0, "factor 1 +- saturation about luma", ge=0, le=1)
+    hue: float = option(0.0, "turn of HSV hue by +- hue", "turns", ge=0, le=0.5)
+
+
+class PretrainBlockConfig(BlockConfig):
+    """Much of few slides by default: far tiles are those of one slide."""
+
+    slides: int = option(4, "slides they come from", "slides", ge=1)
+
+
 class PretrainConfig(TrainingConfig):
     """Contrastive pretraining of an encoder."""
 
@@ -45,11 +60,9 @@ class PretrainConfig(TrainingConfig):
         ),
         "which tiles are alike",
     )
-    # Colours stay: these pairs compare tiles of one slide, whose stain is the same.
-    augment: AugmentConfig = AugmentConfig(
-        brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0
-    )
-    blocks: BlockConfig = BlockConfig(slides=4)
+    # Classes of their own, so that a key given leaves the other defaults as they are.
+    augment: PretrainAugmentConfig = PretrainAugmentConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
+    blocks: PretrainBlockConfig = PretrainBlockConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
     loss: Annotated[Part, Family(LOSSES)] = option(Part(name="nt_xent"), "their loss")
     verify: float | None = option(
         None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import field_validator
@@ -10,9 +9,9 @@ from pydantic import field_validator
 from mshisto_ray.config import Config, InputPath, OutputPath, option
 from mshisto_ray.contrastive.augment import AugmentConfig
 from mshisto_ray.contrastive.blocks import BlockConfig
+from mshisto_ray.contrastive.model import weights_digest
 from mshisto_ray.contrastive.optimiser import OptimiserConfig
 from mshisto_ray.contrastive.pixel_cache import PixelCacheConfig
-from mshisto_ray.store.fingerprint import slide_fingerprint
 from mshisto_ray.store.tiles import TileDirectory
 
 Channels = tuple[float, float, float]
@@ -83,7 +82,6 @@ def recipe_of(config: T, kind: type[T], tiles: TileDirectory) -> dict[str, Any]:
     others = set(type(config).model_fields) - set(kind.model_fields)
     left_out = {"out", "run", "readers", "pixel_cache", "tiles"} | others
     recipe = config.model_dump(mode="json", exclude=left_out)
-    start = Path(recipe["model"]["weights"]).expanduser()
-    if start.exists():  # a file of the same name may hold other weights
-        recipe["model"]["weights"] = slide_fingerprint(start)
+    # A file of the same name may hold other weights.
+    recipe["model"]["weights"] = weights_digest(recipe["model"]["weights"])
     return recipe | {"tiles": tiles.manifest.digest}

@@ -28,6 +28,8 @@ from mshisto_ray.contrastive.tile_index import UNKNOWN, TileIndex
 from mshisto_ray.evaluation.descriptor_distance import effective_rank
 
 _NEIGHBOURS = 10
+# Batches looked at for one with positives and negatives.
+_BATCHES = 20
 
 
 class ValidationConfig(HeldOutConfig):
@@ -43,8 +45,9 @@ class Validation:
 
     Measures (all on embeddings but the loss): ``val_near_far_auc``, the mean over
     scales, ``val_recall_at_10`` of a tile's finer tile among those of other places,
-    ``val_rank``, ``val_spread`` and ``val_loss``. What the held-out slides are too
-    small or too few for is left out, and so is a pair with a tile that cannot be read.
+    ``val_rank``, ``val_spread`` and ``val_loss``, of one batch. What the held-out
+    slides are too small or too few for is left out, and so is a pair with a tile that
+    cannot be read.
     """
 
     def __init__(
@@ -63,7 +66,8 @@ class Validation:
         batch = self._draw_batch(part, pairs, batch_size)
         drawn = [pairs.reshape(-1) for pairs in (*near_far, *places)]
         drawn += [batch.tiles] if batch else []
-        if drawn:
+        self._near_far, self._places, self._batch = [], [], None
+        if any(map(len, drawn)):
             used = np.unique(np.concatenate(drawn))
             held = reader(tiles[used])
             self._pixels = held.pixels[held.readable]
@@ -71,10 +75,10 @@ class Validation:
             is_readable = np.zeros(len(part), bool)
             is_readable[used] = held.readable
             self._keep(near_far, places, batch, is_readable)
-        if not drawn or not (self._near_far or self._places or self._batch):
+        if not (self._near_far or self._places or self._batch):
             raise InputError(
-                "validation: held-out slides are too small or too few for any measure "
-                f"({'; '.join(self.notes)}): raise validation.share, lower "
+                "validation: held-out slides are too small, too few or too damaged for "
+                f"any measure ({'; '.join(self.notes)}): raise validation.share, lower "
                 "validation.near_um and far_um, or set validation.share to 0"
             )
 
@@ -93,14 +97,16 @@ class Validation:
         read = [pairs[is_readable[pairs].all(axis=1)] for pairs in places]
         # With no more places than neighbours every target would be a hit.
         self._places = [pairs for pairs in read if len(pairs) > 2 * _NEIGHBOURS]
-        self._batch = None
+        lost = int((~is_readable[batch.tiles]).sum()) if batch else 0
+        if lost or sum(map(len, read)) < sum(map(len, places)):
+            self.notes.append("some held-out tiles cannot be read and are left out")
         if batch:
             at = np.flatnonzero(is_readable[batch.tiles])
             positive, negative = (
                 relation[np.ix_(at, at)]
                 for relation in (batch.positive, batch.negative)
             )
-            if positive.any():
+            if positive.any() and negative.any():
                 tiles = batch.tiles[at]
                 self._batch = PairBatch(tiles, positive, negative, batch.missing)
 
@@ -182,4 +188,9 @@ class Validation:
         except InputError as error:
             self.notes.append(f"no validation loss: {error}")
             return None
-        return draw_batch(source, 0, 0, batch_size // 2)
+        drawn = (draw_batch(source, 0, i, batch_size // 2) for i in range(_BATCHES))
+        told = (batch for batch in drawn if batch.positive.any())
+        found = next((batch for batch in told if batch.negative.any()), None)
+        if found is None:
+            self.notes.append("no validation loss: no batch holds negatives")
+        return found

@@ -48,7 +48,7 @@ def finish(
         say(f"{name}: {folder / _onnx.FILE}, within {apart:.1e} of the network")
     mlflow = config.mlflow
     store = tracking.open_store(mlflow.uri, config.out, mlflow.experiment)
-    # What is trained anew in the same folder is another run.
+    # Another recipe trained in the same folder is another run.
     key = f"{config.out} {manifest.digest}"
     if store.find_run("training_out", key) is None:
         store.log_run(

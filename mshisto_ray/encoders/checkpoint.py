@@ -88,6 +88,11 @@ def load_start(network: nn.Module, backbone: Mapping[str, Any], path: Path) -> N
     load_weights(network, path / _WEIGHTS)
 
 
+def read_digest(path: Path) -> str:
+    """Digest of an encoder directory's weights and input, as ``save`` gave it."""
+    return _read(path)["digest"]
+
+
 def read_transform(path: Path) -> InputTransform:
     """What the input of an encoder directory is."""
     return _transform(_read(path))

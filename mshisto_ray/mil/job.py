@@ -73,7 +73,7 @@ def _report(
             print(f"train: {part} AUROC {value:.3f} ({low:.3f} to {high:.3f})")
     print(f"train: head in {folder / experiment.HEAD_FOLDER}", flush=True)
     store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
-    # What is trained anew in the same folder is another run.
+    # Another recipe trained in the same folder is another run.
     key = f"{config.out} {manifest.digest}"
     if store.find_run("training_out", key) is None:
         settings = config.model_dump(mode="json", exclude={"out", "mlflow", "cache"})

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
 from mshisto_ray.contrastive.reading import TileReader, check_slides
@@ -24,6 +26,8 @@ from mshisto_ray.store.shards import match_tiles
 from mshisto_ray.store.tiles import TileDirectory
 
 FILE = "thresholds.csv"
+_AT_ONCE = 512
+Micrometres = Annotated[float, Field(gt=0)]
 Describe = Callable[[np.ndarray], np.ndarray]
 
 
@@ -37,10 +41,10 @@ class ThresholdsConfig(Config):
         "of the tiles: appearance is an encoder's; null: colours, read from slides",
     )
     scale: float | None = option(None, "null: the finest", unit="um/px", gt=0)
-    near_um: tuple[float, ...] = option(
+    near_um: tuple[Micrometres, ...] = option(
         (100.0, 200.0, 300.0, 500.0, 1000.0, 1742.0), "candidates", "um", min_length=1
     )
-    far_um: tuple[float, ...] = option(
+    far_um: tuple[Micrometres, ...] = option(
         (1000.0, 1500.0, 3000.0, 6000.0, 9145.0), "candidates", "um", min_length=1
     )
     pairs: int = option(2000, "drawn for each near and far", "pairs", ge=100)
@@ -74,7 +78,7 @@ def run(config: ThresholdsConfig) -> None:
     if best is None:
         print(
             f"thresholds: none finds partners for {config.least_covered:.0%} of the "
-            "tiles: lower near_um or far_um, or least_covered"
+            "tiles: raise near_um, lower far_um, or lower least_covered"
         )
     else:
         print(f"thresholds: near_um={best.near_um:g} far_um={best.far_um:g}")
@@ -89,26 +93,37 @@ def _open(config: ThresholdsConfig) -> tuple[TileIndex, Describe]:
     if scale not in scales:
         have = ", ".join(f"{mpp:g}" for mpp in scales)
         raise InputError(f"scale: no tiles at {scale:g} um/px; there are {have}")
-    index = read_index(tiles, list(tiles.slides), {}, (scale,))
     if config.embeddings is None:
         check_slides(tiles)
+        index = _index(tiles, list(tiles.slides), scale)
         reader = TileReader(tiles, index, config.readers)
         return index, lambda chosen: _colours(reader, chosen)
     embeddings = EmbeddingDirectory(config.embeddings)
     check_same_tiles(tiles, {"embeddings": embeddings})
-    lacking = sorted(set(index.slide_ids) - embeddings.fingerprints.keys())
-    if lacking:
-        raise InputError(
-            f"{config.embeddings}: {len(lacking)} slides of {config.tiles} are not "
-            f"embedded ({', '.join(lacking[:3])}): run jobs/embed.py to its end"
-        )
+    held = [slide for slide in tiles.slides if slide in embeddings.fingerprints]
+    if len(held) < len(tiles.slides):
+        left_out = len(tiles.slides) - len(held)
+        print(f"thresholds: {left_out} slides left out: not (wholly) embedded")
+    index = _index(tiles, held, scale)
     return index, lambda chosen: _embeddings(index, embeddings, chosen)
+
+
+def _index(tiles: TileDirectory, slides: list[str], scale: float) -> TileIndex:
+    index = read_index(tiles, slides, {}, (scale,))
+    if not len(index):
+        raise InputError(f"scale: no slide has a tile at {scale:g} um/px")
+    return index
 
 
 def _colours(reader: TileReader, chosen: np.ndarray) -> np.ndarray:
     """Colours of tiles (sorted), [N, 6]; NaN where they cannot be read."""
-    held = reader(chosen)
-    return np.where(held.readable[:, None], describe(held.pixels), np.nan)
+    # Few at a time: those of all candidates are gigabytes of pixels.
+    parts = np.split(chosen, np.arange(_AT_ONCE, len(chosen), _AT_ONCE))
+    found = []
+    for part in parts:
+        held = reader(part, of=len(chosen))
+        found.append(np.where(held.readable[:, None], describe(held.pixels), np.nan))
+    return np.concatenate(found)
 
 
 def _embeddings(
@@ -121,6 +136,8 @@ def _embeddings(
         at = np.flatnonzero(slide == number)
         part = embeddings.read(index.slide_ids[number], index.scales[0], own_only=False)
         wanted = np.zeros(len(at)), index.row(chosen[at]), index.col(chosen[at])
+        if not len(part.row):
+            continue
         place = match_tiles(wanted, (np.zeros(len(part.row)), part.row, part.col))
         values = part.values[place].astype(np.float32)
         length = np.linalg.norm(values, axis=1, keepdims=True)

@@ -1,4 +1,5 @@
 import functools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from mshisto_ray.contrastive.model import (
     join_norm,
     mixes_images,
     num_parameters,
+    weights_digest,
 )
 from mshisto_ray.contrastive.presets import PRESETS
 from mshisto_ray.encoders import checkpoint
@@ -146,3 +148,14 @@ def test_the_descriptor_is_what_the_loss_saw(kind, tmp_path):
     checkpoint.save(tmp_path / "b", model.backbone, transform, *shared)
     with pytest.raises(InputError, match=r"no projection\.safetensors: set output=fea"):
         build(path=str(tmp_path / "b"), output="projection")
+
+
+def test_weights_are_what_they_hold_not_where_they_lie(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("random").mkdir()  # a word of the config all the same
+    assert weights_digest("random") == "random"
+    assert weights_digest("absent.pt") == "absent.pt"
+    for name, tail in (("a.pt", b"1"), ("b.pt", b"1"), ("c.pt", b"2")):
+        # Files of one size that differ in a single byte, anywhere.
+        Path(name).write_bytes(bytes(10**6) + tail + bytes(10**6 + 1))
+    assert weights_digest("a.pt") == weights_digest("b.pt") != weights_digest("c.pt")

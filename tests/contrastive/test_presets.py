@@ -16,6 +16,14 @@ def test_a_preset_is_a_start(phantom, tmp_path):
     assert made.loss.parameters == {"temperature": 0.1}
 
 
+def test_a_key_given_leaves_the_other_defaults(phantom, tmp_path):
+    given = {"augment": {"rotation": 20}, "blocks": {"tiles": 100}}
+    made = validate(PretrainConfig, {"tiles": phantom, "out": tmp_path, **given})
+    augment = made.augment
+    assert (augment.rotation, augment.brightness, augment.hue) == (20, 0, 0)
+    assert (made.blocks.tiles, made.blocks.slides) == (100, 4)
+
+
 def test_gildenblat2019_has_the_papers_numbers(phantom, tmp_path):
     """Sections 2.1 to 2.3; lengths in pixels at Camelyon16's 0.972 um/px."""
     base = {"tiles": phantom, "out": tmp_path}

@@ -228,6 +228,7 @@ def test_other_weights_in_the_same_place_are_another_recipe(phantom, tmp_path):
     tiles, index = load_index(given)
     before = pretrain_recipe(given, tiles, index)
     shutil.copytree(start, tmp_path / "copy")
+    (tmp_path / "copy/notes.txt").write_text("no part of the encoder")
     moved = config(
         phantom, given.out, model={**model, "weights": str(tmp_path / "copy")}
     )

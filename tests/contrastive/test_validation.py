@@ -73,5 +73,11 @@ def test_what_cannot_be_read_counts_for_nothing(settings, directory, index):
 
 
 def test_nothing_readable_is_told(settings, directory, index):
-    with pytest.raises(InputError, match="too small or too few for any measure"):
+    with pytest.raises(InputError, match="too damaged for any measure"):
         measure(settings, directory, index, 1.0, 0)
+
+
+def test_slides_too_small_for_any_measure_are_told(settings, directory, index):
+    given = settings.validation, settings.pairs, 32
+    with pytest.raises(InputError, match="too small, too few or too damaged"):
+        Validation(index, TileReader(directory, index, 1), np.array([0]), *given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import numpy as np
@@ -49,6 +50,12 @@ class MultiScalePairs:
         known = np.unique(index.label[index.label != UNKNOWN])
         self._classes = known if len(known) else np.array([UNKNOWN])
         # Without a class a slide has no part in batches of classes.
+        # Then negatives are far tiles alone; a slide without any has no part.
+        self._needs_far = (
+            len(self._classes) == 1
+            and rules.same_slide == "by_distance"
+            and rules.neutral != "negative"
+        )
         self._slides = {
             (coarse, group): self._slides_of(coarse, cls)
             for coarse in self._coarse
@@ -108,7 +115,7 @@ class MultiScalePairs:
                 f"than the {num} classes: raise it to {2 * num} or more"
             )
         for (coarse, group), slides in self._slides.items():
-            if not len(slides):
+            if not len(slides) and not self._needs_far:
                 raise InputError(
                     f"pairs: class number {self._classes[group]} has no tile at "
                     f"{self._index.scales[coarse]:g} um/px: lower the tiles' "
@@ -117,32 +124,32 @@ class MultiScalePairs:
 
     def _check_one_class(self, num_pairs: int) -> None:
         """Refuse rules under which one class alone has no negatives."""
-        if self._rules.same_slide == "negative":
-            return
-        if self._rules.same_slide == "by_distance":
-            far_um = self._rules.far_um * (1 - 1e-9)
-            layers = np.concatenate([self._index.layers_at(c) for c in self._coarse])
-            held = layers[self._index.sizes()[layers] > 0]
-            reach = (_discs.reach_um(self._index, i, "euclidean") for i in held)
-            if not any((each >= far_um).any() for each in reach):
-                raise InputError(
-                    f"pairs: no slide has two tiles {self._rules.far_um:g} um apart, "
-                    "so there are no negatives: lower far_um, or set neutral: negative"
-                )
-            visits = num_pairs // self._places_per_slide
-            slides = self._slides_per_batch
-            if not slides or visits < 2 * slides:
-                raise InputError(
-                    "pairs: far tiles are those of one slide, and a batch visits "
-                    f"{slides or visits} slides in {visits} visits: set "
-                    "slides_per_batch to 1 or a few, or raise batch_size"
-                )
-            return
-        what = "one class only" if self._classes[0] != UNKNOWN else "no class labels"
-        raise InputError(
-            f"pairs: {what}, so there are no negatives: give labels of two or more "
-            "classes, or set neutral: negative"
-        )
+        rule = self._rules.same_slide
+        if rule not in ("negative", "by_distance"):
+            what = (
+                "one class only" if self._classes[0] != UNKNOWN else "no class labels"
+            )
+            raise InputError(
+                f"pairs: {what}, so there are no negatives: give labels of two or more "
+                "classes, or set neutral: negative"
+            )
+        if not len(self._coarse):
+            far = f" {self._rules.far_um:g} um apart" if self._needs_far else ""
+            raise InputError(
+                f"pairs: no slide has tiles at two scales{far}, so there are no "
+                "negatives: lower far_um or the tiles' tissue_threshold, or set "
+                "neutral: negative"
+            )
+        visits = math.ceil(num_pairs / self._places_per_slide)
+        slides = min(len(self._slides[coarse, 0]) for coarse in self._coarse)
+        slides = min(self._slides_per_batch or visits, slides)
+        # Places of one visit are near each other by distance.
+        if (visits if self._needs_far else num_pairs) < 2 * slides:
+            raise InputError(
+                "pairs: negatives are tiles of one slide, and a batch visits "
+                f"{slides} slides in {visits} visits: set slides_per_batch to 1 or a "
+                "few, change places_per_slide, or raise batch_size"
+            )
 
     def _coarse_scales(self, scales: tuple[float, float] | None) -> np.ndarray:
         if scales is None:
@@ -160,8 +167,16 @@ class MultiScalePairs:
         return [self._slides[coarse, group] for group in range(len(self._classes))]
 
     def _slides_of(self, scale: int, cls: int) -> np.ndarray:
-        held = self._index.sizes()[self._index.layers_at(scale)] > 0
-        return np.flatnonzero(held & (self._index.label == cls))
+        layers = self._index.layers_at(scale)
+        held = self._index.sizes()[layers] > 0
+        found = np.flatnonzero(held & (self._index.label == cls))
+        if not self._needs_far:
+            return found
+        far_um = self._rules.far_um * (1 - 1e-9)
+        reach = (
+            _discs.reach_um(self._index, int(i), "euclidean") for i in layers[found]
+        )
+        return found[[bool((each >= far_um).any()) for each in reach]]
 
     def _near(self, anchor: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """A tile near each anchor, the anchor itself where there is none."""
@@ -207,7 +222,9 @@ def build(
             of one slide a batch compares, which its stain cannot tell apart. By
             default every visit draws its slide anew.
         scales: the two mpp; by default each step draws one of all neighbouring pairs.
-        same_slide: what tiles of one slide and scale at other places are.
+        same_slide: what tiles of one slide and scale at other places are;
+            ``by_distance`` says it of all scales. Where far tiles are the only
+            negatives, slides (or parts in memory) without any have no part.
         neutral: what pairs that the paper does not name are.
         near_um: with ``same_slide: by_distance``.
         far_um: with ``same_slide: by_distance``.

@@ -10,15 +10,22 @@ import numpy as np
 from pydantic import Field
 
 from mshisto_ray.components import Part
-from mshisto_ray.contrastive.blocks import BlockConfig, plan_block
+from mshisto_ray.contrastive.blocks import plan_block
 from mshisto_ray.contrastive.pair_batches import pair_batches
+from mshisto_ray.contrastive.pretrain_config import PretrainBlockConfig
 from mshisto_ray.contrastive.tile_index import TileIndex, build_index
 from mshisto_ray.workflows.benchmarks._benchmark import Benchmark, Measure, interleaved
 
 _SCALES = (0.5, 1.0, 2.0)
 _SIDE, _TILE_UM = 100, 128.0  # of a slide, in tiles of the finest scale
 _PAIRS = {
-    "multi_scale": {"same_slide": "negative", "neutral": "negative"},
+    "multi_scale": {
+        "same_slide": "by_distance",
+        "places_per_slide": 1,
+        "slides_per_batch": 1,
+        "near_um": 300.0,
+        "far_um": 1500.0,
+    },
     "spatial": {"near_um": 300.0, "far_um": 1500.0},
 }
 _MOST_GROWTH = 1.25
@@ -34,13 +41,13 @@ def build(
     """CPU time to draw a pair, with its share of planning blocks and of relations.
 
     Args:
-        tiles: of each cohort, the smallest first.
+        tiles: of each cohort.
         repeats: times that each cohort is measured, in turns; the median ratio is told.
     """
 
     def measure(folder: Path) -> dict[str, Measure]:
         del folder  # nothing is written
-        cohorts = {num: _cohort(num) for num in tiles}
+        cohorts = {num: _cohort(num) for num in sorted(tiles)}
         found: dict[str, Measure] = {}
         for num, index in cohorts.items():
             size = index.key.nbytes / len(index)
@@ -51,12 +58,12 @@ def build(
             seconds = interleaved(
                 {str(num): draw for num, draw in drawn.items()}, repeats
             )
-            first = seconds[str(tiles[0])]
-            for num in tiles:
+            first = seconds[str(min(tiles))]
+            for num in cohorts:
                 each = 1e6 * np.median(seconds[str(num)]) / drawn[num].num_pairs
                 key = f"sample.{num}.{name}"
                 found[key] = Measure(float(each), "CPU us/pair")
-            growth = float(np.median(seconds[str(tiles[-1])] / first))
+            growth = float(np.median(seconds[str(max(tiles))] / first))
             key = f"sample.{name}.growth"
             found[key] = Measure(growth, "x", None, _MOST_GROWTH, "at most")
         return found
@@ -68,7 +75,7 @@ class _Draw:
     """Draws every batch of some blocks, as training does; pixels apart."""
 
     def __init__(self, index: TileIndex, pairs: Part):
-        self._index, self._config = index, BlockConfig()
+        self._index, self._config = index, PretrainBlockConfig()
         self._make = pair_batches(pairs, _BATCH, None)
         steps = self._config.num_steps(_BATCH, self._config.tiles)
         self.num_pairs = _BLOCKS * steps * _BATCH // 2

@@ -196,7 +196,8 @@ class TanStudy:
     def _told(self) -> str:
         given = self._settings
         area = "Annotated area: the same models on test slides' tiles of "
-        area += f"{given['annotation']!r}, slides that have any. "
+        area += f"{given['annotation']!r} (at least {given['min_annotated']:g} of each "
+        area += "inside it), slides that have any. "
         return (
             "Published: intrahepatic cholangiocarcinoma, 332 slides, not these. Level "
             f"0 is {given['scales'][0]:g} um/px. 50 random bags of 100 tiles of each "

@@ -140,6 +140,28 @@ def test_other_places_are_negatives_enough(same_slide, make_index):
     assert batch.negative.any(axis=1).mean() > 0.75
 
 
+def test_slides_without_far_tiles_have_no_part(make_index):
+    """Where far tiles are the only negatives; in memory may be a part of a slide."""
+    whole = make_index(labels=[-1] * 6, side=24)
+    tiles = np.arange(len(whole))
+    centre = whole.centre_um(tiles)
+    small = np.isin(whole.slide(tiles), (0, 3)) & (centre > 150).any(axis=1)
+    keys = {"same_slide": "by_distance", "near_um": 100, "far_um": 250}
+    keys |= {"places_per_slide": 1, "slides_per_batch": 1}
+    source = multi_scale.build(whole.subset(tiles[~small]), **keys)
+    source.check(16)
+    index = whole.subset(tiles[~small])
+    drawn = [source.draw(0, step, np.arange(16)) for step in range(40)]
+    slides = set(index.slide(np.concatenate(drawn).ravel()).tolist())
+    assert slides == {1, 2, 4, 5}
+    corner = whole.subset(tiles[(centre <= 150).all(axis=1)])
+    source = multi_scale.build(corner, **keys)
+    main, finer = source.draw(0, 0, np.arange(16)).T
+    assert (main == finer).all()  # pairs that say nothing, and are counted
+    with pytest.raises(InputError, match="no slide has tiles at two scales 250 um"):
+        source.check(16)
+
+
 @pytest.mark.parametrize(
     "labels, keys, pairs, message",
     [
@@ -149,13 +171,19 @@ def test_other_places_are_negatives_enough(same_slide, make_index):
             [-1] * 6,
             {"same_slide": "by_distance", "near_um": 100, "far_um": 5000},
             8,
-            "no slide has two tiles 5000 um apart",
+            "no slide has tiles at two scales 5000 um apart",
         ),
         (
             [-1] * 6,
             {"same_slide": "by_distance", "near_um": 100, "far_um": 200},
             8,
             "visits 4 slides in 4 visits: set slides_per_batch to 1",
+        ),
+        (
+            [-1] * 6,
+            {"same_slide": "negative", "places_per_slide": 1},
+            5,
+            "visits 5 slides in 5 visits: set slides_per_batch to 1",
         ),
         ([0, 1, 2, 3, 4, 5], {}, 4, "4 places, fewer than the 6 classes: raise it"),
         ([0, 1] * 3, {"scales": (0.5, 2.0)}, 8, "not neighbours"),
