@@ -231,7 +231,7 @@ def test_pretraining_as_a_submitted_job(head_node, tmp_path, write_slide):
     assert done.returncode == 0, done.stdout + done.stderr
     words = ["jobs/pretrain.yaml", f"tiles={tiles}", "model.backbone=test_resnet"]
     words += ["batch_size=16", "steps=4", "workers=2", "validation.every=2"]
-    words += ["pairs.near_um=100", "pairs.far_um=400"]  # a slide of a millimetre
+    words += ["pairs.near_um=40", "pairs.far_um=100"]  # slides of .35 mm
     refused = submit("pretrain", *words, "out=pretrained")
     assert refused.returncode == 1
     assert "give an absolute path on shared storage" in refused.stdout
