@@ -102,6 +102,18 @@ def reach_um(index: TileIndex, layer: int, metric: Metric) -> np.ndarray:
     return reach
 
 
+def spans(index: TileIndex, layer: int, far_um: float) -> bool:
+    """Whether two tiles of a layer have centres at least ``far_um`` apart.
+
+    The two farthest points of a set are corners of its convex hull.
+    """
+    tiles = np.arange(index.starts[layer], index.starts[layer + 1])
+    corners = _corners(index.centre_um(tiles))
+    delta = corners[:, None] - corners
+    apart = np.hypot(delta[..., 0], delta[..., 1])
+    return bool((apart >= far_um * (1 - _SLACK)).any())
+
+
 def _corners(points: np.ndarray) -> np.ndarray:
     try:
         return points[ConvexHull(points).vertices]

@@ -49,13 +49,13 @@ class MultiScalePairs:
         self._coarse = self._coarse_scales(scales)
         known = np.unique(index.label[index.label != UNKNOWN])
         self._classes = known if len(known) else np.array([UNKNOWN])
-        # Without a class a slide has no part in batches of classes.
-        # Then negatives are far tiles alone; a slide without any has no part.
+        # Whether far tiles are the only negatives; a slide without any has no part.
         self._needs_far = (
             len(self._classes) == 1
             and rules.same_slide == "by_distance"
             and rules.neutral != "negative"
         )
+        # Without a class a slide has no part in batches of classes.
         self._slides = {
             (coarse, group): self._slides_of(coarse, cls)
             for coarse in self._coarse
@@ -172,11 +172,9 @@ class MultiScalePairs:
         found = np.flatnonzero(held & (self._index.label == cls))
         if not self._needs_far:
             return found
-        far_um = self._rules.far_um * (1 - 1e-9)
-        reach = (
-            _discs.reach_um(self._index, int(i), "euclidean") for i in layers[found]
-        )
-        return found[[bool((each >= far_um).any()) for each in reach]]
+        far_um, index = self._rules.far_um, self._index
+        keep = [_discs.spans(index, int(layer), far_um) for layer in layers[found]]
+        return found[np.array(keep, bool)]
 
     def _near(self, anchor: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """A tile near each anchor, the anchor itself where there is none."""

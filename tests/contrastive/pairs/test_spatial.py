@@ -167,3 +167,13 @@ def test_one_scale_alone(make_index):
     tiles = source.draw(0, 0, np.arange(500))
     assert set(index.scale(tiles.reshape(-1))) == {1}
     assert set(index.slide(tiles[:, 0])) == set(range(6))
+
+
+def test_spans_is_the_largest_distance_of_any_two(make_index):
+    index = make_index(num_slides=4, side=9, holes=0.5)
+    for layer in range(len(index.starts) - 1):
+        tiles = np.arange(index.starts[layer], index.starts[layer + 1])
+        centre = index.centre_um(tiles)
+        largest = max(np.hypot(*(a - b)) for a in centre for b in centre)
+        assert _discs.spans(index, layer, largest)
+        assert not _discs.spans(index, layer, largest * 1.001)
