@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +19,11 @@ from mshisto_ray.mil.batches import (
 )
 from mshisto_ray.mil.train import (
     FoldModel,
-    TrainConfig,
     fit_fold,
     log_probabilities,
 )
+from mshisto_ray.mil.train_config import TrainConfig
+from mshisto_ray.mil.train_together import Task, can_train_together, fit_together
 from mshisto_ray.representation.normalise import Moments
 
 
@@ -108,19 +109,14 @@ def cross_validate(
     """
     slides = slide_moments(bags)
     models, tests, validations = [], [], []
-    for done, split in enumerate(splits, start=1):
-        standardisation = fit_standardisation(bags, slides, split.train)
-        stream = (split.repeat, split.fold)
-        parts = (split.train, split.validation)
-        model = fit_fold(bags, standardisation, *parts, config, stream, device)
-        batches = Batches(bags, standardisation, device, config.vote)
+    for split, model in _fit(bags, slides, splits, config, device, on_fold):
+        batches = Batches(bags, model.standardisation, device, config.vote)
         tests.append(_predict(bags, batches, model, split, split.test))
         if len(split.validation):
             inner = _predict(bags, batches, model, split, split.validation)
             validations.append(inner)
         model.model.cpu()
         models.append(model)
-        on_fold(done, len(splits))
     return CrossValidation(
         tuple(splits),
         tuple(models),
@@ -128,6 +124,34 @@ def cross_validate(
         concatenate(validations) if validations else None,
         _refit(bags, slides, models, config, device) if refit else None,
     )
+
+
+def _fit(
+    bags: Bags,
+    slides: Sequence[Moments],
+    splits: Sequence[Split],
+    config: TrainConfig,
+    device: torch.device,
+    on_fold: Callable[[int, int], None],
+) -> Iterator[tuple[Split, FoldModel]]:
+    """The model of every split, all at once where that is sooner done."""
+    tasks = [
+        Task(fit_standardisation(bags, slides, s.train), s.train, (s.repeat, s.fold))
+        for s in splits
+    ]
+    if can_train_together(bags, config, len(splits), device):
+        models = fit_together(
+            bags, tasks, config, lambda done: on_fold(done, len(splits))
+        )
+        yield from zip(splits, models, strict=True)
+        return
+    for done, (split, task) in enumerate(zip(splits, tasks, strict=True), start=1):
+        parts = (split.train, split.validation)
+        yield (
+            split,
+            fit_fold(bags, task.standardisation, *parts, config, task.stream, device),
+        )
+        on_fold(done, len(splits))
 
 
 def predict_tests(

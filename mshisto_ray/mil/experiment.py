@@ -24,7 +24,7 @@ from mshisto_ray.mil.bags import Bags, read_bags
 from mshisto_ray.mil.cross_validation import cross_validate, plan_splits
 from mshisto_ray.mil.head import save_head
 from mshisto_ray.mil.input_config import InputConfig, TargetConfig
-from mshisto_ray.mil.train import TrainConfig
+from mshisto_ray.mil.train_config import TrainConfig
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.shards import write_shard
 

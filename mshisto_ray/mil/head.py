@@ -17,7 +17,8 @@ from mshisto_ray.config import InputError
 from mshisto_ray.mil.bags import Bags
 from mshisto_ray.mil.cross_validation import CrossValidation
 from mshisto_ray.mil.model import MILModel
-from mshisto_ray.mil.train import TrainConfig, build_model
+from mshisto_ray.mil.train import build_model
+from mshisto_ray.mil.train_config import TrainConfig
 from mshisto_ray.mil.vote import VoteConfig
 from mshisto_ray.representation.normalise import Standardisation
 

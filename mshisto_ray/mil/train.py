@@ -5,67 +5,27 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from mshisto_ray import components
-from mshisto_ray.components import Family, Part
-from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.config import InputError
 from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.mil.bags import Bags
 from mshisto_ray.mil.batches import Batches
-from mshisto_ray.mil.model import COMBINATIONS, POOLINGS, MILModel
-from mshisto_ray.mil.vote import VoteConfig, majority
+from mshisto_ray.mil.model import MILModel
+from mshisto_ray.mil.train_config import (
+    NOISES,
+    EarlyStoppingConfig,
+    OptimiserConfig,
+    TrainConfig,
+)
+from mshisto_ray.mil.vote import majority
 from mshisto_ray.representation.normalise import Standardisation
-
-NOISES = "mshisto_ray.representation.noises"
-
-
-class OptimiserConfig(Config):
-    """The optimiser and its settings."""
-
-    name: Literal["adam", "adamw", "sgd"] = option("adam", "method")
-    lr: float = option(1e-4, "learning rate", gt=0)
-    weight_decay: float = option(1e-5, "weight decay (adam, sgd: L2 penalty)", ge=0)
-    momentum: float = option(0.9, "of sgd; adam and adamw have their own", ge=0, lt=1)
-
-
-class EarlyStoppingConfig(Config):
-    """When to stop, and which epoch's weights to keep: the best on validation."""
-
-    metric: Literal["loss", "auroc"] = option("loss", "watched on validation bags")
-    patience: int = option(10, "epochs without a better value", unit="epochs", ge=1)
-
-
-class TrainConfig(Config):
-    """One MIL model and its training."""
-
-    pooling: Annotated[Part, Family(POOLINGS)] = option(
-        Part(name="gated_attention"), "how instances become a prediction"
-    )
-    combine: Annotated[Part, Family(COMBINATIONS)] = option(
-        Part(name="single"), "how a tile and its finer ones become an instance"
-    )
-    vote: VoteConfig | None = option(
-        None, "null: a slide is one bag; else random bags of it, which vote"
-    )
-    noise: Annotated[Part, Family(NOISES)] = option(
-        Part(name="gaussian"), "on training instances, fresh in every step"
-    )
-    hidden: tuple[Annotated[int, option(ge=1)], ...] = option(
-        (256,), "widths of the ReLU layers before the pooling; []: none"
-    )
-    dropout: float = option(0.25, "share of zeroed inputs of the pooling", ge=0, lt=1)
-    optimiser: OptimiserConfig = OptimiserConfig()
-    epochs: int = option(50, "at most, with early stopping", unit="epochs", ge=1)
-    batch_size: int = option(1, "bags per step", unit="bags", ge=1)
-    early_stopping: EarlyStoppingConfig | None = option(
-        EarlyStoppingConfig(), "null: all epochs, and the last one's weights"
-    )
-    seed: int = option(0, "initial weights, order, dropout and noise", ge=0)
 
 
 @dataclass(frozen=True)
@@ -106,12 +66,12 @@ def fit_fold(
     Raises:
         InputError: the loss is no longer finite.
     """
-    words = np.random.SeedSequence([config.seed, *stream]).generate_state(3, np.uint64)
-    order = np.random.default_rng(words[0])
-    noise_stream = torch.Generator(device).manual_seed(int(words[1] >> 1))
+    seeds = seeds_of(config.seed, stream)
+    order = np.random.default_rng(seeds.order)
+    noise_stream = torch.Generator(device).manual_seed(seeds.noise)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(int(words[2] >> 1))
+        torch.manual_seed(seeds.torch)
         model = build_model(config, bags.dims, len(bags.classes)).to(device)
         batches = Batches(bags, standardisation, device, config.vote)
         steps = _Steps(bags, batches, model, config, device)
@@ -119,6 +79,20 @@ def fit_fold(
             steps, train, validation, config.early_stopping, order, noise_stream
         )
     return FoldModel(model.eval(), standardisation, epochs, history)
+
+
+class Seeds(NamedTuple):
+    """Of a model's order of bags, its noise, and its weights and dropout."""
+
+    order: int
+    noise: int
+    torch: int
+
+
+def seeds_of(seed: int, stream: tuple[int, ...]) -> Seeds:
+    """The seeds of the model of ``stream``."""
+    words = np.random.SeedSequence([seed, *stream]).generate_state(3, np.uint64)
+    return Seeds(int(words[0]), int(words[1] >> 1), int(words[2] >> 1))
 
 
 def build_model(config: TrainConfig, dims: Sequence[int], num_classes: int) -> MILModel:
@@ -148,7 +122,7 @@ class _Steps:
         self.model = model
         self.config = config
         self.batches = batches
-        self._optimiser = _optimiser(model, config.optimiser)
+        self._optimiser = make_optimiser(model, config.optimiser)
         self._noise = components.build(NOISES, config.noise)
         self._targets = torch.from_numpy(bags.targets).to(device)
         self._device = device
@@ -215,11 +189,7 @@ def _train(
     best, kept, weights = -np.inf, 0, None
     for epoch in range(1, steps.config.epochs + 1):
         record = {"loss": steps.epoch(order.permutation(draws), generator)}
-        if not np.isfinite(record["loss"]):
-            raise InputError(
-                f"training diverged in epoch {epoch} (the loss is {record['loss']}): "
-                f"lower optimiser.lr, now {steps.config.optimiser.lr}"
-            )
+        check_finite(record["loss"], epoch, steps.config)
         history.append(record)
         if stopping is None:
             kept = epoch
@@ -242,7 +212,17 @@ def _train(
     return kept, tuple(history)
 
 
-def _optimiser(model: MILModel, config: OptimiserConfig) -> torch.optim.Optimizer:
+def check_finite(loss: float, epoch: int, config: TrainConfig) -> None:
+    """Refuse to go on after an epoch whose loss is not finite."""
+    if not np.isfinite(loss):
+        raise InputError(
+            f"training diverged in epoch {epoch} (the loss is {loss}): lower "
+            f"optimiser.lr, now {config.optimiser.lr}"
+        )
+
+
+def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
+    """The optimiser of a model's weights."""
     keys = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
     if config.name == "sgd":
         return torch.optim.SGD(model.parameters(), momentum=config.momentum, **keys)

@@ -13,7 +13,8 @@ from mshisto_ray.mil.cross_validation import cross_validate, plan_splits
 from mshisto_ray.mil.head import load_head, save_head
 from mshisto_ray.mil.model import POOLINGS
 from mshisto_ray.mil.predict import predict
-from mshisto_ray.mil.train import TrainConfig, log_probabilities
+from mshisto_ray.mil.train import log_probabilities
+from mshisto_ray.mil.train_config import TrainConfig
 
 CPU = torch.device("cpu")
 SPLIT = SplitConfig(folds=3, repeats=2)

@@ -9,11 +9,11 @@ from mshisto_ray.config import InputError
 from mshisto_ray.mil.batches import Batches, fit_standardisation, slide_moments
 from mshisto_ray.mil.model import POOLINGS
 from mshisto_ray.mil.train import (
-    TrainConfig,
     build_model,
     fit_fold,
     log_probabilities,
 )
+from mshisto_ray.mil.train_config import TrainConfig
 
 CPU = torch.device("cpu")
 QUICK = {"hidden": [8], "epochs": 3, "optimiser": {"lr": 0.01}, "early_stopping": None}

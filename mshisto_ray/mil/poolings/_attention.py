@@ -19,8 +19,8 @@ class AttentionPooling(nn.Module):
 
     More than two classes: one z, and a softmax of one linear map a class. With
     ``per_class`` every class c has a branch, w_c and z_c = sum_k a_kc h_k, and its
-    logit u_c . z_c + b_c (two classes: two logits). By linearity that is
-    sum_k a_kc (u_c . h_k) + b_c, so that no z_c is ever made.
+    logit u_c . z_c + b_c (two classes: two logits). As weights sum to one, that is
+    sum_k a_kc (u_c . h_k + b_c), so that no z_c is ever made.
 
     Source: Ilse et al. 2018, attention-based MIL pooling, and with gating mechanism;
     a branch a class: Lu et al. 2021 (CLAM), multi-branch attention.
@@ -46,8 +46,8 @@ class AttentionPooling(nn.Module):
             z = segments.segment_weighted_sum(attention, h, offsets)
             log = _pooling.log_probabilities(self.classifier(z))
             return _pooling.Pooled(log, attention)
-        parts = nn.functional.linear(h, self.classifier.weight)
-        logits = segments.segment_sum(weights * parts, offsets) + self.classifier.bias
+        parts = self.classifier(h)
+        logits = segments.segment_sum(weights * parts, offsets)
         log = _pooling.log_probabilities(logits)
         return _pooling.Pooled(log, weights.mean(1), class_attention=weights)
 

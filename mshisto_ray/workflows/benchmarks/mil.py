@@ -16,7 +16,11 @@ from mshisto_ray import config as configs
 from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.mil.bags import Bags
 from mshisto_ray.mil.batches import Batches, fit_standardisation, slide_moments
-from mshisto_ray.mil.train import TrainConfig, build_model, log_probabilities
+from mshisto_ray.mil.train import (
+    build_model,
+    log_probabilities,
+)
+from mshisto_ray.mil.train_config import TrainConfig
 from mshisto_ray.store.features import ArrayFeatures
 from mshisto_ray.workflows.benchmarks._benchmark import (
     Benchmark,

@@ -22,7 +22,7 @@ from mshisto_ray.learning.split import Split, SplitConfig
 from mshisto_ray.mil.bags import Bags
 from mshisto_ray.mil.cross_validation import cross_validate, plan_splits
 from mshisto_ray.mil.model import POOLINGS
-from mshisto_ray.mil.train import TrainConfig
+from mshisto_ray.mil.train_config import TrainConfig
 from mshisto_ray.store.features import ArrayFeatures
 from mshisto_ray.workflows.studies import _image_bags, _study
 from mshisto_ray.workflows.studies._image_bags import ImageBags, ImageTraining
