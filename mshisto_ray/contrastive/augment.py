@@ -172,17 +172,17 @@ def rotate(x: torch.Tensor, angle: torch.Tensor, how: torch.Tensor) -> torch.Ten
     One bilinear reading does both; places outside are mirrored at the edges. ``how``
     is that of ``mirror``.
     """
-    side = x.shape[-1]
+    num, side = len(x), x.shape[-1]
     at = (2 * torch.arange(side, dtype=x.dtype, device=x.device) + 1) / side - 1
     cos, sin = angle.cos(), angle.sin()
     across, down = (1 - 2 * flag.to(x.dtype) for flag in how[:, :2].unbind(1))
-    places = [
-        torch.add(a.view(-1, 1, 1) * at, b.view(-1, 1, 1) * at[:, None])
-        for a, b in ((across * cos, -across * sin), (down * sin, down * cos))
-    ]
-    transposed = how[:, 2].view(-1, 1, 1, 1)
-    grid = torch.stack(places, dim=3)
-    grid = torch.where(transposed, grid.flip(3), grid)
+    # Where a pixel is read: a matrix [2, 2] on its column and row.
+    read = torch.stack([across * cos, -across * sin, down * sin, down * cos], 1)
+    read = read.view(num, 2, 2)
+    read = torch.where(how[:, 2, None, None], read.flip(1), read)
+    grid = x.new_empty(num, side, side, 2)
+    for axis, (by_column, by_row) in enumerate(read.permute(1, 2, 0)[..., None, None]):
+        torch.add(by_column * at, by_row * at[:, None], out=grid[..., axis])
     return functional.grid_sample(
         x, grid, mode="bilinear", padding_mode="reflection", align_corners=False
     )
