@@ -54,7 +54,7 @@ class PretrainConfig(TrainingConfig):
                 "same_slide": "by_distance",
                 "places_per_slide": 1,
                 "slides_per_batch": 1,
-                "near_um": 300.0,
+                "near_um": None,
                 "far_um": 1500.0,
             }
         ),

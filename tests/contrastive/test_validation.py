@@ -49,7 +49,7 @@ class Stepper:
 def settings(phantom):
     near = {"near_um": 100, "far_um": 400}
     pairs = {"name": "multi_scale", "same_slide": "by_distance", **near}
-    pairs["slides_per_batch"] = 1
+    pairs |= {"slides_per_batch": 1, "places_per_slide": 1}
     raw = {"tiles": phantom / "tiles", "out": "out", "pairs": pairs}
     raw["validation"] = {**near, "pairs": 60}
     return validate(PretrainConfig, raw)

@@ -23,13 +23,13 @@ class Rules:
             so at different scales too.
         neutral: pairs that are neither: ignored, by class (the same: positive, another:
             negative), or negative unless they are of one patient.
-        near_um: with ``by_distance``.
+        near_um: with ``by_distance``; None: no other place is positive.
         far_um: with ``by_distance``.
     """
 
     same_slide: SameSlide
     neutral: Neutral
-    near_um: float
+    near_um: float | None
     far_um: float
 
 
@@ -86,7 +86,9 @@ def _elsewhere(
     centre = index.centre_um(tiles)
     delta = centre[:, None] - centre
     distance = np.hypot(delta[..., 0], delta[..., 1])
-    near = elsewhere & (distance <= rules.near_um * (1 + 1e-9))
+    near = none
+    if rules.near_um:
+        near = elsewhere & (distance <= rules.near_um * (1 + 1e-9))
     return near, elsewhere & (distance >= rules.far_um * (1 - 1e-9))
 
 

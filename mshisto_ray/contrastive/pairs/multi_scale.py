@@ -40,13 +40,14 @@ class MultiScalePairs:
                 f"pairs: multi_scale needs tiles at two scales; there is only {have} "
                 "um/px"
             )
-        if rules.same_slide == "by_distance" and rules.far_um <= rules.near_um:
-            raise InputError("pairs: far_um must be above near_um")
         self._index = index
         self._places_per_slide = places_per_slide
         self._slides_per_batch = slides_per_batch
         self._rules = rules
         self._coarse = self._coarse_scales(scales)
+        if rules.same_slide == "by_distance":
+            pitch = float(index.pitch_um[:, self._coarse].max(initial=0))
+            _check_near(rules, places_per_slide, pitch)
         known = np.unique(index.label[index.label != UNKNOWN])
         self._classes = known if len(known) else np.array([UNKNOWN])
         # Whether far tiles are the only negatives; a slide without any has no part.
@@ -92,9 +93,9 @@ class MultiScalePairs:
         layer = slide * len(self._index.scales) + coarse
         size = self._index.sizes()[layer]
         main = self._index.starts[layer] + choose(uniform[pairs, 0], size)
-        if self._rules.same_slide == "by_distance":
+        if self._rules.same_slide == "by_distance" and self._rules.near_um:
             anchor = self._index.starts[layer] + choose(uniform[first, 0], size)
-            near = self._near(anchor, uniform[pairs, 0])
+            near = self._near(anchor, self._rules.near_um, uniform[pairs, 0])
             main = np.where(pairs == first, main, near)
         return self._with_finer(main, coarse, uniform[pairs, 1])
 
@@ -176,9 +177,10 @@ class MultiScalePairs:
         keep = [_discs.spans(index, int(layer), far_um) for layer in layers[found]]
         return found[np.array(keep, bool)]
 
-    def _near(self, anchor: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    def _near(
+        self, anchor: np.ndarray, near_um: float, uniform: np.ndarray
+    ) -> np.ndarray:
         """A tile near each anchor, the anchor itself where there is none."""
-        near_um = self._rules.near_um
         found = _discs.draw_near(self._index, anchor, near_um, "euclidean", uniform)
         return np.where(found < 0, anchor, found)
 
@@ -200,6 +202,22 @@ class MultiScalePairs:
         return np.stack([main, np.where(ends[:, -1] > 0, finer, main)], axis=1)
 
 
+def _check_near(rules: Rules, places_per_slide: int, pitch: float) -> None:
+    """Refuse thresholds that cross, and visits whose places would all be one tile.
+
+    ``pitch``: side of the coarsest tiles in micrometres.
+    """
+    if rules.near_um and rules.far_um <= rules.near_um:
+        raise InputError("pairs: far_um must be above near_um")
+    if places_per_slide > 1 and (rules.near_um or 0) < pitch:
+        raise InputError(
+            f"pairs: places_per_slide={places_per_slide} asks for places near each "
+            f"other, and no other tile lies within near_um ({rules.near_um or 'null'}) "
+            f"of one whose side is {pitch:g} um: set places_per_slide to 1, or near_um "
+            f"to {pitch:g} or more"
+        )
+
+
 def build(
     index: TileIndex,
     *,
@@ -208,7 +226,7 @@ def build(
     scales: tuple[float, float] | None = None,
     same_slide: SameSlide = "positive",
     neutral: Neutral = "ignore",
-    near_um: Annotated[float, Field(gt=0)] = 1742.0,
+    near_um: Annotated[float, Field(gt=0)] | None = None,
     far_um: Annotated[float, Field(gt=0)] = 9145.0,
 ) -> MultiScalePairs:
     """Pairs of one place at two neighbouring scales.
@@ -224,7 +242,8 @@ def build(
             ``by_distance`` says it of all scales. Where far tiles are the only
             negatives, slides (or parts in memory) without any have no part.
         neutral: what pairs that the paper does not name are.
-        near_um: with ``same_slide: by_distance``.
+        near_um: with ``same_slide: by_distance``, up to where other places are alike;
+            null: none is, and only tiles of one place are.
         far_um: with ``same_slide: by_distance``.
     """
     rules = Rules(same_slide, neutral, near_um, far_um)

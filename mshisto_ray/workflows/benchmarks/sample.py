@@ -23,7 +23,6 @@ _PAIRS = {
         "same_slide": "by_distance",
         "places_per_slide": 1,
         "slides_per_batch": 1,
-        "near_um": 300.0,
         "far_um": 1500.0,
     },
     "spatial": {"near_um": 300.0, "far_um": 1500.0},

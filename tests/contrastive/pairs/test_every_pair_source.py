@@ -19,7 +19,19 @@ VARIANTS = [
         "other_slides": "negative",
     },
     {"name": "multi_scale"},
-    {"name": "multi_scale", "same_slide": "by_distance", "neutral": "negative"},
+    {
+        "name": "multi_scale",
+        "same_slide": "by_distance",
+        "near_um": 1742,
+        "neutral": "negative",
+    },
+    {
+        "name": "multi_scale",
+        "same_slide": "by_distance",
+        "far_um": 150,
+        "places_per_slide": 1,
+        "slides_per_batch": 1,
+    },
     {"name": "same_tile"},
 ]
 every = pytest.mark.parametrize(

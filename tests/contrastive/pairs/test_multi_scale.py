@@ -13,7 +13,7 @@ RULES = [
         ("positive", "negative", "ignore", "by_distance"),
         ("ignore", "by_class", "negative"),
     )
-]
+] + [_relations.Rules("by_distance", "ignore", None, 200.0)]
 
 
 def relation(index, a, b, rules):
@@ -32,7 +32,7 @@ def relation(index, a, b, rules):
             return int(abs(la - lb) == 1)
         if rules.same_slide == "by_distance":
             d = np.hypot(*np.subtract(*index.centre_um(np.array([a, b]))))
-            return int(d <= rules.near_um) - int(d >= rules.far_um)
+            return int(d <= (rules.near_um or -1)) - int(d >= rules.far_um)
         if la == lb:
             return {"positive": 1, "negative": -1, "ignore": 0}[rules.same_slide]
     ca, cb = index.label[sa], index.label[sb]
@@ -129,7 +129,7 @@ def test_other_places_are_negatives_enough(same_slide, make_index):
     source = multi_scale.build(
         make_index(labels=[-1] * 6, side=24),
         same_slide=same_slide,
-        near_um=100,
+        near_um=140,
         far_um=250,
         places_per_slide=2,
         slides_per_batch=2,
@@ -137,6 +137,32 @@ def test_other_places_are_negatives_enough(same_slide, make_index):
     source.check(16)
     batch = draw_batch(source, 0, 0, 16)
     assert batch.positive.any(axis=1).all()
+    assert batch.negative.any(axis=1).mean() > 0.75
+
+
+def test_visits_of_several_places_need_another_tile_nearby(make_index):
+    index = make_index(labels=[-1] * 6, side=24)  # coarse tiles of 128 um
+    keys = {"same_slide": "by_distance", "far_um": 400}
+    for near_um in (None, 100):
+        with pytest.raises(InputError, match="places_per_slide to 1, or near_um to"):
+            multi_scale.build(index, near_um=near_um, places_per_slide=2, **keys)
+    multi_scale.build(index, near_um=None, places_per_slide=1, **keys)
+
+
+def test_without_near_tiles_any_place_is_drawn_and_only_its_own_is_alike(make_index):
+    source = multi_scale.build(
+        make_index(labels=[-1] * 6, side=24),
+        same_slide="by_distance",
+        far_um=250,
+        places_per_slide=1,
+        slides_per_batch=1,
+    )
+    batch = draw_batch(source, 0, 0, 16)
+    pairs = np.arange(32).reshape(16, 2)
+    wanted = np.zeros((32, 32), bool)
+    wanted[pairs[:, 0], pairs[:, 1]] = wanted[pairs[:, 1], pairs[:, 0]] = True
+    # A place may come twice, and so may lie in another pair's.
+    assert batch.positive[wanted].all() and batch.positive.sum() < 3 * wanted.sum()
     assert batch.negative.any(axis=1).mean() > 0.75
 
 
@@ -169,13 +195,13 @@ def test_slides_without_far_tiles_have_no_part(make_index):
         ([-1] * 6, {}, 8, "no class labels"),
         (
             [-1] * 6,
-            {"same_slide": "by_distance", "near_um": 100, "far_um": 5000},
+            {"same_slide": "by_distance", "near_um": 140, "far_um": 5000},
             8,
             "no slide has tiles at two scales 5000 um apart",
         ),
         (
             [-1] * 6,
-            {"same_slide": "by_distance", "near_um": 100, "far_um": 200},
+            {"same_slide": "by_distance", "near_um": 140, "far_um": 200},
             8,
             "visits 4 slides in 4 visits: set slides_per_batch to 1",
         ),
