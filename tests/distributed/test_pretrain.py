@@ -52,7 +52,7 @@ def words(tiles, out, **changes):
         "model.projection": "{hidden: [], dim: 16}",
         "run.precision": "float32",
         "pairs": "{name: multi_scale, same_slide: by_distance, near_um: 100, "
-        "far_um: 400, slides_per_batch: 2}",
+        "far_um: 400, places_per_slide: 1, slides_per_batch: 2}",
         "batch_size": 32,
         "steps": 60,
         "validation": "{every: 5, near_um: 100, far_um: 400, pairs: 40}",
