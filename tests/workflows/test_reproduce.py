@@ -28,6 +28,7 @@ from mshisto_ray.workflows.studies import (
 )
 from mshisto_ray.workflows.studies._image_bags import ImageBags, ImageTraining
 from mshisto_ray.workflows.studies._study import UnitResult
+from mshisto_ray.workflows.studies.ilse2018_colon import _TOLD
 
 
 def config(data, out, **study):
@@ -372,3 +373,37 @@ def test_tan_tests_on_the_annotated_area_too(make_embeddings, write_tiles, tmp_p
     assert "| whole slides | Level 0 |" in text
     assert "| annotated area | Level 0 |" in text
     assert "| single scale, published accuracy | .7250 |" in text
+
+
+def test_frozen_features_of_any_encoder_stand_beside_colours(tmp_path):
+    rng = np.random.default_rng(0)
+    offsets, label = np.arange(0, 61, 3), np.arange(20) % 2
+    patches = rng.integers(0, 100, (60, 27, 27, 3), dtype=np.uint8)
+    patches[np.repeat(label, 3) == 1] += 100
+    np.savez(
+        tmp_path / "colon_bags27.npz",
+        patches=patches,
+        inst_label=np.zeros(60, bool),
+        offsets=offsets,
+        label=label,
+        name=np.array([f"image{i}" for i in range(20)]),
+    )
+    keys = {"model": "test_resnet", "weights": "random", "num_classes": 0}
+    encoder = {"name": "timm", "size": 32, "fit": "resize", **keys}
+    settings = config(
+        tmp_path, tmp_path / "out", name="ilse2018_colon", encoder=encoder, epochs=1
+    )
+    study = reproduce._study(settings)
+    units = {unit.name: unit for unit in study.units()}
+    frozen = units["frozen-embedding_mean"]
+    digests = {units[f"{kind}-attention"].recipe["encoder"] for kind in _TOLD}
+    assert len(digests) == 2
+    result = frozen.run()
+    assert sorted(result.predictions.bag) == sorted(f"image{i}" for i in range(20))
+    assert _study.measure([result])["auroc"].value > 0.9
+    table = study.table({frozen.name: result})
+    row = next(x for x in table.splitlines() if "embedding_mean, frozen" in x)
+    assert _study.short(_study.measure([result])["auroc"].value) in row
+    plain = config(tmp_path, tmp_path / "out", name="ilse2018_colon")
+    names = [unit.name for unit in reproduce._study(plain).units()]
+    assert "colour-attention" in names and "frozen-attention" not in names
