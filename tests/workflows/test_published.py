@@ -1,0 +1,37 @@
+"""Published units are those of today's studies, and their tables are made of them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mshisto_ray import config as configs
+from mshisto_ray.store.manifest import recipe_digest
+from mshisto_ray.workflows import reproduce
+from mshisto_ray.workflows.reproduce import ReproduceConfig
+
+PUBLISHED = Path(__file__).parents[2] / "published"
+STUDIES = sorted(path.name for path in PUBLISHED.iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_unit_is_whole_and_says_no_path(name):
+    units = PUBLISHED / name / "units"
+    files = sorted(units.glob("*.json"))
+    assert files and len(files) == len(list(units.glob("*.parquet")))
+    for file in files:
+        content = json.loads(file.read_text())
+        assert content["recipe_digest"] == recipe_digest(content["recipe"])
+        assert content["commit"] and "/" not in json.dumps(content["recipe"])
+        result = reproduce._read(file, content)
+        assert len(result.predictions) and len(set(result.predictions.bag))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_goes_on_from_the_published_units(name, test_data, tmp_path):
+    shutil.copytree(PUBLISHED / name / "units", tmp_path / "units")
+    raw = {"study": {"name": name}, "data": test_data / "mil", "out": tmp_path}
+    study = reproduce._study(configs.validate(ReproduceConfig, raw))
+    done = reproduce._standing(tmp_path, study.units())
+    assert study.table(done) == (PUBLISHED / name / "table.md").read_text()
