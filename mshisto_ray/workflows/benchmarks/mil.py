@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,9 @@ from mshisto_ray import config as configs
 from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.mil.bags import Bags
 from mshisto_ray.mil.batches import Batches, fit_standardisation, slide_moments
-from mshisto_ray.mil.train import (
-    build_model,
-    log_probabilities,
-)
+from mshisto_ray.mil.train import build_model, fit_fold, log_probabilities
 from mshisto_ray.mil.train_config import TrainConfig
+from mshisto_ray.mil.train_together import Task, fit_together
 from mshisto_ray.store.features import ArrayFeatures
 from mshisto_ray.workflows.benchmarks._benchmark import (
     Benchmark,
@@ -29,6 +28,7 @@ from mshisto_ray.workflows.benchmarks._benchmark import (
 )
 
 _CPU = torch.device("cpu")
+_FOLDS = 10
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def build(*, repeats: Annotated[int, Field(ge=2)] = 9) -> Benchmark:
         found: dict[str, Measure] = {}
         for case in _CASES:
             found |= _measure(case, repeats)
+        found |= _measure_folds(_CASES[0], repeats)
         torch.set_num_threads(threads)
         return found
 
@@ -94,6 +95,31 @@ def _measure(case: _Case, repeats: int) -> dict[str, Measure]:
         f"{name}.ratio": Measure(ratio, "x", target=case.target),
         f"{name}.test_auroc": Measure(ours.auroc(test), "", baseline=plain.auroc(test)),
     }
+
+
+def _measure_folds(case: _Case, repeats: int) -> dict[str, Measure]:
+    """Models of ten folds trained at once against one after the other, a bag a step."""
+    bags = _make_bags(dataclasses.replace(case, bags=50))
+    raw = {"hidden": [256, 128, 64], "epochs": 1, "early_stopping": None}
+    config = configs.validate(TrainConfig, raw | {"pooling": {"name": "attention"}})
+    slides, everything = slide_moments(bags), np.arange(len(bags))
+    tasks = [
+        Task(fit_standardisation(bags, slides, train), train, (0, fold))
+        for fold in range(_FOLDS)
+        for train in [everything[everything % _FOLDS != fold]]
+    ]
+
+    def together() -> None:
+        fit_together(bags, tasks, config, lambda done: None)
+
+    def apart() -> None:
+        for task in tasks:
+            parts = (task.train, task.train[:0])
+            fit_fold(bags, task.standardisation, *parts, config, task.stream, _CPU)
+
+    seconds = interleaved({"together": together, "apart": apart}, repeats)
+    ratio = float(np.median(seconds["apart"] / seconds["together"]))
+    return {"mil.ten_folds.ratio": Measure(ratio, "x", target=1.0)}
 
 
 def _make_bags(case: _Case) -> Bags:
