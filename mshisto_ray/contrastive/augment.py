@@ -36,7 +36,7 @@ class AugmentConfig(Config):
     )
     hed: float = option(
         0.0,
-        "stain jitter: haematoxylin, eosin and residual times 1 +- hed, plus +- hed "
+        "stain jitter: haematoxylin, eosin and DAB times 1 +- hed, plus +- hed "
         "of optical density",
         ge=0,
         le=0.5,

@@ -14,6 +14,8 @@ from mshisto_ray.evaluation.descriptor_distance import effective_rank
 # Below these, features say next to nothing of the tile: a spread a tenth of that of
 # features uniform on the sphere, or all in two directions.
 _LEAST_SPREAD, _LEAST_RANK = 0.1, 3.0
+# Metrics that are better when lower; all others when higher.
+_LOWER = {"loss", "alignment", "uniformity", "dead_negatives", "collapsed"}
 
 
 def unit(values: np.ndarray) -> np.ndarray:
@@ -130,10 +132,10 @@ class Best:
             )
 
     def improves(self, metrics: dict[str, float]) -> bool:
-        """Compare; losses are better when lower, all else when higher."""
+        """Compare, and keep the value if it is better."""
         self.require(metrics)
         value = metrics[self.metric]
-        sign = -1 if self.metric.endswith("loss") else 1
+        sign = -1 if self.metric.removeprefix("val_") in _LOWER else 1
         better = np.isnan(self.value) or sign * value > sign * self.value
         if np.isnan(value) or not better:
             return False

@@ -1,7 +1,7 @@
 """The papers' settings as plain data; ``preset: NAME`` in a config starts from one.
 
 What a paper leaves open is filled in and marked. A key given beside the preset
-replaces the preset's; parts (``pairs``, ``loss``) are replaced whole.
+replaces the preset's; a part (``pairs``, ``loss``) of another name is replaced whole.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ _GILDENBLAT = {
         "schedule": "constant",
     },
     "batch_size": 512,  # 256 pairs
-    "blocks": {"slides": 16},
+    # Windows several times as wide as near_um, or most near tiles would lack.
+    "blocks": {"slides": 4, "tiles": 8192, "window_um": 4000.0},
     "best": "val_near_far_auc",
 }
 
@@ -107,6 +108,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "projection": {"hidden": [], "dim": 128, "input": "pooled"},
         },
         "batch_size": 128,  # 64 pairs
+        "blocks": {"slides": 16},
     },
     "tan2023_small": {
         **_TAN,

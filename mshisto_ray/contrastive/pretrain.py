@@ -80,6 +80,8 @@ def _task(
 
     def judge(metrics: dict[str, float], step: int) -> None:
         told = collapse(metrics) if step and "spread" in metrics else None
+        if step and metrics.get("val_collapsed"):
+            told = told or "embeddings of held-out patients hardly differ"
         if not told:
             return
         message = f"{told} at step {step}: the embeddings say little of the tiles"

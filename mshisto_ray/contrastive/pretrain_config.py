@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import model_validator
 
 from mshisto_ray.components import Family, Part
@@ -14,7 +15,7 @@ from mshisto_ray.contrastive.held_out import split_patients
 from mshisto_ray.contrastive.model import ModelConfig
 from mshisto_ray.contrastive.pair_batches import PAIRS, check_batches
 from mshisto_ray.contrastive.presets import PRESETS
-from mshisto_ray.contrastive.tile_index import TileIndex, read_index
+from mshisto_ray.contrastive.tile_index import UNKNOWN, TileIndex, read_index
 from mshisto_ray.contrastive.training_config import TrainingConfig, recipe_of
 from mshisto_ray.contrastive.validation import ValidationConfig
 from mshisto_ray.store.cohort import read_cohort
@@ -67,7 +68,7 @@ class PretrainConfig(TrainingConfig):
     verify: float | None = option(
         None,
         "drop pairs whose appearance contradicts their label: quantile of the other "
-        "kind's distances; null: keep all",
+        "kind's distances, fewer are dropped the larger it is; null: keep all",
         gt=0,
         lt=1,
     )
@@ -135,4 +136,18 @@ def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
         )
     train, _ = split_patients(index, config.validation.share, config.seed)
     check_batches(index.subset(train), config.pairs, config.batch_size)
+    if config.verify is not None and config.pairs.name != "spatial":
+        raise InputError("verify: only spatial pairs have labels to verify")
+    _check_blocks(config, index.subset(train))
     return tiles, index
+
+
+def _check_blocks(config: PretrainConfig, index: TileIndex) -> None:
+    """Refuse blocks that hold one class where tiles of other classes are negatives."""
+    num = len(np.unique(index.label[index.label != UNKNOWN]))
+    are_negatives = config.pairs.name == "multi_scale" and num > 1
+    if are_negatives and len(index) > config.blocks.tiles and config.blocks.slides < 2:
+        raise InputError(
+            "blocks.slides: 1 slide in memory is of one class, and tiles of other "
+            f"classes are the negatives: raise it to {num} (the classes) or more"
+        )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import torch
+from pydantic import model_validator
 
 from mshisto_ray import components
 from mshisto_ray.components import Part
@@ -38,6 +40,14 @@ class ValidationConfig(HeldOutConfig):
     near_um: float = option(300.0, "of the near-far AUC", "um", gt=0)
     far_um: float = option(1500.0, "of the near-far AUC", "um", gt=0)
     pairs: int = option(400, "drawn of each kind", ge=2)
+
+    @model_validator(mode="after")
+    def _are_apart(self) -> Self:
+        if self.far_um <= self.near_um:
+            raise ValueError(
+                f"far_um={self.far_um:g} must be above near_um={self.near_um:g}"
+            )
+        return self
 
 
 class Validation:

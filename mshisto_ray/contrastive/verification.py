@@ -46,7 +46,8 @@ def fit_verification(
     """Limits from the appearance distances of sampled near and far pairs.
 
     A near pair contradicts its label if it differs more than the share ``quantile`` of
-    far pairs does, a far pair if it is more alike than all but that share of near ones.
+    far pairs does, a far pair if it is more alike than that share of near ones are: the
+    larger ``quantile``, the fewer pairs are dropped.
     """
     return Verification(
         float(np.quantile(far, quantile)), float(np.quantile(near, 1 - quantile))
@@ -64,8 +65,7 @@ def sample_verification(
     if quantile is None:
         return None
     source = components.build("mshisto_ray.contrastive.pairs", pairs, index)
-    if not isinstance(source, SpatialPairs):
-        raise InputError("verify: only spatial pairs have labels to verify")
+    assert isinstance(source, SpatialPairs)  # see ``load_index``
     numbers = np.arange(num_pairs)
     drawn = source.draw(0, 0, numbers)
     near, far = source.relations(drawn, numbers)
@@ -137,8 +137,8 @@ def search_thresholds(
             if far > near:
                 source = build(index, near_um=near, far_um=far)
                 pairs = source.draw(seed, 0, np.arange(num_pairs))
-                lonely, lost, total = source.count_missing()
-                covered = 1 - max(lonely, lost) / total
+                *_, lacking, total = source.count_missing()
+                covered = 1 - lacking / total
                 drawn.append(pairs)
                 results.append((near, far, covered))
     used = np.unique(np.concatenate([pairs.reshape(-1) for pairs in drawn]))

@@ -19,6 +19,7 @@ from mshisto_ray.evaluation.neighbours import distances
 from mshisto_ray.evaluation.rank_metrics import rank_metrics, weighted_ratio
 
 _ROWS = 20_000  # of the effective rank
+_DISTANCES = 1 << 22  # worked out at once
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,20 @@ def near_far_pairs(
     ):
         rng = np.random.default_rng([seed, int(name)])
         asked = np.sort(rng.choice(rows, min(share, len(rows)), replace=False))
-        gap = place[asked, None] - place[None, rows]
-        square = gap[..., 0] ** 2 + gap[..., 1] ** 2
-        near = (square <= near_um**2) & (asked[:, None] != rows)
-        far = square >= far_um**2
-        has = near.any(1) & far.any(1)
-        alone += int((~has).sum())
-        for unlike, partner in ((False, near[has]), (True, far[has])):
-            second = rows[_draw(partner, per_tile, rng)]
-            parts.append((asked[has], second, unlike))
+        uniform = rng.random((len(asked), 2, per_tile))
+        step, found = max(1, _DISTANCES // len(rows)), ([], [])
+        for start in range(0, len(asked), step):
+            few, drawn = asked[start : start + step], uniform[start : start + step]
+            gap = place[few, None] - place[None, rows]
+            square = gap[..., 0] ** 2 + gap[..., 1] ** 2
+            near = (square <= near_um**2) & (few[:, None] != rows)
+            far = square >= far_um**2
+            has = near.any(1) & far.any(1)
+            alone += int((~has).sum())
+            for unlike, partner in ((False, near), (True, far)):
+                second = rows[_choose(partner[has], drawn[has, int(unlike)])]
+                found[unlike].append((few[has], second, unlike))
+        parts += [*found[False], *found[True]]
     return _join(parts, per_tile, alone)
 
 
@@ -107,7 +113,7 @@ def label_pairs(
             alone += 1
             continue
         for kind, partner in ((False, like), (True, unlike)):
-            second = _draw(partner[None], per_tile, rng)
+            second = _choose(partner[None], rng.random((1, per_tile)))
             parts.append((np.array([row]), second, kind))
     return _join(parts, per_tile, alone)
 
@@ -183,12 +189,12 @@ def _separation(
     ]
 
 
-def _draw(mask: np.ndarray, num: int, rng: np.random.Generator) -> np.ndarray:
-    """``num`` random columns of each row of a mask [A, n] that has some, [A * num]."""
+def _choose(mask: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Columns of a mask [A, n] that has some in each row: uniform [A, k] to [A * k]."""
     row, column = np.nonzero(mask)
     counts = np.bincount(row, minlength=len(mask))
     starts = np.cumsum(counts) - counts
-    chosen = (rng.random((len(mask), num)) * counts[:, None]).astype(np.int64)
+    chosen = (uniform * counts[:, None]).astype(np.int64)
     return column[starts[:, None] + chosen].ravel()
 
 

@@ -239,8 +239,23 @@ def _annotated(
     notes = _count(edge, f"less than {label.min_annotated:g} of each is annotated")
     if label.unannotated == "other":
         names[lacks] = UNANNOTATED
-        return names, notes
+        return names, notes + _unannotated_slides(tile_set, lacks)
     return names, notes + _count(lacks, "not annotated")
+
+
+def _unannotated_slides(tile_set: TileSet, lacks: np.ndarray) -> list[str]:
+    """Told, for nobody may have looked at them."""
+    gone = [
+        tile_set.slide_ids[slide]
+        for slide in np.unique(tile_set.slide)
+        if lacks[tile_set.slide == slide].all()
+    ]
+    if not gone:
+        return []
+    return [
+        f"{len(gone)} slides have no annotated tile ({gone[0]} ...), and all of theirs "
+        f"count as {UNANNOTATED}: leave out of the cohort what nobody has annotated"
+    ]
 
 
 def _is_none(names: np.ndarray) -> np.ndarray:

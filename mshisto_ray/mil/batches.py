@@ -142,6 +142,13 @@ class Batches:
         number = np.concatenate([np.zeros(0, np.int64), *map(np.arange, numbers)])
         return np.stack([np.repeat(index, numbers), number], 1)
 
+    def training_draws(self, index: np.ndarray) -> np.ndarray:
+        """As ``all_draws``, with as many of every bag: small slides weigh no less."""
+        if self.vote is None:
+            return self.all_draws(index)
+        number = np.tile(np.arange(self.vote.bags), len(index))
+        return np.stack([np.repeat(index, self.vote.bags), number], 1)
+
     def in_order(self, index: np.ndarray) -> Iterator[np.ndarray]:
         """All draws of ``index`` cut into runs for evaluation, by their instances."""
         draws = self.all_draws(index)

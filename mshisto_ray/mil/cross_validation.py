@@ -78,6 +78,12 @@ def plan_splits(
     ]
     for split in kept:
         _check_part(bags, split, split.train, "training")
+        if not len(split.test):
+            raise InputError(
+                f"split: fold {split.fold} of repeat {split.repeat} has no test bag "
+                "with instances: use fewer folds, or leave the slides without tiles "
+                "out of the cohort"
+            )
         if stopping and stopping.metric == "auroc":
             _check_part(bags, split, split.validation, "validation")
         if config.validation and not len(split.validation):
@@ -189,9 +195,10 @@ def _refit(
     epochs = int(np.median([model.epochs for model in models]))
     last = config.model_copy(update={"early_stopping": None, "epochs": epochs})
     standardisation = fit_standardisation(bags, slides, everything)
-    # No split has one number as its stream: the randomness is its own.
+    # No split has three numbers as its stream: the randomness is its own (numpy takes
+    # a stream that ends in zeros for the shorter one).
     parts = (everything, everything[:0])
-    model = fit_fold(bags, standardisation, *parts, last, (0,), device)
+    model = fit_fold(bags, standardisation, *parts, last, (0, 0, 1), device)
     model.model.cpu()
     return model
 

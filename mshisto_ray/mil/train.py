@@ -184,7 +184,7 @@ def _train(
     generator: torch.Generator,
 ) -> tuple[int, tuple[dict[str, float], ...]]:
     """Epochs that led to the weights that the model is left with, and the history."""
-    draws = steps.batches.all_draws(train)
+    draws = steps.batches.training_draws(train)
     history: list[dict[str, float]] = []
     best, kept, weights = -np.inf, 0, None
     for epoch in range(1, steps.config.epochs + 1):

@@ -57,7 +57,8 @@ def can_train_together(
     total = int(bags.features.counts.sum()) * bags.features.dim * 4 * num
     if config.batch_size * size > _LONG_STEP or total > _MOST_BYTES:
         return False
-    return can_stack(build_model(config, bags.dims, len(bags.classes)))
+    with torch.random.fork_rng([]):
+        return can_stack(build_model(config, bags.dims, len(bags.classes)))
 
 
 def fit_together(
@@ -136,7 +137,7 @@ class _Learner:
         batches = Batches(bags, task.standardisation, cpu, config.vote)
         noise = torch.Generator().manual_seed(seeds.noise)
         order = np.random.default_rng(seeds.order)
-        steps = _steps(batches.all_draws(task.train), config, order)
+        steps = _steps(batches.training_draws(task.train), config, order)
         disturb = components.build(NOISES, config.noise)
         return cls(model, batches, config, dropout, disturb, noise, steps)
 

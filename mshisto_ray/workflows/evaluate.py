@@ -15,6 +15,7 @@ from mshisto_ray import tracking
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
 from mshisto_ray.distributed import embed
+from mshisto_ray.distributed.embed_config import make_targets
 from mshisto_ray.distributed.embed_unit import ENCODERS
 from mshisto_ray.distributed.progress import say
 from mshisto_ray.distributed.session import Resources, connect
@@ -97,6 +98,9 @@ def check(config: EvaluateConfig) -> None:
     directories = _directories(config)
     _plan(config, directories)
     check_stage(config.out, STAGE, _recipe(config, directories))
+    for baseline in _missing_baselines(config).values():
+        # Whatever the cluster's precision will be.
+        make_targets(baseline, TileDirectory(config.tiles), "float32")
 
 
 def run(config: EvaluateConfig) -> None:
@@ -176,20 +180,29 @@ def _plan(
 
 def _make_baselines(config: EvaluateConfig) -> dict[str, EmbeddingDirectory]:
     """Embed the tiles with the baselines that were not given."""
+    missing = _missing_baselines(config)
+    if missing:
+        with connect():
+            for baseline in missing.values():
+                embed.run(baseline)
+    return {name: EmbeddingDirectory(b.out) for name, b in missing.items()}
+
+
+def _missing_baselines(config: EvaluateConfig) -> dict[str, embed.EmbedConfig]:
+    """How the baselines that were not given are made."""
     parts = {
         "colour_stats": {"name": "colour_stats"},
         "random": config.baselines.random_encoder.model_dump(),
     }
-    missing = [name for name in BASELINES if not getattr(config.baselines, name)]
-    paths = {name: config.out / "baselines" / name for name in missing}
-    if missing:
-        with connect():
-            for name, path in paths.items():
-                raw = {"tiles": config.tiles, "out": path, "encoder": parts[name]}
-                raw |= {"resources": config.resources.model_dump()}
-                raw |= {"mlflow": _tracking(config)}
-                embed.run(configs.validate(embed.EmbedConfig, raw))
-    return {name: EmbeddingDirectory(path) for name, path in paths.items()}
+    found = {}
+    for name, part in parts.items():
+        if not getattr(config.baselines, name):
+            out = config.out / "baselines" / name
+            raw = {"tiles": config.tiles, "out": out, "encoder": part}
+            raw |= {"resources": config.resources.model_dump()}
+            raw |= {"mlflow": _tracking(config)}
+            found[name] = configs.validate(embed.EmbedConfig, raw)
+    return found
 
 
 def _tracking(config: EvaluateConfig) -> dict[str, str]:

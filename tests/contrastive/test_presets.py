@@ -1,8 +1,12 @@
 """Presets have the numbers of the papers."""
 
+import numpy as np
 import pytest
 
+from mshisto_ray import components
 from mshisto_ray.config import validate
+from mshisto_ray.contrastive.blocks import plan_block
+from mshisto_ray.contrastive.pair_batches import PAIRS
 from mshisto_ray.contrastive.pretrain_config import PretrainConfig
 
 
@@ -50,6 +54,27 @@ def test_gildenblat2019_has_the_papers_numbers(phantom, tmp_path):
             name, ("resnet10t", 128)
         )
         assert (made.model.backbone, made.batch_size) == (backbone, images)
+        assert made.best == "val_near_far_auc"
+        assert (pairs["metric"], pairs["far_fallback"]) == ("euclidean", "skip")
+
+
+def test_blocks_of_gildenblat2019_hold_the_near_tiles_of_its_anchors(
+    phantom, tmp_path, make_index
+):
+    """Near partners in memory lie about as far away as those of the whole slides."""
+    base = {"tiles": phantom, "out": tmp_path, "preset": "gildenblat2019"}
+    made = validate(PretrainConfig, base)
+    index = make_index(num_slides=6, side=90, scales=(1.0,), mpp=(1.0,), tile_px=224)
+
+    def mean_distance(part):
+        source = components.build(PAIRS, made.pairs, part)
+        tiles = source.draw(0, 0, np.arange(4000))[::2]
+        first, second = (part.centre_um(column) for column in tiles.T)
+        return float(np.linalg.norm(first - second, axis=1).mean())
+
+    block = index.subset(plan_block(index, made.blocks, 0, 0))
+    assert len(block) < len(index) / 3
+    assert mean_distance(block) > 0.9 * mean_distance(index)
 
 
 def test_tan2023_has_the_papers_numbers(phantom, tmp_path):

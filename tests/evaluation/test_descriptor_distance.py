@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mshisto_ray.evaluation import descriptor_distance
 from mshisto_ray.evaluation.bootstrap import ClusterDraws
 from mshisto_ray.evaluation.descriptor_distance import (
     Pairs,
@@ -141,3 +142,15 @@ def test_replicate_means_equal_gathering_the_drawn_rows():
 
 def test_one_cluster_has_no_interval():
     assert ClusterDraws(np.zeros(9)).means(np.ones((9, 1))).shape == (0, 1)
+
+
+def test_large_slides_are_asked_in_parts(monkeypatch):
+    rng = np.random.default_rng(0)
+    slide, place = np.zeros(300, int), rng.uniform(0, 2000, (300, 2))
+    keys = {"near_um": 300, "far_um": 900, "per_tile": 3, "num_tiles": 100}
+    whole = near_far_pairs(slide, place, **keys)
+    monkeypatch.setattr(descriptor_distance, "_DISTANCES", 2000)
+    parts = near_far_pairs(slide, place, **keys)
+    assert len(whole.first) > 500 and whole.alone == parts.alone
+    for name in ("first", "second", "unlike"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))

@@ -7,6 +7,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.learning.bootstrap import intervals
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.mil.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.train import seeds_of
 from mshisto_ray.mil.train_config import TrainConfig
 
 CPU = torch.device("cpu")
@@ -87,6 +88,20 @@ def test_bags_without_instances_keep_the_folds_of_the_others(planted):
             assert set(getattr(t, part)) == set(getattr(s, part)) - {3, 8}
     result = cross_validate(lacking, some, settings(), CPU)
     assert sorted(result.test.bag) == sorted(set(lacking.names) - {"b3", "b8"})
+
+
+def test_a_fold_without_any_test_bag_is_refused_before_training(planted):
+    folds = tuple("xyz"[i // 2 % 3] for i in range(30))
+    empty = [i for i in range(30) if folds[i] == "x"]
+    bags = planted(num=30, folds=folds, empty=empty)
+    with pytest.raises(InputError, match="fold 0 of repeat 0 has no test bag"):
+        plan_splits(bags, SplitConfig(validation=0), settings())
+
+
+def test_refit_has_random_numbers_of_its_own():
+    streams = [(repeat, fold) for repeat in range(3) for fold in range(3)]
+    found = {seeds_of(0, stream) for stream in (*streams, (0, 0, 1))}
+    assert len(found) == 10
 
 
 def test_refit_learns_from_all_bags_for_the_median_epochs(planted):

@@ -117,8 +117,9 @@ def test_a_loss_that_is_not_finite_ends_training(planted):
     ],
 )
 def test_what_is_trained_one_by_one(planted, keys, num, device):
-    bags = planted(num=46)
+    bags, before = planted(num=46), torch.random.get_rng_state()
     assert can_train_together(bags, settings(), 8, CPU)
+    assert torch.equal(before, torch.random.get_rng_state())
     training = settings(**keys)
     assert not can_train_together(bags, training, num, torch.device(device))
 

@@ -117,6 +117,18 @@ def test_clam_equals_a_loop(num_classes, sizes, subtyping, per_class):
         torch.testing.assert_close(loss[i], 0.6 * bag_loss + 0.4 * total)
 
 
+def test_clam_gives_equally_attended_instances_one_label_each():
+    pool = make("clam", num=4)
+    torch.nn.init.zeros_(pool.pooling.score.weight)
+    h, offsets = batch([5])
+    out = pool(h, offsets)
+    losses = functional.log_softmax(pool.clusters(h).reshape(5, 2, 2), -1).neg()
+    # Of five instances three are in and two out, in their order.
+    wanted = losses[:3, 0, 1].sum() + losses[3:, 0, 0].sum()
+    found = out.auxiliary.loss(torch.tensor([0]))[0]
+    torch.testing.assert_close(found, wanted / 5)
+
+
 def test_clam_takes_bags_smaller_than_its_clusters():
     h, offsets = batch([1, 2, 3])
     loss = make("clam", num=8)(h, offsets).loss(torch.tensor([0, 1, 0]))

@@ -198,6 +198,22 @@ def test_merging_numbers_repeats_where_bags_recur():
         ({"name": "ilse2018_colon"}, r"no colon_bags27\.npz"),
         ({"name": "tan2023"}, r"no cohort\.csv"),
         ({"name": "ilse2019"}, "no 'ilse2019' in studies"),
+        (
+            {"name": "ilse2018_colon", "poolings": ["atention"]},
+            "study.poolings: no 'atention'",
+        ),
+        (
+            {"name": "ilse2018_mnist_bags", "poolings": ["atention"]},
+            "study.poolings: no 'atention'",
+        ),
+        (
+            {"name": "ilse2018_colon", "encoder": {"name": "tim"}},
+            "study.encoder: no 'tim'",
+        ),
+        ({"name": "ilse2018_colon", "epochs": 0}, "epochs"),
+        ({"name": "ilse2018_mnist_bags", "num_bags": [0]}, "num_bags"),
+        ({"name": "ilse2018_mnist_bags", "mean_size": 500}, "mean_size"),
+        ({"name": "tan2023", "scales": [2.0, 1.0]}, "study.scales: .* do not rise"),
     ],
 )
 def test_missing_data_is_told_at_once(tmp_path, keys, message):

@@ -44,7 +44,8 @@ def relate(
     known classes at one scale are negative; everything else follows ``neutral``.
 
     Source: Tan et al. 2023, section 3.2 (``same_slide`` positive; what the paper leaves
-    unsaid is ``neutral``).
+    unsaid is ``neutral``). The paper speaks of a main tile's negatives at its scale;
+    here every tile of the batch is an anchor, the finer ones too.
     """
     slide, scale = index.slide(tiles), index.scale(tiles)
     same_slide, same_scale = slide[:, None] == slide, scale[:, None] == scale

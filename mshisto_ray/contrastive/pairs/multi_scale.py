@@ -19,9 +19,9 @@ class MultiScalePairs:
     """Pairs (main tile, one of its finer tiles); all of a batch at the same two scales.
 
     Places come in groups of ``places_per_slide`` from one slide, near each other if
-    distance says what is alike (``same_slide: by_distance``), else anywhere. With
-    classes, places take turns among them, so that every batch holds every class at the
-    main scale and every anchor has negatives.
+    near places are alike (``same_slide: by_distance`` with ``near_um``), else anywhere.
+    With classes, places take turns among those that there are tiles of, so that a batch
+    holds every one of them at the main scale and every anchor has negatives.
 
     Source: Tan et al. 2023, section 3.2.
     """
@@ -144,8 +144,9 @@ class MultiScalePairs:
         visits = math.ceil(num_pairs / self._places_per_slide)
         slides = min(len(self._slides[coarse, 0]) for coarse in self._coarse)
         slides = min(self._slides_per_batch or visits, slides)
-        # Places of one visit are near each other by distance.
-        if (visits if self._needs_far else num_pairs) < 2 * slides:
+        # Places of one visit are no negatives where they are near each other.
+        alike = self._needs_far and self._rules.near_um
+        if (visits if alike else num_pairs) < 2 * slides:
             raise InputError(
                 "pairs: negatives are tiles of one slide, and a batch visits "
                 f"{slides} slides in {visits} visits: set slides_per_batch to 1 or a "
@@ -209,12 +210,12 @@ def _check_near(rules: Rules, places_per_slide: int, pitch: float) -> None:
     """
     if rules.near_um and rules.far_um <= rules.near_um:
         raise InputError("pairs: far_um must be above near_um")
-    if places_per_slide > 1 and (rules.near_um or 0) < pitch:
+    if rules.near_um and places_per_slide > 1 and rules.near_um < pitch * (1 - 1e-9):
         raise InputError(
             f"pairs: places_per_slide={places_per_slide} asks for places near each "
-            f"other, and no other tile lies within near_um ({rules.near_um or 'null'}) "
-            f"of one whose side is {pitch:g} um: set places_per_slide to 1, or near_um "
-            f"to {pitch:g} or more"
+            f"other, and no other tile lies within near_um={rules.near_um:g} of one "
+            f"whose side is {pitch:.1f} um: set places_per_slide to 1, near_um to "
+            f"{math.ceil(pitch)} or more, or near_um to null"
         )
 
 

@@ -20,9 +20,9 @@ _TRIES = 8
 class SpatialPairs:
     """Pairs of one scale within a slide, labelled by the distance of their centres.
 
-    Anchors are uniform over tiles, partners uniform over the tiles near to (or far
-    from) their anchor; the tile itself is never its partner, and other tiles of one
-    grid never overlap it.
+    Anchors are uniform over the tiles given (in training, those of a block in memory),
+    partners uniform over those near to (or far from) their anchor; the tile itself is
+    never its partner, and other tiles of one grid never overlap it.
 
     Source: Gildenblat and Klaiman 2019, section 3.1; the paper's 1792 px and 9408 px
     at Camelyon16's 0.972 um/px are the defaults.
@@ -57,6 +57,9 @@ class SpatialPairs:
         """Tiles [P, 2] of pairs [P]; a pair without partner is (anchor, anchor)."""
         uniform = uniforms(seed, "pairs", step, int(pairs.max()) + 1, _TRIES + 1)
         uniform, is_far = uniform[pairs], self._is_far(pairs)
+        if not self._ends[-1]:  # a part of the cohort without tiles at this scale
+            any_tile = choose(uniform[:, 0], np.full(len(pairs), len(self._index)))
+            return np.stack([any_tile, any_tile], axis=1)
         found = np.full((len(pairs), 2), -1)
         open_pairs = np.arange(len(pairs))
         for attempt in range(_TRIES):
@@ -112,11 +115,13 @@ class SpatialPairs:
             InputError: no near or no far pair, or, with ``far_fallback: error``, a
                 tile without far partner.
         """
-        near, far, total = self.count_missing()
+        near, far, _, total = self.count_missing()
         if near == total and self._far_share < 1:
+            held = self._layers[self._index.sizes()[self._layers] > 0]
+            pitch = self._index.pitch_um.reshape(-1)[held].min(initial=np.inf)
             raise InputError(
                 f"pairs: near_um={self._near_um:g} is below the distance between "
-                f"tiles ({self._index.pitch_um.min():g} um or more): raise near_um"
+                f"tiles ({pitch:g} um or more): raise near_um"
             )
         if not self._far_share or not far:
             return
@@ -128,9 +133,9 @@ class SpatialPairs:
                 "away on their slide: lower far_um, or set far_fallback: other_slide"
             )
 
-    def count_missing(self) -> tuple[int, int, int]:
-        """Tiles without any near partner, without any far one, and all tiles."""
-        index, lonely, lost, total = self._index, 0, 0, 0
+    def count_missing(self) -> tuple[int, int, int, int]:
+        """Tiles without any near partner, without a far one, without one; and all."""
+        index, lonely, lost, either, total = self._index, 0, 0, 0, 0
         for layer in self._layers.tolist():
             tiles = np.arange(int(index.starts[layer]), int(index.starts[layer + 1]))
             total += len(tiles)
@@ -142,8 +147,10 @@ class SpatialPairs:
                 alone = alone[counts == 0]
             lonely += len(alone)
             reach = _discs.reach_um(index, layer, self._metric)
-            lost += int((reach < self._far_um * (1 - 1e-9)).sum())
-        return lonely, lost, total
+            lacks_far = reach < self._far_um * (1 - 1e-9)
+            lost += int(lacks_far.sum())
+            either += int(np.union1d(tiles[lacks_far], alone).size)
+        return lonely, lost, either, total
 
     def _is_far(self, pairs: np.ndarray) -> np.ndarray:
         """Which pairs are far: the wanted share of any run of pairs."""
@@ -175,20 +182,24 @@ class SpatialPairs:
         return found
 
     def _elsewhere(self, anchors: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        """Tiles of the same scale on other slides, or -1."""
+        """Tiles of the same scale on slides of other patients, or -1."""
         index = self._index
         found = np.full(len(anchors), -1)
+        # Slides patient by patient, so that those of one are a range to pass over.
+        order = np.argsort(index.patient, kind="stable")
+        patient = index.patient[order]
         for scale in np.unique(index.scale(anchors)):
-            layers = index.layers_at(int(scale))
-            sizes = index.sizes()[layers]
-            ends = sizes.cumsum()
+            layers = index.layers_at(int(scale))[order]
+            ends = np.append(0, index.sizes()[layers].cumsum())
             at = np.flatnonzero(index.scale(anchors) == scale)
-            own = index.slide(anchors[at])
-            counts = ends[-1] - sizes[own]
+            own = index.patient[index.slide(anchors[at])]
+            first = ends[np.searchsorted(patient, own)]
+            gap = ends[np.searchsorted(patient, own, side="right")] - first
+            counts = ends[-1] - gap
             place = choose(uniform[at], counts)
-            place += np.where(place >= ends[own] - sizes[own], sizes[own], 0)
-            layer = np.searchsorted(ends, place, side="right").clip(max=len(ends) - 1)
-            tile = index.starts[layers[layer]] + place - (ends - sizes)[layer]
+            place += np.where(place >= first, gap, 0)
+            layer = np.searchsorted(ends, place, side="right").clip(max=len(layers)) - 1
+            tile = index.starts[layers[layer]] + place - ends[layer]
             found[at] = np.where(counts > 0, tile, -1)
         return found
 
@@ -214,7 +225,7 @@ def build(
         metric: of the distance.
         far_share: of the drawn pairs.
         far_fallback: for a tile without far partner: draw another anchor, take a tile
-            of another slide, or refuse the cohort.
+            of another patient's slide, or refuse the cohort.
         in_batch: every near and every far pair of the batch counts, not only those
             drawn.
         other_slides: with ``in_batch``, whether tiles of other patients are negative.

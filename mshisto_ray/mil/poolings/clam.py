@@ -23,7 +23,8 @@ class ClusteringAttention(nn.Module):
     other class, and the loss is the mean over classes. Training minimises
     ``bag_weight`` of the bag's loss and 1 - ``bag_weight`` of this one. A bag of
     fewer than 2 ``num`` instances gives its upper half (rounded up) and its lower
-    half, so that no instance has both labels.
+    half, so that no instance has both labels. Among equal attention the order of
+    instances decides.
 
     Source: Lu et al. 2021 (CLAM), methods, instance-level clustering. Cross-entropy
     in place of the smooth SVM loss, which the authors' code offers too. The labels
@@ -75,8 +76,10 @@ class ClusteringAttention(nn.Module):
         sizes = offsets.diff()
         upper = ((sizes + 1) // 2).clamp(max=self.num)
         lower = (sizes // 2).clamp(max=self.num)
-        high, high_ends = segments.segment_top(attention, offsets, upper)
-        low, low_ends = segments.segment_top(-attention, offsets, lower)
+        # Both ends of one order, so that equal attention gives no instance two labels.
+        ranked, _ = segments.segment_top(attention, offsets, sizes)
+        high, high_ends = _runs(ranked, offsets[:-1], upper)
+        low, low_ends = _runs(ranked, offsets[1:] - lower, lower)
         losses = functional.log_softmax(logits, -1).neg()  # of (out, in)
         inside = _sums(losses[..., 1].gather(0, high), high_ends)
         outside = _sums(losses[..., 0].gather(0, low), low_ends)
@@ -88,6 +91,16 @@ class ClusteringAttention(nn.Module):
         wrong = wrong / upper.to(losses)[:, None]
         others = wrong.sum(1) - wrong.gather(1, targets[:, None])[:, 0]
         return (own + others) / self.num_classes
+
+
+def _runs(
+    ranked: torch.Tensor, starts: torch.Tensor, counts: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``counts`` [B] of the rows [N, C] from ``starts`` [B] on, and where they end."""
+    ends = torch.cat([starts.new_zeros(1), counts.cumsum(0)])
+    shift = (starts - ends[:-1]).repeat_interleave(counts)
+    rows = torch.arange(int(ends[-1])) + shift
+    return ranked[rows.to(ranked.device)], ends
 
 
 def _sums(values: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mshisto_ray import components
+from mshisto_ray.components import Part
+from mshisto_ray.config import InputError
 from mshisto_ray.evaluation.bootstrap import Interval
 from mshisto_ray.learning.bootstrap import intervals
 from mshisto_ray.learning.predictions import Predictions, concatenate
@@ -51,6 +54,18 @@ class Study(Protocol):
     def table(self, done: Mapping[str, UnitResult]) -> str:
         """Markdown in the paper's layout, of the units that are done."""
         ...
+
+
+def check_part(family: str, part: Part, key: str) -> Part:
+    """A part named in a study's settings, filled in.
+
+    Raises:
+        InputError: see ``components.check``.
+    """
+    try:
+        return components.check(family, part)
+    except ValueError as error:
+        raise InputError(f"{key}: {error}") from None
 
 
 def fingerprint(path: Path) -> str:

@@ -6,10 +6,11 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
 
 from mshisto_ray import components
@@ -227,7 +228,7 @@ def build(
     data: Path,
     *,
     poolings: tuple[str, ...] = ("attention", "gated_attention", "embedding_mean"),
-    epochs: int = _TRAINING.epochs,
+    epochs: Annotated[int, Field(ge=1)] = _TRAINING.epochs,
     encoder: Part | None = None,
 ) -> _study.Study:
     """``poolings``: those with the network; ``epochs``: of its training.
@@ -236,6 +237,8 @@ def build(
     """
     # A part within a part comes as plain data.
     part = Part.model_validate(encoder) if encoder else None
-    return ColonStudy(
-        data, poolings, epochs, components.check(ENCODERS, part) if part else None
-    )
+    if part:
+        part = _study.check_part(ENCODERS, part, "study.encoder")
+    for name in poolings:
+        _study.check_part(POOLINGS, Part(name=name), "study.poolings")
+    return ColonStudy(data, poolings, epochs, part)

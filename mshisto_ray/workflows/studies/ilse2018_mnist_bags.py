@@ -12,8 +12,10 @@ import numpy as np
 from pydantic import Field
 from torch import nn
 
+from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.predictions import Predictions
+from mshisto_ray.mil.model import POOLINGS
 from mshisto_ray.workflows.studies import _image_bags, _study
 from mshisto_ray.workflows.studies._image_bags import ImageBags, ImageTraining
 from mshisto_ray.workflows.studies._study import Unit, UnitResult
@@ -167,9 +169,11 @@ def build(
     data: Path,
     *,
     poolings: tuple[str, ...] = ("attention", "gated_attention"),
-    num_bags: tuple[int, ...] = (50, 100, 200),
+    num_bags: tuple[Annotated[int, Field(ge=2)], ...] = (50, 100, 200),
     seeds: Annotated[int, Field(ge=1)] = 5,
-    mean_size: Annotated[float, Field(gt=0)] = 10,
+    mean_size: Annotated[float, Field(gt=0, le=50)] = 10,
 ) -> _study.Study:
-    """MNIST-bags; ``mean_size``: of a bag."""
+    """MNIST-bags; ``mean_size``: of a bag; larger ones hardly ever lack a nine."""
+    for name in poolings:
+        _study.check_part(POOLINGS, Part(name=name), "study.poolings")
     return MnistBagsStudy(data, poolings, num_bags, seeds, mean_size)

@@ -204,7 +204,9 @@ class TanStudy:
             "slide, majority vote; mean, two ReLU layers of 512, softmax; SGD, lr "
             f"{given['lr']:g}, momentum 0.9, {given['epochs']} epochs; "
             f"{given['folds']} folds by patient, {given['repeats']} repeats, 95 % "
-            f"bootstrap over patients. {area if self._tiles else ''}\n"
+            f"bootstrap over patients. {area if self._tiles else ''}An encoder "
+            "pretrained with these slides' labels has seen what it is tested on: scale_* "
+            "and shared should come from other patients.\n"
         )
 
     def _cell(
@@ -249,6 +251,11 @@ def build(
     the tiles directory ``tiles`` of the data; null: whole slides alone.
     ``min_annotated``: least share of a tile inside it.
     """
+    if list(scales) != sorted(set(scales)):
+        raise InputError(
+            f"study.scales: {list(scales)} do not rise: level 0 is the finest, as "
+            "[0.5, 1.0, 2.0]"
+        )
     settings = {"label": label, "scales": scales, "repeats": repeats, "lr": lr}
     settings |= {"folds": folds, "epochs": epochs, "annotation": annotation}
     settings["min_annotated"] = min_annotated

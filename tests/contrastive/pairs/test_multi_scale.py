@@ -143,10 +143,13 @@ def test_other_places_are_negatives_enough(same_slide, make_index):
 def test_visits_of_several_places_need_another_tile_nearby(make_index):
     index = make_index(labels=[-1] * 6, side=24)  # coarse tiles of 128 um
     keys = {"same_slide": "by_distance", "far_um": 400}
-    for near_um in (None, 100):
-        with pytest.raises(InputError, match="places_per_slide to 1, or near_um to"):
-            multi_scale.build(index, near_um=near_um, places_per_slide=2, **keys)
-    multi_scale.build(index, near_um=None, places_per_slide=1, **keys)
+    message = r"side is 133\.1 um: .* near_um to 134 or more"
+    with pytest.raises(InputError, match=message):
+        multi_scale.build(index, near_um=100, places_per_slide=2, **keys)
+    multi_scale.build(index, near_um=100, places_per_slide=1, **keys)
+    source = multi_scale.build(index, places_per_slide=4, **keys)
+    visit = source.draw(0, 0, np.arange(4))[:, 0]
+    assert len(set(index.slide(visit))) == 1 and len(set(visit)) > 1
 
 
 def test_without_near_tiles_any_place_is_drawn_and_only_its_own_is_alike(make_index):

@@ -108,7 +108,8 @@ def test_small_slides_are_refused_or_partnered_elsewhere(make_index):
     source = spatial.build(index, **keys, far_fallback="other_slide")
     source.check(8)
     tiles = source.draw(0, 0, np.arange(200))[1::2]
-    assert (index.slide(tiles[:, 0]) != index.slide(tiles[:, 1])).all()
+    patient = index.patient[index.slide(tiles)]
+    assert (patient[:, 0] != patient[:, 1]).all()
     assert (index.scale(tiles[:, 0]) == index.scale(tiles[:, 1])).all()
     assert len(np.unique(index.slide(tiles[:, 1]))) == 6
 
@@ -117,13 +118,13 @@ def test_tiles_without_far_partner_are_counted_and_left_out(make_index):
     # Slides of 0.5, 0.25 and 0.52 um/px: the second is half as large.
     index = make_index(num_slides=3, side=9, holes=0, scales=(0.5,))
     source = spatial.build(index, near_um=40, far_um=300)
-    lonely, lost, total = source.count_missing()
-    naive = sum(not partners(index, t, "euclidean", far=300) for t in range(total))
-    assert (lonely, lost, total) == (
-        sum(not partners(index, t, "euclidean", near=40) for t in range(total)),
-        naive,
-        len(index),
-    )
+    lonely, lost, either, total = source.count_missing()
+    tiles = range(len(index))
+    near = [bool(partners(index, t, "euclidean", near=40)) for t in tiles]
+    far = [bool(partners(index, t, "euclidean", far=300)) for t in tiles]
+    both = [a and b for a, b in zip(near, far, strict=True)]
+    naive = [kind.count(False) for kind in (near, far, both)]
+    assert [lonely, lost, either, total] == [*naive, len(index)]
     assert 0 < lost < total
     source.check(8)
     with pytest.raises(InputError, match=f"{lost} of {total} tiles"):
@@ -134,6 +135,16 @@ def test_tiles_without_far_partner_are_counted_and_left_out(make_index):
     far = batch.tiles.reshape(-1, 2)[1::2]
     far = far[far[:, 0] != far[:, 1], 0]
     assert set(index.slide(far)) == {0, 2}
+
+
+def test_a_part_of_the_cohort_without_the_scale_gives_pairs_that_say_nothing(
+    make_index,
+):
+    whole = make_index()
+    fine = whole.subset(np.flatnonzero(whole.scale(np.arange(len(whole))) == 0))
+    source = spatial.build(fine, near_um=100, far_um=200, mpp=1.0)
+    batch = draw_batch(source, 0, 0, 8)
+    assert batch.missing == 8 and not (batch.positive | batch.negative).any()
 
 
 def test_a_pair_without_partner_says_nothing(make_index):
