@@ -205,8 +205,8 @@ class TanStudy:
             f"{given['lr']:g}, momentum 0.9, {given['epochs']} epochs; "
             f"{given['folds']} folds by patient, {given['repeats']} repeats, 95 % "
             f"bootstrap over patients. {area if self._tiles else ''}An encoder "
-            "pretrained with these slides' labels has seen what it is tested on: scale_* "
-            "and shared should come from other patients.\n"
+            "pretrained with these slides' labels has seen what it is tested on: "
+            "scale_* and shared should come from other patients.\n"
         )
 
     def _cell(
