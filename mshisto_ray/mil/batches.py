@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from mshisto_ray.store.features import ArrayFeatures, Features
 # Below this size all instances are standardised once; above, batch by batch, from
 # the mapped file: training then needs memory for one batch.
 _READY_BYTES = 1 << 30
-# Instances per forward pass without gradients.
+# Tiles of all scales per forward pass without gradients.
 _EVALUATION_ROWS = 1 << 16
 
 
@@ -150,11 +151,12 @@ class Batches:
         return np.stack([np.repeat(index, self.vote.bags), number], 1)
 
     def in_order(self, index: np.ndarray) -> Iterator[np.ndarray]:
-        """All draws of ``index`` cut into runs for evaluation, by their instances."""
+        """All draws of ``index`` cut into runs for evaluation, by their tiles."""
         draws = self.all_draws(index)
-        sizes = self._bags.sizes[draws[:, 0]]
+        sizes = self._num_tiles[draws[:, 0]]
         if self.vote is not None:
-            sizes = np.minimum(sizes, self.vote.size)
+            share = self.vote.size / self._bags.sizes[draws[:, 0]]
+            sizes = sizes * np.minimum(share, 1)
         sizes = sizes.cumsum()
         start = 0
         while start < len(draws):
@@ -162,6 +164,15 @@ class Batches:
             stop = max(start + 1, int(np.searchsorted(sizes, limit, side="right")))
             yield draws[start:stop]
             start = stop
+
+    @cached_property
+    def _num_tiles(self) -> np.ndarray:
+        """Tiles of every bag, at all scales."""
+        total = self._bags.sizes.astype(float)
+        for scale in self._bags.finer:
+            counts = {m: int(c.counts.sum()) for m, c in scale.children.items()}
+            total += [sum(counts.get(m, 0) for m in ms) for ms in self._bags.members]
+        return total
 
     def _join(self, parts: Sequence[_Tiles]) -> Batch:
         joined = _concatenate(parts)

@@ -21,7 +21,8 @@ _MARGIN = 14
 def rescale(scores: np.ndarray) -> np.ndarray:
     """Scores [N] stretched to 0..1; all zero where they are all equal.
 
-    Source: Ilse et al. 2018, section 4.2: a' = (a - min a) / (max a - min a).
+    Source: Ilse et al. 2018, captions of figures 10 to 12: a' = (a - min a) / (max a -
+    min a).
 
     Raises:
         ValueError: a score is not finite.

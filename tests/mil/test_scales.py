@@ -103,6 +103,19 @@ def test_batches_hold_every_tile_under_its_parent(study, monkeypatch, ready, vot
     check(plain[2], fine.h, [v for part in third for v in part])
 
 
+def test_runs_for_evaluation_count_the_tiles_of_every_scale(study, monkeypatch):
+    bags, _ = experiment.load(settings(study))
+    index = np.arange(len(bags))
+    fitted = fit_standardisation(bags, slide_moments(bags), index)
+    batches = Batches(bags, fitted, CPU)
+    monkeypatch.setattr(module, "_EVALUATION_ROWS", 60)
+    runs = list(batches.in_order(index))
+    assert np.concatenate(runs)[:, 0].tolist() == index.tolist() and len(runs) > 2
+    for run in runs:
+        h, _, finer = batches.draws(run)
+        assert len(run) == 1 or len(h) + sum(len(s.h) for s in finer) <= 60
+
+
 def test_each_scale_is_standardised_by_its_own_training_tiles(study):
     bags, _ = experiment.load(settings(study))
     index = np.array([4, 0])
