@@ -9,7 +9,8 @@ from mshisto_ray.config import InputError
 from mshisto_ray.contrastive.held_out import split_patients
 from mshisto_ray.contrastive.joint_batch import WHOLE, Share
 from mshisto_ray.contrastive.monitor import collapse, projection_monitors
-from mshisto_ray.contrastive.pair_batches import pair_batches
+from mshisto_ray.contrastive.pair_batches import PAIRS, pair_batches
+from mshisto_ray.contrastive.pairs.spatial import SpatialPairs
 from mshisto_ray.contrastive.pretrain_config import (
     LOSSES,
     PretrainConfig,
@@ -57,6 +58,17 @@ def pretrain_share(
     return Training(config, tiles, task, say, share, device).run()
 
 
+def _tell_lonely(config: PretrainConfig, index: TileIndex, say: Say) -> None:
+    """How many tiles have no partner to be paired with."""
+    source = components.build(PAIRS, config.pairs, index)
+    if isinstance(source, SpatialPairs):
+        near, far, _, total = source.count_missing()
+        say(
+            f"{NAME}: of {total:,} tiles {near:,} have no near partner and {far:,} no "
+            "far one on their slide"
+        )
+
+
 def _task(
     config: PretrainConfig, tiles: TileDirectory, index: TileIndex, say: Say | None
 ) -> Task:
@@ -72,6 +84,8 @@ def _task(
         validate = Validation(index, reader, held_out, *settings)
         for note in validate.notes:
             say(f"{NAME}: {note}")
+    if say:
+        _tell_lonely(config, own, say)
     loss = components.build(LOSSES, config.loss)
 
     def monitor(projections, relations):

@@ -10,6 +10,7 @@ from mshisto_ray.contrastive.augment import (
     augment,
     draw_parameters,
 )
+from mshisto_ray.contrastive.draws import uniforms
 
 NOTHING = {
     "flips": False,
@@ -153,7 +154,22 @@ def test_quarter_turns_alone_never_mirror():
     assert seen == {0, 1, 2, 3}
 
 
-def test_white_stays_light_and_values_stay_in_range(tiles):
+def test_stain_jitter_is_that_of_each_stain():
+    """Densities parted into stains, each scaled and shifted, and joined again."""
+    rng = np.random.default_rng(0)
+    tiles = torch.from_numpy(rng.integers(1, 256, (4, 8, 8, 3), dtype=np.uint8))
+    config = AugmentConfig(**{**NOTHING, "hed": 0.2})
+    found = augment(tiles, config, draw_parameters(config, 3, 7, 4)).numpy()
+    signed = 2 * uniforms(3, "augment", 7, 4, 14) - 1
+    stains = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+    for image, numbers, got in zip(tiles.numpy(), signed, found, strict=True):
+        parts = -np.log(image / 255) @ np.linalg.inv(stains)
+        parts = parts * (1 + 0.2 * numbers[8:11]) + 0.2 * numbers[11:14]
+        wanted = np.exp(-parts @ stains).clip(0, 1)
+        np.testing.assert_allclose(got.transpose(1, 2, 0), wanted, atol=1e-5)
+
+
+def test_values_stay_in_range(tiles):
     config = AugmentConfig(**STRONG)
     many = tiles.repeat(20, 1, 1, 1)
     found = augment(many, config, draw_parameters(config, 9, 0, 100))

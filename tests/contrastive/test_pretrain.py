@@ -29,7 +29,7 @@ SMALL = {
         "same_slide": "by_distance",
         "places_per_slide": 1,
         "slides_per_batch": 1,
-        **NEAR,
+        "far_um": 400,  # and near_um, as by default, null
     },
     "model": {"backbone": "test_resnet", "projection": {"hidden": [], "dim": 16}},
     "run": {"precision": "float32"},
@@ -183,8 +183,10 @@ def test_sampled_pairs_are_the_first_that_are_trained_on(
     torch.testing.assert_close(
         shown.permute(0, 3, 1, 2) / 255, seen[:10], rtol=0, atol=0.51 / 255
     )
-    assert {pair.kind for pair in pairs} <= {"alike", "unlike", "neither"}
-    assert all(pair.mpp[1] in (0.5, 1.0, 2.0) for pair in pairs)
+    # A place and a finer tile of it.
+    assert {pair.kind for pair in pairs} == {"alike"}
+    assert all(pair.mpp[0] == 2 * pair.mpp[1] for pair in pairs)
+    assert all(0 < pair.apart_um < 100 for pair in pairs)
     sheet = draw_pair_sheet("drawn", pairs)
     assert sheet.height > 5 * 144 and np.asarray(sheet).std() > 10
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mshisto_ray.config import InputError, load
+from mshisto_ray.config import InputError, load, validate
+from mshisto_ray.contrastive.pretrain_config import PretrainConfig
 from mshisto_ray.distributed.pretrain import PretrainJobConfig, check
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -22,9 +23,10 @@ def loaded(path, phantom, tmp_path, **changes) -> PretrainJobConfig:
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 def test_every_yaml_passes_its_check(path, phantom, tmp_path):
     # The drawn slides are a millimetre wide.
-    far = "tan2023" not in path.stem  # has none
-    near = {"pairs.near_um": 100, "pairs.far_um": 400} if far else {}
-    config = loaded(path, phantom, tmp_path, **near)
+    small = {"pairs.far_um": 400}
+    if "gildenblat2019" in path.stem:
+        small["pairs.near_um"] = 100
+    config = loaded(path, phantom, tmp_path, **({} if "tan" in path.stem else small))
     check(config)
     assert (
         config.preset is None
@@ -38,6 +40,14 @@ def test_there_is_a_yaml_for_the_default_both_papers_and_their_small_versions():
     names = {path.stem.removeprefix("pretrain") for path in YAMLS}
     papers = {"_gildenblat2019", "_tan2023"}
     assert names == {""} | papers | {f"{paper}_small" for paper in papers}
+
+
+def test_the_yaml_of_the_default_has_its_pairs(phantom, tmp_path):
+    plain = validate(PretrainConfig, {"tiles": phantom, "out": tmp_path})
+    config = loaded(JOBS / "pretrain.yaml", phantom, tmp_path)
+    assert config.pairs == plain.pairs and config.loss == plain.loss
+    assert config.augment == plain.augment and config.blocks == plain.blocks
+    assert config.pairs.parameters["near_um"] is None
 
 
 def test_keys_of_a_yaml_leave_the_rest_of_its_preset(phantom, tmp_path):
