@@ -29,7 +29,7 @@ from mshisto_ray.tile_classification.finetune_config import (
 )
 
 
-class FinetuneJobConfig(TrainingJobConfig, FinetuneConfig):
+class FinetuneJobConfig(FinetuneConfig, TrainingJobConfig):
     """Fine-tuning of an encoder on classes of tiles by one or several workers."""
 
 
