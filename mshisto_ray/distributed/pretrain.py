@@ -34,7 +34,7 @@ from mshisto_ray.store.tiles import TileDirectory
 _PAIRS = "pairs.png"
 
 
-class PretrainJobConfig(PretrainConfig, TrainingJobConfig):
+class PretrainJobConfig(PretrainConfig, TrainingJobConfig):  # pyright: ignore[reportIncompatibleVariableOverride]
     """Contrastive pretraining of an encoder by one or several workers."""
 
 
