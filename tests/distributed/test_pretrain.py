@@ -154,7 +154,11 @@ def test_the_encoder_embeds(tiles, uninterrupted):
     [
         ({"gpus": 1}, "workers, cpus, gpus: 2 worker(s) with 1 CPUs and 1 GPUs each"),
         ({"batch_size": 34}, "take a multiple of 4"),
-        ({"verify": 0.05}, "set workers=1, or verify=null"),
+        (
+            {"verify": 0.05, "pairs": "{name: spatial, near_um: 100, far_um: 400}"},
+            "set workers=1, or verify=null",
+        ),
+        ({"verify": 0.05, "workers": 1}, "only spatial pairs have labels to verify"),
         ({"model.norm": "sync"}, "set model.norm=frozen with trained weights"),
     ],
 )
