@@ -21,10 +21,7 @@ from mshisto_ray.mil.train import (
     make_optimiser,
     seeds_of,
 )
-from mshisto_ray.mil.train_config import (
-    NOISES,
-    TrainConfig,
-)
+from mshisto_ray.mil.train_config import NOISES, TrainConfig
 from mshisto_ray.representation.noises._noise import Noise
 from mshisto_ray.representation.normalise import Standardisation
 

@@ -9,10 +9,7 @@ from mshisto_ray import config
 from mshisto_ray.mil import batches as module
 from mshisto_ray.mil.batches import Batches, fit_standardisation, slide_moments
 from mshisto_ray.mil.model import MILModel
-from mshisto_ray.mil.train import (
-    fit_fold,
-    log_probabilities,
-)
+from mshisto_ray.mil.train import fit_fold, log_probabilities
 from mshisto_ray.mil.train_config import TrainConfig
 from mshisto_ray.mil.vote import VoteConfig, draw, majority, num_draws
 
