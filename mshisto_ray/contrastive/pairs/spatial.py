@@ -134,7 +134,7 @@ class SpatialPairs:
             )
 
     def count_missing(self) -> tuple[int, int, int, int]:
-        """Tiles without any near partner, without a far one, without one; and all."""
+        """Tiles that lack a near partner, a far one, one of the two; and all tiles."""
         index, lonely, lost, either, total = self._index, 0, 0, 0, 0
         for layer in self._layers.tolist():
             tiles = np.arange(int(index.starts[layer]), int(index.starts[layer + 1]))
