@@ -143,6 +143,7 @@ def _write(out: Path, unit: Unit, result: UnitResult, cost: dict[str, float]) ->
         # JSON has no NaN; a number that is not defined is null.
         "extras": {k: v if math.isfinite(v) else None for k, v in extras.items()},
         "area": result.area is not None,
+        "device": result.device,
         **cost,
         "versions": provenance.versions(_RECORDED),
         "commit": provenance.commit(),

@@ -61,11 +61,11 @@ class ImageModel(nn.Module):
         self.network = network.to(memory_format=torch.channels_last)
         part = components.check(POOLINGS, Part(name=pooling))
         self.pooling: nn.Module = components.build(POOLINGS, part, width, 2)
-        self.mean, self.std = mean, std
+        self.mean, self.std = nn.Buffer(mean), nn.Buffer(std)
 
     def standardise(self, images: np.ndarray) -> torch.Tensor:
-        """Images uint8 [N, h, w, c] as ``forward`` takes them."""
-        pixels = torch.from_numpy(images).float().div_(255)
+        """Images uint8 [N, h, w, c] as ``forward`` takes them, where the model is."""
+        pixels = torch.from_numpy(images).to(self.mean.device).float().div_(255)
         return pixels.sub_(self.mean).div_(self.std)
 
     def forward(self, pixels: torch.Tensor, offsets: torch.Tensor) -> Pooled:
@@ -80,8 +80,11 @@ def fit(
     train: np.ndarray,
     settings: ImageTraining,
     seed: int,
+    device: torch.device,
 ) -> ImageModel:
     """Train a model; all randomness comes from ``seed``.
+
+    The same device gives the same model. A GPU draws other dropout than a CPU.
 
     Args:
         model_of: makes the instance network; has its ``width``.
@@ -90,26 +93,31 @@ def fit(
         train: which to learn from.
         settings: of the training.
         seed: of weights, order, dropout and flips.
+        device: where to train.
     """
     order = np.random.default_rng(seed)
-    with torch.random.fork_rng([]):
+    cuda = [device] if device.type == "cuda" else []
+    exact = torch.backends.cudnn.flags(deterministic=True, allow_tf32=False)
+    with torch.random.fork_rng(cuda), exact:
         torch.manual_seed(seed)
         network = model_of()
         width = int(network.width)  # pyright: ignore[reportArgumentType]
-        model = ImageModel(network, width, pooling, *_moments(bags, train))
+        model = ImageModel(network, width, pooling, *_moments(bags, train)).to(device)
         optimiser = torch.optim.Adam(
             model.parameters(),
             settings.lr,
             weight_decay=settings.weight_decay,
             fused=True,
         )
-        pixels, targets = model.standardise(bags.images), torch.tensor(bags.targets)
+        pixels = model.standardise(bags.images)
+        targets = torch.tensor(bags.targets, device=device)
+        turns = _symmetries(pixels.shape[1]).to(device) if settings.flips else None
         for _ in range(settings.epochs):
             model.train()
             for bag in order.permutation(train).tolist():
                 images, offsets = _bag(bags, pixels, bag)
-                if settings.flips:
-                    images = _flip(images)
+                if turns is not None:
+                    images = _flip(images, turns)
                 loss = model(images, offsets).loss(targets[bag : bag + 1]).mean()
                 optimiser.zero_grad()
                 loss.backward()
@@ -131,10 +139,10 @@ def predict(
             rows = slice(bags.offsets[bag], bags.offsets[bag + 1])
             images = model.standardise(bags.images[rows])
             out = model(images, torch.tensor([0, len(images)]))
-            found.append(out.log_probabilities.double().exp().numpy())
+            found.append(out.log_probabilities.double().exp().cpu().numpy())
             truth = bags.instance[rows]
             if out.attention is not None and 0 < truth.sum() < len(truth):
-                score = out.attention.double().numpy()
+                score = out.attention.double().cpu().numpy()
                 areas.append(auroc(np.stack([-score, score], 1), truth.astype(int)))
     return np.concatenate(found), float(np.mean(areas)) if areas else float("nan")
 
@@ -162,12 +170,16 @@ def _moments(bags: ImageBags, train: np.ndarray) -> tuple[torch.Tensor, torch.Te
     return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
 
 
-def _flip(images: torch.Tensor) -> torch.Tensor:
+def _symmetries(side: int) -> torch.Tensor:
+    """Where each pixel of a square comes from in its eight symmetries: [8, side^2]."""
+    own = torch.arange(side * side).view(side, side)
+    turned = [torch.rot90(own, turn) for turn in range(4)]
+    return torch.stack([*turned, *(square.flip(0) for square in turned)]).flatten(1)
+
+
+def _flip(images: torch.Tensor, symmetries: torch.Tensor) -> torch.Tensor:
     """Each image [N, h, w, c] turned by one of the eight symmetries of the square."""
-    turns = torch.randint(8, (len(images),))
-    turned = torch.empty_like(images)
-    for turn in range(8):
-        chosen = (turns == turn).nonzero().squeeze(1)
-        part = torch.rot90(images[chosen], turn % 4, (1, 2))
-        turned[chosen] = part.flip(1) if turn >= 4 else part
-    return turned
+    chosen = torch.randint(8, (len(images),)).to(images.device)
+    first = torch.arange(len(images), device=images.device) * symmetries.shape[1]
+    rows = (first[:, None] + symmetries[chosen]).flatten()
+    return images.flatten(0, 2).index_select(0, rows).view(images.shape)

@@ -23,12 +23,14 @@ from mshisto_ray.learning.predictions import Predictions, concatenate
 class UnitResult:
     """Predictions of bags that the unit did not learn, and other numbers of it.
 
-    ``area``: what the same models say of the bags' annotated area, where it is known.
+    ``area``: what the same models say of the bags' annotated area, where it is known;
+    ``device``: what trained them.
     """
 
     predictions: Predictions
     extras: Mapping[str, float]
     area: Predictions | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import nn
 
@@ -86,7 +87,8 @@ class MnistBagsStudy:
             digits["test_x"], digits["test_y"], _TEST_BAGS, self._mean_size, rng
         )
         index = np.arange(num)
-        model = _image_bags.fit(LeNet, pooling, train, index, _TRAINING, seed)
+        cpu = torch.device("cpu")
+        model = _image_bags.fit(LeNet, pooling, train, index, _TRAINING, seed, cpu)
         found, area = _image_bags.predict(model, test, np.arange(_TEST_BAGS))
         return UnitResult(_predictions(test, found, seed), {"attention_auroc": area})
 

@@ -19,6 +19,8 @@ from mshisto_ray.workflows.studies import (
 from mshisto_ray.workflows.studies._image_bags import ImageBags, ImageTraining
 from mshisto_ray.workflows.studies.ilse2018_colon import _TOLD
 
+CPU = torch.device("cpu")
+
 
 def digits():
     """Pictures of one grey level a digit."""
@@ -70,10 +72,10 @@ def test_image_bags_are_learned_and_attention_finds_the_instances():
     bags = ImageBags(images, instance, offsets, targets)
     settings = ImageTraining(lr=0.05, weight_decay=0, epochs=12, flips=True)
     train, test = np.arange(60), np.arange(60, 80)
-    model = _image_bags.fit(Mean, "attention", bags, train, settings, 0)
+    model = _image_bags.fit(Mean, "attention", bags, train, settings, 0, CPU)
     found, area = _image_bags.predict(model, bags, test)
     assert (found.argmax(1) == targets[test]).all() and area == 1.0
-    again = _image_bags.fit(Mean, "attention", bags, train, settings, 0)
+    again = _image_bags.fit(Mean, "attention", bags, train, settings, 0, CPU)
     np.testing.assert_array_equal(_image_bags.predict(again, bags, test)[0], found)
 
 
@@ -92,7 +94,7 @@ def test_training_on_images_equals_the_plain_loop():
     bags = ImageBags(images, rng.random(12) < 0.5, offsets, np.array([0, 1, 1, 0]))
     train, settings = np.array([0, 2, 1]), ImageTraining(1e-3, 5e-4, 3, flips=True)
     fast = _image_bags.fit(
-        ilse2018_colon.NucleusNet, "attention", bags, train, settings, 5
+        ilse2018_colon.NucleusNet, "attention", bags, train, settings, 5, CPU
     )
 
     pixels = np.concatenate([images[offsets[b] : offsets[b + 1]] for b in train]) / 255
@@ -123,7 +125,7 @@ def test_training_on_images_equals_the_plain_loop():
 def test_flips_are_symmetries_of_each_image():
     image = torch.arange(16, dtype=torch.uint8).reshape(1, 4, 4, 1)
     torch.manual_seed(0)
-    turned = _image_bags._flip(image.repeat(200, 1, 1, 1))
+    turned = _image_bags._flip(image.repeat(200, 1, 1, 1), _image_bags._symmetries(4))
     wanted = {
         tuple(torch.rot90(side, k, (1, 2)).flatten().tolist())
         for side in (image, image.flip(1))
