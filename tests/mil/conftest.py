@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from mshisto_ray.mil import segments
 from mshisto_ray.mil.bags import Bags
 from mshisto_ray.store.features import ArrayFeatures
 
@@ -52,3 +53,12 @@ def planted_bags(
 @pytest.fixture
 def planted():
     return planted_bags
+
+
+@pytest.fixture(params=["form of CPUs", "padded"])
+def every_form(request, monkeypatch):
+    """Both forms of reducing bags, whatever the device and the sizes."""
+    if request.param == "padded":
+        monkeypatch.setattr(segments, "_PADS", {"cpu"})
+        monkeypatch.setattr(segments, "_MOST_PADDING", 1_000_000)
+        monkeypatch.setattr(segments, "_LONG", {"cpu": 1_000_000})

@@ -10,6 +10,8 @@ from mshisto_ray import components
 from mshisto_ray.mil.combinations._combination import Finer
 from mshisto_ray.mil.model import COMBINATIONS
 
+pytestmark = pytest.mark.usefixtures("every_form")
+
 several = pytest.mark.parametrize("name", ["concat", "cross_scale"])
 SMALL = {"cross_scale": {"width": 6, "heads": 2, "head_dim": 3}}
 # Children of each coarse tile: none, one, some absent, a whole 2 x 2 and 4 x 4 area.

@@ -8,6 +8,8 @@ import torch
 from mshisto_ray import components
 from mshisto_ray.mil.model import POOLINGS
 
+pytestmark = pytest.mark.usefixtures("every_form")
+
 NAMES = components.available(POOLINGS)
 DIM = 6
 every = pytest.mark.parametrize("name", NAMES)
@@ -164,19 +166,25 @@ def test_autocast_agrees_with_float32(name, num_classes):
 @every
 @classes
 @sizes
-def test_gradient_is_that_of_finite_differences(name, num_classes, sizes):
+def test_gradients_are_those_of_finite_differences(name, num_classes, sizes):
+    """Of the instances and of every weight."""
     pool = pooling(name, num_classes, torch.float64)
-    h, offsets = batch([max(1, s // 9) for s in sizes], torch.float64)
-    h.requires_grad_()
+    h, offsets = batch(sizes, torch.float64)
+    names, weights = zip(*pool.named_parameters(), strict=True)
 
-    def outputs(values):
-        out = pool(values, offsets)
+    def outputs(values, *weights):
+        parameters = dict(zip(names, weights, strict=True))
+        out = torch.func.functional_call(pool, parameters, (values, offsets))
         losses = out.loss(torch.arange(len(sizes)) % num_classes)
         kept = (out.log_probabilities, losses, out.attention)
         kept = (*kept, out.instance_probabilities, out.class_attention)
         return tuple(k for k in kept if k is not None)
 
-    assert torch.autograd.gradcheck(outputs, (h,))
+    h.requires_grad_()
+    # Along random directions; of few instances every derivative.
+    assert torch.autograd.gradcheck(outputs, (h, *weights), fast_mode=True)
+    if len(h) < 20:
+        assert torch.autograd.gradcheck(lambda values: outputs(values, *weights), (h,))
 
 
 def naive(name, pool, bag):

@@ -5,6 +5,8 @@ import torch
 
 from mshisto_ray.mil import segments
 
+pytestmark = pytest.mark.usefixtures("every_form")
+
 SHORT, LONG = [1, 5, 2, 9], [1, 300, 70, 2]
 REDUCTIONS = {
     "sum": (segments.segment_sum, lambda x: x.sum(0)),

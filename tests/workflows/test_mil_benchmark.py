@@ -6,6 +6,8 @@ import torch
 
 from mshisto_ray.workflows.benchmarks import mil
 
+CPU = torch.device("cpu")
+
 
 @pytest.mark.parametrize("case", mil._CASES, ids=lambda case: case.name)
 def test_both_ways_train_the_same_bags(case, tmp_path, monkeypatch):
@@ -30,7 +32,7 @@ def test_plain_and_ragged_models_are_the_same_function():
     case = dataclasses.replace(mil._CASES[0], bags=4, dim=12)
     bags = mil._make_bags(case)
     train = np.arange(0, 8, 2)
-    ours, plain = mil._Ragged(bags, train, 1), mil._Plain(bags, train)
+    ours, plain = mil._Ours(bags, train, 1, CPU), mil._Plain(bags, train, CPU)
     pooling = ours._model.pooling
     for target, source in (
         (plain._score[0], pooling.tanh),

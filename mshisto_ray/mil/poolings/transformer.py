@@ -47,7 +47,7 @@ class _Attend(nn.Module):
         """Instances [N, W] ask the tokens [B, M, W] of their own bag: [N, W]."""
         query = self._split(self.query(h))
         key, value = self._split(self.key(tokens)), self._split(self.value(tokens))
-        if segments.one_by_one(offsets):
+        if segments.one_by_one(offsets, h.device):
             sizes = offsets.diff().tolist()
             parts = [
                 functional.scaled_dot_product_attention(

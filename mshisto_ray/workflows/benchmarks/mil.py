@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from pydantic import Field
 from torch import nn
 
 from mshisto_ray import config as configs
+from mshisto_ray.config import InputError
 from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.mil.bags import Bags
 from mshisto_ray.mil.batches import Batches, fit_standardisation, slide_moments
@@ -56,12 +58,19 @@ _CASES = (
 )
 
 
-def build(*, repeats: Annotated[int, Field(ge=2)] = 9) -> Benchmark:
+def build(
+    *,
+    repeats: Annotated[int, Field(ge=2)] = 9,
+    device: Literal["cpu", "cuda"] = "cpu",
+) -> Benchmark:
     """Epochs of an attention model, Adam, one thread; half the bags are for testing.
 
     Args:
         repeats: epochs of each way, in turns; the median ratio is told.
+        device: where both ways train: CPU time is taken, on a GPU wall time.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("benchmark.device: this machine has no GPU; give cpu")
 
     def measure(folder: Path) -> dict[str, Measure]:
         del folder  # nothing is written
@@ -69,23 +78,32 @@ def build(*, repeats: Annotated[int, Field(ge=2)] = 9) -> Benchmark:
         torch.set_num_threads(1)
         found: dict[str, Measure] = {}
         for case in _CASES:
-            found |= _measure(case, repeats)
-        found |= _measure_folds(_CASES[0], repeats)
+            found |= _measure(case, repeats, torch.device(device))
+        if device == "cpu":
+            found |= _measure_folds(_CASES[0], repeats)
         torch.set_num_threads(threads)
         return found
 
     return measure
 
 
-def _measure(case: _Case, repeats: int) -> dict[str, Measure]:
+def _gpu_clock() -> float:
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _measure(case: _Case, repeats: int, device: torch.device) -> dict[str, Measure]:
     bags = _make_bags(case)
     train = np.arange(0, len(bags), 2)
     test = train + 1
-    ours, plain = _Ragged(bags, train, case.batch_size), _Plain(bags, train)
+    ours = _Ours(bags, train, case.batch_size, device)
+    plain = _Plain(bags, train, device)
     # The first epoch pays for memory and threads.
     ours.epoch()
     plain.epoch()
-    seconds = interleaved({"ours": ours.epoch, "plain": plain.epoch}, repeats)
+    ways = {"ours": ours.epoch, "plain": plain.epoch}
+    clock = _gpu_clock if device.type == "cuda" else time.process_time
+    seconds = interleaved(ways, repeats, clock)
     ratio = float(np.median(seconds["plain"] / seconds["ours"]))
     rate = len(train) / float(np.median(seconds["ours"]))
     base = len(train) / float(np.median(seconds["plain"]))
@@ -150,18 +168,20 @@ def _make_bags(case: _Case) -> Bags:
     )
 
 
-class _Ragged:
+class _Ours:
     """Epochs as ``mil.train`` makes them."""
 
-    def __init__(self, bags: Bags, train: np.ndarray, batch_size: int):
+    def __init__(
+        self, bags: Bags, train: np.ndarray, batch_size: int, device: torch.device
+    ):
         raw = {"pooling": {"name": "attention"}, "hidden": [], "dropout": 0}
         config = configs.validate(TrainConfig, raw)
         torch.manual_seed(0)
-        self._model = build_model(config, bags.dims, 2)
+        self._model = build_model(config, bags.dims, 2).to(device)
         fitted = fit_standardisation(bags, slide_moments(bags), train)
-        self._batches = Batches(bags, fitted, _CPU)
+        self._batches = Batches(bags, fitted, device)
         assert bags.targets is not None
-        self._targets = torch.from_numpy(bags.targets)
+        self._targets = torch.from_numpy(bags.targets).to(device)
         self._train, self._size = train, batch_size
         # As many bags are seen in fewer steps: steps are larger by the square root.
         lr = 1e-3 * batch_size**0.5
@@ -182,25 +202,27 @@ class _Ragged:
     def auroc(self, index: np.ndarray) -> float:
         """AUROC of bags."""
         logs = log_probabilities(self._model, self._batches, index)
-        return auroc(logs.exp().numpy(), self._targets[index].numpy())
+        return auroc(logs.exp().numpy(), self._targets[index].cpu().numpy())
 
 
 class _Plain:
     """The same model and optimiser, one bag a step, on tensors made ready before."""
 
-    def __init__(self, bags: Bags, train: np.ndarray):
+    def __init__(self, bags: Bags, train: np.ndarray, device: torch.device):
         fitted = fit_standardisation(bags, slide_moments(bags), train)
         self._ready = [
-            fitted(torch.from_numpy(bags.features.read(i))) for i in range(len(bags))
+            fitted(torch.from_numpy(bags.features.read(i))).to(device)
+            for i in range(len(bags))
         ]
         torch.manual_seed(0)
         dim = bags.features.dim
-        self._score = nn.Sequential(nn.Linear(dim, 128), nn.Tanh(), nn.Linear(128, 1))
-        self._classify = nn.Linear(dim, 1)
+        layers = nn.Linear(dim, 128), nn.Tanh(), nn.Linear(128, 1)
+        self._score = nn.Sequential(*layers).to(device)
+        self._classify = nn.Linear(dim, 1).to(device)
         parameters = [*self._score.parameters(), *self._classify.parameters()]
         self._optimiser = torch.optim.Adam(parameters, 1e-3)
         assert bags.targets is not None
-        self._targets = torch.from_numpy(bags.targets).float()
+        self._targets = torch.from_numpy(bags.targets).float().to(device)
         self._train, self._order = train, np.random.default_rng(0)
 
     def _logit(self, bag: int) -> torch.Tensor:
@@ -221,6 +243,6 @@ class _Plain:
     def auroc(self, index: np.ndarray) -> float:
         """AUROC of bags."""
         with torch.inference_mode():
-            logits = torch.stack([self._logit(bag) for bag in index]).numpy()
-        targets = self._targets[index].numpy().astype(int)
+            logits = torch.stack([self._logit(bag) for bag in index]).cpu().numpy()
+        targets = self._targets[index].cpu().numpy().astype(int)
         return auroc(np.stack([-logits, logits], 1), targets)

@@ -97,7 +97,9 @@ def fit(
     """
     order = np.random.default_rng(seed)
     cuda = [device] if device.type == "cuda" else []
-    exact = torch.backends.cudnn.flags(deterministic=True, allow_tf32=False)
+    exact = torch.backends.cudnn.flags(
+        enabled=True, deterministic=True, allow_tf32=False
+    )
     with torch.random.fork_rng(cuda), exact:
         torch.manual_seed(seed)
         network = model_of()
