@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from mshisto_ray.exchange.geojson import write_tiles
 from mshisto_ray.mil.head import Head
@@ -14,6 +16,7 @@ from mshisto_ray.reporting.child_map import CoarseTile, draw_child_maps
 from mshisto_ray.reporting.heatmap import draw_heatmap
 from mshisto_ray.slides._open import Watchdog
 from mshisto_ray.slides._slide import Slide, SlideError
+from mshisto_ray.store.embeddings import TileEmbeddings
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.thumbnail import read_thumbnail
@@ -86,12 +89,11 @@ class Painter:
                 )  # fmt: skip
                 # A class may be named as no file can be.
                 image.save(folder / f"{name}.{label.replace('/', '_')}.png")
-            if children:
-                weights = layers.get("attention")
-                image = _child_maps(
-                    slide, part, children[0], weights, f"{name} {title}"
-                )
-                image.save(folder / f"{name}.children.png")
+            attention = layers.get("attention")
+            for mpp, image in _child_maps(
+                slide, part, children, attention, f"{name} {title}"
+            ):
+                image.save(folder / f"{name}.children_{mpp:g}.png")
         finally:
             slide.close()
 
@@ -107,22 +109,51 @@ def _layers(
         for i, name in enumerate(head.classes):
             layers[f"attention_{name}"] = prediction.class_attention[rows, i]
     if prediction.instance_probabilities is not None:
-        layers["instance"] = prediction.instance_probabilities[rows, -1]
+        scores = prediction.instance_probabilities[rows].T
+        named = zip(head.classes, scores, strict=True)
+        # Of two classes the first is what the second is not.
+        kept = list(named)[1:] if len(scores) == 2 else named
+        layers |= {f"instance_{name}": column for name, column in kept}
     return layers
 
 
 def _child_maps(
     slide: Slide,
     part: SlideTiles,
+    child_attention: Sequence[np.ndarray],
+    attention: np.ndarray | None,
+    title: str,
+) -> Iterator[tuple[float, Image.Image]]:
+    """A picture of each finer scale that has tiles, and its um/px.
+
+    A tile of a middle scale matters as much as its parent gives it.
+    """
+    tiles = part.tiles
+    for fine, linked, weights in zip(
+        part.finer, part.children, child_attention, strict=True
+    ):
+        counts = linked.counts
+        if len(weights):
+            image = _child_map(slide, tiles, fine, counts, weights, attention, title)
+            yield float(fine.mpp[0]), image
+        if attention is not None:
+            attention = attention.repeat(counts) * weights
+        tiles = fine
+
+
+def _child_map(
+    slide: Slide,
+    tiles: TileEmbeddings,
+    fine: TileEmbeddings,
+    counts: np.ndarray,
     weights: np.ndarray,
     attention: np.ndarray | None,
     title: str,
-):
-    """The coarse tiles that matter most, with the attention over their children.
+) -> Image.Image:
+    """The tiles that matter most, with the attention over their finer tiles.
 
     Those of highest attention; where there is none, those whose children differ most.
     """
-    tiles, fine, counts = part.tiles, part.finer[0], part.children[0].counts
     starts = np.cumsum(counts) - counts
     spread = np.array(
         [

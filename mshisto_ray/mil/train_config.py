@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import torch
+from pydantic import model_validator
+
+from mshisto_ray import components
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, option
 from mshisto_ray.mil.model import COMBINATIONS, POOLINGS
@@ -54,3 +58,12 @@ class TrainConfig(Config):
         EarlyStoppingConfig(), "null: all epochs, and the last one's weights"
     )
     seed: int = option(0, "initial weights, order, dropout and noise", ge=0)
+
+    @model_validator(mode="after")
+    def _pooling_can_be_built(self) -> TrainConfig:
+        try:
+            with torch.device("meta"):  # no memory, no random numbers
+                components.build(POOLINGS, self.pooling, 1, 2)
+        except ValueError as error:
+            raise ValueError(f"pooling: {error}") from None
+        return self

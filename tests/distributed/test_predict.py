@@ -1,7 +1,9 @@
 """Applying a saved head to slides through Ray."""
 
+import itertools
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.distributed import embed, predict, tile
+from mshisto_ray.distributed import embed, predict, predict_pictures, tile
 from mshisto_ray.distributed.predict_unit import PredictWork, make_predictor
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.mil import experiment
@@ -222,11 +224,11 @@ def test_what_a_pooling_does_not_have_is_null(
 
 @pytest.fixture(scope="module")
 def cross_scale(study, tmp_path_factory):
-    """A head of two scales, and its predictions."""
+    """A head of three scales, and its predictions."""
     raw = {
         "embeddings": str(study / "embeddings"),
         "cohort": str(study / "train.csv"),
-        "scales": [2.0, 1.0],
+        "scales": [2.0, 1.0, 0.5],
         "combine": {"name": "cross_scale", "heads": 2, "head_dim": 4},
         "split": {"folds": 2, "validation": 0},
         "hidden": [8],
@@ -236,30 +238,75 @@ def cross_scale(study, tmp_path_factory):
     }
     config = configs.validate(experiment.ExperimentConfig, raw)
     bags, splits = experiment.load(config)
-    experiment.run(config, bags, splits, study / "two_scales")
+    experiment.run(config, bags, splits, study / "three_scales")
     out = tmp_path_factory.mktemp("cross_scale") / "out"
-    run(study, out, "two_scales/head", cohort=str(study / "cohort.csv"))
+    run(study, out, "three_scales/head", cohort=str(study / "cohort.csv"))
     return out
 
 
 def test_attention_over_children_is_saved_and_drawn(cross_scale):
     table = pq.read_table(cross_scale / "shards" / "s3.parquet").to_pandas()
-    coarse, fine = table[table.mpp == 2.0], table[table.mpp == 1.0]
-    assert coarse.attention.sum() == pytest.approx(1)
-    assert coarse.child_attention.isna().all() and fine.attention.isna().all()
-    parents = list(zip(fine.row // 2, fine.col // 2, strict=True))
-    assert set(parents) == set(zip(coarse.row, coarse.col, strict=True))
-    sums = fine.groupby([fine.row // 2, fine.col // 2]).child_attention.sum()
-    np.testing.assert_allclose(sums, np.ones(len(coarse)), rtol=1e-6)
+    scales = [table[table.mpp == mpp] for mpp in (2.0, 1.0, 0.5)]
+    assert scales[0].attention.sum() == pytest.approx(1)
+    assert scales[0].child_attention.isna().all()
+    for coarse, fine in itertools.pairwise(scales):
+        assert fine.attention.isna().all()
+        parents = list(zip(fine.row // 2, fine.col // 2, strict=True))
+        assert set(parents) == set(zip(coarse.row, coarse.col, strict=True))
+        sums = fine.groupby([fine.row // 2, fine.col // 2]).child_attention.sum()
+        np.testing.assert_allclose(sums, np.ones(len(coarse)), rtol=1e-6)
     names = {path.name for path in (cross_scale / "heatmaps").iterdir()}
-    assert {"s3.attention.png", "s3.children.png", "s3.geojson"} <= names
+    assert {n for n in names if n.startswith("s3.")} == {
+        "s3.attention.png", "s3.children_1.png", "s3.children_0.5.png", "s3.geojson"
+    }  # fmt: skip
+
+
+def test_a_middle_tile_matters_as_much_as_its_parent_gives_it(monkeypatch):
+    """And scales without tiles are not drawn."""
+    drawn = []
+    monkeypatch.setattr(
+        predict_pictures,
+        "_child_map",
+        lambda slide, tiles, fine, counts, weights, attention, title: drawn.append(
+            (tiles.mpp[0], fine.mpp[0], attention.tolist())
+        ),
+    )
+    scales = [SimpleNamespace(mpp=np.full(n, mpp)) for n, mpp in ((2, 4.0), (3, 2.0),
+              (4, 1.0), (0, 0.5))]  # fmt: skip
+    counts = [np.array(c) for c in ([2, 1], [2, 0, 2], [0] * 4)]
+    children = [SimpleNamespace(counts=c) for c in counts]
+    part = SimpleNamespace(tiles=scales[0], finer=scales[1:], children=children)
+    weights = [np.array(w) for w in ([0.5, 0.5, 1], [0.25, 0.75, 0.5, 0.5], [])]
+    attention = np.array([0.75, 0.25])
+    mpps = [m for m, _ in predict_pictures._child_maps(None, part, weights, attention,
+            "")]  # fmt: skip
+    assert mpps == [2.0, 1.0]
+    assert drawn == [(4, 2, [0.75, 0.25]), (2, 1, [0.375, 0.375, 0.25])]
+
+
+@pytest.mark.parametrize(
+    ("classes", "wanted"),
+    [("ab", {"instance_b"}), ("abc", {"instance_a", "instance_b", "instance_c"})],
+)
+def test_instance_scores_are_drawn_by_class(classes, wanted):
+    scores = np.arange(4 * len(classes)).reshape(4, -1)
+    prediction = SimpleNamespace(
+        attention=None, class_attention=None, instance_probabilities=scores
+    )
+    head = SimpleNamespace(classes=tuple(classes))
+    layers = predict_pictures._layers(head, prediction, slice(1, 3))
+    assert set(layers) == wanted
+    for name, column in layers.items():
+        assert (column == scores[1:3, classes.index(name[-1])]).all()
 
 
 def test_each_scale_is_held_against_annotated_tiles(cross_scale):
     metrics = json.loads((cross_scale / "metrics.json").read_text())
     localised = {name for name in metrics if "_auroc_" in name}
+    # The square ends where finest tiles of one parent are of one kind.
     assert localised == {
-        "attention_auroc_2", "attention_auroc_1", "child_attention_auroc_1",
+        "attention_auroc_2", "attention_auroc_1", "attention_auroc_0.5",
+        "child_attention_auroc_1",
     }  # fmt: skip
     for name in localised:
         assert 0 <= metrics[name]["low"] <= metrics[name]["high"] <= 1

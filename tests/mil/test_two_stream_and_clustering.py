@@ -7,8 +7,11 @@ import torch
 from torch.nn import functional
 
 from mshisto_ray import components
+from mshisto_ray.config import InputError, validate
 from mshisto_ray.mil.model import POOLINGS
+from mshisto_ray.mil.train_config import TrainConfig
 
+pytestmark = pytest.mark.usefixtures("every_form")
 DIM = 5
 SIZES = [[3, 1, 9, 20], [80, 1, 130]]
 sizes = pytest.mark.parametrize("sizes", SIZES, ids=str)
@@ -146,22 +149,47 @@ def test_transformer_ways_of_reducing_agree():
         torch.testing.assert_close(getattr(out, key), parts)
 
 
-def test_induced_attention_equals_a_loop():
-    """The instances' way through the points, token by token and head by head."""
-    pool = make("transformer", width=4, heads=2, points=3, layers=1)
-    attend = pool.blocks[0].gather
-    h, offsets = torch.randn(7, 4, dtype=torch.float64), torch.tensor([0, 2, 7])
-    found, _ = attend.gather(pool.blocks[0].points, h, offsets)
+def attend_by_loop(attend, query, context):
+    """Each of ``query`` asks ``context``, head by head: values [Q, W], weights."""
+    key, value = attend.key(context), attend.value(context)
+    found, weights = [], []
+    for q in attend.query(query):
+        heads, own = [], []
+        for s in torch.arange(len(q)).split(len(q) // attend.heads):
+            a = torch.softmax(key[:, s] @ q[s] / len(s) ** 0.5, 0)
+            heads.append(sum(ak * v for ak, v in zip(a, value[:, s], strict=True)))
+            own.append(a)
+        found.append(attend.out(torch.cat(heads)))
+        weights.append(torch.stack(own))
+    return torch.stack(found), torch.stack(weights)
+
+
+@sizes
+def test_transformer_equals_a_loop(sizes):
+    """Points gather from the bag and give back, then the learned query pools."""
+    pool = make("transformer", width=4, heads=2, points=3, layers=2)
+    h, offsets = batch(sizes)
+    out = pool(h, offsets)
     for i, bag in enumerate(each(h, offsets)):
-        key, value = attend.key(bag), attend.value(bag)
-        for m, query in enumerate(attend.query(pool.blocks[0].points)):
-            heads = []
-            for s in (slice(0, 2), slice(2, 4)):
-                a = torch.softmax(key[:, s] @ query[s] / 2**0.5, 0)
-                heads.append(a @ value[:, s])
-            torch.testing.assert_close(found[i, m], attend.out(torch.cat(heads)))
+        bag = pool.enter(bag)
+        for block in pool.blocks:
+            normed = block.before(bag)
+            points, _ = attend_by_loop(block.gather, block.points, normed)
+            back, _ = attend_by_loop(block.scatter, normed, block.between(points))
+            bag = bag + back
+            bag = bag + block.mix(block.last(bag))
+        (z,), weights = attend_by_loop(pool.pool, pool.seed, pool.norm(bag))
+        logit = pool.classifier(z)
+        wanted = functional.logsigmoid(torch.cat([-logit, logit]))
+        torch.testing.assert_close(out.log_probabilities[i], wanted)
+        attention = each(out.attention, offsets)[i]
+        torch.testing.assert_close(attention, weights[0].mean(0))
 
 
 def test_transformer_heads_must_divide_its_width():
-    with pytest.raises(ValueError, match="width=10 is not a multiple of heads=4"):
+    with pytest.raises(ValueError, match=r"transformer\.width=10 is not a multiple"):
         make("transformer", width=10)
+    # Before any bag is read, and with the key that is wrong.
+    raw = {"pooling": {"name": "transformer", "heads": 3}}
+    with pytest.raises(InputError, match=r"pooling: transformer\.width=128 is not"):
+        validate(TrainConfig, raw)

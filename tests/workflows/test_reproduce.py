@@ -206,3 +206,17 @@ def test_merging_numbers_repeats_where_bags_recur():
 def test_missing_data_is_told_at_once(tmp_path, keys, message, config):
     with pytest.raises(InputError, match=message):
         reproduce.check(config(tmp_path, tmp_path / "out", **keys))
+
+
+def test_folds_are_scored_each_by_themselves():
+    """Folds whose scores lie elsewhere: perfect apart, not pooled."""
+    probabilities = np.array([0.1, 0.2, 0.6, 0.9, 0.3, 0.4])
+    names = np.array(list("abcdef"), dtype=object)
+    made = Predictions(
+        ("n", "p"), names, np.full(6, None, dtype=object), names,
+        np.array([0, 1, 0, 1, 1, 0]), np.array([0, 0, 1, 1, 2, 2]),
+        np.zeros(6, int), np.stack([1 - probabilities, probabilities], 1),
+    )  # fmt: skip
+    areas = _study.fold_aurocs([UnitResult(made, {})])
+    assert areas == [1.0, 1.0, 0.0]
+    assert _study.mean(areas) == ".667 +- .333" and _study.mean([0.5]) == ""

@@ -22,7 +22,7 @@ class NoisyAnd(nn.Module):
     log(1 - exp(-a m)) - log(1 - exp(-a)), and log(1 - P) likewise with 1 - m.
 
     More than two classes: p_k is a sigmoid for each class, with a b of its own, and the
-    log odds of the P_c go through a softmax.
+    log odds of the P_c go through a softmax, as do an instance's logits for its scores.
 
     Source: Kraus, Ba, Frey 2016, equation of the noisy-and pooling function.
     """

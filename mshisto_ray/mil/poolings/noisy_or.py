@@ -18,7 +18,8 @@ class NoisyOr(nn.Module):
     instance twice is more evidence, so P saturates in large bags (5000 instances of
     p = 0.001 give P = 0.993); it suits bags of tens of instances, not slides.
 
-    More than two classes: a noisy-or a class, then a softmax of their log odds.
+    More than two classes: a noisy-or a class (p_k a sigmoid each), then a softmax of
+    their log odds; an instance's scores are the softmax of its logits.
 
     Source: Maron, Lozano-Perez 1998, a framework for multiple-instance learning
     (noisy-or); Ilse et al. 2018 name it among the operators.

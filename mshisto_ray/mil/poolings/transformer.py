@@ -140,5 +140,7 @@ def build(
 ) -> nn.Module:
     """Set transformer; ``points``: learned tokens that instances talk through."""
     if width % heads:
-        raise ValueError(f"width={width} is not a multiple of heads={heads}")
+        raise ValueError(
+            f"transformer.width={width} is not a multiple of heads={heads}"
+        )
     return SetTransformer(dim, num_classes, width, heads, points, layers)

@@ -192,9 +192,10 @@ class _Ours:
         """One pass over the training bags."""
         self._model.train()
         order = self._order.permutation(self._train)
+        targets = self._targets[order]
         for start in range(0, len(order), self._size):
-            index = order[start : start + self._size]
-            loss = self._model(*self._batches.get(index)).loss(self._targets[index])
+            some = slice(start, start + self._size)
+            loss = self._model(*self._batches.get(order[some])).loss(targets[some])
             self._optimiser.zero_grad()
             loss.mean().backward()
             self._optimiser.step()

@@ -16,6 +16,7 @@ from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
 from mshisto_ray.evaluation.bootstrap import Interval
 from mshisto_ray.learning.bootstrap import intervals
+from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.learning.predictions import Predictions, concatenate
 
 
@@ -93,6 +94,21 @@ def merge(parts: Sequence[UnitResult]) -> Predictions:
 def measure(parts: Sequence[UnitResult]) -> dict[str, Interval]:
     """Metrics of the units' predictions with 95 % patient-bootstrap intervals."""
     return intervals(merge(parts))
+
+
+def fold_aurocs(parts: Sequence[UnitResult]) -> list[float]:
+    """AUROC within each fold, of units of one repeat."""
+    merged = merge(parts)
+    folds = [merged.fold == fold for fold in np.unique(merged.fold)]
+    return [auroc(merged.probabilities[f], merged.target[f]) for f in folds]
+
+
+def mean(values: Sequence[float]) -> str:
+    """``.948 +- .038``: mean and its standard error; empty for fewer than two."""
+    if len(values) < 2:
+        return ""
+    error = float(np.std(values, ddof=1)) / len(values) ** 0.5
+    return f"{short(float(np.mean(values)))} +- {short(error)}"
 
 
 def cell(value: Interval) -> str:
