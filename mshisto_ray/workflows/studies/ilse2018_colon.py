@@ -97,8 +97,9 @@ class ColonStudy:
 
     def units(self) -> list[Unit]:
         """The floor first: it takes minutes, the network hours."""
-        data = {"data": _study.fingerprint(self._file)}
+        data = {"data": _study.fingerprint(self._file), "folds": _FOLDS}
         training = {"training": dataclasses.asdict(self._training)}
+        network = {"network": [str(layer) for layer in NucleusNet()]}
         frozen = [
             Unit(
                 f"{kind}-{name}",
@@ -112,16 +113,16 @@ class ColonStudy:
             for kind in self._encoders
             for name in components.available(POOLINGS)
         ]
-        network = [
+        trained = [
             Unit(
                 f"network-{name}-{fold}",
-                {"pooling": name, "fold": fold, **training, **data},
+                {"pooling": name, "fold": fold, **network, **training, **data},
                 functools.partial(self._run, name, fold),
             )
             for fold in range(_FOLDS)
             for name in self._poolings
         ]
-        return frozen + network
+        return frozen + trained
 
     def _run(self, pooling: str, fold: int) -> UnitResult:
         split = self._splits[fold]

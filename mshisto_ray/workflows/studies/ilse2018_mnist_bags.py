@@ -61,6 +61,8 @@ class MnistBagsStudy:
         """Seed by seed."""
         common = {
             "mean_size": float(self._mean_size),
+            "test_bags": _TEST_BAGS,
+            "network": [str(layer) for layer in LeNet()],
             "training": dataclasses.asdict(_TRAINING),
             "data": _study.fingerprint(self._file),
         }
