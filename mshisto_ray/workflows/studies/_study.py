@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from mshisto_ray import components
 from mshisto_ray.components import Part
@@ -69,6 +70,13 @@ def check_part(family: str, part: Part, key: str) -> Part:
         return components.check(family, part)
     except ValueError as error:
         raise InputError(f"{key}: {error}") from None
+
+
+def fast_device() -> tuple[torch.device, str]:
+    """A GPU where there is one, and its name, for ``UnitResult.device``."""
+    if torch.cuda.is_available():
+        return torch.device("cuda"), torch.cuda.get_device_name()
+    return torch.device("cpu"), "cpu"
 
 
 def fingerprint(path: Path) -> str:

@@ -126,14 +126,12 @@ class ColonStudy:
 
     def _run(self, pooling: str, fold: int) -> UnitResult:
         split = self._splits[fold]
-        cuda = torch.cuda.is_available()
-        device = torch.device("cuda" if cuda else "cpu")
+        device, name = _study.fast_device()
         model = _image_bags.fit(
             NucleusNet, pooling, self._bags, split.train, self._training, fold, device
         )
         found, area = _image_bags.predict(model, self._bags, split.test)
         predictions, extras = self._predictions(split, found), {"attention_auroc": area}
-        name = torch.cuda.get_device_name() if cuda else "cpu"
         return UnitResult(predictions, extras, device=name)
 
     def _run_frozen(self, kind: str, pooling: str) -> UnitResult:

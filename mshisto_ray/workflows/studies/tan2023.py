@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from pydantic import Field
 
 from mshisto_ray import config as configs
@@ -88,7 +87,9 @@ class TanStudy:
             least = settings["min_annotated"]
             self._area = {"area": fingerprint(self._tiles, ids, name, least)}
         self._rows = [
-            row for row in (_SINGLE, *_SEVERAL) if self._folders(row, scales[:1])
+            row
+            for row in (_SINGLE, *_SEVERAL)
+            if any(self._folders(row, level) for level in self._levels[row.name])
         ]
         if not self._rows:
             raise InputError(
@@ -131,7 +132,8 @@ class TanStudy:
         return {"embeddings": digests, "labels": self._labels, **self._area}
 
     def _run(self, row: _Row, scales: tuple[float, ...], repeat: int) -> UnitResult:
-        folders, device = self._folders(row, scales), torch.device("cpu")
+        folders = self._folders(row, scales)
+        device, device_name = _study.fast_device()
         raw: dict[str, Any] = {
             "embeddings": list(map(str, folders)) if folders[1:] else str(folders[0]),
             "cohort": str(self._data / "cohort.csv"),
@@ -149,7 +151,7 @@ class TanStudy:
                 least = self._settings["min_annotated"]
                 part = restrict(bags, directories, self._tiles, name, least)
                 area = predict_tests(result, part, config, device)
-        return UnitResult(result.test, {}, area)
+        return UnitResult(result.test, {}, area, device_name)
 
     def _training(
         self, row: _Row, scales: Sequence[float], repeat: int
@@ -161,7 +163,9 @@ class TanStudy:
             "target": {"column": given["label"]},
             "combine": dict(row.combine),
             "vote": {"bags": 50, "size": 100, "seed": repeat},
-            "split": {"folds": given["folds"], "validation": 0, "seed": repeat},
+            # Never the cohort's own folds, which every repeat would share.
+            "split": {"folds": given["folds"], "validation": 0, "seed": repeat,
+                      "column": None},
             "pooling": {"name": "embedding_mean", "hidden": [512, 512]},
             "hidden": [],
             "dropout": 0,

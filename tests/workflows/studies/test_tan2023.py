@@ -12,12 +12,12 @@ from mshisto_ray.workflows.studies import (
 
 def test_tan_runs_every_row_whose_embeddings_are_there(make_embeddings, tmp_path):
     rng = np.random.default_rng(0)
-    slides, rows = {}, ["path,label"]
+    slides, rows = {}, ["path,label,fold"]
     for i in range(8):
         sizes = {0.5: 12, 1.0: 6}
         slides[f"s{i}"] = {m: rng.normal(3 * (i % 2), 1, (n, 3))
                            for m, n in sizes.items()}  # fmt: skip
-        rows.append(f"s{i}.svs,{'ab'[i % 2]}")
+        rows.append(f"s{i}.svs,{'ab'[i % 2]},{i // 2}")
     data = make_embeddings(slides, "shared").parent
     (data / "cohort.csv").write_text("\n".join(rows) + "\n")
     study = tan2023.build(
@@ -31,6 +31,19 @@ def test_tan_runs_every_row_whose_embeddings_are_there(make_embeddings, tmp_path
     assert "| conventional MS, accuracy | no embeddings |" in text
     for result in done.values():
         assert sorted(result.predictions.bag) == sorted(slides)
+        # The study's folds, which change with the repeat, not the cohort's.
+        assert set(result.predictions.fold) == {0, 1}
+
+
+def test_tan_runs_the_pairs_whose_embeddings_are_there(make_embeddings):
+    """Also where the finest scale has none."""
+    slides = {f"s{i}": {1.0: np.zeros((2, 3)), 2.0: np.zeros((1, 3))} for i in "ab"}
+    for mpp in (1.0, 2.0):
+        own = {name: {mpp: scales[mpp]} for name, scales in slides.items()}
+        data = make_embeddings(own, f"scale_{mpp}").parent
+    (data / "cohort.csv").write_text("path,label\nsa.svs,a\nsb.svs,b\n")
+    units = tan2023.build(data, repeats=1).units()
+    assert [unit.name for unit in units] == ["conventional-ms-2+1-0"]
 
 
 def test_tan_tests_on_the_annotated_area_too(make_embeddings, write_tiles, tmp_path):
