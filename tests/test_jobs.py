@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tifffile
@@ -71,6 +72,36 @@ def test_an_unknown_key_is_refused_with_the_known_ones(job, name):
     code, _, err = job(name, JOBS / f"{name}.yaml", "no_such_key=1")
     assert code == 2
     assert "no_such_key: unknown key; known: " in err
+
+
+STUDIES = {
+    "ilse2018_musk": "no musk1.parquet in",
+    "ilse2018_mnist_bags": "no mnist.npz in",
+    "ilse2018_colon": "no colon_bags27.npz in",
+    "tan2023": "no cohort.csv in",
+}
+
+
+def test_every_other_yaml_is_tested_by_name():
+    others = {path.stem for path in JOBS.glob("*.yaml")} - set(SCRIPTS)
+    presets = {name for name in others if name.startswith("pretrain_")}
+    assert others - presets == {*STUDIES, "musk1"}
+
+
+@pytest.mark.parametrize(("name", "said"), STUDIES.items())
+def test_studies_are_right_up_to_their_data(job, tmp_path, name, said):
+    words = f"data={tmp_path}", f"out={tmp_path / 'out'}", "--check"
+    code, _, err = job("reproduce", JOBS / f"{name}.yaml", *words)
+    assert code == 2 and said in err
+
+
+def test_musk1_is_a_sweep_of_six_poolings(job, tmp_path):
+    bags = np.repeat(np.arange(40), 2)
+    table = {"bag": bags, "label": bags % 2, "features": np.ones((80, 3)).tolist()}
+    pq.write_table(pa.table(table), tmp_path / "bags.parquet")
+    words = f"bags={tmp_path / 'bags.parquet'}", f"out={tmp_path / 'out'}", "--check"
+    code, printed, _ = job("sweep", JOBS / "musk1.yaml", *words)
+    assert code == 0 and len(yaml.safe_load(printed)["axes"]["pooling"]) == 6
 
 
 def test_check_prints_the_resolved_config_and_writes_nothing(job, slide, tmp_path):

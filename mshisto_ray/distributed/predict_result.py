@@ -69,7 +69,7 @@ def write_result(
     targets = find_targets(head, cohort, predicted)
     _write_table(out, head, predicted, probabilities, targets)
     known = [i for i, target in enumerate(targets) if target is not None]
-    metrics, notes = {}, []
+    metrics, notes = {}, _strangers(head, cohort, predicted)
     if len({targets[i] for i in known}) > 1:
         labelled = [predicted[i] for i in known]
         index = [head.classes.index(str(targets[i])) for i in known]
@@ -159,6 +159,24 @@ def find_targets(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str | None
         label = own.pop() if own else None
         targets.append(label if label in head.classes else None)
     return targets
+
+
+def _strangers(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str]:
+    """A line on bags whose label is none of the head's classes, if there are any."""
+    column = head.about["target"]["column"]
+    if column not in cohort.column_names:
+        return []
+    labels = cohort.column(column)
+    own = {slide: labels[slide] for bag in bags for slide in bag.slide_ids}
+    known = {None, *head.classes}
+    others = sorted(slide for slide, label in own.items() if label not in known)
+    if not others:
+        return []
+    return [
+        f"{len(others)} slides have a {column} that is none of the head's classes "
+        f"({', '.join(head.classes)}) and no part in external metrics: "
+        f"{', '.join(others[:5])}{', ...' if others[5:] else ''}"
+    ]
 
 
 def _predictions(

@@ -143,10 +143,17 @@ def _labelled(
         )
     kept = [row for row in known if row.label in target.classes]
     if len(kept) < len(known):
-        others = [row.name for row in known if row.label not in target.classes]
-        notes.append(
-            _left_out(others, len(rows), what, "a label not in target.classes")
-        )
+        others = [row for row in known if row.label not in target.classes]
+        names = [row.name for row in others]
+        if target.others == "refuse":
+            labels = sorted({str(row.label) for row in others}, key=_class_order)
+            raise InputError(
+                f"{target.column}: {len(others)} of {len(rows)} {what} "
+                f"({', '.join(names[:5])}{', ...' if names[5:] else ''}) have labels "
+                f"that are not in target.classes: {', '.join(labels[:5])}; mend them, "
+                "name the classes, or give target.others=leave_out"
+            )
+        notes.append(_left_out(names, len(rows), what, "a label not in target.classes"))
     return kept, target.classes
 
 

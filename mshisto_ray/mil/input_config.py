@@ -79,8 +79,11 @@ class TargetConfig(Config):
     column: str = option("label", "column of the cohort or bag table")
     classes: tuple[ClassName, ...] | None = option(
         None,
-        "classes in order (of two, the second is the positive one); bags of others "
-        "are left out; null: all that occur, sorted",
+        "classes in order (of two, the second is the positive one); null: all that "
+        "occur, sorted",
+    )
+    others: Literal["refuse", "leave_out"] = option(
+        "refuse", "what is done where bags have a label that is none of `classes`"
     )
 
     @field_validator("kind")

@@ -116,7 +116,9 @@ def segment_softmax(scores: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor
         return torch.cat([part.softmax(0) for part in _parts(scores, offsets)])
     if form == "padded":
         padding = Padding(offsets, scores.device)
-        return padding.unpad(padding.pad(scores, -torch.inf).softmax(1))
+        # Not -inf, which makes NaN of the cells of a bag without rows.
+        least = torch.finfo(scores.dtype).min
+        return padding.unpad(padding.pad(scores, least).softmax(1))
     top = _reduce(scores.detach(), "max", offsets)
     weights = (scores - spread(top, offsets)).exp()
     return weights / spread(_reduce(weights, "sum", offsets), offsets)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import field_validator
 
 from mshisto_ray import config as configs
@@ -138,6 +139,15 @@ def _check_same(first: Bags, other: Bags, point: Point) -> None:
         raise InputError(
             f"axes, at {point.label}: other bags, patients or labels than at the first "
             "point; results on different bags cannot be compared"
+        )
+    with_tiles = [set(np.array(b.names)[b.sizes > 0]) for b in (first, other)]
+    torn = sorted(with_tiles[0] ^ with_tiles[1])
+    if torn:
+        raise InputError(
+            f"axes, at {point.label}: {len(torn)} bags have instances there or at the "
+            f"first point but not at both ({', '.join(torn[:5])}"
+            f"{', ...' if torn[5:] else ''}); results on different bags cannot be "
+            "compared: take them out of the cohort, or sweep each scale by itself"
         )
 
 

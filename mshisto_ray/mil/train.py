@@ -145,12 +145,18 @@ class _Steps:
         return torch.cat(losses).mean().item()
 
     def evaluate(self, index: np.ndarray) -> dict[str, float]:
-        """``val_loss`` and ``val_auroc`` of bags."""
-        logs = log_probabilities(self.model, self.batches, index)
-        targets = self._targets[torch.from_numpy(index).to(self._device)]
-        loss = functional.nll_loss(logs, targets.cpu()).item()
-        area = auroc(logs.exp().numpy(), targets.cpu().numpy())
-        return {"val_loss": loss, "val_auroc": area}
+        """``val_loss`` and ``val_auroc`` of bags.
+
+        Where random bags vote, the loss is their mean, as in training: a vote changes
+        in steps, and hardly tells a sure model from a doubtful one.
+        """
+        each, bag = _of_draws(self.model, self.batches, index)
+        targets = self._targets.cpu()
+        losses = functional.nll_loss(each, targets[bag], reduction="none").numpy()
+        loss = np.mean([losses[bag == i].mean() for i in index])
+        votes = _vote(each, bag, self.batches).exp().numpy()
+        area = auroc(votes, targets[index].numpy())
+        return {"val_loss": float(loss), "val_auroc": area}
 
 
 def log_probabilities(
@@ -160,16 +166,25 @@ def log_probabilities(
 
     Where random bags vote, of their vote (see ``vote.majority``).
     """
+    return _vote(*_of_draws(model, batches, index), batches)
+
+
+def _of_draws(
+    model: MILModel, batches: Batches, index: np.ndarray
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Log probabilities [M, C] of all draws of the bags, and whose they are, [M]."""
     model.eval()
     with torch.inference_mode():
         found = [
             model(*batches.draws(draws)).log_probabilities.double().cpu()
             for draws in batches.in_order(index)
         ]
-    logs = torch.cat(found)
+    return torch.cat(found), batches.all_draws(index)[:, 0]
+
+
+def _vote(logs: torch.Tensor, bag: np.ndarray, batches: Batches) -> torch.Tensor:
     if batches.vote is None:
         return logs
-    bag = batches.all_draws(index)[:, 0]
     starts = np.flatnonzero(np.diff(bag, prepend=-1))
     parts = np.split(logs.exp().numpy(), starts[1:])
     return torch.from_numpy(np.stack([majority(part) for part in parts])).log()

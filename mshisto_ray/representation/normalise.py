@@ -33,8 +33,9 @@ def moments(values: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
     parts = []
     for start in range(0, count, step):
         block = values[start : start + step].astype(np.float64)
-        mean = block.mean(0)
-        parts.append((len(block), mean, ((block - mean) ** 2).sum(0)))
+        with np.errstate(invalid="ignore"):  # the caller refuses what is not finite
+            mean = block.mean(0)
+            parts.append((len(block), mean, ((block - mean) ** 2).sum(0)))
     if not parts:
         return 0, np.zeros(dim), np.zeros(dim)
     stacked = Moments(*(np.stack(part) for part in zip(*parts, strict=True)))
@@ -49,7 +50,8 @@ def _merge(parts: Moments) -> tuple[int, np.ndarray, np.ndarray]:
     total = int(parts.count.sum())
     weight = parts.count[:, None]
     mean = (weight * parts.mean).sum(0) / total
-    shift = weight * (parts.mean - mean) ** 2
+    with np.errstate(invalid="ignore"):
+        shift = weight * (parts.mean - mean) ** 2
     return total, mean, (parts.scatter + shift).sum(0)
 
 

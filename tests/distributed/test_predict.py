@@ -13,7 +13,13 @@ from mlflow.tracking import MlflowClient
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.distributed import embed, predict, predict_pictures, tile
+from mshisto_ray.distributed import (
+    embed,
+    predict,
+    predict_pictures,
+    predict_result,
+    tile,
+)
 from mshisto_ray.distributed.predict_unit import PredictWork, make_predictor
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.mil import experiment
@@ -362,3 +368,17 @@ def test_unusable_inputs(study, tmp_path):
     with pytest.raises(InputError, match="embed the new slides with that one"):
         run(study, tmp_path / "out", embeddings=str(tmp_path / "other"))
     assert not (tmp_path / "out").exists()
+
+
+def test_labels_that_the_head_does_not_know_are_told():
+    head = SimpleNamespace(
+        classes=("even", "odd"), about={"target": {"column": "label"}}
+    )
+    labels = {"a": "odd", "b": "neither", "c": None, "d": "neither"}
+    cohort = SimpleNamespace(column_names=["label"], column=lambda name: labels)
+    bags = [SimpleNamespace(slide_ids=("a", "b")), SimpleNamespace(slide_ids=("c",))]
+    (line,) = predict_result._strangers(head, cohort, bags)
+    assert line.startswith("1 slides have a label that is none") and line.endswith(
+        ": b"
+    )
+    assert predict_result._strangers(head, cohort, bags[1:]) == []

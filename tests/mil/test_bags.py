@@ -86,12 +86,21 @@ def test_classes_are_in_the_given_order_or_sorted_as_numbers(embeddings, tmp_pat
     order = ("malignant", "benign")
     assert classes(classes=order) == (order, [1, 1, 0, 0])
     assert classes(column="stage") == (("1", "2", "9", "10"), [0, 1, 3, 2, 2])
-    assert classes(column="stage", classes=(9, 10)) == (("9", "10"), [1, 0, 0])
+    assert classes(column="stage", classes=(10, 9, 2, 1)) == (
+        ("10", "9", "2", "1"),
+        [3, 2, 0, 1, 1],
+    )
 
 
-def test_labels_outside_the_classes_are_left_out_and_said(embeddings, tmp_path):
+def test_labels_outside_the_classes_are_refused_or_left_out_and_said(
+    embeddings, tmp_path
+):
     target = TargetConfig(column="stage", classes=("9", "10"))
-    bags = read_bags(given(embeddings, tmp_path), target, None, NO_CACHE)
+    source = given(embeddings, tmp_path)
+    with pytest.raises(InputError, match=r"stage: 2 of 5 slides \(s0, s1\) have"):
+        read_bags(source, target, None, NO_CACHE)
+    target = target.model_copy(update={"others": "leave_out"})
+    bags = read_bags(source, target, None, NO_CACHE)
     assert "2 of 5 slides left out, a label not in target.classes: s0, s1" in bags.notes
 
 

@@ -110,6 +110,7 @@ def test_three_scales_go_through_the_middle(name):
 
 @several
 @counts
+@pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
 def test_gradients_are_finite_and_right(name, counts):
     module = make(name, (5, 4))
     h, fine = tiles(counts)
@@ -118,8 +119,9 @@ def test_gradients_are_finite_and_right(name, counts):
         out, attention = module(coarse, [Finer(children, fine.offsets)])
         return (out, *attention)
 
-    out = module(h, [fine])
-    out.h.sum().backward()
+    with torch.autograd.detect_anomaly():  # no NaN on the way either
+        out = module(h, [fine])
+        out.h.sum().backward()
     for value in (h.grad, fine.h.grad, *(p.grad for p in module.parameters())):
         assert torch.isfinite(value).all()
     if sum(counts) < 40:

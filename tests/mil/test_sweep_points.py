@@ -1,9 +1,12 @@
+import dataclasses
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from mshisto_ray import config
 from mshisto_ray.config import InputError
+from mshisto_ray.mil import experiment, sweep
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.sweep import AxesConfig, Outcome, Point, check, expand, rank, show
 
@@ -90,6 +93,18 @@ def test_features_may_differ_and_bags_may_not(table, tmp_path):
     points = expand(base(table), {"bags": [str(table), str(other)]})
     with pytest.raises(InputError, match=r"at bags=.*other\.parquet: other bags, pat"):
         check(points, "auroc")
+
+
+def test_bags_have_instances_at_every_point_or_at_none(table):
+    """Otherwise some points would be tested on fewer bags than others."""
+    points = expand(base(table), {"epochs": [1, 2]})
+    bags, _ = experiment.load(points[0].config)
+    empty = bags.sizes.copy()
+    empty[3] = 0
+    fewer = dataclasses.replace(bags, sizes=empty)
+    sweep._check_same(fewer, fewer, points[1])
+    with pytest.raises(InputError, match=f"1 bags have instances .*{bags.names[3]}"):
+        sweep._check_same(bags, fewer, points[1])
 
 
 def test_without_validation_nothing_can_be_chosen(table):

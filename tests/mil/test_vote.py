@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from mshisto_ray import config
+from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.mil import batches as module
 from mshisto_ray.mil.batches import Batches, fit_standardisation, slide_moments
 from mshisto_ray.mil.model import MILModel
-from mshisto_ray.mil.train import fit_fold, log_probabilities
+from mshisto_ray.mil.train import _Steps, fit_fold, log_probabilities
 from mshisto_ray.mil.train_config import TrainConfig
 from mshisto_ray.mil.vote import VoteConfig, draw, majority, num_draws
 
@@ -103,6 +104,27 @@ def test_a_slides_probability_is_the_vote_of_its_random_bags(planted, monkeypatc
         each = [model(*batches.draws(d[None])).log_probabilities.exp() for d in draws]
         wanted = majority(torch.cat(each).detach().double().numpy())
         np.testing.assert_allclose(found[i], wanted, rtol=1e-5)
+
+
+def test_votes_are_validated_by_the_loss_of_their_random_bags(planted):
+    """Sure or just so: the vote is the same, the loss is not."""
+    bags = planted(num=8, largest=9)
+    fitted = fit_standardisation(bags, slide_moments(bags), np.arange(8))
+    batches = Batches(bags, fitted, CPU, VOTE)
+    raw = {"pooling": {"name": "embedding_mean"}, "hidden": [4], "dropout": 0}
+    training = config.validate(TrainConfig, raw)
+    model = MILModel([6], 2, [4], 0, training.pooling, training.combine)
+    steps = _Steps(bags, batches, model, training, CPU)
+    index = np.array([5, 2, 7])
+    found = steps.evaluate(index)
+    losses = []
+    for bag in index:
+        draws = batches.all_draws(np.array([bag]))
+        each = [model(*batches.draws(d[None])).log_probabilities for d in draws]
+        losses.append(-torch.cat(each)[:, bags.targets[bag]].mean().item())
+    assert found["val_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    votes = log_probabilities(model, batches, index).exp().numpy()
+    assert found["val_auroc"] == auroc(votes, bags.targets[index])
 
 
 def test_training_sees_random_bags_of_several_slides_of_a_patient(planted):

@@ -23,7 +23,9 @@ class DualStream(nn.Module):
     of all classes. The probabilities are those of the second stream, and training
     minimises 0.5 of each stream's loss.
 
-    Two classes: one logit and one critical instance, as everywhere here.
+    Two classes: one logit and one critical instance, as everywhere here. Of instances
+    that score exactly the same the first is the critical one: the one case in which
+    their order matters.
 
     Source: Li, Li, Eliceiri 2021, dual-stream MIL, equations 3 to 7. The released
     code scales by sqrt(L), the paper does not.

@@ -169,6 +169,7 @@ def _moments(bags: ImageBags, train: np.ndarray) -> tuple[torch.Tensor, torch.Te
     values, share = np.arange(256) / 255, counts / counts.sum(1, keepdims=True)
     mean = share @ values
     std = np.sqrt((share * (values - mean[:, None]) ** 2).sum(1))
+    std[std < 1e-6] = 1.0  # a channel that is the same everywhere becomes 0
     return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
 
 

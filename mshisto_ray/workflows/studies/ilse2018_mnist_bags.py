@@ -11,6 +11,7 @@ from typing import Annotated
 import numpy as np
 import torch
 from pydantic import Field
+from scipy.stats import t
 from torch import nn
 
 from mshisto_ray.components import Part
@@ -112,7 +113,7 @@ class MnistBagsStudy:
             header = [title, *(f"{num} training bags" for num in self._num_bags)]
             parts.append(_study.markdown(header, rows))
         told = (
-            f"Mean +- standard deviation over seeds (in brackets how many, where not "
+            f"Mean, 95 % t-interval over seeds (in square brackets how many, where not "
             f"{self._seeds}); bag size N({self._mean_size:g}, 2), half of the bags "
             f"positive, {_TEST_BAGS} test bags; Adam, lr 5e-4, weight decay 1e-4, 20 "
             "epochs, one bag a step, the last epoch scored, nothing selected. "
@@ -164,9 +165,13 @@ def _predictions(test: ImageBags, found: np.ndarray, seed: int) -> Predictions:
 def _cell(found: Sequence[float], wanted: int) -> str:
     if not found:
         return ""
-    spread = f" +- {_study.short(float(np.std(found, ddof=1)))}" if found[1:] else ""
     note = "" if len(found) == wanted else f" [{len(found)}]"
-    return f"{_study.short(float(np.mean(found)))}{spread}{note}"
+    mean, spread = float(np.mean(found)), ""
+    if found[1:]:
+        error = float(np.std(found, ddof=1)) / len(found) ** 0.5
+        ends = t.interval(0.95, len(found) - 1, mean, error)
+        spread = f" ({' to '.join(_study.short(float(end)) for end in ends)})"
+    return f"{_study.short(mean)}{spread}{note}"
 
 
 def build(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,34 +26,13 @@ from mshisto_ray.store.manifest import recipe_digest
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.workflows.studies import _study
 from mshisto_ray.workflows.studies._study import Unit, UnitResult
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A row of the paper's tables.
-
-    ``folder``: of embeddings, where ``{mpp}`` stands for the scale.
-    """
-
-    name: str
-    folder: str
-    combine: Mapping[str, Any]
-
-
-_SINGLE = _Row("single scale", "imagenet", {"name": "single"})
-_MSA = {"name": "cross_scale", "width": 2048, "heads": 4, "head_dim": 128}
-_SEVERAL = (
-    _Row("conventional MS", "scale_{mpp}", {"name": "concat"}),
-    _Row("MS + CL", "shared", {"name": "concat"}),
-    _Row("MS + CL + MSA", "shared", _MSA),
+from mshisto_ray.workflows.studies._tan2023_table import (
+    SEVERAL,
+    SINGLE,
+    Row,
+    render,
+    unit_name,
 )
-# Accuracy by level, on whole slides and on the annotated tumour.
-_PUBLISHED = {
-    "single scale": ((".6364", ".5879", ".5669"), (".7250", ".7441", ".7086")),
-    "conventional MS": ((".6081", ".5915"), (".7398", ".7200")),
-    "MS + CL": ((".5882", ".6250"), (".7331", ".7026")),
-    "MS + CL + MSA": ((".6415", ".5993"), (".7715", ".7166")),
-}
 
 
 class TanStudy:
@@ -67,8 +45,8 @@ class TanStudy:
         scales: Sequence[float] = settings["scales"]
         pairs = list(zip(scales[1:], scales[:-1], strict=True))
         self._levels: dict[str, list[tuple[float, ...]]] = {
-            _SINGLE.name: [(mpp,) for mpp in scales],
-            **{row.name: list(pairs) for row in _SEVERAL},
+            SINGLE.name: [(mpp,) for mpp in scales],
+            **{row.name: list(pairs) for row in SEVERAL},
         }
         cohort = read_cohort(data / "cohort.csv", check_files=False)
         labels = cohort.column(settings["label"])
@@ -88,13 +66,37 @@ class TanStudy:
             self._area = {"area": fingerprint(self._tiles, ids, name, least)}
         self._rows = [
             row
-            for row in (_SINGLE, *_SEVERAL)
+            for row in (SINGLE, *SEVERAL)
             if any(self._folders(row, level) for level in self._levels[row.name])
         ]
         if not self._rows:
             raise InputError(
                 f"data: no embeddings in {data}: give imagenet/ (one encoder that was "
                 "not trained here), scale_<mpp>/ (one encoder a scale) or shared/"
+            )
+
+        self._check_slides([slide for slide, _, label in rows if label is not None])
+
+    def _check_slides(self, labelled: Sequence[str]) -> None:
+        """Rows are compared, so that they have to be of the same slides."""
+        without: dict[str, str] = {}
+        used = {
+            (path, mpp)
+            for row in self._rows
+            for scales in self._levels[row.name]
+            for path, mpp in zip(self._folders(row, scales), scales, strict=False)
+        }
+        for path, mpp in sorted(used):
+            directory = EmbeddingDirectory(path)
+            have = {s for s in directory.slide_ids if directory.num_rows(s, mpp)}
+            for slide in sorted(set(labelled) - have):
+                without.setdefault(slide, f"{slide} in {path.name} at {mpp:g} um/px")
+        if without:
+            shown = "; ".join([*without.values()][:3]) + ("; ..." * (len(without) > 3))
+            raise InputError(
+                f"data: {len(without)} labelled slides have no tiles in some of the "
+                f"embeddings ({shown}): rows of the table would be of other slides; "
+                "embed them, or take their labels out of cohort.csv"
             )
 
     def _open_tiles(self) -> TileDirectory | None:
@@ -108,7 +110,7 @@ class TanStudy:
             )
         return TileDirectory(path)
 
-    def _folders(self, row: _Row, scales: Sequence[float]) -> list[Path]:
+    def _folders(self, row: Row, scales: Sequence[float]) -> list[Path]:
         """Embeddings of each scale; none where one is absent."""
         paths = [self._data / row.folder.format(mpp=mpp) for mpp in scales]
         return paths if all(path.is_dir() for path in paths) else []
@@ -117,7 +119,7 @@ class TanStudy:
         """Repeat by repeat."""
         return [
             Unit(
-                _key(row, scales, repeat),
+                unit_name(row, scales, repeat),
                 self._training(row, scales, repeat) | self._fingerprint(row, scales),
                 functools.partial(self._run, row, scales, repeat),
             )
@@ -127,11 +129,11 @@ class TanStudy:
             if self._folders(row, scales)
         ]
 
-    def _fingerprint(self, row: _Row, scales: Sequence[float]) -> dict[str, Any]:
+    def _fingerprint(self, row: Row, scales: Sequence[float]) -> dict[str, Any]:
         digests = [EmbeddingDirectory(p).digest for p in self._folders(row, scales)]
         return {"embeddings": digests, "labels": self._labels, **self._area}
 
-    def _run(self, row: _Row, scales: tuple[float, ...], repeat: int) -> UnitResult:
+    def _run(self, row: Row, scales: tuple[float, ...], repeat: int) -> UnitResult:
         folders = self._folders(row, scales)
         device, device_name = _study.fast_device()
         raw: dict[str, Any] = {
@@ -154,7 +156,7 @@ class TanStudy:
         return UnitResult(result.test, {}, area, device_name)
 
     def _training(
-        self, row: _Row, scales: Sequence[float], repeat: int
+        self, row: Row, scales: Sequence[float], repeat: int
     ) -> dict[str, Any]:
         """All of a unit's settings but where its data are."""
         single, given = len(scales) == 1, self._settings
@@ -178,63 +180,13 @@ class TanStudy:
 
     def table(self, done: Mapping[str, UnitResult]) -> str:
         """The paper's two tables, accuracy; AUROC below each; an area a table."""
-        scales: Sequence[float] = self._settings["scales"]
-        single = [f"Level {i}" for i in range(len(scales))]
-        several = [f"Level ({i + 1}+{i})" for i in range(len(scales) - 1)]
-        areas = ("whole slides", "annotated area") if self._tiles else ("whole slides",)
-        parts = []
-        for header, rows in ((single, [_SINGLE]), (several, _SEVERAL)):
-            for place, area in enumerate(areas):
-                lines = []
-                for row in rows:
-                    for metric in ("accuracy", "auroc"):
-                        cells = [self._cell(row, s, metric, done, place == 1)
-                                 for s in self._levels[row.name]]  # fmt: skip
-                        lines.append([f"{row.name}, {metric}", *cells])
-                    published = [*_PUBLISHED[row.name][place], *[""] * len(header)]
-                    cells = published[: len(header)]
-                    lines.append([f"{row.name}, published accuracy", *cells])
-                parts.append(_study.markdown([area, *header], lines))
-        return "\n".join([*parts, self._told()])
-
-    def _told(self) -> str:
-        given = self._settings
-        area = "Annotated area: the same models on test slides' tiles of "
-        area += f"{given['annotation']!r} (at least {given['min_annotated']:g} of each "
-        area += "inside it), slides that have any. "
-        return (
-            "Published: intrahepatic cholangiocarcinoma, 332 slides, not these. Level "
-            f"0 is {given['scales'][0]:g} um/px. 50 random bags of 100 tiles of each "
-            "slide, majority vote; mean, two ReLU layers of 512, softmax; SGD, lr "
-            f"{given['lr']:g}, momentum 0.9, {given['epochs']} epochs; "
-            f"{given['folds']} folds by patient, {given['repeats']} repeats, 95 % "
-            f"bootstrap over patients. {area if self._tiles else ''}An encoder "
-            "pretrained with these slides' labels has seen what it is tested on: "
-            "scale_* and shared should come from other patients.\n"
-        )
-
-    def _cell(
-        self,
-        row: _Row,
-        scales: tuple[float, ...],
-        metric: str,
-        done: Mapping[str, UnitResult],
-        of_area: bool,
-    ) -> str:
-        num = self._settings["repeats"]
-        keys = [_key(row, scales, repeat) for repeat in range(num)]
-        found = [done[key] for key in keys if key in done]
-        if not found:
-            return "no embeddings" if not self._folders(row, scales) else ""
-        if of_area:
-            found = [UnitResult(unit.area, {}) for unit in found if unit.area]
-        note = "" if len(found) == num else f" [{len(found)}]"
-        return _study.cell(_study.measure(found)[metric]) + note
-
-
-def _key(row: _Row, scales: tuple[float, ...], repeat: int) -> str:
-    name = row.name.lower().replace(" + ", "-").replace(" ", "-")
-    return f"{name}-{'+'.join(f'{mpp:g}' for mpp in scales)}-{repeat}"
+        absent = {
+            (row.name, scales)
+            for row in (SINGLE, *SEVERAL)
+            for scales in self._levels[row.name]
+            if not self._folders(row, scales)
+        }
+        return render(self._settings, self._levels, absent, bool(self._tiles), done)
 
 
 def build(

@@ -79,6 +79,15 @@ def test_image_bags_are_learned_and_attention_finds_the_instances():
     np.testing.assert_array_equal(_image_bags.predict(again, bags, test)[0], found)
 
 
+def test_a_channel_that_is_the_same_everywhere_becomes_zero():
+    images = np.full((2, 4, 4, 3), 7, np.uint8)
+    images[0, :, :, 0] = 9
+    bags = ImageBags(images, np.zeros(2, bool), np.array([0, 1, 2]), np.array([0, 1]))
+    mean, std = _image_bags._moments(bags, np.arange(2))
+    assert std[1:].tolist() == [1, 1] and std[0] > 0
+    torch.testing.assert_close(mean[1:], torch.full((2,), 7 / 255))
+
+
 def slow_nucleus_net():
     """The network as the paper draws it: ReLU before pooling, channels first."""
     made = ilse2018_colon.NucleusNet()

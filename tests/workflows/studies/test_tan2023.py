@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from mshisto_ray.config import InputError
+from mshisto_ray.learning.bootstrap import compare
 from mshisto_ray.workflows import reproduce
-from mshisto_ray.workflows.studies import (
-    tan2023,
-)
+from mshisto_ray.workflows.studies import _study, tan2023
 
 
 def test_tan_runs_every_row_whose_embeddings_are_there(make_embeddings, tmp_path):
@@ -29,10 +28,27 @@ def test_tan_runs_every_row_whose_embeddings_are_there(make_embeddings, tmp_path
     text = study.table(done)
     assert "| MS + CL + MSA, published accuracy | .6415 |" in text
     assert "| conventional MS, accuracy | no embeddings |" in text
+    gain = compare(done["ms-cl-msa-1+0.5-0"].predictions,
+                   done["ms-cl-1+0.5-0"].predictions, "accuracy")  # fmt: skip
+    row = "| MS + CL + MSA, gain in accuracy on the row above | "
+    assert row + _study.cell(gain.difference) in text
+    assert "| MS + CL, gain in accuracy on the row above |  |" in text
     for result in done.values():
         assert sorted(result.predictions.bag) == sorted(slides)
         # The study's folds, which change with the repeat, not the cohort's.
         assert set(result.predictions.fold) == {0, 1}
+
+
+def test_tan_refuses_rows_of_other_slides(make_embeddings):
+    slides = {f"s{i}": {0.5: np.zeros((2, 3)), 1.0: np.zeros((int(i != "c"), 3))}
+              for i in "abc"}  # fmt: skip
+    data = make_embeddings(slides, "imagenet").parent
+    table = "path,label\nsa.svs,a\nsb.svs,b\nsc.svs,b\n"
+    (data / "cohort.csv").write_text(table)
+    with pytest.raises(InputError, match=r"1 labelled .* \(sc in imagenet at 1 um"):
+        tan2023.build(data, scales=(0.5, 1.0))
+    (data / "cohort.csv").write_text(table.replace("sc.svs,b", "sc.svs,"))
+    assert tan2023.build(data, scales=(0.5, 1.0), repeats=1).units()
 
 
 def test_tan_runs_the_pairs_whose_embeddings_are_there(make_embeddings):
