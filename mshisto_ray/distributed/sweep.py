@@ -54,17 +54,17 @@ def check(config: SweepConfig) -> None:
 
 def run(config: SweepConfig) -> int:
     """Train a MIL config at every combination of axes, and compare them."""
-    points = sweep.check(sweep.expand(config, config.axes), config.select)
+    points, notes = sweep.check(sweep.expand(config, config.axes), config.select)
     # Other axes may come later into the same directory: configs are told apart by
     # their digests, so its recipe is only that it holds a sweep.
     recorded = config.model_dump(mode="json")
     with open_stage(config.out, STAGE, {"stage": STAGE}, recorded):
-        return _run(config, points)
+        return _run(config, points, notes)
 
 
-def _run(config: SweepConfig, points: Mapping[str, Point]) -> int:
+def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> int:
     bags, splits = experiment.check(next(iter(points.values())).config)
-    for note in bags.notes:
+    for note in notes:
         say(f"sweep: {note}")
     experiment.write_folds(config.out / "folds.parquet", bags, splits)
     write_text(config.out / "sweep.yaml", configs.to_yaml(config))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from pydantic import model_validator
@@ -29,6 +30,8 @@ from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.shards import write_shard
 
 _METRICS = "metrics.json"
+# Instances of p = 0.01 from which P is above 0.99.
+_NOISY_OR_SATURATES = 500
 HEAD_FOLDER = "head"
 
 
@@ -59,6 +62,18 @@ def load(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
     """
     bags = read_bags(config, config.target, config.split.column, config.cache)
     return bags, plan_splits(bags, config.split, config)
+
+
+def notes(config: ExperimentConfig, bags: Bags) -> list[str]:
+    """Lines for the user: what was left out, and a pooling that suits other bags."""
+    median = float(np.median(bags.sizes[bags.sizes > 0])) if bags.sizes.any() else 0.0
+    if config.pooling.name != "noisy_or" or median <= _NOISY_OR_SATURATES:
+        return list(bags.notes)
+    return [
+        *bags.notes,
+        f"pooling noisy_or counts instances: in bags of {median:g} (the median here) "
+        "nearly every bag is positive; noisy_and, top_k or attention suit them",
+    ]
 
 
 def check(config: ExperimentConfig) -> tuple[Bags, list[Split]]:

@@ -42,7 +42,7 @@ def run(config: TrainJobConfig) -> None:
 def _run(
     config: TrainJobConfig, bags: Bags, splits: list[Split], manifest: Manifest
 ) -> None:
-    for note in bags.notes:
+    for note in experiment.notes(config, bags):
         print(f"train: {note}", flush=True)
     folder = config.out / RESULT
     metrics = experiment.read_metrics(folder)

@@ -99,8 +99,13 @@ def expand(
     return tuple(points.values())
 
 
-def check(points: Sequence[Point], select: str | None) -> dict[str, Point]:
-    """Check the input of every point; the points by the digest of their results.
+def check(
+    points: Sequence[Point], select: str | None
+) -> tuple[dict[str, Point], list[str]]:
+    """Check the input of every point.
+
+    Returns:
+        The points by the digest of their results; lines for the user.
 
     Raises:
         InputError: input that cannot be used, bags that differ between points, or
@@ -114,6 +119,7 @@ def check(points: Sequence[Point], select: str | None) -> dict[str, Point]:
         )
     loaded: dict[str, Bags] = {}
     found: dict[str, Point] = {}
+    notes: list[str] = []
     for point in points:
         config = point.config
         source = json.dumps(
@@ -126,7 +132,8 @@ def check(points: Sequence[Point], select: str | None) -> dict[str, Point]:
             loaded[source], _ = experiment.check(config)
             _check_same(next(iter(loaded.values())), loaded[source], point)
         found[experiment.digest(config, loaded[source])] = point
-    return found
+        notes += experiment.notes(config, loaded[source])
+    return found, list(dict.fromkeys(notes))
 
 
 def _check_same(first: Bags, other: Bags, point: Point) -> None:

@@ -147,7 +147,7 @@ def _sweep_config(config: QuickstartConfig) -> sweep.SweepConfig:
 
 def _folder(config: sweep.SweepConfig, pooling: str) -> Path:
     """Results of a pooling without noise."""
-    found = points.check(points.expand(config, config.axes), config.select)
+    found, _ = points.check(points.expand(config, config.axes), config.select)
     (digest,) = (
         digest
         for digest, point in found.items()

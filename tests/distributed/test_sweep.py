@@ -80,7 +80,7 @@ def runs(given):
 @pytest.mark.ray
 def test_trials_equal_plain_python(done, tmp_path):
     points = sweep.sweep.expand(done, done.axes)
-    found = sweep.sweep.check(points, done.select)
+    found, _ = sweep.sweep.check(points, done.select)
     assert results(done.out).keys() == found.keys() and len(found) == 4
     for digest, point in found.items():
         bags, splits = experiment.load(point.config)
@@ -213,7 +213,7 @@ def test_a_killed_driver_goes_on_where_it_was(tmp_path):
         assert found[digest].stat().st_mtime_ns == time_ns, "done again"
     overrides = config.parse_overrides(command[2:])
     given = config.load(SweepConfig, None, overrides)
-    points = sweep.sweep.check(sweep.sweep.expand(given, given.axes), given.select)
+    points, _ = sweep.sweep.check(sweep.sweep.expand(given, given.axes), given.select)
     for digest, point in points.items():
         experiment.run(point.config, *experiment.load(point.config), tmp_path / digest)
         plain = pq.read_table(tmp_path / digest / "predictions.parquet")

@@ -46,13 +46,13 @@ def test_points_are_all_combinations_as_typed_configs(table):
     last = points[-1].config
     assert last.pooling.name == "attention" and last.pooling.parameters["hidden"] == 4
     assert last.noise.parameters == {"sigma": 0.1} and last.optimiser.lr == 1e-3
-    assert len(set(check(points, "auroc"))) == 4
+    assert len(set(check(points, "auroc")[0])) == 4
 
 
 def test_without_axes_there_is_one_point(table):
     (point,) = expand(base(table), {})
     assert point.config == base(table) and point.label == "config"
-    assert len(check([point], "auroc")) == 1
+    assert len(check([point], "auroc")[0]) == 1
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_features_may_differ_and_bags_may_not(table, tmp_path):
     wider = write(tmp_path / "wider.parquet", dim=5)
     other = write(tmp_path / "other.parquet", labels="ba")
     points = expand(base(table), {"bags": [str(table), str(wider)]})
-    assert len(check(points, "auroc")) == 2
+    assert len(check(points, "auroc")[0]) == 2
     points = expand(base(table), {"bags": [str(table), str(other)]})
     with pytest.raises(InputError, match=r"at bags=.*other\.parquet: other bags, pat"):
         check(points, "auroc")
@@ -107,13 +107,22 @@ def test_bags_have_instances_at_every_point_or_at_none(table):
         sweep._check_same(bags, fewer, points[1])
 
 
+def test_notes_of_every_point_are_told_once(table, monkeypatch):
+    monkeypatch.setattr(experiment, "_NOISY_OR_SATURATES", 0)
+    names = ["embedding_mean", "noisy_or", "top_k"]
+    axes = {"pooling": [{"name": name} for name in names], "seed": [0, 1]}
+    _, notes = check(expand(base(table), axes), "auroc")
+    (note,) = notes
+    assert note.startswith("pooling noisy_or counts instances: in bags of 1 (the ")
+
+
 def test_without_validation_nothing_can_be_chosen(table):
     given = base(table, split={"validation": 0}, early_stopping=None)
     points = expand(given, {"epochs": [1, 2]})
     with pytest.raises(InputError, match=r"validation is 0.*select=null"):
         check(points, "auroc")
-    assert len(check(points, None)) == 2
-    assert len(check(points[:1], "auroc")) == 1
+    assert len(check(points, None)[0]) == 2
+    assert len(check(points[:1], "auroc")[0]) == 1
 
 
 def outcome(number, val, test):
