@@ -15,6 +15,19 @@ PUBLISHED = Path(__file__).parents[2] / "published"
 STUDIES = sorted(path.name for path in PUBLISHED.iterdir() if path.is_dir())
 
 
+def settings(name, test_data):
+    """Of the study whose units are published: its defaults, and a frozen encoder."""
+    if name != "ilse2018_colon":
+        return {"name": name}
+    weights = test_data / "weights" / "mobilenetv2_100_imagenet_fp16.safetensors"
+    encoder = {
+        "name": "timm", "model": "mobilenetv2_100", "weights": str(weights),
+        "num_classes": 1001, "pad_type": "same", "size": 64, "fit": "resize",
+        "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],
+    }  # fmt: skip
+    return {"name": name, "encoder": encoder}
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_unit_is_whole_and_says_no_path(name):
     units = PUBLISHED / name / "units"
@@ -31,7 +44,8 @@ def test_every_unit_is_whole_and_says_no_path(name):
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_goes_on_from_the_published_units(name, test_data, tmp_path):
     shutil.copytree(PUBLISHED / name / "units", tmp_path / "units")
-    raw = {"study": {"name": name}, "data": test_data / "mil", "out": tmp_path}
+    given = settings(name, test_data)
+    raw = {"study": given, "data": test_data / "mil", "out": tmp_path}
     study = reproduce._study(configs.validate(ReproduceConfig, raw))
     done = reproduce._standing(tmp_path, study.units())
     assert study.table(done) == (PUBLISHED / name / "table.md").read_text()
