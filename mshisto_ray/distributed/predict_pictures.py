@@ -85,7 +85,8 @@ class Painter:
             for label, scores in layers.items():
                 image = draw_heatmap(
                     thumbnail.pixels, thumbnail.span, tiles.x, tiles.y, tiles.extent,
-                    scores, f"{name}  {title}", label, record["mpp"],
+                    scores, f"{name}  {title}", label.replace("_", " ", 1),
+                    record["mpp"],
                 )  # fmt: skip
                 # A class may be named as no file can be.
                 image.save(folder / f"{name}.{label.replace('/', '_')}.png")

@@ -130,8 +130,10 @@ def _draw_bar(
     bar = Image.fromarray(np.rint(ramp).astype(np.uint8)).resize((18, length))
     page.paste(bar, (left, top))
     draw.rectangle((left, top, left + 18, top + length), outline=canvas.SOFT_INK)
-    shown = canvas.fit_text(label, 14, _SIDE_PX - 22)
-    draw.text((left, top - 12), shown, canvas.INK, canvas.font(14), anchor="ls")
+    lines = canvas.wrap_text(label, 14, _SIDE_PX - 22, 2)
+    for up, line in enumerate(reversed(lines)):
+        where = (left, top - 12 - 16 * up)
+        draw.text(where, line, canvas.INK, canvas.font(14), anchor="ls")
     if not scores.size:
         return
     lowest, highest = float(scores.min()), float(scores.max())
