@@ -58,7 +58,8 @@ class Pooling(Protocol):
 
     Bag b is rows ``offsets[b]:offsets[b + 1]``; offsets are int64 on the CPU. The
     order of a bag's instances and the other bags of the batch change nothing; a bag
-    without instances is a ValueError.
+    without instances is a ValueError. Half precision comes by autocast, of weights
+    that are float32.
     """
 
     def __call__(self, h: torch.Tensor, offsets: torch.Tensor) -> Pooled: ...

@@ -24,7 +24,8 @@ class ClusteringAttention(nn.Module):
     ``bag_weight`` of the bag's loss and 1 - ``bag_weight`` of this one. A bag of
     fewer than 2 ``num`` instances gives its upper half (rounded up) and its lower
     half, so that no instance has both labels. Among equal attention the order of
-    instances decides.
+    instances decides. The maps are trained on pseudo-labels of a few instances, each
+    class by itself: no probabilities of instances are made of them.
 
     Source: Lu et al. 2021 (CLAM), methods, instance-level clustering. Cross-entropy
     in place of the smooth SVM loss, which the authors' code offers too. The labels
