@@ -91,10 +91,13 @@ class Painter:
                 # A class may be named as no file can be.
                 image.save(folder / f"{name}.{label.replace('/', '_')}.png")
             attention = layers.get("attention")
-            for mpp, image in _child_maps(
+            for fine, scores, image in _child_maps(
                 slide, part, children, attention, f"{name} {title}"
             ):
-                image.save(folder / f"{name}.children_{mpp:g}.png")
+                stem = f"{name}.children_{fine.mpp[0]:g}"
+                place = (fine.x, fine.y, fine.extent)
+                write_tiles(folder / f"{stem}.geojson", *place, scores)
+                image.save(folder / f"{stem}.png")
         finally:
             slide.close()
 
@@ -124,22 +127,23 @@ def _child_maps(
     child_attention: Sequence[np.ndarray],
     attention: np.ndarray | None,
     title: str,
-) -> Iterator[tuple[float, Image.Image]]:
-    """A picture of each finer scale that has tiles, and its um/px.
+) -> Iterator[tuple[TileEmbeddings, dict[str, np.ndarray], Image.Image]]:
+    """Of each finer scale that has tiles: these, their scores, and a picture.
 
-    A tile of a middle scale matters as much as its parent gives it.
+    ``child_attention``: a tile's share of its parent; ``attention``: times what the
+    parent has, which is how much a tile of a middle scale matters.
     """
     tiles = part.tiles
     for fine, linked, weights in zip(
         part.finer, part.children, child_attention, strict=True
     ):
-        counts = linked.counts
+        counts, scores = linked.counts, {"child_attention": weights}
+        if attention is not None:
+            scores["attention"] = attention.repeat(counts) * weights
         if len(weights):
             image = _child_map(slide, tiles, fine, counts, weights, attention, title)
-            yield float(fine.mpp[0]), image
-        if attention is not None:
-            attention = attention.repeat(counts) * weights
-        tiles = fine
+            yield fine, scores, image
+        tiles, attention = fine, scores.get("attention")
 
 
 def _child_map(

@@ -263,8 +263,13 @@ def test_attention_over_children_is_saved_and_drawn(cross_scale):
         np.testing.assert_allclose(sums, np.ones(len(coarse)), rtol=1e-6)
     names = {path.name for path in (cross_scale / "heatmaps").iterdir()}
     assert {n for n in names if n.startswith("s3.")} == {
-        "s3.attention.png", "s3.children_1.png", "s3.children_0.5.png", "s3.geojson"
+        "s3.attention.png", "s3.children_1.png", "s3.children_0.5.png", "s3.geojson",
+        "s3.children_1.geojson", "s3.children_0.5.geojson",
     }  # fmt: skip
+    text = (cross_scale / "heatmaps" / "s3.children_0.5.geojson").read_text()
+    told = [f["properties"]["measurements"] for f in json.loads(text)["features"]]
+    assert len(told) == len(scales[2])
+    assert sum(one["attention"] for one in told) == pytest.approx(1)
 
 
 def test_a_middle_tile_matters_as_much_as_its_parent_gives_it(monkeypatch):
@@ -284,9 +289,10 @@ def test_a_middle_tile_matters_as_much_as_its_parent_gives_it(monkeypatch):
     part = SimpleNamespace(tiles=scales[0], finer=scales[1:], children=children)
     weights = [np.array(w) for w in ([0.5, 0.5, 1], [0.25, 0.75, 0.5, 0.5], [])]
     attention = np.array([0.75, 0.25])
-    mpps = [m for m, _ in predict_pictures._child_maps(None, part, weights, attention,
-            "")]  # fmt: skip
-    assert mpps == [2.0, 1.0]
+    maps = list(predict_pictures._child_maps(None, part, weights, attention, ""))
+    assert [fine.mpp[0] for fine, _, _ in maps] == [2.0, 1.0]
+    assert maps[0][1]["attention"].tolist() == [0.375, 0.375, 0.25]
+    assert maps[1][1]["child_attention"] is weights[1]
     assert drawn == [(4, 2, [0.75, 0.25]), (2, 1, [0.375, 0.375, 0.25])]
 
 
