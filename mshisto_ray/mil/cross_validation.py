@@ -206,17 +206,24 @@ def _refit(
 def _predict(
     bags: Bags, batches: Batches, model: FoldModel, split: Split, index: np.ndarray
 ) -> Predictions:
-    assert bags.targets is not None
     logs = log_probabilities(model.model, batches, index)
+    return as_predictions(bags, index, logs.exp().numpy(), split.fold, split.repeat)
+
+
+def as_predictions(
+    bags: Bags, index: np.ndarray, probabilities: np.ndarray, fold: int, repeat: int
+) -> Predictions:
+    """Probabilities [B, C] of the bags at ``index`` with what the bags are."""
+    assert bags.targets is not None
     return Predictions(
         classes=bags.classes,
         bag=np.array(bags.names, dtype=object)[index],
         slide_id=np.array(bags.slide_ids, dtype=object)[index],
         patient_id=np.array(bags.patient_ids, dtype=object)[index],
         target=bags.targets[index],
-        fold=np.full(len(index), split.fold),
-        repeat=np.full(len(index), split.repeat),
-        probabilities=logs.exp().numpy(),
+        fold=np.full(len(index), fold),
+        repeat=np.full(len(index), repeat),
+        probabilities=probabilities,
     )
 
 

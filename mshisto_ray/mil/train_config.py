@@ -62,7 +62,7 @@ class TrainConfig(Config):
     @model_validator(mode="after")
     def _pooling_can_be_built(self) -> TrainConfig:
         try:
-            with torch.device("meta"):  # no memory, no random numbers
+            with torch.random.fork_rng([]):  # nobody else's random numbers
                 components.build(POOLINGS, self.pooling, 1, 2)
         except ValueError as error:
             raise ValueError(f"pooling: {error}") from None

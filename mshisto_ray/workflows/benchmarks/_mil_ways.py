@@ -36,7 +36,7 @@ class Ours:
         self._targets = torch.from_numpy(bags.targets).to(device)
         self._train, self._size = train, batch_size
         self._optimiser = torch.optim.Adam(self._model.parameters(), lr, fused=True)
-        self._order, self._bags = np.random.default_rng(0), bags
+        self._order = np.random.default_rng(0)
 
     def epoch(self) -> None:
         """One pass over the training bags."""
@@ -56,7 +56,10 @@ class Ours:
 
 
 class Plain:
-    """The same model and optimiser, one bag a step, on tensors made ready before."""
+    """The same model, one bag a step, on tensors made ready before.
+
+    Its Adam is torch's default, not the fused one.
+    """
 
     def __init__(self, bags: Bags, train: np.ndarray, device: torch.device):
         fitted = fit_standardisation(bags, slide_moments(bags), train)

@@ -16,9 +16,9 @@ from pydantic import Field
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.bootstrap import compare
-from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.mil.bags import Bags
 from mshisto_ray.mil.batches import fit_standardisation, slide_moments
+from mshisto_ray.mil.cross_validation import as_predictions
 from mshisto_ray.mil.train import fit_fold
 from mshisto_ray.mil.train_config import TrainConfig
 from mshisto_ray.mil.train_together import Task, fit_together
@@ -114,8 +114,10 @@ def _measure(case: _Case, repeats: int, device: torch.device) -> dict[str, Measu
     rate = len(train) / float(np.median(seconds["ours"]))
     base = len(train) / float(np.median(seconds["plain"]))
     name = f"mil.{case.name}"
-    made = [_predictions(bags, test, way.probabilities(test)) for way in (ours, plain)]
-    quality = compare(made[0], made[1])
+    quality = compare(
+        as_predictions(bags, test, ours.probabilities(test), 0, 0),
+        as_predictions(bags, test, plain.probabilities(test), 0, 0),
+    )
     return {
         f"{name}.bags_per_s": Measure(rate, "bags/s", baseline=base),
         f"{name}.ratio": Measure(ratio, "x", target=case.target),
@@ -123,18 +125,6 @@ def _measure(case: _Case, repeats: int, device: torch.device) -> dict[str, Measu
         f"{name}.test_auroc_gain_low": Measure(quality.difference.low, ""),
         f"{name}.test_auroc_gain_high": Measure(quality.difference.high, ""),
     }
-
-
-def _predictions(
-    bags: Bags, index: np.ndarray, probabilities: np.ndarray
-) -> Predictions:
-    assert bags.targets is not None
-    names = np.array(bags.names, dtype=object)[index]
-    zeros, nothing = np.zeros_like(index), np.full(len(index), None, dtype=object)
-    return Predictions(
-        bags.classes, names, nothing, names, bags.targets[index], zeros, zeros,
-        probabilities,
-    )  # fmt: skip
 
 
 def _measure_folds(case: _Case, repeats: int) -> dict[str, Measure]:
