@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import ray
-import torch
 
 from mshisto_ray import tracking
 from mshisto_ray.config import TooManyFailuresError
@@ -27,7 +24,6 @@ from mshisto_ray.distributed.pipeline import stream
 from mshisto_ray.distributed.progress import Progress, check_failures, say
 from mshisto_ray.distributed.session import connect
 from mshisto_ray.embedding.unit import Unit, unit_key
-from mshisto_ray.encoders._encoder import Precision, resolve_precision
 from mshisto_ray.store import schema
 from mshisto_ray.store.embeddings import STAGE, shard_path
 from mshisto_ray.store.failures import Failure, write_failures
@@ -39,15 +35,14 @@ from mshisto_ray.store.tiles import TileDirectory
 def check(config: EmbedConfig) -> None:
     """Check the tiles, the encoders and that ``out`` can be entered."""
     tiles = TileDirectory(config.tiles)
-    for target in make_targets(config, tiles, _resolve_precision(config)):
+    for target in make_targets(config, tiles):
         check_stage(target.out, target.stage, target.recipe)
 
 
 def run(config: EmbedConfig) -> None:
     """Embed every planned tile of a tiles directory."""
     tiles = TileDirectory(config.tiles)
-    precision = _resolve_precision(config)
-    targets = make_targets(config, tiles, precision)
+    targets = make_targets(config, tiles)
     for target in targets:  # all of them before the first is made
         check_stage(target.out, target.stage, target.recipe)
     with contextlib.ExitStack() as stack:
@@ -55,15 +50,10 @@ def run(config: EmbedConfig) -> None:
             recorded = target.config.model_dump(mode="json")
             stage = open_stage(target.out, target.stage, target.recipe, recorded)
             stack.enter_context(stage)
-        _run(config, tiles, targets, precision)
+        _run(config, tiles, targets)
 
 
-def _run(
-    config: EmbedConfig,
-    tiles: TileDirectory,
-    targets: Sequence[Target],
-    precision: Precision,
-) -> None:
+def _run(config: EmbedConfig, tiles: TileDirectory, targets: Sequence[Target]) -> None:
     pending = {target.out: plan_units(target, tiles) for target in targets}
     for out, (standing, units) in pending.items():
         say(f"embed: {standing} chunks stand, {len(units)} to do -> {out}")
@@ -74,7 +64,7 @@ def _run(
     units = list(dict.fromkeys(u for _, units in pending.values() for u in units))
     if units:
         try:
-            progress = _embed(config, tiles, targets, units, precision)
+            progress = _embed(config, tiles, targets, units)
         except TooManyFailuresError:
             for target in targets:
                 write_failures(target.out, collect(target.out, tiles)[1])
@@ -95,19 +85,6 @@ def _finish(
     write_shard(target.out / "slides.parquet", [table])
     _log(target, tiles, slides, failures, progress)
     return slides
-
-
-def _resolve_precision(config: EmbedConfig) -> Precision:
-    """Once for the whole run: by the GPU that a worker gets, else by this CPU."""
-    without_gpu = not os.environ.get("RAY_ADDRESS") and not torch.cuda.is_available()
-    if config.precision != "auto" or config.resources.gpus == 0 or without_gpu:
-        return resolve_precision(config.precision, "cpu")
-    with connect():
-        plan, _ = plan_reading(config)
-        if not plan.gpus:
-            return resolve_precision("auto", "cpu")
-        ask = ray.remote(resolve_precision).options(num_cpus=0, num_gpus=plan.gpus)
-        return ray.get(ask.remote("auto", "cuda"))
 
 
 def plan_units(target: Target, tiles: TileDirectory) -> tuple[int, list[Unit]]:
@@ -158,7 +135,6 @@ def _embed(
     tiles: TileDirectory,
     targets: Sequence[Target],
     pending: Sequence[Unit],
-    precision: Precision,
 ) -> Progress:
     per_slide: dict[str, int] = {}
     for unit in pending:
@@ -169,16 +145,13 @@ def _embed(
         for _, n in tiles.slides[slide]["tiles_per_scale"]
     )
     progress = Progress("embed", per_slide, expected, config.max_failures)
-    for row in embed_units(config, targets, pending, precision):
+    for row in embed_units(config, targets, pending):
         progress.add(row)
     return progress
 
 
 def embed_units(
-    config: EmbedConfig,
-    targets: Sequence[Target],
-    pending: Sequence[Unit],
-    precision: Precision,
+    config: EmbedConfig, targets: Sequence[Target], pending: Sequence[Unit]
 ) -> Iterator[dict[str, Any]]:
     """Embed chunks; yields each one's row of counts as it is done."""
     encoders = {
@@ -202,7 +175,7 @@ def embed_units(
     with connect():
         plan, reading = plan_reading(config)
         device = "cuda" if plan.gpus else "cpu"
-        arguments = (work, device, precision, plan.threads, reading)
+        arguments = (work, device, config.forward_precision, plan.threads, reading)
         yield from stream(units, make_embedder, arguments, plan)
 
 

@@ -61,7 +61,8 @@ class EmbedConfig(Config):
     )
     batch_size: int = option(64, "tiles per forward pass", unit="tiles", ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = option(
-        "auto", "of the forward pass; auto = bfloat16 where the hardware has it"
+        "auto",
+        "of the forward pass; auto: float32, as bfloat16 gives tiles other neighbours",
     )
     dtype: Literal["float16", "float32"] = option("float16", "of the stored vectors")
     stain: Annotated[Part, Family(STAINS)] = option(
@@ -120,6 +121,11 @@ class EmbedConfig(Config):
             )
         return self
 
+    @property
+    def forward_precision(self) -> Precision:
+        """``precision`` without ``auto``; the same on every machine."""
+        return "float32" if self.precision == "auto" else self.precision
+
     def alone(self) -> list[EmbedConfig]:
         """This config with one encoder, for each of them."""
         if self.encoder is not None:
@@ -150,9 +156,7 @@ class Target:
     config: EmbedConfig
 
 
-def make_targets(
-    config: EmbedConfig, tiles: TileDirectory, precision: Precision
-) -> list[Target]:
+def make_targets(config: EmbedConfig, tiles: TileDirectory) -> list[Target]:
     """The directories; every encoder is built once here, so its mistakes show here.
 
     Raises:
@@ -165,7 +169,7 @@ def make_targets(
             "the folder of such directories: give another out"
         )
     targets = [
-        Target(one.out, embeddings.STAGE, _recipe(one, tiles, precision), one)
+        Target(one.out, embeddings.STAGE, _recipe(one, tiles), one)
         for one in config.alone()
     ]
     if config.pixels_out:
@@ -178,9 +182,7 @@ def make_targets(
     return targets
 
 
-def _recipe(
-    config: EmbedConfig, tiles: TileDirectory, precision: Precision
-) -> dict[str, Any]:
+def _recipe(config: EmbedConfig, tiles: TileDirectory) -> dict[str, Any]:
     """What changes rows."""
     assert config.encoder is not None
     encoder = components.build(ENCODERS, config.encoder, "cpu", "float32")
@@ -193,7 +195,7 @@ def _recipe(
         "tiles": tiles.pixel_recipe,
         "encoder": {"name": config.encoder.name, "digest": encoder.digest},
         "dim": encoder.dim,
-        "precision": precision,
+        "precision": config.forward_precision,
         "dtype": config.dtype,
         "stain": config.stain.model_dump(mode="json"),
         "colour": list(config.colour),

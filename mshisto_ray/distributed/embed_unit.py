@@ -71,6 +71,8 @@ def make_embedder(
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """The function that embeds one chunk; its shards are its result."""
     torch.set_num_threads(threads)
+    # float32 means float32: by default cuDNN convolves in TF32, with 10 bits.
+    torch.backends.cudnn.allow_tf32 = False
     look = Look(work.colours, components.build(STAINS, work.stain))
     products: dict[Path, Product] = {}
     for out, part in work.encoders.items():

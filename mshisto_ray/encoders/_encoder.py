@@ -31,7 +31,10 @@ class Encoder(Protocol):
 def resolve_precision(
     wanted: Literal["auto", "float32", "bfloat16"], device: str
 ) -> Precision:
-    """``auto`` is bfloat16 where the hardware multiplies it natively, else float32."""
+    """``auto`` is bfloat16 where the hardware multiplies it natively, else float32.
+
+    For training. Embedding does not use it: bfloat16 features have other neighbours.
+    """
     if wanted != "auto":
         return wanted
     if device.startswith("cuda"):

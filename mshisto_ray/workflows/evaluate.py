@@ -100,7 +100,7 @@ def check(config: EvaluateConfig) -> None:
     check_stage(config.out, STAGE, _recipe(config, directories))
     for baseline in _missing_baselines(config).values():
         # Whatever the cluster's precision will be.
-        make_targets(baseline, TileDirectory(config.tiles), "float32")
+        make_targets(baseline, TileDirectory(config.tiles))
 
 
 def run(config: EvaluateConfig) -> None:

@@ -159,8 +159,9 @@ def test_embeddings_are_those_of_the_tiles_pixels(tiled, embedded):
         )  # fmt: skip
         expected = encoder(pixels)
         scale = np.abs(expected).max()
-        # Stored in float16 from a bfloat16 or float32 forward pass.
-        np.testing.assert_allclose(part.values[:5], expected, atol=0.05 * scale)
+        # `auto` computes in float32 on every machine; stored in float16.
+        np.testing.assert_allclose(part.values[:5], expected, atol=1e-3 * scale)
+    assert embeddings.manifest.recipe["precision"] == "float32"
 
 
 def test_plain_python_gives_the_same_rows(tiled, embedded, cohort, tmp_path):

@@ -14,7 +14,6 @@ import torch
 
 from mshisto_ray import components
 from mshisto_ray.components import Part
-from mshisto_ray.encoders._encoder import resolve_precision
 from mshisto_ray.slides._open import open_slide
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.cell import TileReader
@@ -51,9 +50,8 @@ def _plain_loop(
 ) -> list[Ended]:
     """Read, embed and keep one chunk after the other."""
     torch.set_num_threads(1)
-    precision = resolve_precision("auto", "cpu")
     embedder = components.build(
-        "mshisto_ray.encoders", Part(**encoder), "cpu", precision
+        "mshisto_ray.encoders", Part(**encoder), "cpu", "float32"
     )
     tiles = TileDirectory(directory)
     (record,) = tiles.slides.values()

@@ -17,7 +17,6 @@ from mshisto_ray import config as configs
 from mshisto_ray.config import InputError, InputPath
 from mshisto_ray.distributed import embed, tile
 from mshisto_ray.distributed.embed_config import make_targets
-from mshisto_ray.encoders._encoder import resolve_precision
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.workflows.benchmarks._benchmark import Benchmark, Measure
 from mshisto_ray.workflows.benchmarks._embed_plain import BATCH, Ended, plain
@@ -196,11 +195,10 @@ def _through_ray(
 ) -> list[Ended]:
     raw = _embed_settings(tiles, out, encoder, actors)
     config = configs.validate(embed.EmbedConfig, raw)
-    precision = resolve_precision("auto", "cpu")
     directory = TileDirectory(tiles)
-    targets = make_targets(config, directory, precision)
+    targets = make_targets(config, directory)
     _, units = embed.plan_units(targets[0], directory)
-    rows = embed.embed_units(config, targets, units, precision)
+    rows = embed.embed_units(config, targets, units)
     return [
         Ended(row["worker"], row["tiles"], row["worker_cpu_s"], time.perf_counter())
         for row in rows
