@@ -1,5 +1,5 @@
 from mshisto_ray.config import main
-from mshisto_ray.distributed.import_h5 import ImportConfig, check, run
+from mshisto_ray.jobs.import_h5 import ImportConfig, check, run
 
 if __name__ == "__main__":
     main(ImportConfig, run, check)

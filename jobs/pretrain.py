@@ -1,5 +1,5 @@
 from mshisto_ray.config import main
-from mshisto_ray.distributed.pretrain import PretrainJobConfig, check, run
+from mshisto_ray.jobs.pretrain import PretrainJobConfig, check, run
 
 if __name__ == "__main__":
     main(PretrainJobConfig, run, check)

@@ -1,5 +1,5 @@
 from mshisto_ray.config import main
-from mshisto_ray.distributed.sweep import SweepConfig, check, run
+from mshisto_ray.jobs.sweep import SweepConfig, check, run
 
 if __name__ == "__main__":
     main(SweepConfig, run, check)

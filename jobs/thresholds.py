@@ -1,5 +1,5 @@
 from mshisto_ray.config import main
-from mshisto_ray.workflows.thresholds import ThresholdsConfig, check, run
+from mshisto_ray.jobs.thresholds import ThresholdsConfig, check, run
 
 if __name__ == "__main__":
     main(ThresholdsConfig, run, check)

@@ -32,6 +32,17 @@ from mshisto_ray.store.tiles import shard_path as tile_path
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.slide import tile_slide
 
+pytest_plugins = ("fixtures.slides", "fixtures.studies", "fixtures.training")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything that starts Ray runs in one process: two at once starve each other."""
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        if item.get_closest_marker("ray") or "local_ray" in names:
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:

@@ -7,15 +7,12 @@ import torch
 from scipy.stats import rankdata
 from torch import nn
 
-from mshisto_ray.config import InputError
 from mshisto_ray.contrastive.losses.margin import Margin
 from mshisto_ray.evaluation.descriptor_distance import effective_rank
 
 # Below these, features say next to nothing of the tile: a spread a tenth of that of
 # features uniform on the sphere, or all in two directions.
 _LEAST_SPREAD, _LEAST_RANK = 0.1, 3.0
-# Metrics that are better when lower; all others when higher.
-_LOWER = {"loss", "alignment", "uniformity", "dead_negatives", "collapsed"}
 
 
 def unit(values: np.ndarray) -> np.ndarray:
@@ -114,33 +111,6 @@ def collapse(metrics: dict[str, float]) -> str | None:
     if metrics["rank"] < _LEAST_RANK:
         return f"features lie in {metrics['rank']:.2g} directions"
     return None
-
-
-class Best:
-    """Whether a value of the named metric is the best so far."""
-
-    def __init__(self, metric: str):
-        self.metric = metric
-        self.value = float("nan")
-
-    def require(self, metrics: dict[str, float]) -> None:
-        """Raise InputError where the metric is not measured."""
-        if self.metric not in metrics:
-            raise InputError(
-                f"best: no metric {self.metric!r}; there are "
-                f"{', '.join(sorted(metrics))}"
-            )
-
-    def improves(self, metrics: dict[str, float]) -> bool:
-        """Compare, and keep the value if it is better."""
-        self.require(metrics)
-        value = metrics[self.metric]
-        sign = -1 if self.metric.removeprefix("val_") in _LOWER else 1
-        better = np.isnan(self.value) or sign * value > sign * self.value
-        if np.isnan(value) or not better:
-            return False
-        self.value = value
-        return True
 
 
 def _squared(values: np.ndarray, normalised: bool = True) -> np.ndarray:

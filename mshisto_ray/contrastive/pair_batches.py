@@ -8,10 +8,13 @@ import torch
 from mshisto_ray import components
 from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
-from mshisto_ray.contrastive.feeding import Batch, MakeSource
-from mshisto_ray.contrastive.pairs._source import PairSource, draw_batch
-from mshisto_ray.contrastive.tile_index import TileIndex
+from mshisto_ray.contrastive.pairs import (
+    PairSource,
+    draw_batch,
+)
 from mshisto_ray.contrastive.verification import Verification, drop_contradictions
+from mshisto_ray.training.feeding import MakeSource, TileBatch
+from mshisto_ray.training.tile_index import TileIndex
 
 PAIRS = "mshisto_ray.contrastive.pairs"
 
@@ -29,15 +32,15 @@ class PairBatches:
         """Tiles [M] of the batch of a step, pair p at places 2p and 2p + 1."""
         return self._source.draw(seed, step, np.arange(self._num_pairs)).reshape(-1)
 
-    def batch(self, seed: int, step: int) -> Batch:
+    def batch(self, seed: int, step: int) -> TileBatch:
         """The batch of a step."""
         drawn = draw_batch(self._source, seed, step, self._num_pairs)
         relations = drawn.positive, drawn.negative
-        return Batch(drawn.tiles, relations, {"missing_pairs": drawn.missing})
+        return TileBatch(drawn.tiles, relations, {"missing_pairs": drawn.missing})
 
     def without_unreadable(
-        self, batch: Batch, readable: np.ndarray, images: torch.Tensor
-    ) -> Batch:
+        self, batch: TileBatch, readable: np.ndarray, images: torch.Tensor
+    ) -> TileBatch:
         """Without pairs that could not be read or whose appearance contradicts them.
 
         With verification ``images`` have to be those of the whole batch.
@@ -51,7 +54,7 @@ class PairBatches:
             )
         dropped = int(before - positive.sum() - negative.sum()) // 2
         counts = {**batch.counts, "dropped_pairs": dropped}
-        return Batch(batch.tiles, (positive, negative), counts)
+        return TileBatch(batch.tiles, (positive, negative), counts)
 
 
 def pair_batches(

@@ -6,25 +6,25 @@ import torch
 
 from mshisto_ray import components
 from mshisto_ray.config import InputError
-from mshisto_ray.contrastive.held_out import split_patients
-from mshisto_ray.contrastive.joint_batch import WHOLE, Share
-from mshisto_ray.contrastive.monitor import collapse, projection_monitors
-from mshisto_ray.contrastive.pair_batches import PAIRS, pair_batches
-from mshisto_ray.contrastive.pairs.spatial import SpatialPairs
-from mshisto_ray.contrastive.pretrain_config import (
+from mshisto_ray.contrastive.config import (
     LOSSES,
     PretrainConfig,
     load_index,
     pretrain_recipe,
 )
-from mshisto_ray.contrastive.reading import TileReader, check_slides
-from mshisto_ray.contrastive.task import Task, Trained
-from mshisto_ray.contrastive.tile_index import TileIndex
-from mshisto_ray.contrastive.training import Say, Training
+from mshisto_ray.contrastive.monitor import collapse, projection_monitors
+from mshisto_ray.contrastive.pair_batches import PAIRS, pair_batches
+from mshisto_ray.contrastive.pairs.spatial import SpatialPairs
 from mshisto_ray.contrastive.validation import Validation
 from mshisto_ray.contrastive.verification import sample_verification
 from mshisto_ray.store.manifest import open_stage
 from mshisto_ray.store.tiles import TileDirectory
+from mshisto_ray.training.held_out import split_patients
+from mshisto_ray.training.joint_batch import WHOLE, Share
+from mshisto_ray.training.loop import Say, Training
+from mshisto_ray.training.reading import IndexedTileReader, check_slides
+from mshisto_ray.training.task import Trained, TrainingTask
+from mshisto_ray.training.tile_index import TileIndex
 
 NAME, STAGE = "pretrain", "pretraining"
 
@@ -71,15 +71,15 @@ def _tell_lonely(config: PretrainConfig, index: TileIndex, say: Say) -> None:
 
 def _task(
     config: PretrainConfig, tiles: TileDirectory, index: TileIndex, say: Say | None
-) -> Task:
+) -> TrainingTask:
     """Pairs and their loss; ``say``: of the worker that validates."""
     train, held_out = split_patients(index, config.validation.share, config.seed)
     own = index.subset(train)
-    reader = TileReader(tiles, own, config.readers)
+    reader = IndexedTileReader(tiles, own, config.readers)
     limits = sample_verification(config.verify, config.pairs, own, reader)
     validate = None
     if len(held_out) and say:
-        reader = TileReader(tiles, index, config.readers)
+        reader = IndexedTileReader(tiles, index, config.readers)
         settings = config.validation, config.pairs, config.batch_size
         validate = Validation(index, reader, held_out, *settings)
         for note in validate.notes:
@@ -105,7 +105,7 @@ def _task(
         if say:
             say(f"{NAME}: warning: {message}; {advice}")
 
-    return Task(
+    return TrainingTask(
         NAME,
         config.model,
         loss,

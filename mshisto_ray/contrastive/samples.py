@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from mshisto_ray import components
-from mshisto_ray.contrastive.augment import augment, draw_parameters
-from mshisto_ray.contrastive.blocks import plan_block
-from mshisto_ray.contrastive.held_out import split_patients
+from mshisto_ray.contrastive.config import PretrainConfig
 from mshisto_ray.contrastive.pair_batches import PAIRS
-from mshisto_ray.contrastive.pretrain_config import PretrainConfig
-from mshisto_ray.contrastive.reading import TileReader
-from mshisto_ray.contrastive.tile_index import TileIndex
 from mshisto_ray.store.tiles import TileDirectory
+from mshisto_ray.training.augment import augment, draw_parameters
+from mshisto_ray.training.blocks import plan_block
+from mshisto_ray.training.held_out import split_patients
+from mshisto_ray.training.reading import IndexedTileReader
+from mshisto_ray.training.tile_index import TileIndex
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def sample_pairs(
     source = components.build(PAIRS, config.pairs, part)
     drawn = source.draw(config.seed, 0, np.arange(num))
     positive, negative = source.relations(drawn, np.arange(num))
-    held = TileReader(tiles, own, config.readers)(chosen[np.unique(drawn)])
+    held = IndexedTileReader(tiles, own, config.readers)(chosen[np.unique(drawn)])
     pixels = held.pixels[held.places(chosen[drawn.reshape(-1)])]
     parameters = draw_parameters(config.augment, config.seed, 0, 2 * num)
     images = augment(torch.from_numpy(pixels), config.augment, parameters)

@@ -13,7 +13,6 @@ from pydantic import model_validator
 from mshisto_ray import components
 from mshisto_ray.components import Part
 from mshisto_ray.config import InputError, option
-from mshisto_ray.contrastive.held_out import HeldOutConfig, forward_tiles
 from mshisto_ray.contrastive.monitor import (
     collapse,
     near_far_auc,
@@ -22,12 +21,17 @@ from mshisto_ray.contrastive.monitor import (
     spread,
 )
 from mshisto_ray.contrastive.pair_batches import PAIRS
-from mshisto_ray.contrastive.pairs import multi_scale, spatial
-from mshisto_ray.contrastive.pairs._source import PairBatch, draw_batch
-from mshisto_ray.contrastive.reading import TileReader
-from mshisto_ray.contrastive.step import Stepper
-from mshisto_ray.contrastive.tile_index import UNKNOWN, TileIndex
+from mshisto_ray.contrastive.pairs import (
+    PairBatch,
+    draw_batch,
+    multi_scale,
+    spatial,
+)
 from mshisto_ray.evaluation.descriptor_distance import effective_rank
+from mshisto_ray.training.held_out import HeldOutConfig, forward_tiles
+from mshisto_ray.training.reading import IndexedTileReader
+from mshisto_ray.training.step import Stepper
+from mshisto_ray.training.tile_index import UNKNOWN, TileIndex
 
 _NEIGHBOURS = 10
 # Batches looked at for one with positives and negatives.
@@ -63,7 +67,7 @@ class Validation:
     def __init__(
         self,
         index: TileIndex,
-        reader: TileReader,
+        reader: IndexedTileReader,
         tiles: np.ndarray,
         config: ValidationConfig,
         pairs: Part,

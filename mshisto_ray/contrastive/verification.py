@@ -18,8 +18,8 @@ from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
 from mshisto_ray.contrastive.monitor import near_far_auc
 from mshisto_ray.contrastive.pairs.spatial import SpatialPairs, build
-from mshisto_ray.contrastive.reading import TileReader
-from mshisto_ray.contrastive.tile_index import TileIndex
+from mshisto_ray.training.reading import IndexedTileReader
+from mshisto_ray.training.tile_index import TileIndex
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def sample_verification(
     quantile: float | None,
     pairs: Part,
     index: TileIndex,
-    reader: TileReader,
+    reader: IndexedTileReader,
     num_pairs: int = 400,
 ) -> Verification | None:
     """Limits of appearance from pairs of the training slides; None: keep all pairs."""

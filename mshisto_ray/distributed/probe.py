@@ -1,4 +1,4 @@
-"""What one node has; runs on it as a Ray task."""
+"""What one node has, found out by a Ray task on it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from mshisto_ray.distributed.session import Node
 from mshisto_ray.provenance import versions
 
 # The same on every node.
 PACKAGES = ("mshisto-ray", "ray", "torch", "timm", "numpy", "pyarrow", "mlflow")
 _SHARED_MEMORY = Path("/dev/shm")
+_TIMEOUT_S = 120.0
 
 
 @dataclass
@@ -33,6 +39,30 @@ class Probe:
     gpus: list[tuple[str, bool]] = field(default_factory=list)
     cuda_error: str = ""
     gpu_device: bool = False
+
+
+def probe_node(node: Node, out: Path | None, nonce: str) -> Probe:
+    """What a node of the cluster has; see ``probe``.
+
+    Raises:
+        TimeoutError: the node does not answer.
+        ConnectionError: the task failed there; its last line says why.
+    """
+    place = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+    # A sliver of a GPU, so that torch may see it and others may go on using it.
+    sliver = 0.01 if node.gpus else 0
+    remote = ray.remote(probe).options(
+        num_cpus=0, num_gpus=sliver, scheduling_strategy=place, max_retries=0
+    )
+    task = remote.remote(out, nonce, node.node_id, node.gpus > 0)
+    try:
+        return ray.get(task, timeout=_TIMEOUT_S)
+    except GetTimeoutError:
+        ray.cancel(task, force=True)
+        raise TimeoutError(f"no answer in {_TIMEOUT_S:g} s") from None
+    except RayError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise ConnectionError(last) from None
 
 
 def probe(out: Path | None, nonce: str, node_id: str, wants_gpu: bool) -> Probe:

@@ -13,10 +13,12 @@ from mshisto_ray.embedding.reading import (
     InTurn,
     ReaderDiedError,
     Run,
-    Source,
+    SlideSource,
     in_order,
 )
-from mshisto_ray.slides._slide import SlideError
+from mshisto_ray.slides import (
+    SlideError,
+)
 
 
 class Readers:
@@ -32,7 +34,7 @@ class Readers:
         )
         self._actors: list[Any] = [make.remote() for _ in range(num)]
 
-    def __call__(self, source: Source, cells: Run) -> Iterator[Answer]:
+    def __call__(self, source: SlideSource, cells: Run) -> Iterator[Answer]:
         """Pixels of every tile in order, or why there are none."""
         turn = 0
 
@@ -58,7 +60,7 @@ class _Reader:
     def __init__(self) -> None:
         self._read = InTurn()
 
-    def read(self, source: Source, cells: Run) -> list[Answer] | Exception:
+    def read(self, source: SlideSource, cells: Run) -> list[Answer] | Exception:
         """A run's tiles; or what kept it from being read, to raise in the worker."""
         try:
             return list(self._read(source, cells))

@@ -23,15 +23,15 @@ import torch
 from mshisto_ray import config as configs
 from mshisto_ray import tracking
 from mshisto_ray.config import InputError, option
-from mshisto_ray.contrastive.joint_batch import Share
-from mshisto_ray.contrastive.model import ModelConfig, Norm, check_norm, mixes_images
-from mshisto_ray.contrastive.task import make_model
-from mshisto_ray.contrastive.training import STATE, Say
-from mshisto_ray.contrastive.training_config import TrainingConfig
-from mshisto_ray.distributed.progress import say
 from mshisto_ray.distributed.session import ActorPlan, Resources, connect, plan_actors
+from mshisto_ray.progress import say
 from mshisto_ray.store.manifest import MANIFEST, read_manifest, write_text
 from mshisto_ray.store.tiles import TileDirectory
+from mshisto_ray.training.config import TrainingConfig
+from mshisto_ray.training.joint_batch import Share
+from mshisto_ray.training.loop import STATE, Say
+from mshisto_ray.training.model import ModelConfig, Norm, check_norm, mixes_images
+from mshisto_ray.training.task import make_model
 
 # Restarts of the workers before the job gives up.
 _MAX_RESTARTS = 3
@@ -61,7 +61,7 @@ class TrainingJobConfig(TrainingConfig):
 
 C = TypeVar("C", bound=TrainingJobConfig)
 # One worker's part of a training.
-Work = Callable[[C, Say, Share, torch.device], object]
+WorkerPart = Callable[[C, Say, Share, torch.device], object]
 
 
 def with_workers(
@@ -107,7 +107,7 @@ def planned_workers(config: TrainingJobConfig, norm: Norm) -> Iterator[ActorPlan
         yield plan
 
 
-def train(name: str, config: C, plan: ActorPlan, work: Work[C]) -> None:
+def train(name: str, config: C, plan: ActorPlan, work: WorkerPart[C]) -> None:
     """Train until all steps are done.
 
     Args:
@@ -140,7 +140,9 @@ def train(name: str, config: C, plan: ActorPlan, work: Work[C]) -> None:
         shutil.rmtree(config.out / _RAY_FOLDER, ignore_errors=True)
 
 
-def _trainer(config: C, plan: ActorPlan, work: Work[C]) -> ray.train.torch.TorchTrainer:
+def _trainer(
+    config: C, plan: ActorPlan, work: WorkerPart[C]
+) -> ray.train.torch.TorchTrainer:
     return ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={

@@ -11,7 +11,9 @@ import pyarrow as pa
 
 from mshisto_ray.embedding.product import Product
 from mshisto_ray.embedding.reading import Answer, Cell, Run
-from mshisto_ray.slides._slide import SlideError
+from mshisto_ray.slides import (
+    SlideError,
+)
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.tiling.resolution import ScaleReading
 

@@ -9,8 +9,10 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from mshisto_ray.embedding.stains import none
-from mshisto_ray.embedding.stains._stain import Stain
+from mshisto_ray.embedding.stains import (
+    Stain,
+    none,
+)
 
 Colour = Literal["rgb", "gray"]
 

@@ -15,8 +15,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from mshisto_ray.slides._open import READ_LIMIT_S, open_slide
-from mshisto_ray.slides._slide import SlideError
+from mshisto_ray.slides import (
+    READ_LIMIT_S,
+    SlideError,
+    open_slide,
+)
 from mshisto_ray.tiling.pixels import read_tile
 from mshisto_ray.tiling.resolution import ScaleReading
 

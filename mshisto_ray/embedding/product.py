@@ -10,7 +10,9 @@ import pyarrow as pa
 import simplejpeg
 
 from mshisto_ray.embedding.colour import Look
-from mshisto_ray.encoders._encoder import Encoder
+from mshisto_ray.encoders import (
+    Encoder,
+)
 from mshisto_ray.store import schema
 from mshisto_ray.store.shards import tensor_column
 

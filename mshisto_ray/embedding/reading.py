@@ -15,9 +15,12 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from mshisto_ray.embedding.isolation import IsolatedReader
-from mshisto_ray.slides._open import Watchdog
-from mshisto_ray.slides._slide import Slide, SlideError
-from mshisto_ray.tiling.cell import TileReader
+from mshisto_ray.slides import (
+    Slide,
+    SlideError,
+    Watchdog,
+)
+from mshisto_ray.tiling.cell import CellReader
 from mshisto_ray.tiling.resolution import ScaleReading
 
 # What one thread or process reads at a time, in whole cells; what is read ahead is
@@ -34,7 +37,7 @@ F = TypeVar("F")
 
 
 @dataclass(frozen=True)
-class Source:
+class SlideSource:
     """A slide to read tiles of; small and picklable. ``tile_px``: side of a tile."""
 
     path: Path
@@ -50,7 +53,7 @@ class ReaderDiedError(Exception):
 class Reading(Protocol):
     """Reads the tiles of a chunk."""
 
-    def __call__(self, source: Source, cells: Run) -> Iterator[Answer]:
+    def __call__(self, source: SlideSource, cells: Run) -> Iterator[Answer]:
         """Pixels of every tile in order, or why there are none.
 
         Raises:
@@ -66,18 +69,18 @@ class InTurn:
 
     def __init__(self) -> None:
         self._watchdog = Watchdog()
-        self._open: tuple[Source, Slide] | None = None
+        self._open: tuple[SlideSource, Slide] | None = None
 
-    def __call__(self, source: Source, cells: Run) -> Iterator[Answer]:
+    def __call__(self, source: SlideSource, cells: Run) -> Iterator[Answer]:
         """Pixels of every tile in order, or why there are none."""
-        read = TileReader(self._slide(source), source.readings, source.tile_px)
+        read = CellReader(self._slide(source), source.readings, source.tile_px)
         for mpp, x, y in chain.from_iterable(cells):
             try:
                 yield read(source.readings[mpp], x, y)
             except SlideError as error:
                 yield error
 
-    def _slide(self, source: Source) -> Slide:
+    def _slide(self, source: SlideSource) -> Slide:
         if self._open and self._open[0] == source:
             return self._open[1]
         if self._open:
@@ -91,7 +94,7 @@ class InTurn:
 class Isolated:
     """Reads in a child process that a tile may end."""
 
-    def __call__(self, source: Source, cells: Run) -> Iterator[Answer]:
+    def __call__(self, source: SlideSource, cells: Run) -> Iterator[Answer]:
         """Pixels of every tile in order, or why there are none."""
         read = IsolatedReader(source.path, source.reader, source.tile_px)
         try:
@@ -112,7 +115,7 @@ class Threads:
         self._num = num
         self._own = threading.local()
 
-    def __call__(self, source: Source, cells: Run) -> Iterator[Answer]:
+    def __call__(self, source: SlideSource, cells: Run) -> Iterator[Answer]:
         """Pixels of every tile in order, or why there are none."""
 
         def read(run: Run) -> list[Answer]:

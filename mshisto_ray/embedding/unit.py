@@ -11,8 +11,15 @@ from typing import Any
 
 from mshisto_ray.embedding.chunk import Made, embed_chunk, empty_tables
 from mshisto_ray.embedding.product import Product
-from mshisto_ray.embedding.reading import Isolated, ReaderDiedError, Reading, Source
-from mshisto_ray.slides._slide import SlideError
+from mshisto_ray.embedding.reading import (
+    Isolated,
+    ReaderDiedError,
+    Reading,
+    SlideSource,
+)
+from mshisto_ray.slides import (
+    SlideError,
+)
 from mshisto_ray.store import embeddings
 from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.failures import Failure
@@ -27,7 +34,7 @@ _ISOLATED_ATTEMPT, _LAST_ATTEMPT = 3, 6
 
 
 @dataclass(frozen=True)
-class Unit:
+class Chunk:
     """A chunk of a slide."""
 
     slide_id: str
@@ -64,7 +71,7 @@ class UnitEmbedder:
         self._reading = reading
         self._batch_size = batch_size
 
-    def __call__(self, unit: Unit) -> dict[str, Any]:
+    def __call__(self, unit: Chunk) -> dict[str, Any]:
         """Make what is missing of a unit's shards; returns a small row of counts.
 
         ``tiles`` are those that every directory has, ``failures`` those of all.
@@ -85,7 +92,7 @@ class UnitEmbedder:
         }
 
     def _standing(
-        self, out: Path, unit: Unit, record: Mapping[str, Any]
+        self, out: Path, unit: Chunk, record: Mapping[str, Any]
     ) -> dict[str, Any] | None:
         path = embeddings.shard_path(out, unit.slide_id, unit.chunk)
         metadata = read_metadata(path)
@@ -93,7 +100,7 @@ class UnitEmbedder:
         return metadata if stands else None
 
     def _embed(
-        self, unit: Unit, record: dict[str, Any], outs: Sequence[Path]
+        self, unit: Chunk, record: dict[str, Any], outs: Sequence[Path]
     ) -> dict[Path, dict[str, Any]]:
         """Metadata of the shards written, by directory."""
         attempts = [Attempts(out, f"{unit.slide_id}.{unit.chunk}") for out in outs]
@@ -124,7 +131,7 @@ class UnitEmbedder:
 
     def _make(
         self,
-        unit: Unit,
+        unit: Chunk,
         record: dict[str, Any],
         products: Sequence[Product],
         attempt: int,
@@ -154,7 +161,7 @@ class UnitEmbedder:
             failure = _whole(unit, "transient", type(error).__name__, message)
         return [Made(empty_tables(product), [failure]) for product in products]
 
-    def _source(self, record: dict[str, Any]) -> Source:
+    def _source(self, record: dict[str, Any]) -> SlideSource:
         path = Path(record["path"])
         if slide_fingerprint(path) != record["fingerprint"]:
             raise SlideError(
@@ -162,8 +169,8 @@ class UnitEmbedder:
                 f"{path} is not the file that was tiled: run jobs/tile.py again",
             )
         tile_px = self._tiles.manifest.recipe["tile_px"]
-        return Source(path, record["reader"], readings_of(record), tile_px)
+        return SlideSource(path, record["reader"], readings_of(record), tile_px)
 
 
-def _whole(unit: Unit, kind, error: str, message: str) -> Failure:
+def _whole(unit: Chunk, kind, error: str, message: str) -> Failure:
     return Failure(unit.slide_id, "embed", kind, error, message, chunk=unit.chunk)

@@ -13,14 +13,14 @@ from mshisto_ray.config import InputError
 from mshisto_ray.encoders import checkpoint
 from mshisto_ray.encoders._network import NetworkEncoder
 
-FILE = "encoder.onnx"
+ONNX_FILE = "encoder.onnx"
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 # Of the largest feature: float32 kernels add in another order.
 _TOLERANCE = 1e-4
 _COMPARED = 4
 
 
-def check_packages() -> None:
+def check_onnx_packages() -> None:
     """Refuse to begin what could not be exported at its end.
 
     Raises:
@@ -51,9 +51,9 @@ def export_onnx(directory: Path, tile_px: int) -> float:
     Raises:
         InputError: packages are missing, or the graph gives other embeddings.
     """
-    check_packages()
+    check_onnx_packages()
     encoder = checkpoint.build("cpu", "float32", path=str(directory))
-    temporary = directory / f".{FILE}.tmp"
+    temporary = directory / f".{ONNX_FILE}.tmp"
     _write(_Graph(encoder).eval(), temporary, tile_px)
     generator = np.random.default_rng(0)
     shape = (_COMPARED, tile_px, tile_px, 3)
@@ -66,7 +66,7 @@ def export_onnx(directory: Path, tile_px: int) -> float:
             f"onnx: the exported graph differs from the network by {apart:.2g} of its "
             "largest feature; set onnx=false and use encoder.safetensors"
         )
-    temporary.replace(directory / FILE)
+    temporary.replace(directory / ONNX_FILE)
     return float(apart)
 
 

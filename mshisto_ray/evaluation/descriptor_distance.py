@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mshisto_ray.evaluation.bootstrap import ClusterDraws
 from mshisto_ray.evaluation.exclusion import Exclusion
 from mshisto_ray.evaluation.neighbours import distances
-from mshisto_ray.evaluation.rank_metrics import rank_metrics, weighted_ratio
+from mshisto_ray.statistics.bootstrap import ClusterDraws
+from mshisto_ray.statistics.rank_metrics import rank_metrics, weighted_ratio
 
 _ROWS = 20_000  # of the effective rank
 _DISTANCES = 1 << 22  # worked out at once

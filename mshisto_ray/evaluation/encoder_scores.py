@@ -7,15 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mshisto_ray.evaluation.bootstrap import (
-    ClusterDraws,
-    Interval,
-    percentile_interval,
-)
 from mshisto_ray.evaluation.descriptor_distance import effective_rank, separate
 from mshisto_ray.evaluation.neighbours import Neighbours
 from mshisto_ray.evaluation.plan import Plan
 from mshisto_ray.evaluation.retrieval import cross_scale_hits, retrieve
+from mshisto_ray.statistics.bootstrap import ClusterDraws, Interval, percentile_interval
 
 _RECALL_AT = (1, 10)
 

@@ -16,8 +16,11 @@ from mshisto_ray.exchange.h5 import (
     read_h5,
     read_tile_shape,
 )
-from mshisto_ray.slides._open import open_slide
-from mshisto_ray.slides._slide import Slide, checked_mpp
+from mshisto_ray.slides import (
+    Slide,
+    checked_mpp,
+    open_slide,
+)
 from mshisto_ray.store import schema
 from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.store.failures import Failure

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mshisto_ray.evaluation.rank_metrics import rank_metrics, weighted_ratio
+from mshisto_ray.statistics.rank_metrics import rank_metrics, weighted_ratio
 
 METRICS = ("accuracy", "precision", "recall", "f1", "auroc", "pr_auc")
 

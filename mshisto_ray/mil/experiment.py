@@ -18,14 +18,14 @@ import torch
 from pydantic import model_validator
 
 from mshisto_ray.config import option, to_yaml
-from mshisto_ray.learning.bootstrap import intervals
+from mshisto_ray.learning.intervals import intervals
 from mshisto_ray.learning.predictions import Predictions, write_predictions
 from mshisto_ray.learning.split import Split, SplitConfig
-from mshisto_ray.mil.bags import Bags, read_bags
-from mshisto_ray.mil.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.fit.config import TrainConfig
+from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
 from mshisto_ray.mil.head import save_head
-from mshisto_ray.mil.input_config import InputConfig, TargetConfig
-from mshisto_ray.mil.train_config import TrainConfig
+from mshisto_ray.mil.input.bags import Bags, read_bags
+from mshisto_ray.mil.input.config import InputConfig, TargetConfig
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.shards import write_shard
 

@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.mil.bags import Bags
-from mshisto_ray.mil.cross_validation import CrossValidation
+from mshisto_ray.mil.fit.config import TrainConfig
+from mshisto_ray.mil.fit.cross_validation import CrossValidation
+from mshisto_ray.mil.fit.fold import build_model
+from mshisto_ray.mil.fit.vote import VoteConfig
+from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.model import MILModel
-from mshisto_ray.mil.train import build_model
-from mshisto_ray.mil.train_config import TrainConfig
-from mshisto_ray.mil.vote import VoteConfig
 from mshisto_ray.representation.normalise import Standardisation
 
 _VERSION = 2

@@ -10,8 +10,12 @@ from torch import nn
 
 from mshisto_ray import components
 from mshisto_ray.components import Part
-from mshisto_ray.mil.combinations._combination import Finer
-from mshisto_ray.mil.poolings._pooling import Pooled
+from mshisto_ray.mil.combinations import (
+    Finer,
+)
+from mshisto_ray.mil.poolings import (
+    Pooled,
+)
 
 POOLINGS = "mshisto_ray.mil.poolings"
 COMBINATIONS = "mshisto_ray.mil.combinations"

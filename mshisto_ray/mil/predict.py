@@ -8,12 +8,14 @@ import numpy as np
 import torch
 
 from mshisto_ray.config import InputError
-from mshisto_ray.mil.bags import Bags
-from mshisto_ray.mil.batches import Batches
+from mshisto_ray.mil.fit.batches import Batches
+from mshisto_ray.mil.fit.fold import log_probabilities
+from mshisto_ray.mil.fit.vote import VoteConfig
 from mshisto_ray.mil.head import Head, HeadModel
-from mshisto_ray.mil.poolings._pooling import Pooled
-from mshisto_ray.mil.train import log_probabilities
-from mshisto_ray.mil.vote import VoteConfig
+from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.mil.poolings import (
+    Pooled,
+)
 
 
 @dataclass(frozen=True)

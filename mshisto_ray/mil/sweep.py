@@ -16,8 +16,8 @@ from pydantic import field_validator
 from mshisto_ray import config as configs
 from mshisto_ray.config import Config, InputError, option
 from mshisto_ray.mil import experiment
-from mshisto_ray.mil.bags import Bags
 from mshisto_ray.mil.experiment import ExperimentConfig
+from mshisto_ray.mil.input.bags import Bags
 
 # Results can only be compared on the same bags, labels and folds.
 _COMMON = ("cohort", "unit", "target", "split", "cache")
@@ -159,7 +159,7 @@ def _check_same(first: Bags, other: Bags, point: Point) -> None:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PointResult:
     """What came of a point: metrics, or why there are none."""
 
     digest: str
@@ -173,7 +173,12 @@ def folder(out: Path, digest: str) -> Path:
     return out / "configs" / digest
 
 
-def rank(outcomes: Sequence[Outcome], select: str | None) -> list[Outcome]:
+def read_metrics(out: Path, digest: str) -> dict[str, float] | None:
+    """Metrics of a finished config, None where it has no result."""
+    return experiment.read_metrics(folder(out, digest))
+
+
+def rank(outcomes: Sequence[PointResult], select: str | None) -> list[PointResult]:
     """Finished configs, the best on validation first; without ``select`` as given.
 
     Test metrics have no say. Equal configs stay in their order; a metric that is not
@@ -183,7 +188,7 @@ def rank(outcomes: Sequence[Outcome], select: str | None) -> list[Outcome]:
     if select is None:
         return finished
 
-    def key(outcome: Outcome) -> float:
+    def key(outcome: PointResult) -> float:
         assert outcome.metrics
         value = outcome.metrics.get(f"val_{select}_mean", math.nan)
         return math.inf if math.isnan(value) else -value

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mshisto_ray.evaluation.bootstrap import Interval
 from mshisto_ray.evaluation.encoder_scores import Score, chance, difference
 from mshisto_ray.evaluation.labelled_tiles import ExclusionConfig
 from mshisto_ray.evaluation.neighbours import Neighbours
 from mshisto_ray.evaluation.plan import Plan
 from mshisto_ray.reporting.evaluation_summary import Difference, summary
+from mshisto_ray.statistics.bootstrap import Interval
 from mshisto_ray.store.manifest import write_text
 from mshisto_ray.store.shards import write_shard
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mshisto_ray.evaluation.bootstrap import Interval
+from mshisto_ray.statistics.bootstrap import Interval
 
 _NEUTRAL = {"effective_rank"}  # more is not better: nothing is set in bold
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mshisto_ray.contrastive.samples import SamplePair
-from mshisto_ray.reporting import _canvas as canvas
+from mshisto_ray.drawing import canvas
 
 SHOWN = 8  # pairs of a sheet
 _CELL, _GAP, _TEXT, _TOP = 144, 10, 20, 64

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from mshisto_ray.drawing import canvas
 from mshisto_ray.evaluation.neighbours import Neighbours
 from mshisto_ray.evaluation.plan import Plan
-from mshisto_ray.reporting import _canvas as canvas
-from mshisto_ray.slides._open import open_slide
-from mshisto_ray.slides._slide import SlideError
+from mshisto_ray.slides import (
+    SlideError,
+    open_slide,
+)
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.pixels import read_tile
 from mshisto_ray.tiling.slide import readings_of

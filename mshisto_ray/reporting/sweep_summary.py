@@ -8,14 +8,14 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mshisto_ray.mil.sweep import Outcome, show
+from mshisto_ray.mil.sweep import PointResult, show
 
 _COLUMNS = ("val_{select}", "test_auroc", "test_pr_auc", "test_accuracy", "test_f1")
 _MAX_BARS = 60
 
 
 def summary(
-    ranked: Sequence[Outcome], failed: Sequence[Outcome], select: str | None
+    ranked: Sequence[PointResult], failed: Sequence[PointResult], select: str | None
 ) -> str:
     """Markdown: configs from best to worst on validation, with 95 % intervals.
 
@@ -55,7 +55,7 @@ def summary(
     return "\n".join(lines) + "\n"
 
 
-def plot(path: Path, ranked: Sequence[Outcome], chosen: bool) -> None:
+def plot(path: Path, ranked: Sequence[PointResult], chosen: bool) -> None:
     """Test AUROC with its interval per config, best on validation on top (PNG).
 
     Beyond 60 configs only the first 60 are drawn.
@@ -81,7 +81,7 @@ def plot(path: Path, ranked: Sequence[Outcome], chosen: bool) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _cell(outcome: Outcome, name: str) -> str:
+def _cell(outcome: PointResult, name: str) -> str:
     assert outcome.metrics
     found = outcome.metrics
     if f"{name}_mean" not in found:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -161,3 +163,15 @@ def _duplicates(rows: Sequence[CohortSlide]) -> list[str]:
         for slide_id, count in counts.items()
         if count > 1
     ]
+
+
+def slide_to_json(row: CohortSlide) -> dict[str, Any]:
+    """A cohort row as plain JSON values, to send to a worker."""
+    return json.loads(json.dumps(asdict(row), default=str))
+
+
+def slide_from_json(values: Mapping[str, Any]) -> CohortSlide:
+    """A cohort row from its plain JSON values."""
+    annotation = Path(values["annotation"]) if values["annotation"] else None
+    changed = {"path": Path(values["path"]), "annotation": annotation}
+    return CohortSlide(**{**values, **changed})

@@ -9,10 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mshisto_ray.contrastive.draws import choose, uniforms
-from mshisto_ray.contrastive.feeding import Batch
-from mshisto_ray.contrastive.losses._loss import full_precision, without_autocast
-from mshisto_ray.contrastive.tile_index import UNKNOWN, TileIndex
+from mshisto_ray.contrastive.losses import (
+    full_precision,
+    without_autocast,
+)
+from mshisto_ray.training.draws import choose, uniforms
+from mshisto_ray.training.feeding import TileBatch
+from mshisto_ray.training.tile_index import UNKNOWN, TileIndex
 
 
 @dataclass(frozen=True)
@@ -53,18 +56,18 @@ class ClassBatches:
             tiles[at] = of.tiles[place]
         return tiles
 
-    def batch(self, seed: int, step: int) -> Batch:
+    def batch(self, seed: int, step: int) -> TileBatch:
         """The batch of a step."""
         tiles = self.draw(seed, step)
-        return Batch(tiles, (self._code[tiles],), {})
+        return TileBatch(tiles, (self._code[tiles],), {})
 
     def without_unreadable(
-        self, batch: Batch, readable: np.ndarray, images: torch.Tensor
-    ) -> Batch:
+        self, batch: TileBatch, readable: np.ndarray, images: torch.Tensor
+    ) -> TileBatch:
         """Without a class where there was nothing to read."""
         (code,) = batch.targets
         counts = {"unreadable_tiles": int((~readable).sum())}
-        return Batch(batch.tiles, (np.where(readable, code, UNKNOWN),), counts)
+        return TileBatch(batch.tiles, (np.where(readable, code, UNKNOWN),), counts)
 
 
 class ClassLoss(nn.Module):

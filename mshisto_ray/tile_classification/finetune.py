@@ -10,11 +10,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mshisto_ray.contrastive.joint_batch import WHOLE, Share
-from mshisto_ray.contrastive.reading import TileReader, check_slides
-from mshisto_ray.contrastive.task import Task, Trained
-from mshisto_ray.contrastive.tile_index import TileIndex
-from mshisto_ray.contrastive.training import Say, Training
 from mshisto_ray.store.manifest import open_stage
 from mshisto_ray.tile_classification.class_batches import ClassBatches, ClassLoss
 from mshisto_ray.tile_classification.finetune_config import (
@@ -25,6 +20,11 @@ from mshisto_ray.tile_classification.finetune_config import (
     with_head,
 )
 from mshisto_ray.tile_classification.validation import TileValidation
+from mshisto_ray.training.joint_batch import WHOLE, Share
+from mshisto_ray.training.loop import Say, Training
+from mshisto_ray.training.reading import IndexedTileReader, check_slides
+from mshisto_ray.training.task import Trained, TrainingTask
+from mshisto_ray.training.tile_index import TileIndex
 
 NAME, STAGE = "finetune", "finetuning"
 
@@ -54,18 +54,18 @@ def finetune_share(
     return Training(config, data.tiles, task, say, share, device).run()
 
 
-def _task(config: FinetuneConfig, data: FinetuneData, validates: bool) -> Task:
+def _task(config: FinetuneConfig, data: FinetuneData, validates: bool) -> TrainingTask:
     """Classes and their loss."""
     train, held_out = data.train, data.held_out
     validate = None
     if validates and len(held_out.index):
-        reader = TileReader(data.tiles, held_out.index, config.readers)
+        reader = IndexedTileReader(data.tiles, held_out.index, config.readers)
         validate = TileValidation(held_out, reader, config.validation.tiles)
 
     def make_source(index: TileIndex, chosen: np.ndarray) -> ClassBatches:
         return ClassBatches(index, train.code[chosen], config.batch_size)
 
-    return Task(
+    return TrainingTask(
         NAME,
         with_head(config, train.classes),
         ClassLoss(),

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mshisto_ray.config import InputError, option
-from mshisto_ray.contrastive.held_out import split_patients
-from mshisto_ray.contrastive.model import BackboneConfig, ModelConfig, ProjectionConfig
-from mshisto_ray.contrastive.training_config import TrainingConfig, recipe_of
 from mshisto_ray.evaluation.labelled_tiles import ANNOTATION
 from mshisto_ray.store.cohort import read_cohort
 from mshisto_ray.store.manifest import recipe_digest
@@ -22,6 +19,9 @@ from mshisto_ray.tile_classification.validation import (
     TileValidationConfig,
     check_held_out,
 )
+from mshisto_ray.training.config import TrainingConfig, recipe_of
+from mshisto_ray.training.held_out import split_patients
+from mshisto_ray.training.model import BackboneConfig, ModelConfig, ProjectionConfig
 
 
 class FinetuneConfig(TrainingConfig):

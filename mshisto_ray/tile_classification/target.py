@@ -10,11 +10,11 @@ import numpy as np
 from pydantic import BeforeValidator, field_validator
 
 from mshisto_ray.config import Config, InputError, option
-from mshisto_ray.contrastive.tile_index import UNKNOWN, TileIndex, read_index
 from mshisto_ray.evaluation.labelled_tiles import ANNOTATION, UNANNOTATED
 from mshisto_ray.store.cohort import Cohort
 from mshisto_ray.store.shards import read_shard
 from mshisto_ray.store.tiles import TileDirectory, shard_path
+from mshisto_ray.training.tile_index import UNKNOWN, TileIndex, read_index
 
 ClassName = Annotated[str, BeforeValidator(str)]
 _COLUMNS = ["mpp", "row", "col", "own", "annotation", "annotated"]

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from mshisto_ray.config import InputError, option
-from mshisto_ray.contrastive.draws import uniforms
-from mshisto_ray.contrastive.held_out import HeldOutConfig, forward_tiles
-from mshisto_ray.contrastive.reading import TileReader
-from mshisto_ray.contrastive.step import Stepper
 from mshisto_ray.learning.metrics import auroc, balanced_accuracy
 from mshisto_ray.tile_classification.target import ClassifiedTiles
+from mshisto_ray.training.draws import uniforms
+from mshisto_ray.training.held_out import HeldOutConfig, forward_tiles
+from mshisto_ray.training.reading import IndexedTileReader
+from mshisto_ray.training.step import Stepper
 
 
 class TileValidationConfig(HeldOutConfig):
@@ -33,7 +33,7 @@ class TileValidation:
     Raises InputError when none of the tiles can be read.
     """
 
-    def __init__(self, held_out: ClassifiedTiles, reader: TileReader, num: int):
+    def __init__(self, held_out: ClassifiedTiles, reader: IndexedTileReader, num: int):
         chosen = _sample(held_out, num)
         held = reader(chosen)
         self._pixels = held.pixels[held.readable]

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mshisto_ray.slides._slide import Slide, SlideError
+from mshisto_ray.slides import (
+    Slide,
+    SlideError,
+)
 from mshisto_ray.tiling.pixels import box_averages, read_tile
 from mshisto_ray.tiling.resolution import ScaleReading
 
@@ -14,7 +17,7 @@ from mshisto_ray.tiling.resolution import ScaleReading
 _MAX_FACTOR = 16
 
 
-class TileReader:
+class CellReader:
     """Pixels of a slide's tiles, asked for cell by cell.
 
     A cell is the place of one tile of the coarsest scale. Where scales are averages

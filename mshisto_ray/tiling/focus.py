@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mshisto_ray.slides._slide import Slide, SlideError
+from mshisto_ray.slides import (
+    Slide,
+    SlideError,
+)
 from mshisto_ray.tiling.grid import ScalePlan
 
 # Level pixels per measured pixel. More: the slide would have to be decoded whole;

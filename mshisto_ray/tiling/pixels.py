@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 from scipy import sparse
 
-from mshisto_ray.slides._slide import Slide
+from mshisto_ray.slides import (
+    Slide,
+)
 from mshisto_ray.tiling.resolution import ScaleReading
 
 

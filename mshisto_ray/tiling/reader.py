@@ -9,8 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from mshisto_ray.slides._open import REFERENCE
-from mshisto_ray.slides._slide import Slide, SlideError
+from mshisto_ray.slides import (
+    REFERENCE,
+    Slide,
+    SlideError,
+)
 
 # Opens a slide with the reader of that name.
 OpenSlide = Callable[[Path, str], Slide]

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mshisto_ray.config import InputError
-from mshisto_ray.slides._slide import Level
+from mshisto_ray.slides import (
+    Level,
+)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mshisto_ray.slides._open import open_slide
-from mshisto_ray.slides._slide import Slide, SlideError, checked_mpp
+from mshisto_ray.slides import (
+    Slide,
+    SlideError,
+    checked_mpp,
+    open_slide,
+)
 from mshisto_ray.store import schema
 from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.store.failures import Failure

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mshisto_ray.slides._slide import Level, Slide, SlideError
+from mshisto_ray.slides import (
+    Level,
+    Slide,
+    SlideError,
+)
 from mshisto_ray.tiling.pixels import box_average
 
 _BLOCK_PX = 2048

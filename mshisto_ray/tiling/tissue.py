@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from mshisto_ray import components
-from mshisto_ray.slides._slide import SlideError
+from mshisto_ray.slides import (
+    SlideError,
+)
 from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.tiling.annotation import (

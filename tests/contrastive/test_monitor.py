@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from mshisto_ray import components
-from mshisto_ray.config import InputError
 from mshisto_ray.contrastive import monitor
 
 LOSSES = "mshisto_ray.contrastive.losses"
@@ -85,14 +84,3 @@ def test_collapse_is_told(values, message):
     assert (told is None) == (message is None)
     assert message is None or message in told
     assert np.isnan(found["alignment"]) and np.isnan(found["dead_negatives"])
-
-
-def test_best_follows_its_metric():
-    best = monitor.Best("val_auc")
-    values = [0.5, 0.4, float("nan"), 0.6, 0.6]
-    taken = [best.improves({"val_auc": v, "loss": 1.0}) for v in values]
-    assert taken == [True, False, False, True, False] and best.value == 0.6
-    lower = monitor.Best("val_loss")
-    assert [lower.improves({"val_loss": v}) for v in (3, 4, 2)] == [True, False, True]
-    with pytest.raises(InputError, match="no metric 'val_auc'; there are loss"):
-        monitor.Best("val_auc").improves({"loss": 1.0})

@@ -5,9 +5,9 @@ import pytest
 
 from mshisto_ray import components
 from mshisto_ray.config import validate
-from mshisto_ray.contrastive.blocks import plan_block
+from mshisto_ray.contrastive.config import PretrainConfig
 from mshisto_ray.contrastive.pair_batches import PAIRS
-from mshisto_ray.contrastive.pretrain_config import PretrainConfig
+from mshisto_ray.training.blocks import plan_block
 
 
 def test_a_preset_is_a_start(phantom, tmp_path):

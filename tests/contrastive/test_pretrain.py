@@ -7,19 +7,15 @@ import pytest
 import torch
 
 from mshisto_ray.config import InputError, validate
-from mshisto_ray.contrastive.phases import PHASES
+from mshisto_ray.contrastive.config import PretrainConfig, load_index, pretrain_recipe
 from mshisto_ray.contrastive.pretrain import pretrain
-from mshisto_ray.contrastive.pretrain_config import (
-    PretrainConfig,
-    load_index,
-    pretrain_recipe,
-)
 from mshisto_ray.contrastive.samples import sample_pairs
-from mshisto_ray.contrastive.step import Stepper
-from mshisto_ray.contrastive.training import Training
 from mshisto_ray.encoders import checkpoint
 from mshisto_ray.reporting.pair_sheet import draw_pair_sheet
 from mshisto_ray.tiling.recipe import TilingRecipe
+from mshisto_ray.training.clock import PHASES
+from mshisto_ray.training.loop import Training
+from mshisto_ray.training.step import Stepper
 
 # The drawn slides are a millimetre wide.
 NEAR = {"near_um": 100, "far_um": 400}

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from mshisto_ray.config import InputError, load, validate
-from mshisto_ray.contrastive.pretrain_config import PretrainConfig
-from mshisto_ray.distributed.pretrain import PretrainJobConfig, check
+from mshisto_ray.contrastive.config import PretrainConfig
+from mshisto_ray.jobs.pretrain import PretrainJobConfig, check
 
 JOBS = Path(__file__).parents[2] / "jobs"
 YAMLS = sorted(JOBS.glob("pretrain*.yaml"))

@@ -4,10 +4,10 @@ import torch
 
 from mshisto_ray import components
 from mshisto_ray.config import InputError, validate
-from mshisto_ray.contrastive.held_out import split_patients
-from mshisto_ray.contrastive.pretrain_config import PretrainConfig
-from mshisto_ray.contrastive.reading import HeldTiles, TileReader
+from mshisto_ray.contrastive.config import PretrainConfig
 from mshisto_ray.contrastive.validation import Validation
+from mshisto_ray.training.held_out import split_patients
+from mshisto_ray.training.reading import HeldTiles, IndexedTileReader
 
 
 class Damaged:
@@ -56,7 +56,7 @@ def settings(phantom):
 
 
 def measure(settings, directory, index, share, junk):
-    reader = Damaged(TileReader(directory, index, 2), share, junk)
+    reader = Damaged(IndexedTileReader(directory, index, 2), share, junk)
     _, held_out = split_patients(index, 0.5, 0)
     given = settings.validation, settings.pairs, 32
     validation = Validation(index, reader, held_out, *given)
@@ -80,4 +80,4 @@ def test_nothing_readable_is_told(settings, directory, index):
 def test_slides_too_small_for_any_measure_are_told(settings, directory, index):
     given = settings.validation, settings.pairs, 32
     with pytest.raises(InputError, match="too small, too few or too damaged"):
-        Validation(index, TileReader(directory, index, 1), np.array([0]), *given)
+        Validation(index, IndexedTileReader(directory, index, 1), np.array([0]), *given)

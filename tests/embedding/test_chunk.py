@@ -6,7 +6,9 @@ from mshisto_ray.embedding.chunk import embed_chunk, empty_tables
 from mshisto_ray.embedding.colour import PLAIN, Look
 from mshisto_ray.embedding.product import Vectors
 from mshisto_ray.embedding.stains import none
-from mshisto_ray.slides._slide import SlideError
+from mshisto_ray.slides import (
+    SlideError,
+)
 from mshisto_ray.store import schema
 from mshisto_ray.store.shards import tensor_values
 from mshisto_ray.tiling.resolution import ScaleReading

@@ -8,8 +8,10 @@ import pytest
 import tifffile
 
 from mshisto_ray.embedding.isolation import IsolatedReader
-from mshisto_ray.slides._open import open_slide
-from mshisto_ray.slides._slide import SlideError
+from mshisto_ray.slides import (
+    SlideError,
+    open_slide,
+)
 from mshisto_ray.tiling.pixels import read_tile
 from mshisto_ray.tiling.resolution import ScaleReading
 

@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 import tifffile
 
-from mshisto_ray.embedding.reading import InTurn, Isolated, Source, Threads, in_order
+from mshisto_ray.embedding.reading import (
+    InTurn,
+    Isolated,
+    SlideSource,
+    Threads,
+    in_order,
+)
+from mshisto_ray.slides import (
+    SlideError,
+)
 from mshisto_ray.slides._native import NativeSlide
-from mshisto_ray.slides._slide import SlideError
 from mshisto_ray.tiling.resolution import ScaleReading
 
 READINGS = {
@@ -30,7 +38,7 @@ def source(tmp_path_factory):
     with path.open("r+b") as file:
         file.seek(place + 200)
         file.write(b"\xff\xd9" * ((size - 200) // 2))
-    return Source(path, "native_tiles", READINGS, 64)
+    return SlideSource(path, "native_tiles", READINGS, 64)
 
 
 def cells():
@@ -86,7 +94,7 @@ def test_little_is_read_ahead(source):
 
 @pytest.mark.parametrize("make", [InTurn, lambda: Threads(2)])
 def test_a_slide_that_cannot_be_opened_is_told_as_a_whole(source, tmp_path, make):
-    gone = Source(tmp_path / "gone.tiff", "native_tiles", READINGS, 64)
+    gone = SlideSource(tmp_path / "gone.tiff", "native_tiles", READINGS, 64)
     reading = make()
     with pytest.raises(SlideError) as caught:
         list(reading(gone, cells()))

@@ -8,10 +8,18 @@ import torch
 from mshisto_ray import components
 from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
-from mshisto_ray.encoders import _network, checkpoint, colour_stats, timm
-from mshisto_ray.encoders._encoder import check_takes, resolve_precision
-from mshisto_ray.encoders._network import InputTransform, create_network
-from mshisto_ray.encoders._onnx import check_packages, export_onnx
+from mshisto_ray.encoders import (
+    InputTransform,
+    _network,
+    check_onnx_packages,
+    check_takes,
+    checkpoint,
+    colour_stats,
+    create_network,
+    export_onnx,
+    resolve_precision,
+    timm,
+)
 
 FAMILY = "mshisto_ray.encoders"
 SMALL = {"model": "mobilenetv3_small_050", "weights": "random"}
@@ -303,4 +311,4 @@ def test_the_onnx_graph_gives_the_networks_embeddings(tiles, tmp_path):
 def test_export_without_its_packages_is_refused(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'mshisto-ray\[onnx\]'"):
-        check_packages()
+        check_onnx_packages()

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from mshisto_ray.evaluation import descriptor_distance
-from mshisto_ray.evaluation.bootstrap import ClusterDraws
 from mshisto_ray.evaluation.descriptor_distance import (
     Pairs,
     effective_rank,
@@ -13,6 +12,7 @@ from mshisto_ray.evaluation.descriptor_distance import (
     separate,
 )
 from mshisto_ray.evaluation.exclusion import Exclusion
+from mshisto_ray.statistics.bootstrap import ClusterDraws
 
 
 def slides(counts, pitch=250.0, width=10):

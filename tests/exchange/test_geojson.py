@@ -9,11 +9,11 @@ import shapely.geometry
 import tifffile
 from scipy import ndimage
 
-from mshisto_ray.distributed.tile_unit import geojson_paths, make_tiler, to_unit
 from mshisto_ray.exchange.geojson import write_tiles, write_tissue
-from mshisto_ray.store.cohort import CohortSlide
+from mshisto_ray.store.cohort import CohortSlide, slide_to_json
 from mshisto_ray.tiling.annotation import read_annotation
 from mshisto_ray.tiling.recipe import TilingRecipe
+from mshisto_ray.tiling.unit import geojson_paths, make_tiler
 
 
 def test_tiles_are_polygons_at_level_0_with_their_scores(tmp_path):
@@ -142,7 +142,7 @@ def test_what_tiling_planned_opens_over_the_slide(tmp_path):
         compression="jpeg", resolution=(20000, 20000), resolutionunit="CENTIMETER",
     )  # fmt: skip
     recipe = TilingRecipe(tile_px=64).as_recipe()
-    unit = to_unit(CohortSlide("a", "a", tmp_path / "a.tiff", None, None, {}))
+    unit = slide_to_json(CohortSlide("a", "a", tmp_path / "a.tiff", None, None, {}))
     make_tiler(tmp_path / "out", recipe, geojson=True)(unit | {"key": {}})
     tissue_path, tiles_path = geojson_paths(tmp_path / "out", "a")
     _, pieces = checked(tissue_path)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mshisto_ray.mil import segments
-from mshisto_ray.mil.bags import Bags
+from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.mil.ragged import segments
 from mshisto_ray.store.features import ArrayFeatures
 
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from mshisto_ray import components
-from mshisto_ray.mil.combinations._combination import Finer
+from mshisto_ray.mil.combinations import (
+    Finer,
+)
 from mshisto_ray.mil.model import COMBINATIONS
 
 pytestmark = pytest.mark.usefixtures("every_form")

@@ -9,11 +9,11 @@ import pytest
 
 from mshisto_ray import config
 from mshisto_ray.config import InputError
-from mshisto_ray.learning.bootstrap import intervals
+from mshisto_ray.jobs.train import TrainJobConfig, check, run
+from mshisto_ray.learning.intervals import intervals
 from mshisto_ray.learning.predictions import read_predictions
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.head import load_head
-from mshisto_ray.mil.job import TrainJobConfig, check, run
 from mshisto_ray.store.manifest import differences
 
 QUICK = {"hidden": [8], "epochs": 2, "split": {"folds": 3}, "early_stopping": None}

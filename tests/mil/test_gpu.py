@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from mshisto_ray import components
-from mshisto_ray.mil.combinations._combination import Finer
+from mshisto_ray.mil.combinations import (
+    Finer,
+)
 from mshisto_ray.mil.model import COMBINATIONS, POOLINGS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

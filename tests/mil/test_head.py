@@ -8,13 +8,13 @@ import torch
 from mshisto_ray import components, config
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.split import SplitConfig
-from mshisto_ray.mil.batches import Batches
-from mshisto_ray.mil.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.fit.batches import Batches
+from mshisto_ray.mil.fit.config import TrainConfig
+from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.fit.fold import log_probabilities
 from mshisto_ray.mil.head import load_head, save_head
 from mshisto_ray.mil.model import POOLINGS
 from mshisto_ray.mil.predict import predict
-from mshisto_ray.mil.train import log_probabilities
-from mshisto_ray.mil.train_config import TrainConfig
 
 CPU = torch.device("cpu")
 SPLIT = SplitConfig(folds=3, repeats=2)

@@ -9,11 +9,11 @@ import torch
 from mshisto_ray import components, config
 from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.learning.split import SplitConfig
-from mshisto_ray.mil.batches import Batches
-from mshisto_ray.mil.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.fit.batches import Batches
+from mshisto_ray.mil.fit.config import TrainConfig
+from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.fit.fold import log_probabilities
 from mshisto_ray.mil.model import POOLINGS, MILModel
-from mshisto_ray.mil.train import log_probabilities
-from mshisto_ray.mil.train_config import TrainConfig
 from mshisto_ray.representation.normalise import Standardisation
 
 CPU = torch.device("cpu")

@@ -8,7 +8,15 @@ from mshisto_ray import config
 from mshisto_ray.config import InputError
 from mshisto_ray.mil import experiment, sweep
 from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.sweep import AxesConfig, Outcome, Point, check, expand, rank, show
+from mshisto_ray.mil.sweep import (
+    AxesConfig,
+    Point,
+    PointResult,
+    check,
+    expand,
+    rank,
+    show,
+)
 
 
 @pytest.fixture
@@ -128,7 +136,7 @@ def test_without_validation_nothing_can_be_chosen(table):
 def outcome(number, val, test):
     point = Point({"seed": number}, base("x", seed=number))
     metrics = None if val is None else {"val_auroc_mean": val, "test_auroc_mean": test}
-    return Outcome(str(number), point, metrics, None)
+    return PointResult(str(number), point, metrics, None)
 
 
 def test_validation_ranks_and_tests_have_no_say():

@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from mshisto_ray import components
 from mshisto_ray.config import InputError, validate
+from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.model import POOLINGS
-from mshisto_ray.mil.train_config import TrainConfig
 
 pytestmark = pytest.mark.usefixtures("every_form")
 DIM = 5

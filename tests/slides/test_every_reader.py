@@ -5,8 +5,10 @@ import openslide as raw
 import pytest
 
 from mshisto_ray import components
-from mshisto_ray.slides._open import open_slide
-from mshisto_ray.slides._slide import SlideError
+from mshisto_ray.slides import (
+    SlideError,
+    open_slide,
+)
 
 FAMILY = "mshisto_ray.slides"
 SIZE = (1000, 777)  # width, height: no level ends on a native tile

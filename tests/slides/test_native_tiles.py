@@ -3,8 +3,14 @@ import openslide as raw
 import pytest
 import tifffile
 
-from mshisto_ray.slides import _native, _tiff, native_tiles, openslide, scaled_tiles
-from mshisto_ray.slides._slide import SlideError
+from mshisto_ray.slides import (
+    SlideError,
+    _native,
+    _tiff,
+    native_tiles,
+    openslide,
+    scaled_tiles,
+)
 from mshisto_ray.tiling.pixels import box_average
 
 

@@ -5,8 +5,11 @@ import openslide as raw
 import pytest
 import tifffile
 
-from mshisto_ray.slides import openslide
-from mshisto_ray.slides._slide import SlideError, checked_mpp
+from mshisto_ray.slides import (
+    SlideError,
+    checked_mpp,
+    openslide,
+)
 
 MPP = 0.5
 

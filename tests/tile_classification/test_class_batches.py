@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from mshisto_ray.contrastive.tile_index import build_index
 from mshisto_ray.tile_classification.class_batches import ClassBatches, ClassLoss
+from mshisto_ray.training.tile_index import build_index
 
 SIZES = (3, 40, 200)  # tiles of each slide
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from mshisto_ray.config import InputError, validate
-from mshisto_ray.contrastive.reading import TileReader
-from mshisto_ray.contrastive.training import Training
-from mshisto_ray.distributed.finetune import FinetuneJobConfig, check
 from mshisto_ray.encoders import checkpoint
+from mshisto_ray.jobs.finetune import FinetuneJobConfig, check
 from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.tile_classification.finetune import finetune
 from mshisto_ray.tile_classification.finetune_config import load_data
+from mshisto_ray.training.loop import Training
+from mshisto_ray.training.reading import IndexedTileReader
 
 
 def quiet(line: str) -> None:
@@ -44,7 +44,7 @@ def test_a_sign_that_colour_shows_is_learnt(config, coloured):
     signs = rng.permutation(tiles[data.held_out.code == 1])[:40]
     plain = rng.permutation(tiles[data.held_out.code == 0])[:40]
     chosen = np.sort(np.concatenate([signs, plain]))
-    held = TileReader(data.tiles, data.held_out.index, 1)(chosen)
+    held = IndexedTileReader(data.tiles, data.held_out.index, 1)(chosen)
     features = encoder(held.pixels)
     assert features.shape == (len(chosen), 96)
     code = data.held_out.code[chosen]
@@ -64,7 +64,7 @@ def test_slides_are_scored_by_the_mean_of_their_tiles(config):
     path = str(result.encoder)
     head = checkpoint.build("cpu", "float32", path=path, output="projection")
     held_out, index = data.held_out, data.held_out.index
-    held = TileReader(data.tiles, index, 1)(np.arange(len(index)))
+    held = IndexedTileReader(data.tiles, index, 1)(np.arange(len(index)))
     logits = torch.from_numpy(head(held.pixels)).double()
     probabilities = logits.softmax(1).numpy()
     hits, slides = [], {}

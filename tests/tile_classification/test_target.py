@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from mshisto_ray.config import InputError, validate
-from mshisto_ray.contrastive.held_out import split_patients
 from mshisto_ray.store.cohort import read_cohort
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tile_classification.target import TileTargetConfig, read_classified
 from mshisto_ray.tile_classification.validation import check_held_out
+from mshisto_ray.training.held_out import split_patients
 
 SIDE = 6
 LABELS = {"a": "tumour", "b": "normal", "c": "", "d": "normal", "e": "other"}

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from mshisto_ray.slides._slide import Level, SlideError
-from mshisto_ray.tiling.cell import TileReader
+from mshisto_ray.slides import (
+    Level,
+    SlideError,
+)
+from mshisto_ray.tiling.cell import CellReader
 from mshisto_ray.tiling.pixels import read_tile
 from mshisto_ray.tiling.resolution import resolve
 
@@ -54,7 +57,7 @@ def tiles(scales, rows=2, cols=2):
 def test_pixels_are_those_of_tile_by_tile(mpp):
     slide = DrawnSlide((1, 4))
     scales = readings(mpp, slide)
-    read = TileReader(slide, scales, TILE)
+    read = CellReader(slide, scales, TILE)
     for reading, x, y in tiles(scales):
         expected = read_tile(DrawnSlide(), reading, x, y, TILE)
         np.testing.assert_array_equal(read(reading, x, y), expected)
@@ -65,7 +68,7 @@ def test_pixels_are_those_of_tile_by_tile(mpp):
 def test_one_damaged_tile_costs_itself_and_its_ancestors_alone():
     slide = DrawnSlide(bad=[(20, 3)])
     scales = readings(0.5, slide)
-    read = TileReader(slide, scales, TILE)
+    read = CellReader(slide, scales, TILE)
     lost = []
     for reading, x, y in tiles(scales):
         try:
@@ -79,7 +82,7 @@ def test_one_damaged_tile_costs_itself_and_its_ancestors_alone():
 def test_coarse_scales_alone_never_touch_level_0():
     slide = DrawnSlide()
     scales = readings(0.25, slide, (1.0, 2.0))
-    read = TileReader(slide, scales, TILE)
+    read = CellReader(slide, scales, TILE)
     for reading, x, y in tiles(scales, 1, 1):
         read(reading, x, y)
     assert {level for level, *_ in slide.reads} == {2}
@@ -88,7 +91,7 @@ def test_coarse_scales_alone_never_touch_level_0():
 def test_sums_that_leave_16_bits_are_read_tile_by_tile():
     slide = DrawnSlide()
     scales = readings(0.5, slide, (0.5, 16.0))
-    read = TileReader(slide, scales, TILE)
+    read = CellReader(slide, scales, TILE)
     for reading in scales.values():
         expected = read_tile(slide, reading, 0, 0, TILE)
         np.testing.assert_array_equal(read(reading, 0, 0), expected)

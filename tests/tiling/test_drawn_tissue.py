@@ -9,9 +9,11 @@ import tifffile
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.distributed import tile
 from mshisto_ray.embedding.unit import unit_key
-from mshisto_ray.slides._slide import SlideError
+from mshisto_ray.jobs import tile
+from mshisto_ray.slides import (
+    SlideError,
+)
 from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.slide import tile_slide

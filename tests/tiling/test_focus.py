@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from mshisto_ray.slides._open import open_slide
-from mshisto_ray.slides._slide import SlideError
+from mshisto_ray.slides import (
+    SlideError,
+    open_slide,
+)
 from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.tiling.focus import measure_focus
 from mshisto_ray.tiling.grid import plan_tiles

@@ -3,7 +3,9 @@ import itertools
 import numpy as np
 import pytest
 
-from mshisto_ray.slides._slide import Level
+from mshisto_ray.slides import (
+    Level,
+)
 from mshisto_ray.tiling.grid import plan_tiles, tissue_shares
 from mshisto_ray.tiling.resolution import resolve
 

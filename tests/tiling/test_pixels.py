@@ -3,7 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from mshisto_ray.slides._slide import Level
+from mshisto_ray.slides import (
+    Level,
+)
 from mshisto_ray.tiling.pixels import area_average, box_average, box_averages, read_tile
 from mshisto_ray.tiling.resolution import ScaleReading
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from mshisto_ray.slides._open import open_slide
+from mshisto_ray.slides import (
+    open_slide,
+)
 from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.tiling.reader import difference
 from mshisto_ray.tiling.recipe import TilingRecipe

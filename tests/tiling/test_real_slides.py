@@ -7,8 +7,10 @@ import numpy as np
 import openslide as raw
 import pytest
 
-from mshisto_ray.slides._open import open_slide
-from mshisto_ray.slides._slide import SlideError
+from mshisto_ray.slides import (
+    SlideError,
+    open_slide,
+)
 from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.tiling.pixels import read_tile
 from mshisto_ray.tiling.recipe import TilingRecipe

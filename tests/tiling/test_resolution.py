@@ -1,7 +1,9 @@
 import pytest
 
 from mshisto_ray.config import InputError
-from mshisto_ray.slides._slide import Level
+from mshisto_ray.slides import (
+    Level,
+)
 from mshisto_ray.tiling.resolution import check_chain, resolve, served_scales
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from mshisto_ray.slides._open import open_slide
+from mshisto_ray.slides import (
+    open_slide,
+)
 from mshisto_ray.tiling import thumbnail
 from mshisto_ray.tiling.thumbnail import read_thumbnail
 

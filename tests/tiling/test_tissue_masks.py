@@ -4,7 +4,9 @@ import shapely
 
 from mshisto_ray import components
 from mshisto_ray.components import Part
-from mshisto_ray.slides._open import open_slide
+from mshisto_ray.slides import (
+    open_slide,
+)
 from mshisto_ray.tiling.annotation import AnnotationError, Region
 from mshisto_ray.tiling.thumbnail import read_thumbnail
 from mshisto_ray.tiling.tissue_masks import annotation, otsu, stain

@@ -1,1 +1,11 @@
 """Family of contrastive losses: ``build(*, ...)`` -> ContrastiveLoss."""
+
+from mshisto_ray.contrastive.losses._loss import (
+    full_precision,
+    without_autocast,
+)
+
+__all__ = [
+    "full_precision",
+    "without_autocast",
+]

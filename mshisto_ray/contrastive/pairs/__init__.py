@@ -1,1 +1,13 @@
 """Family of pair sources: ``build(index, *, ...)`` -> PairSource."""
+
+from mshisto_ray.contrastive.pairs._source import (
+    PairBatch,
+    PairSource,
+    draw_batch,
+)
+
+__all__ = [
+    "PairBatch",
+    "PairSource",
+    "draw_batch",
+]

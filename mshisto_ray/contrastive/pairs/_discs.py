@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
-from mshisto_ray.contrastive.draws import choose
-from mshisto_ray.contrastive.tile_index import TileIndex
+from mshisto_ray.training.draws import choose
+from mshisto_ray.training.tile_index import TileIndex
 
 Metric = Literal["euclidean", "chebyshev"]
 # Thresholds are often whole tile widths, where rounding must not decide.

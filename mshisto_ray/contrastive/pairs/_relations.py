@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from mshisto_ray.contrastive.tile_index import UNKNOWN, TileIndex
+from mshisto_ray.training.tile_index import UNKNOWN, TileIndex
 
 SameSlide = Literal["positive", "negative", "ignore", "by_distance"]
 Neutral = Literal["ignore", "by_class", "negative"]

@@ -9,10 +9,10 @@ import numpy as np
 from pydantic import Field
 
 from mshisto_ray.config import InputError
-from mshisto_ray.contrastive.draws import choose, uniforms
 from mshisto_ray.contrastive.pairs import _discs, _relations
 from mshisto_ray.contrastive.pairs._relations import Neutral, Rules, SameSlide
-from mshisto_ray.contrastive.tile_index import UNKNOWN, TileIndex
+from mshisto_ray.training.draws import choose, uniforms
+from mshisto_ray.training.tile_index import UNKNOWN, TileIndex
 
 
 class MultiScalePairs:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mshisto_ray.config import InputError
-from mshisto_ray.contrastive.draws import choose, uniforms
-from mshisto_ray.contrastive.tile_index import TileIndex
+from mshisto_ray.training.draws import choose, uniforms
+from mshisto_ray.training.tile_index import TileIndex
 
 
 class SameTilePairs:

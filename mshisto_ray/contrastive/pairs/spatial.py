@@ -8,10 +8,10 @@ import numpy as np
 from pydantic import Field
 
 from mshisto_ray.config import InputError
-from mshisto_ray.contrastive.draws import choose, uniforms
 from mshisto_ray.contrastive.pairs import _discs
 from mshisto_ray.contrastive.pairs._source import drawn_pairs
-from mshisto_ray.contrastive.tile_index import TileIndex
+from mshisto_ray.training.draws import choose, uniforms
+from mshisto_ray.training.tile_index import TileIndex
 
 # Anchors tried before a pair counts as missing.
 _TRIES = 8

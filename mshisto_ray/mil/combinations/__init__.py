@@ -3,3 +3,11 @@
 ``build(dims, *, ...)`` gives a torch module; see ``_combination`` for what it takes
 and returns.
 """
+
+from mshisto_ray.mil.combinations._combination import (
+    Finer,
+)
+
+__all__ = [
+    "Finer",
+]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from mshisto_ray.mil import segments
 from mshisto_ray.mil.combinations._combination import Combined, Finer
+from mshisto_ray.mil.ragged import segments
 
 
 class Concat(nn.Module):

@@ -11,8 +11,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from mshisto_ray.mil import segments
 from mshisto_ray.mil.combinations._combination import Combined, Finer
+from mshisto_ray.mil.ragged import segments
 
 
 class CrossScaleAttention(nn.Module):

@@ -3,3 +3,11 @@
 ``build(dim, num_classes, *, ...)`` gives a torch module; see ``_pooling`` for what it
 takes and returns.
 """
+
+from mshisto_ray.mil.poolings._pooling import (
+    Pooled,
+)
+
+__all__ = [
+    "Pooled",
+]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mshisto_ray.mil import segments
 from mshisto_ray.mil.poolings import _pooling
+from mshisto_ray.mil.ragged import segments
 
 
 class AttentionPooling(nn.Module):

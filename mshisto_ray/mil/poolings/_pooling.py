@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch.nn import functional
 
-from mshisto_ray.mil.segments import widen
+from mshisto_ray.mil.ragged.segments import widen
 
 
 @dataclass(frozen=True)

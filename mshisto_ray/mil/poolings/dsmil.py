@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from mshisto_ray.mil import segments
 from mshisto_ray.mil.poolings import _pooling
+from mshisto_ray.mil.ragged import segments
 
 
 class DualStream(nn.Module):

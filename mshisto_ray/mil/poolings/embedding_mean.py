@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from mshisto_ray.mil import segments
 from mshisto_ray.mil.poolings import _pooling
+from mshisto_ray.mil.ragged import segments
 
 
 class EmbeddingMean(nn.Module):

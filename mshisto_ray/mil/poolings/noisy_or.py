@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mshisto_ray.mil import segments
 from mshisto_ray.mil.poolings import _log, _pooling
+from mshisto_ray.mil.ragged import segments
 
 
 class NoisyOr(nn.Module):

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from mshisto_ray.mil import segments
 from mshisto_ray.mil.poolings import _pooling
+from mshisto_ray.mil.ragged import segments
 
 
 class _Attend(nn.Module):
@@ -67,7 +67,7 @@ class _Attend(nn.Module):
         return values.unflatten(-1, (self.heads, -1))
 
 
-class _Block(nn.Module):
+class _TransformerBlock(nn.Module):
     """Induced set attention: points gather from the bag and give back to it."""
 
     def __init__(self, width: int, heads: int, points: int):
@@ -111,7 +111,7 @@ class SetTransformer(nn.Module):
         super().__init__()
         self.enter = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(
-            [_Block(width, heads, points) for _ in range(layers)]
+            [_TransformerBlock(width, heads, points) for _ in range(layers)]
         )
         self.seed = nn.Parameter(torch.randn(1, width) / math.sqrt(width))
         self.pool = _Attend(width, heads)

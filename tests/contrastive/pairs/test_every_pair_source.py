@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from mshisto_ray import components
-from mshisto_ray.contrastive.pairs._source import draw_batch
+from mshisto_ray.contrastive.pairs import (
+    draw_batch,
+)
 
 PAIRS = "mshisto_ray.contrastive.pairs"
 VARIANTS = [

@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from mshisto_ray.config import InputError
-from mshisto_ray.contrastive.pairs import _relations, multi_scale, same_tile
-from mshisto_ray.contrastive.pairs._source import draw_batch
+from mshisto_ray.contrastive.pairs import (
+    _relations,
+    draw_batch,
+    multi_scale,
+    same_tile,
+)
 
 RULES = [
     _relations.Rules(same_slide, neutral, 80.0, 200.0)

@@ -2,8 +2,11 @@ import numpy as np
 import pytest
 
 from mshisto_ray.config import InputError
-from mshisto_ray.contrastive.pairs import _discs, spatial
-from mshisto_ray.contrastive.pairs._source import draw_batch
+from mshisto_ray.contrastive.pairs import (
+    _discs,
+    draw_batch,
+    spatial,
+)
 
 METRICS = ["euclidean", "chebyshev"]
 

@@ -1,0 +1,153 @@
+"""The config of pretraining, and the check of what it is given."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import model_validator
+
+from mshisto_ray.components import Family, Part
+from mshisto_ray.config import InputError, option
+from mshisto_ray.contrastive.pair_batches import PAIRS, check_batches
+from mshisto_ray.contrastive.presets import PRESETS
+from mshisto_ray.contrastive.validation import ValidationConfig
+from mshisto_ray.store.cohort import read_cohort
+from mshisto_ray.store.manifest import recipe_digest
+from mshisto_ray.store.tiles import TileDirectory
+from mshisto_ray.training.augment import AugmentConfig
+from mshisto_ray.training.blocks import BlockConfig
+from mshisto_ray.training.config import TrainingConfig, recipe_of
+from mshisto_ray.training.held_out import split_patients
+from mshisto_ray.training.model import ModelConfig
+from mshisto_ray.training.tile_index import UNKNOWN, TileIndex, read_index
+
+LOSSES = "mshisto_ray.contrastive.losses"
+
+
+class PretrainAugmentConfig(AugmentConfig):
+    """Geometry alone by default: pairs of one slide compare tiles of one stain."""
+
+    brightness: float = option(0.0, "factor 1 +- brightness", ge=0, le=1)
+    contrast: float = option(0.0, "factor 1 +- contrast about mean luma", ge=0, le=1)
+    saturation: float = option(0.0, "factor 1 +- saturation about luma", ge=0, le=1)
+    hue: float = option(0.0, "turn of HSV hue by +- hue", "turns", ge=0, le=0.5)
+
+
+class PretrainBlockConfig(BlockConfig):
+    """Much of few slides by default: far tiles are those of one slide."""
+
+    slides: int = option(4, "slides they come from", "slides", ge=1)
+
+
+class PretrainConfig(TrainingConfig):
+    """Contrastive pretraining of an encoder."""
+
+    preset: (
+        Literal["gildenblat2019", "gildenblat2019_small", "tan2023", "tan2023_small"]
+        | None
+    ) = option(None, "a paper's settings; other keys given replace its own")
+    label: str | None = option(None, "column of the slides' classes")
+    pairs: Annotated[Part, Family(PAIRS)] = option(
+        Part.model_validate(
+            {
+                "name": "multi_scale",
+                "same_slide": "by_distance",
+                "places_per_slide": 1,
+                "slides_per_batch": 1,
+                "near_um": None,
+                "far_um": 1500.0,
+            }
+        ),
+        "which tiles are alike",
+    )
+    # Classes of their own, so that a key given leaves the other defaults as they are.
+    augment: PretrainAugmentConfig = PretrainAugmentConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
+    blocks: PretrainBlockConfig = PretrainBlockConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
+    loss: Annotated[Part, Family(LOSSES)] = option(Part(name="nt_xent"), "their loss")
+    verify: float | None = option(
+        None,
+        "drop pairs whose appearance contradicts their label: quantile of the other "
+        "kind's distances, fewer are dropped the larger it is; null: keep all",
+        gt=0,
+        lt=1,
+    )
+    model: ModelConfig = ModelConfig()
+    batch_size: int = option(128, "images a step, two a pair", "images", ge=4)
+    validation: ValidationConfig = ValidationConfig()
+    best: str = option(
+        "val_recall_at_10", "metric of the encoder that is kept; losses: the lowest"
+    )
+    on_collapse: Literal["warn", "stop"] = option("warn", "when features collapse")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, raw: Any) -> Any:
+        name = raw.get("preset") if isinstance(raw, dict) else None
+        return _merged(PRESETS[name], raw) if name in PRESETS else raw
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with ``over`` on top; a part of another name is replaced whole."""
+    result = dict(base)
+    for key, value in over.items():
+        old, result[key] = result.get(key), value
+        if isinstance(value, dict) and isinstance(old, dict):
+            name = old.get("name")
+            if value.get("name", name) == name:
+                result[key] = _merged(old, value)
+    return result
+
+
+def pretrain_recipe(
+    config: PretrainConfig, tiles: TileDirectory, index: TileIndex
+) -> dict[str, Any]:
+    """What decides the weights: of the cohort, who has which class."""
+    recipe = recipe_of(config, PretrainConfig, tiles)
+    del recipe["cohort"]
+    told = [index.slide_ids, index.patient.tolist(), index.label.tolist()]
+    return recipe | {"labels": recipe_digest({"": told})}
+
+
+def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
+    """The tiles and their index, checked against the config.
+
+    Raises:
+        InputError: no such scales, labels, or pairs.
+    """
+    tiles = TileDirectory(config.tiles)
+    labels: dict[str, int] = {}
+    if config.label:
+        if config.cohort is None:
+            raise InputError("label: give the cohort that has this column")
+        column = read_cohort(config.cohort, check_files=False).column(config.label)
+        names = sorted({value for value in column.values() if value is not None})
+        labels = {s: names.index(v) for s, v in column.items() if v is not None}
+        if not labels.keys() & tiles.slides.keys():
+            raise InputError(
+                f"{config.cohort}: none of its slides is in {config.tiles}"
+            )
+    index = read_index(tiles, list(tiles.slides), labels, config.scales)
+    unlinked = len(index.scales) < 2 and config.validation.share
+    if config.best == "val_recall_at_10" and unlinked:
+        raise InputError(
+            "best: val_recall_at_10 is of a tile's finer tiles, and there is one scale "
+            "only: take val_near_far_auc or val_loss"
+        )
+    train, _ = split_patients(index, config.validation.share, config.seed)
+    check_batches(index.subset(train), config.pairs, config.batch_size)
+    if config.verify is not None and config.pairs.name != "spatial":
+        raise InputError("verify: only spatial pairs have labels to verify")
+    _check_blocks(config, index.subset(train))
+    return tiles, index
+
+
+def _check_blocks(config: PretrainConfig, index: TileIndex) -> None:
+    """Refuse blocks that hold one class where tiles of other classes are negatives."""
+    num = len(np.unique(index.label[index.label != UNKNOWN]))
+    are_negatives = config.pairs.name == "multi_scale" and num > 1
+    if are_negatives and len(index) > config.blocks.tiles and config.blocks.slides < 2:
+        raise InputError(
+            "blocks.slides: 1 slide in memory is of one class, and tiles of other "
+            f"classes are the negatives: raise it to {num} (the classes) or more"
+        )

@@ -1,0 +1,181 @@
+"""Ray Tune: every config of a sweep is a trial over all folds and repeats.
+
+A trial's result is files; Tune starts processes, restarts them, and reports their end.
+Workers import this file, so it imports no plots and no MLflow.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from mshisto_ray import config as configs
+from mshisto_ray.config import InputError
+from mshisto_ray.distributed.session import Resources, connect, plan_actors
+from mshisto_ray.mil import experiment, sweep
+from mshisto_ray.mil.experiment import ExperimentConfig
+from mshisto_ray.mil.fit.cross_validation import plan_splits
+from mshisto_ray.mil.input.bags import Bags, read_bags
+from mshisto_ray.mil.sweep import Point
+from mshisto_ray.progress import say
+
+_REPORT_EVERY_S = 2.0
+_PRINT_EVERY_S = 5.0
+_MAX_RESTARTS = 2
+# What decides the bags of a trial.
+_SOURCE = {
+    "embeddings", "cohort", "bags", "scale", "scales", "unit", "target", "split",
+    "cache",
+}  # fmt: skip
+
+
+def run_trials(
+    out: Path, pending: Mapping[str, Point], resources: Resources
+) -> dict[str, str]:
+    """Train the configs of a sweep; returns why the failed ones failed, by digest.
+
+    Args:
+        out: directory of the sweep.
+        pending: configs by digest.
+        resources: of a trial, and how many run at once.
+    """
+    # Tune's own files are of no use here: results are written by the trials.
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one ignores verbose=0
+    # The driver reports a worker that died, in one line.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    state = out / ".tune"
+    for leftover in (state, *(out / "configs").glob(".*.tmp")):
+        shutil.rmtree(leftover, ignore_errors=True)
+    with connect():
+        results = _make_tuner(out, pending, resources, state).fit()
+    shutil.rmtree(state, ignore_errors=True)
+    errors = {}
+    for result in results:
+        digest = (result.config or {})["digest"]
+        error = (result.metrics or {}).get("error") or result.error
+        if error:
+            errors[digest] = str(error)
+    return errors
+
+
+def _make_tuner(
+    out: Path, pending: Mapping[str, Point], resources: Resources, state: Path
+) -> tune.Tuner:
+    plan = plan_actors(resources, use_gpu=True)
+    work = {d: p.config.model_dump(mode="json") for d, p in pending.items()}
+    trainable = tune.with_parameters(
+        train_point, work=work, out=out, threads=plan.threads
+    )
+    return tune.Tuner(
+        tune.with_resources(trainable, {"cpu": plan.cpus, "gpu": plan.gpus}),
+        param_space={"digest": tune.grid_search(list(work))},
+        # A new actor for every trial would import torch anew: seconds for a small
+        # model.
+        tune_config=tune.TuneConfig(
+            reuse_actors=True, max_concurrent_trials=plan.actors
+        ),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(state),
+            failure_config=tune.FailureConfig(max_failures=_MAX_RESTARTS),
+            callbacks=[_Progress(pending, out)],
+            verbose=0,
+        ),
+    )
+
+
+class _Progress(Callback):
+    """A line per finished config, and one every few seconds between them."""
+
+    def __init__(self, pending: Mapping[str, Point], out: Path):
+        self._pending = pending
+        self._out = out
+        self._models: dict[str, int] = {}
+        self._ended = 0
+        self._printed = time.monotonic()
+
+    def on_trial_result(
+        self, iteration: int, trials: list, trial: Trial, result: dict, **info: Any
+    ) -> None:
+        """A fold is done."""
+        self._models[trial.trial_id] = result["models"]
+        if time.monotonic() - self._printed > _PRINT_EVERY_S:
+            models = sum(self._models.values())
+            say(f"sweep: {self._ended}/{len(self._pending)} configs, {models} models")
+            self._printed = time.monotonic()
+
+    def on_trial_complete(
+        self, iteration: int, trials: list, trial: Trial, **info: Any
+    ) -> None:
+        """A config is done, or has said why it cannot be."""
+        self._say_end(trial.config["digest"])
+
+    def on_trial_error(
+        self, iteration: int, trials: list, trial: Trial, **info: Any
+    ) -> None:
+        """A config's process ended, more often than it is restarted."""
+        self._say_end(trial.config["digest"])
+
+    def _say_end(self, digest: str) -> None:
+        self._ended += 1
+        found = sweep.read_metrics(self._out, digest)
+        text = f"test AUROC {found['test_auroc_mean']:.3f}" if found else "no result"
+        label = self._pending[digest].label
+        say(f"sweep: {self._ended}/{len(self._pending)} configs, {label}: {text}")
+        self._printed = time.monotonic()
+
+
+def train_point(
+    config: dict[str, Any], work: Mapping[str, Any], out: Path, threads: int
+) -> None:
+    """Train one config; its folder is the result, a report says why there is none.
+
+    Args:
+        config: of the trial: ``digest`` of the config.
+        work: configs by digest, as JSON values.
+        out: directory of the sweep.
+        threads: of torch.
+    """
+    torch.set_num_threads(threads)
+    digest = config["digest"]
+
+    told = time.monotonic()
+
+    def on_fold(done: int, total: int) -> None:
+        nonlocal told
+        # A report waits for the driver.
+        if done == total or time.monotonic() - told > _REPORT_EVERY_S:
+            tune.report({"models": done, "error": None})
+            told = time.monotonic()
+
+    try:
+        point = configs.validate(ExperimentConfig, work[digest])
+        source = point.model_dump(mode="json", include=_SOURCE)
+        bags = _read(json.dumps(source, sort_keys=True))
+        splits = plan_splits(bags, point.split, point)
+        experiment.run(point, bags, splits, sweep.folder(out, digest), on_fold)
+    except InputError as error:
+        tune.report({"models": 0, "error": str(error)})
+    except Exception:
+        tune.report({"models": 0, "error": traceback.format_exc()})
+
+
+@functools.lru_cache(maxsize=2)
+def _read(source: str) -> Bags:
+    """Bags of an input; the trials of one process share them."""
+    config = configs.validate(ExperimentConfig, json.loads(source))
+    return read_bags(config, config.target, config.split.column, config.cache)

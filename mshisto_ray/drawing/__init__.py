@@ -1,0 +1,1 @@
+"""Pictures of arrays: overviews, contact sheets, heat maps."""

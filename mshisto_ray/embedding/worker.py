@@ -1,0 +1,70 @@
+"""Embed one chunk in a worker: reads, makes and writes its shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mshisto_ray import components
+from mshisto_ray.components import Part
+from mshisto_ray.embedding.colour import Colour, Look
+from mshisto_ray.embedding.product import Pictures, Product, Vectors
+from mshisto_ray.embedding.reading import InTurn, Reading
+from mshisto_ray.embedding.unit import Chunk, UnitEmbedder
+from mshisto_ray.encoders import (
+    Precision,
+)
+
+ENCODERS = "mshisto_ray.encoders"
+STAINS = "mshisto_ray.embedding.stains"
+AS_SCANNED = Part(name="none")
+
+
+@dataclass(frozen=True)
+class EmbedWork:
+    """What every worker is given; small and picklable.
+
+    ``encoders``: by the directory of its embeddings, one or more; ``batch_size`` tiles
+    a forward pass; ``dtype`` float16 or float32 of the shards; ``stain`` a part of the
+    stains; ``colours`` a column of the shards each; ``compiled`` by torch;
+    ``pixels`` the directory that keeps the tiles, as JPEG of a ``quality``, if any.
+    """
+
+    tiles: Path
+    encoders: Mapping[Path, Part]
+    batch_size: int
+    dtype: str
+    stain: Part = AS_SCANNED
+    colours: tuple[Colour, ...] = ("rgb",)
+    compiled: bool = False
+    pixels: Path | None = None
+    quality: int = 0
+
+
+def make_embedder(
+    work: EmbedWork,
+    device: str,
+    precision: Precision,
+    threads: int,
+    start_reading: Callable[[], Reading] = InTurn,
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The function that embeds one chunk; its shards are its result."""
+    torch.set_num_threads(threads)
+    # float32 means float32: by default cuDNN convolves in TF32, with 10 bits.
+    torch.backends.cudnn.allow_tf32 = False
+    look = Look(work.colours, components.build(STAINS, work.stain))
+    products: dict[Path, Product] = {}
+    for out, part in work.encoders.items():
+        encoder = components.build(ENCODERS, part, device, precision)
+        if work.compiled:
+            encoder.compile()
+        products[out] = Vectors(encoder, np.dtype(work.dtype), look)
+    if work.pixels:
+        products[work.pixels] = Pictures(work.quality)
+    embed = UnitEmbedder(work.tiles, products, start_reading(), work.batch_size)
+    return lambda unit: embed(Chunk(**unit))

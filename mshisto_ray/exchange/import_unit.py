@@ -1,0 +1,80 @@
+"""Import one slide's features in a worker: its HDF5 file to a shard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mshisto_ray.exchange.h5 import H5Error
+from mshisto_ray.exchange.h5_import import ImportRecipe, import_slide
+from mshisto_ray.slides import (
+    SlideError,
+    Watchdog,
+)
+from mshisto_ray.store import schema
+from mshisto_ray.store.attempts import Attempts
+from mshisto_ray.store.cohort import CohortSlide, slide_from_json
+from mshisto_ray.store.embeddings import shard_path
+from mshisto_ray.store.failures import Failure
+from mshisto_ray.store.shards import write_shard
+
+_LAST_ATTEMPT = 3
+
+
+def make_importer(
+    out: Path, recipe: ImportRecipe
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The function that imports one slide; its shard is its result."""
+    kind = pa.float16() if recipe.dtype == "float16" else pa.float32()
+    watchdog = Watchdog()
+
+    def work(unit: dict[str, Any]) -> dict[str, Any]:
+        row = slide_from_json(unit["row"])
+        table = schema.embeddings(recipe.dim, kind).empty_table()
+        attempts = Attempts(out, row.slide_id)
+        try:
+            attempt = attempts.begin()
+            table, failures = _import(row, unit, recipe, attempt, watchdog)
+        except (H5Error, SlideError) as error:
+            what = "crash" if error.name == "Crash" else "input"
+            failures = [Failure(row.slide_id, "import", what, error.name, str(error))]
+        except OSError as error:
+            message = f"{error}; tried again by the next run"
+            name = type(error).__name__
+            failures = [Failure(row.slide_id, "import", "transient", name, message)]
+        metadata = {
+            "key": unit["key"],
+            "rows": {recipe.mpp: table.num_rows} if table.num_rows else {},
+            "failures": [asdict(failure) for failure in failures],
+        }
+        write_shard(shard_path(out, row.slide_id, 0), [table], metadata)
+        attempts.end()
+        counts = {"tiles": table.num_rows, "failures": len(failures)}
+        return {"slide_id": row.slide_id, **counts}
+
+    return work
+
+
+def _import(
+    row: CohortSlide,
+    unit: dict[str, Any],
+    recipe: ImportRecipe,
+    attempt: int,
+    watchdog: Watchdog,
+) -> tuple[pa.Table, list[Failure]]:
+    if unit["features"] is None:
+        wanted = f"no {row.slide_id}.h5 nor {row.path.stem}.h5 among the features"
+        raise H5Error("NoFeatures", f"{wanted}: extract the slide")
+    if attempt >= _LAST_ATTEMPT:
+        raise SlideError(
+            "Crash",
+            f"reading {unit['features']} or the slide ended the process "
+            f"{attempt - 1} times: one of them is damaged; copy it again",
+        )
+    coordinates = Path(unit["coordinates"]) if unit["coordinates"] else None
+    features = Path(unit["features"])
+    return import_slide(row, features, coordinates, recipe, watchdog.open_slide)

@@ -1,0 +1,1 @@
+"""One file a job: its config, its check, its run."""

@@ -1,0 +1,215 @@
+"""Config of the embedding job, and the directories that it makes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import field_validator, model_validator
+
+from mshisto_ray import components, tracking
+from mshisto_ray.components import Family, Part
+from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
+from mshisto_ray.distributed.session import Resources
+from mshisto_ray.embedding.colour import Colour
+from mshisto_ray.embedding.product import SUBSAMPLING
+from mshisto_ray.embedding.worker import AS_SCANNED, ENCODERS, STAINS
+from mshisto_ray.encoders import (
+    NetworkEncoder,
+    Precision,
+    check_takes,
+)
+from mshisto_ray.store import embeddings
+from mshisto_ray.store.tiles import TileDirectory
+
+# Stage, and folder of out, of the tiles themselves.
+PIXELS = "pixels"
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class ReadingConfig(Config):
+    """Who reads the tiles that a worker embeds; rows are the same."""
+
+    by: Literal["auto", "worker", "threads", "actors"] = option(
+        "auto",
+        "worker: itself, in turn; threads: of the worker, ahead of it; actors: "
+        "processes with a CPU each, also on other nodes, for GPU nodes short of cores; "
+        "auto: threads where a worker has a GPU and cores to spare, else worker",
+    )
+    num: int | None = option(
+        None,
+        "threads or actors of each worker; null: threads by its cores, 4 actors",
+        ge=1,
+    )
+
+
+class EmbedConfig(Config):
+    """Embed every planned tile of a tiles directory."""
+
+    tiles: InputPath = option(text="tiles directory that jobs/tile.py made")
+    out: OutputPath = option(
+        text="embeddings directory to make or to go on with; of several encoders, the "
+        "folder of their directories"
+    )
+    encoder: Annotated[Part, Family(ENCODERS)] | None = option(
+        None, "what embeds a tile"
+    )
+    encoders: dict[str, Annotated[Part, Family(ENCODERS)]] = option(
+        {},
+        "in place of encoder: several over one read of the tiles, [encoder, ...] or "
+        "{name: encoder, ...}; each fills out/NAME as it would alone",
+    )
+    batch_size: int = option(64, "tiles per forward pass", unit="tiles", ge=1)
+    precision: Literal["auto", "float32", "bfloat16"] = option(
+        "auto",
+        "of the forward pass; auto: float32, as bfloat16 gives tiles other neighbours",
+    )
+    dtype: Literal["float16", "float32"] = option("float16", "of the stored vectors")
+    stain: Annotated[Part, Family(STAINS)] = option(
+        AS_SCANNED, "stain normalisation, before anything else"
+    )
+    colour: tuple[Colour, ...] = option(
+        ("rgb",), "rgb, gray (luma), or both: a column each", min_length=1
+    )
+    pixels_out: bool = option(
+        False, "keep the tiles too, as they are read, as JPEG in out/pixels"
+    )
+    pixels_quality: int = option(90, "of that JPEG", ge=1, le=100)
+    reading: ReadingConfig = ReadingConfig()
+    compile: bool = option(
+        False, "torch.compile the network: minutes at the start of each worker"
+    )
+    max_failures: float = option(
+        0.5, "share of slides that may fail wholly", unit="share", ge=0, le=1
+    )
+    retry_failures: bool = option(False, "try again what failed because of its input")
+    resources: Resources = Resources()
+    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
+
+    @field_validator("encoders", mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        if not isinstance(given, list):
+            return given
+        names = [_name(part) for part in given]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"two of them would fill the directory {name!r}: name them, "
+                    "{name: encoder, ...}"
+                )
+        return dict(zip(names, given, strict=True))
+
+    @field_validator("encoders")
+    @classmethod
+    def _safe_names(cls, given: dict[str, Part]) -> dict[str, Part]:
+        for name in given:
+            if name == PIXELS:
+                raise ValueError(f"{name!r} is where pixels_out keeps the tiles")
+            if not _SAFE.fullmatch(name):
+                raise ValueError(
+                    f"{name!r} is to be a directory's name: letters, digits, . _ -"
+                )
+        return given
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> EmbedConfig:
+        if (self.encoder is None) == (not self.encoders):
+            raise ValueError(
+                "give either encoder or encoders; where a YAML has the other one, "
+                "encoder=null or encoders={} takes it away"
+            )
+        return self
+
+    @property
+    def forward_precision(self) -> Precision:
+        """``precision`` without ``auto``; the same on every machine."""
+        return "float32" if self.precision == "auto" else self.precision
+
+    def alone(self) -> list[EmbedConfig]:
+        """This config with one encoder, for each of them."""
+        if self.encoder is not None:
+            return [self]
+        return [
+            self.model_copy(
+                update={
+                    "encoder": part,
+                    "encoders": {},
+                    "out": self.out / name,
+                    "pixels_out": False,
+                }
+            )
+            for name, part in self.encoders.items()
+        ]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A stage directory that the job makes, as if it made no other.
+
+    ``config`` is what would make it alone; tiles are kept along with embeddings.
+    """
+
+    out: Path
+    stage: str
+    recipe: dict[str, Any]
+    config: EmbedConfig
+
+
+def make_targets(config: EmbedConfig, tiles: TileDirectory) -> list[Target]:
+    """The directories; every encoder is built once here, so its mistakes show here.
+
+    Raises:
+        InputError: an encoder cannot be built or does not take the tiles; ``out`` is
+            itself an embeddings directory while there are several encoders.
+    """
+    if config.encoders and (config.out / "manifest.json").exists():
+        raise InputError(
+            f"{config.out}: is an embeddings directory itself; with encoders, out is "
+            "the folder of such directories: give another out"
+        )
+    targets = [
+        Target(one.out, embeddings.STAGE, _recipe(one, tiles), one)
+        for one in config.alone()
+    ]
+    if config.pixels_out:
+        recipe = {
+            "tiles": tiles.pixel_recipe,
+            "quality": config.pixels_quality,
+            "subsampling": SUBSAMPLING,
+        }
+        targets.append(Target(config.out / PIXELS, PIXELS, recipe, config))
+    return targets
+
+
+def _recipe(config: EmbedConfig, tiles: TileDirectory) -> dict[str, Any]:
+    """What changes rows."""
+    assert config.encoder is not None
+    encoder = components.build(ENCODERS, config.encoder, "cpu", "float32")
+    check_takes(encoder, tiles.manifest.recipe["tile_px"])
+    if config.compile and not isinstance(encoder, NetworkEncoder):
+        raise InputError(
+            f"compile: {config.encoder.name} has no network to compile; leave it out"
+        )
+    recipe = {
+        "tiles": tiles.pixel_recipe,
+        "encoder": {"name": config.encoder.name, "digest": encoder.digest},
+        "dim": encoder.dim,
+        "precision": config.forward_precision,
+        "dtype": config.dtype,
+        "stain": config.stain.model_dump(mode="json"),
+        "colour": list(config.colour),
+    }
+    # Only where it is set: what was made before this key was not compiled.
+    return recipe | ({"compile": True} if config.compile else {})
+
+
+def _name(part: Any) -> str:
+    """What tells one encoder of a list from the others."""
+    told = part if isinstance(part, Mapping) else {}
+    path = str(told.get("path", "")).rstrip("/")
+    name = told.get("model") or path.rpartition("/")[2] or told.get("name") or ""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", str(name))

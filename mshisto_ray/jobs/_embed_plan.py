@@ -1,0 +1,52 @@
+"""How many workers embed, and who reads for each of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from mshisto_ray.config import InputError
+from mshisto_ray.distributed.readers import Readers
+from mshisto_ray.distributed.session import ActorPlan, cluster_nodes, plan_actors
+from mshisto_ray.embedding.reading import InTurn, Reading, Threads
+from mshisto_ray.jobs._embed_config import EmbedConfig
+
+# A GPU takes the tiles of some cores; what it is short of shows as its idle time.
+_ACTORS = 4
+
+
+def plan_reading(
+    config: EmbedConfig,
+) -> tuple[ActorPlan, Callable[[], Reading]]:
+    """Workers, and what starts the reading of each; the cluster has room for all.
+
+    Raises:
+        InputError: it has not; Ray would wait for ever.
+    """
+    resources, reading = config.resources, config.reading
+    if reading.by == "actors" and resources.cpus is None:
+        # The cores of a node are for those that read.
+        resources = resources.model_copy(update={"cpus": 1.0})
+    plan = plan_actors(resources, use_gpu=True)
+    if reading.by == "actors":
+        num = reading.num or _ACTORS
+        return _with_actors(config, plan, num), partial(Readers, num)
+    spare = plan.threads - 1
+    if reading.by == "threads" or (reading.by == "auto" and plan.gpus and spare):
+        return plan, partial(Threads, reading.num or max(1, spare))
+    return plan, InTurn
+
+
+def _with_actors(config: EmbedConfig, plan: ActorPlan, num: int) -> ActorPlan:
+    cpus = sum(node.cpus for node in cluster_nodes())
+    fit = math.floor(cpus / (plan.cpus + num) + 1e-9)
+    wanted = config.resources.actors or 1
+    if fit < wanted:
+        raise InputError(
+            f"reading: {wanted} worker(s) with {plan.cpus:g} CPUs and {num} readers "
+            f"each ask for {wanted * (plan.cpus + num):g} CPUs, the cluster has "
+            f"{cpus:g}: lower reading.num or resources.actors, or add nodes"
+        )
+    return replace(plan, actors=min(plan.actors, fit))

@@ -1,0 +1,62 @@
+"""What the driver adds to a trained encoder: ONNX, its MLflow run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mshisto_ray import tracking
+from mshisto_ray.distributed.training import TrainingJobConfig
+from mshisto_ray.encoders import ONNX_FILE, check_onnx_packages, export_onnx
+from mshisto_ray.progress import say
+from mshisto_ray.store.manifest import Manifest
+from mshisto_ray.store.tiles import TileDirectory
+from mshisto_ray.training.curve import METRICS, read_curve
+from mshisto_ray.training.loop import ENCODER
+
+
+def check(config: TrainingJobConfig) -> None:
+    """Refuse to begin what could not be finished.
+
+    Raises:
+        InputError: see ``check_onnx_packages``.
+    """
+    if config.onnx:
+        check_onnx_packages()
+
+
+def finish(
+    name: str,
+    config: TrainingJobConfig,
+    tiles: TileDirectory,
+    manifest: Manifest,
+    pictures: Sequence[str] = (),
+) -> None:
+    """ONNX where it is asked for, and one MLflow run with the whole curve.
+
+    What is there already is not made again.
+
+    Args:
+        name: of the job, in what it says.
+        config: of the training that came to its end.
+        tiles: trained on.
+        manifest: of ``out``.
+        pictures: files of ``out`` that are logged too.
+    """
+    folder = config.out / ENCODER
+    if config.onnx and not (folder / ONNX_FILE).exists():
+        apart = export_onnx(folder, int(tiles.manifest.recipe["tile_px"]))
+        say(f"{name}: {folder / ONNX_FILE}, within {apart:.1e} of the network")
+    mlflow = config.mlflow
+    store = tracking.open_store(mlflow.uri, config.out, mlflow.experiment)
+    # Another recipe trained in the same folder is another run.
+    key = f"{config.out} {manifest.digest}"
+    if store.find_run("training_out", key) is None:
+        store.log_run(
+            config.out.name,
+            config.model_dump(mode="json", exclude={"out", "mlflow"}),
+            {},
+            tags={"tiles_digest": tiles.manifest.digest, "training_out": key},
+            artifacts=[config.out / part for part in (METRICS, *pictures, ENCODER)],
+            curve=read_curve(config.out / METRICS),
+        )
+    say(f"{name}: {store.view_command()}")

@@ -1,0 +1,228 @@
+"""Embedding through Ray: its cost against a plain loop, its split, its memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from mshisto_ray import config as configs
+from mshisto_ray.config import InputError, InputPath
+from mshisto_ray.jobs import embed, tile
+from mshisto_ray.jobs._embed_config import make_targets
+from mshisto_ray.jobs.benchmarks._benchmark import Benchmark, Measure
+from mshisto_ray.jobs.benchmarks._embed_plain import BATCH, Ended, plain
+from mshisto_ray.jobs.benchmarks._memory import PeakMemory
+from mshisto_ray.jobs.benchmarks._slides import make_repeated
+from mshisto_ray.store.tiles import TileDirectory
+
+_COST_SIDE, _COST_CHUNK, _GIVEN_CHUNK = 18_432, 256, 64
+_HUGE_SIDE, _SMALL_SIDE, _NUM_SMALL = 20_480, 3_072, 20
+_MEMORY_SIDES = (20_480, 40_960)
+_FLOOR = {"name": "colour_stats"}
+
+Case = Literal["cost", "split", "memory"]
+
+
+def build(
+    *,
+    cases: tuple[Case, ...] = ("cost", "split", "memory"),
+    model: str = "mobilenetv2_100",
+    actors: Annotated[int, Field(ge=1)] = 2,
+    slide: InputPath | None = None,
+    mpp: Annotated[float | None, Field(gt=0)] = None,
+) -> Benchmark:
+    """Tiles of 256 px at 0.5, 1 and 2 um/px, of slides made to be all tissue.
+
+    Args:
+        cases: ``cost``: CPU time per tile against as many plain processes, start-up
+            apart. ``split``: shares of the workers over one huge and twenty small
+            slides. ``memory``: peak of driver and workers for a slide four times as
+            large.
+        model: timm's name of the network for ``cost``, with random weights.
+        actors: Ray workers, and plain processes.
+        slide: take this slide for ``cost`` instead of the one made.
+        mpp: of that slide, where its file does not say.
+    """
+    measures = {
+        "cost": partial(_cost, model=model, given=slide, mpp=mpp),
+        "split": _split,
+        "memory": _memory,
+    }
+
+    def measure(folder: Path) -> dict[str, Measure]:
+        found: dict[str, Measure] = {}
+        for case in cases:
+            found |= measures[case](folder, actors)
+        return found
+
+    return measure
+
+
+def _cost(
+    folder: Path, actors: int, model: str, given: Path | None, mpp: float | None
+) -> dict[str, Measure]:
+    out = _fresh(folder / "embed_cost")
+    slides = [given or make_repeated(folder, _COST_SIDE)]
+    size = _GIVEN_CHUNK if given else _COST_CHUNK
+    tiles = _tile(slides, out, mpp, chunk_tiles=size)
+    encoder = {"name": "timm", "model": model, "weights": "random"}
+    chunks = _chunks(tiles, slides[0], actors)
+    # Half of the plain loop before and half after: the machine's pace drifts.
+    half = len(chunks) // 2
+    with PeakMemory() as plain_memory:
+        plainly = plain(tiles, out, encoder, actors, chunks[:half])
+    started = time.perf_counter()
+    with PeakMemory() as memory:
+        ours = _through_ray(tiles, out / "embeddings", encoder, actors)
+    plainly += plain(tiles, out, encoder, actors, chunks[half:])
+    first = min(end.at_s for end in ours) - started
+    rate = _rate(ours, actors)
+    value, base = _cpu_ms(ours), _cpu_ms(plainly)
+    return {
+        "embed.tiles": Measure(sum(end.tiles for end in ours), "tiles"),
+        "embed.worker_cpu": Measure(value, "CPU ms/tile", base),
+        "embed.worker_cpu.ratio": Measure(value / base, "x", None, 1.1, "at most"),
+        "embed.throughput": Measure(rate, "tiles/s", _rate(plainly, actors)),
+        "embed.first_chunk_after": Measure(first, "s"),
+        "embed.peak_memory": Measure(memory.mib, "MiB", plain_memory.mib),
+    }
+
+
+def _chunks(tiles: Path, slide: Path, actors: int) -> range:
+    """Chunks of the one slide tiled; each plain process needs two in either half."""
+    (record,) = TileDirectory(tiles).slides.values()
+    if record["num_chunks"] < 4 * actors:
+        raise InputError(
+            f"benchmark.slide: {slide} has tissue for {record['num_chunks']} chunks of "
+            f"work; {actors} actors need {4 * actors}: take a larger slide, or fewer "
+            "actors"
+        )
+    return range(record["num_chunks"])
+
+
+def _split(folder: Path, actors: int) -> dict[str, Measure]:
+    out = _fresh(folder / "embed_split")
+    small = [make_repeated(folder, _SMALL_SIDE)] * _NUM_SMALL
+    tiles = _tile([*small, make_repeated(folder, _HUGE_SIDE)], out)
+    ended = _through_ray(tiles, out / "embeddings", _FLOOR, actors)
+    shares: dict[str, int] = {}
+    for end in ended:
+        shares[end.worker] = shares.get(end.worker, 0) + end.tiles
+    even = sum(shares.values()) / actors
+    return {
+        "embed.split.most": Measure(max(shares.values()), "tiles", even),
+        "embed.split.uneven": Measure(
+            max(shares.values()) / even - 1, "of even", None, 0.1, "at most"
+        ),
+    }
+
+
+def _memory(folder: Path, actors: int) -> dict[str, Measure]:
+    found: dict[str, Measure] = {}
+    peaks: dict[int, tuple[float, float]] = {}
+    for side in _MEMORY_SIDES:
+        out = _fresh(folder / f"embed_memory_{side}")
+        tiling = _tile_settings([make_repeated(folder, side)], out)
+        raw = _embed_settings(out / "tiles", out / "embeddings", _FLOOR, actors)
+        peaks[side] = (_peak_of("tile", tiling), _peak_of("embed", raw))
+    small, large = (np.array(peaks[side]) for side in _MEMORY_SIDES)
+    for i, job in enumerate(("tile", "embed")):
+        name = f"embed.memory.{job}"
+        found[name] = Measure(large[i], "MiB", small[i])
+        ratio = large[i] / small[i]
+        found[f"{name}.ratio"] = Measure(ratio, "x", None, 1.1, "at most")
+    return found
+
+
+def _peak_of(job: str, raw: dict[str, Any]) -> float:
+    """Peak MiB of a job in a process, and a Ray session, of its own."""
+    process = multiprocessing.get_context("spawn").Process(target=_job, args=(job, raw))
+    process.start()
+    with PeakMemory(process.pid) as memory:
+        process.join()
+    if process.exitcode:
+        raise RuntimeError(f"the {job} job ended with exit code {process.exitcode}")
+    return memory.mib
+
+
+def _job(job: str, raw: dict[str, Any]) -> None:
+    if job == "tile":
+        tile.run(configs.validate(tile.TileConfig, raw))
+    else:
+        embed.run(configs.validate(embed.EmbedConfig, raw))
+
+
+def _fresh(out: Path) -> Path:
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    return out
+
+
+def _tile_settings(
+    slides: Sequence[Path], out: Path, mpp: float | None = None, **changes: Any
+) -> dict[str, Any]:
+    lines = [f"{path},{path.stem}_{i},{mpp or ''}" for i, path in enumerate(slides)]
+    (out / "cohort.csv").write_text("\n".join(["path,slide_id,mpp", *lines]) + "\n")
+    return {"cohort": out / "cohort.csv", "out": out / "tiles", **changes}
+
+
+def _tile(
+    slides: Sequence[Path], out: Path, mpp: float | None = None, **changes: Any
+) -> Path:
+    raw = _tile_settings(slides, out, mpp, **changes)
+    tile.run(configs.validate(tile.TileConfig, raw))
+    return raw["out"]
+
+
+def _embed_settings(
+    tiles: Path, out: Path, encoder: dict[str, Any], actors: int
+) -> dict[str, Any]:
+    resources = {"actors": actors, "gpus": 0}
+    return {"tiles": tiles, "out": out, "encoder": encoder, "batch_size": BATCH,
+            "resources": resources}  # fmt: skip
+
+
+def _through_ray(
+    tiles: Path, out: Path, encoder: dict[str, Any], actors: int
+) -> list[Ended]:
+    raw = _embed_settings(tiles, out, encoder, actors)
+    config = configs.validate(embed.EmbedConfig, raw)
+    directory = TileDirectory(tiles)
+    targets = make_targets(config, directory)
+    _, units = embed.plan_units(targets[0], directory)
+    rows = embed.embed_units(config, targets, units)
+    return [
+        Ended(row["worker"], row["tiles"], row["worker_cpu_s"], time.perf_counter())
+        for row in rows
+    ]
+
+
+def _steady(ended: Iterable[Ended]) -> list[tuple[Ended, Ended]]:
+    """Each unit but a worker's first, after the one before it of the same worker."""
+    last: dict[str, Ended] = {}
+    pairs = []
+    for end in ended:
+        if end.worker in last:
+            pairs.append((last[end.worker], end))
+        last[end.worker] = end
+    return pairs
+
+
+def _cpu_ms(ended: Sequence[Ended]) -> float:
+    """Median over units of a worker's CPU time per tile, whatever it did in between."""
+    costs = [(end.cpu_s - prior.cpu_s) / end.tiles for prior, end in _steady(ended)]
+    return 1e3 * float(np.median(costs))
+
+
+def _rate(ended: Sequence[Ended], workers: int) -> float:
+    """Tiles a second of so many workers, each at the median pace of all units."""
+    paces = [end.tiles / (end.at_s - prior.at_s) for prior, end in _steady(ended)]
+    return workers * float(np.median(paces))

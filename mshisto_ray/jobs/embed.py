@@ -1,0 +1,247 @@
+"""Embed the tiles of a cohort: one unit a chunk, read + embed + write in the actor."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mshisto_ray import tracking
+from mshisto_ray.config import TooManyFailuresError
+from mshisto_ray.distributed.pipeline import stream
+from mshisto_ray.distributed.session import connect
+from mshisto_ray.embedding.unit import Chunk, unit_key
+from mshisto_ray.embedding.worker import EmbedWork, make_embedder
+from mshisto_ray.jobs._embed_config import PIXELS, EmbedConfig, Target, make_targets
+from mshisto_ray.jobs._embed_plan import plan_reading
+from mshisto_ray.progress import Progress, check_failures, say
+from mshisto_ray.store import schema
+from mshisto_ray.store.embeddings import STAGE, shard_path
+from mshisto_ray.store.failures import Failure, write_failures
+from mshisto_ray.store.manifest import check_stage, open_stage, recipe_digest
+from mshisto_ray.store.shards import read_metadata, write_shard
+from mshisto_ray.store.tiles import TileDirectory
+
+
+def check(config: EmbedConfig) -> None:
+    """Check the tiles, the encoders and that ``out`` can be entered."""
+    tiles = TileDirectory(config.tiles)
+    for target in make_targets(config, tiles):
+        check_stage(target.out, target.stage, target.recipe)
+
+
+def run(config: EmbedConfig) -> None:
+    """Embed every planned tile of a tiles directory."""
+    tiles = TileDirectory(config.tiles)
+    targets = make_targets(config, tiles)
+    for target in targets:  # all of them before the first is made
+        check_stage(target.out, target.stage, target.recipe)
+    with contextlib.ExitStack() as stack:
+        for target in targets:
+            recorded = target.config.model_dump(mode="json")
+            stage = open_stage(target.out, target.stage, target.recipe, recorded)
+            stack.enter_context(stage)
+        _run(config, tiles, targets)
+
+
+def _run(config: EmbedConfig, tiles: TileDirectory, targets: Sequence[Target]) -> None:
+    pending = {target.out: plan_units(target, tiles) for target in targets}
+    for out, (standing, units) in pending.items():
+        say(f"embed: {standing} chunks stand, {len(units)} to do -> {out}")
+        if units:
+            # Until the end of this run the directory is not finished.
+            (out / "slides.parquet").unlink(missing_ok=True)
+    progress = None
+    units = list(dict.fromkeys(u for _, units in pending.values() for u in units))
+    if units:
+        try:
+            progress = _embed(config, tiles, targets, units)
+        except TooManyFailuresError:
+            for target in targets:
+                write_failures(target.out, collect(target.out, tiles)[1])
+            raise
+    done = [_finish(target, tiles, progress) for target in targets]
+    for slides in done:
+        failed = sum(not sum(n for _, n in slide["rows_per_scale"]) for slide in slides)
+        check_failures(failed, len(slides), config.max_failures)
+
+
+def _finish(
+    target: Target, tiles: TileDirectory, progress: Progress | None
+) -> list[dict[str, Any]]:
+    """Write the tables of a directory, log it; rows of ``slides.parquet``."""
+    slides, failures = collect(target.out, tiles)
+    write_failures(target.out, failures)
+    table = pa.Table.from_pylist(slides, schema=schema.EMBEDDED_SLIDES)
+    write_shard(target.out / "slides.parquet", [table])
+    _log(target, tiles, slides, failures, progress)
+    return slides
+
+
+def plan_units(target: Target, tiles: TileDirectory) -> tuple[int, list[Chunk]]:
+    """How many chunks stand, and those to do; shards of no more use are removed.
+
+    Large slides come first: what is left for the end, when some workers have nothing
+    more to do, are the small ones.
+    """
+
+    def num_tiles(slide_id: str) -> int:
+        return sum(n for _, n in tiles.slides[slide_id]["tiles_per_scale"])
+
+    units = [
+        Chunk(slide_id, chunk)
+        for slide_id in sorted(tiles.slides, key=num_tiles, reverse=True)
+        for chunk in range(tiles.slides[slide_id]["num_chunks"])
+    ]
+
+    def is_pending(unit: Chunk) -> bool:
+        path = shard_path(target.out, unit.slide_id, unit.chunk)
+        metadata = read_metadata(path)
+        if metadata is None:
+            return True
+        kinds = {failure["kind"] for failure in metadata["failures"]}
+        retry = "transient" in kinds or (target.config.retry_failures and bool(kinds))
+        if retry or metadata["key"] != unit_key(tiles.slides[unit.slide_id]):
+            path.unlink()
+            return True
+        return False
+
+    planned = {shard_path(target.out, u.slide_id, u.chunk) for u in units}
+
+    def remove_surplus(slide_id: str) -> None:
+        """Tiled anew, a slide may have fewer chunks."""
+        folder = shard_path(target.out, slide_id, 0).parent
+        for path in set(folder.glob("chunk-*.parquet")) - planned:
+            path.unlink()
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(remove_surplus, tiles.slides))
+        flags = list(pool.map(is_pending, units))
+    pending = [unit for unit, flag in zip(units, flags, strict=True) if flag]
+    return len(units) - len(pending), pending
+
+
+def _embed(
+    config: EmbedConfig,
+    tiles: TileDirectory,
+    targets: Sequence[Target],
+    pending: Sequence[Chunk],
+) -> Progress:
+    per_slide: dict[str, int] = {}
+    for unit in pending:
+        per_slide[unit.slide_id] = per_slide.get(unit.slide_id, 0) + 1
+    expected = sum(
+        n * per_slide[slide] // tiles.slides[slide]["num_chunks"]
+        for slide in per_slide
+        for _, n in tiles.slides[slide]["tiles_per_scale"]
+    )
+    progress = Progress("embed", per_slide, expected, config.max_failures)
+    for row in embed_units(config, targets, pending):
+        progress.add(row)
+    return progress
+
+
+def embed_units(
+    config: EmbedConfig, targets: Sequence[Target], pending: Sequence[Chunk]
+) -> Iterator[dict[str, Any]]:
+    """Embed chunks; yields each one's row of counts as it is done."""
+    encoders = {
+        target.out: target.config.encoder
+        for target in targets
+        if target.stage == STAGE and target.config.encoder
+    }
+    kept = [target.out for target in targets if target.stage == PIXELS]
+    work = EmbedWork(
+        config.tiles,
+        encoders,
+        config.batch_size,
+        config.dtype,
+        config.stain,
+        config.colour,
+        config.compile,
+        kept[0] if kept else None,
+        config.pixels_quality,
+    )
+    units = [{"slide_id": unit.slide_id, "chunk": unit.chunk} for unit in pending]
+    with connect():
+        plan, start_reading = plan_reading(config)
+        device = "cuda" if plan.gpus else "cpu"
+        arguments = (
+            work,
+            device,
+            config.forward_precision,
+            plan.threads,
+            start_reading,
+        )
+        yield from stream(units, make_embedder, arguments, plan)
+
+
+def collect(
+    out: Path, tiles: TileDirectory
+) -> tuple[list[dict[str, Any]], list[Failure]]:
+    """Rows of ``slides.parquet`` and all failures, from the shards.
+
+    Failures of tiling are carried over, so that one table tells of every slide.
+    """
+    failures = [Failure(**row) for row in tiles.failures]
+    slides = []
+    for slide_id, record in tiles.slides.items():
+        chunks = range(record["num_chunks"])
+        with ThreadPoolExecutor(16) as pool:
+            shards = pool.map(
+                lambda chunk: read_metadata(shard_path(out, slide_id, chunk)),  # noqa: B023
+                chunks,
+            )
+        present = [shard for shard in shards if shard]
+        found = [Failure(**f) for shard in present for f in shard["failures"]]
+        rows: dict[float, int] = {}
+        for shard in present:
+            for mpp, num in shard["rows"].items():
+                rows[float(mpp)] = rows.get(float(mpp), 0) + num
+        whole_chunks = sum(failure.mpp is None for failure in found)
+        slides.append(
+            {
+                "slide_id": slide_id,
+                "patient_id": record["patient_id"],
+                "fingerprint": record["fingerprint"],
+                "made_from": recipe_digest(unit_key(record)),
+                "num_chunks": record["num_chunks"],
+                "complete": len(present) == len(chunks) and not whole_chunks,
+                "rows_per_scale": sorted(rows.items()),
+            }
+        )
+        failures += found
+    return slides, failures
+
+
+def _log(
+    target: Target,
+    tiles: TileDirectory,
+    slides: list[dict[str, Any]],
+    failures: list[Failure],
+    progress: Progress | None,
+) -> None:
+    rows = sum(n for slide in slides for _, n in slide["rows_per_scale"])
+    seconds = progress.seconds if progress else 0.0
+    embedded = progress.tiles if progress else 0
+    say(
+        f"embed: {len(slides)} slides, {rows:,} rows, {len(failures)} failures "
+        f"({len(tiles.failures)} from tiling) -> {target.out}"
+    )
+    metrics = {
+        "slides": len(slides),
+        "rows": rows,
+        "failures": len(failures),
+        "seconds": seconds,
+        "tiles_per_s": embedded / seconds if seconds else float("nan"),
+    }
+    config = target.config
+    store = tracking.open_store(config.mlflow.uri, target.out, config.mlflow.experiment)
+    made = target.recipe["encoder"]["name"] if target.stage == STAGE else PIXELS
+    tags = {"encoder": made}
+    artifacts = [target.out / "failures.parquet", target.out / "manifest.json"]
+    store.log_run("embed", config.model_dump(mode="json"), metrics, tags, artifacts)

@@ -1,0 +1,250 @@
+"""Judge encoders by the tiles that they find, beside two baselines for free."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import field_validator
+
+from mshisto_ray import config as configs
+from mshisto_ray import tracking
+from mshisto_ray.components import Family, Part
+from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
+from mshisto_ray.distributed.session import Resources, connect
+from mshisto_ray.embedding.worker import ENCODERS
+from mshisto_ray.evaluation.encoder_scores import Score, measure
+from mshisto_ray.evaluation.labelled_tiles import LabelConfig, read_labelled_tiles
+from mshisto_ray.evaluation.neighbours import Neighbours
+from mshisto_ray.evaluation.plan import Plan, QuestionConfig, make_plan
+from mshisto_ray.evaluation.tile_set import read_tile_set, read_values
+from mshisto_ray.jobs import embed
+from mshisto_ray.jobs._embed_config import make_targets
+from mshisto_ray.progress import say
+from mshisto_ray.reporting.embedding_map import check_installed, draw_embedding_map
+from mshisto_ray.reporting.evaluation_report import Scores, write_report
+from mshisto_ray.reporting.retrieval_sheet import (
+    SHOWN,
+    choose_queries,
+    draw_retrieval_sheet,
+    read_pictures,
+)
+from mshisto_ray.store.cohort import read_cohort
+from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.manifest import check_stage, open_stage
+from mshisto_ray.store.tiles import TileDirectory
+
+STAGE = "evaluation"
+PICTURES, MAPS = "queries", "maps"
+BASELINES = ("colour_stats", "random")
+
+
+class BaselinesConfig(Config):
+    """The two encoders that cost nothing and that every other one has to beat."""
+
+    colour_stats: InputPath | None = option(
+        None, "its embeddings of the tiles; null: made here"
+    )
+    random: InputPath | None = option(
+        None, "embeddings of a network with random weights; null: made here"
+    )
+    random_encoder: Annotated[Part, Family(ENCODERS)] = option(
+        Part.model_validate({"name": "timm", "model": "resnet18", "weights": "random"}),
+        "what is made for random: take the backbone of your encoders",
+    )
+
+
+class EvaluateConfig(QuestionConfig):
+    """Compare encoders by retrieval, descriptor distances and effective rank."""
+
+    encoders: dict[str, InputPath] = option(
+        text="{name: embeddings directory}, all of the same tiles", min_length=1
+    )
+    tiles: InputPath = option(text="tiles directory that they are embeddings of")
+    cohort: InputPath | None = option(
+        None, "for labels, patients or sites that are not those of the tiles"
+    )
+    out: OutputPath = option(text="directory to make")
+    label: LabelConfig = LabelConfig()
+    scale: float | None = option(
+        None, "scale of the tiles; null: the finest", unit="um/px", gt=0
+    )
+    baselines: BaselinesConfig = BaselinesConfig()
+    embedding_map: bool = option(
+        False, "draw each encoder's tiles on a plane by UMAP (needs the extra `plots`)"
+    )
+    resources: Resources = Resources()
+    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
+
+    @field_validator("encoders")
+    @classmethod
+    def _are_no_baselines(cls, encoders: dict[str, Path]) -> dict[str, Path]:
+        for name in ("chance", *BASELINES):
+            if name in encoders:
+                raise ValueError(
+                    f"{name!r} is taken: give embeddings of the baselines as "
+                    "baselines.colour_stats and baselines.random"
+                )
+        return encoders
+
+
+def check(config: EvaluateConfig) -> None:
+    """Check tiles, embeddings, labels, that something can be found, and ``out``."""
+    if config.embedding_map:
+        check_installed()
+    directories = _directories(config)
+    _plan(config, directories)
+    check_stage(config.out, STAGE, _recipe(config, directories))
+    for baseline in _missing_baselines(config).values():
+        # Whatever the cluster's precision will be.
+        make_targets(baseline, TileDirectory(config.tiles))
+
+
+def run(config: EvaluateConfig) -> None:
+    """Compare encoders by retrieval, descriptor distances and effective rank."""
+    directories = _directories(config)
+    recipe = _recipe(config, directories)
+    with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
+        directories |= _make_baselines(config)
+        plan = _plan(config, directories)
+        for note in plan.notes:
+            say(f"evaluate: {note}")
+        scores, found = _measure(config, plan, directories)
+        say(f"\n{write_report(config.out, plan, scores, found, config.exclude)}")
+        _draw(config, plan, found)
+        _log(config, scores)
+
+
+def _measure(
+    config: EvaluateConfig, plan: Plan, directories: Mapping[str, EmbeddingDirectory]
+) -> tuple[dict[str, dict[str, Score]], dict[str, Neighbours]]:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    scores, found = {}, {}
+    for name, directory in directories.items():
+        values = read_values(directory, plan.labelled.tiles)
+        coarse = read_values(directory, plan.coarse) if plan.coarse else None
+        scores[name], found[name] = measure(
+            values, coarse, plan, config.normalise, device
+        )
+        if config.embedding_map:
+            folder = config.out / MAPS
+            folder.mkdir(exist_ok=True)
+            tiles, plain = plan.labelled, config.normalise
+            path = folder / f"{name}.png"
+            draw_embedding_map(path, name, values, tiles, plain, config.seed)
+        say(f"evaluate: {name} ({directory.dim} numbers a tile) done")
+    return scores, found
+
+
+def _directories(config: EvaluateConfig) -> dict[str, EmbeddingDirectory]:
+    """The embeddings that are given: encoders, then baselines."""
+    given = {name: getattr(config.baselines, name) for name in BASELINES}
+    paths = config.encoders | {name: path for name, path in given.items() if path}
+    return {name: EmbeddingDirectory(path) for name, path in paths.items()}
+
+
+def _recipe(
+    config: EvaluateConfig, directories: Mapping[str, EmbeddingDirectory]
+) -> dict[str, Any]:
+    """What decides the scores, but for labels, which may be mended."""
+    keys = {*QuestionConfig.model_fields, "label", "scale"}
+    asked = config.model_dump(mode="json", include=keys)
+    random = config.baselines.random_encoder.model_dump(mode="json")
+    digests = {name: directory.digest for name, directory in directories.items()}
+    return asked | {"encoders": digests, "random_encoder": random}
+
+
+def _plan(
+    config: EvaluateConfig, directories: Mapping[str, EmbeddingDirectory]
+) -> Plan:
+    tiles = TileDirectory(config.tiles)
+    scales = sorted(tiles.manifest.recipe["scales"])
+    mpp = scales[0] if config.scale is None else config.scale
+    if mpp not in scales:
+        raise InputError(f"scale: {config.tiles} has no {mpp:g} um/px; have {scales}")
+    cohort = read_cohort(config.cohort, check_files=False) if config.cohort else None
+    site = config.exclude.site_column if config.exclude.by == "site" else None
+    labelled = read_labelled_tiles(tiles, directories, mpp, cohort, config.label, site)
+    coarser = [scale for scale in scales if scale > mpp]
+    slides = labelled.tiles.slide_ids
+    coarse = (
+        read_tile_set(tiles, directories, slides, coarser[0], own_only=False)
+        if coarser
+        else None
+    )
+    return make_plan(labelled, coarse, config)
+
+
+def _make_baselines(config: EvaluateConfig) -> dict[str, EmbeddingDirectory]:
+    """Embed the tiles with the baselines that were not given."""
+    missing = _missing_baselines(config)
+    if missing:
+        with connect():
+            for baseline in missing.values():
+                embed.run(baseline)
+    return {name: EmbeddingDirectory(b.out) for name, b in missing.items()}
+
+
+def _missing_baselines(config: EvaluateConfig) -> dict[str, embed.EmbedConfig]:
+    """How the baselines that were not given are made."""
+    parts = {
+        "colour_stats": {"name": "colour_stats"},
+        "random": config.baselines.random_encoder.model_dump(),
+    }
+    found = {}
+    for name, part in parts.items():
+        if not getattr(config.baselines, name):
+            out = config.out / "baselines" / name
+            raw = {"tiles": config.tiles, "out": out, "encoder": part}
+            raw |= {"resources": config.resources.model_dump()}
+            raw |= {"mlflow": _tracking(config)}
+            found[name] = configs.validate(embed.EmbedConfig, raw)
+    return found
+
+
+def _tracking(config: EvaluateConfig) -> dict[str, str]:
+    uri = config.mlflow.uri or f"sqlite:///{config.out / 'mlflow.db'}"
+    return {"uri": uri, "experiment": config.mlflow.experiment}
+
+
+def _draw(config: EvaluateConfig, plan: Plan, found: Mapping[str, Neighbours]) -> None:
+    """``queries/<encoder>.png``: the same queries, and what each encoder found."""
+    places = choose_queries(plan)
+    if not len(places):
+        return
+    rows = {int(row) for row in plan.retrieval.queries[places]}
+    for neighbours in found.values():
+        rows |= {int(row) for row in neighbours.rows[places, :SHOWN].flat if row >= 0}
+    pictures = read_pictures(TileDirectory(config.tiles), plan, sorted(rows))
+    if not pictures:
+        say("evaluate: no slide can be read from here: no pictures of queries")
+        return
+    folder = config.out / PICTURES
+    folder.mkdir(exist_ok=True)
+    for name, neighbours in found.items():
+        page = draw_retrieval_sheet(name, plan, neighbours, places, pictures)
+        page.save(folder / f"{name}.png")
+    say(f"evaluate: queries and what they found: {folder}")
+
+
+def _log(config: EvaluateConfig, scores: Scores) -> None:
+    """A run for the evaluation, and one for each encoder under it."""
+    store = tracking.open_store(**_tracking(config), out=config.out)
+    names = ("summary.md", "metrics.json", "metrics.parquet", PICTURES, MAPS)
+    files = [config.out / name for name in names if (config.out / name).exists()]
+    settings = config.model_dump(mode="json")
+    parent = store.log_run("evaluate", settings, {}, artifacts=files)
+    for name, answers in scores.items():
+        metrics = {}
+        for metric, score in answers.items():
+            interval = score.interval
+            metrics[metric] = interval.value
+            if not math.isnan(interval.low):
+                metrics[f"{metric}_ci_low"] = interval.low
+                metrics[f"{metric}_ci_high"] = interval.high
+        store.log_run(name, {"encoder": name}, metrics, {"encoder": name}, (), parent)
+    say(f"evaluate: {config.out / 'summary.md'}")
+    say(f"evaluate: {store.view_command()}")

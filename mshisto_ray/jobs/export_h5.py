@@ -1,0 +1,122 @@
+"""Export embeddings for other software: one unit a slide, an HDF5 file each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mshisto_ray import tracking
+from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
+from mshisto_ray.distributed.pipeline import stream
+from mshisto_ray.distributed.session import Resources, connect, plan_actors
+from mshisto_ray.exchange.h5 import Layout, read_made_from, write_h5
+from mshisto_ray.exchange.h5_export import to_features
+from mshisto_ray.progress import Progress, say
+from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.manifest import check_stage, open_stage
+
+STAGE = "h5"
+
+
+class ExportConfig(Config):
+    """Export embeddings as files of features for TRIDENT's and CLAM's users."""
+
+    embeddings: InputPath = option(text="embeddings directory")
+    out: OutputPath = option(text="folder to make or to go on with: SLIDE_ID.h5")
+    mpp: float | None = option(None, "scale; null: the finest", unit="um/px", gt=0)
+    layout: Layout = option("trident", "whose attributes: trident or clam")
+    colour: str | None = option(None, "mode embedded; null: the first there is")
+    ancestors: bool = option(
+        False, "also tiles with too little tissue, planned for their children"
+    )
+    resources: Resources = Resources()
+    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
+
+
+def check(config: ExportConfig) -> None:
+    """Check the embeddings and that ``out`` can be entered."""
+    check_stage(
+        config.out, STAGE, _recipe(config, EmbeddingDirectory(config.embeddings))
+    )
+
+
+def run(config: ExportConfig) -> None:
+    """Export embeddings as files of features for TRIDENT's and CLAM's users."""
+    directory = EmbeddingDirectory(config.embeddings)
+    recipe = _recipe(config, directory)
+    with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
+        _run(config, directory, recipe)
+
+
+def _recipe(config: ExportConfig, directory: EmbeddingDirectory) -> dict[str, Any]:
+    mpp = directory.scales[0] if config.mpp is None else config.mpp
+    if mpp not in directory.scales:
+        raise InputError(
+            f"mpp: {mpp} is not in {directory.path}; {directory.scales} is"
+        )
+    colour = config.colour or directory.colours[0]
+    if colour not in directory.colours:
+        raise InputError(
+            f"colour: {colour!r} is not in {directory.path}; have {directory.colours}"
+        )
+    return {
+        "embeddings": directory.manifest.digest,
+        "mpp": mpp,
+        "layout": config.layout,
+        "colour": colour,
+        "ancestors": config.ancestors,
+    }
+
+
+def _run(
+    config: ExportConfig, directory: EmbeddingDirectory, recipe: dict[str, Any]
+) -> None:
+    pending = [
+        slide_id
+        for slide_id in directory.slide_ids
+        if read_made_from(h5_path(config.out, slide_id)) != directory.state(slide_id)
+    ]
+    standing = len(directory.slide_ids) - len(pending)
+    say(f"export: {standing} slides stand, {len(pending)} to do -> {config.out}")
+    progress = Progress("export", dict.fromkeys(pending, 1), 0, 1.0)
+    if pending:
+        units = [{"slide_id": slide_id} for slide_id in pending]
+        with connect():
+            plan = plan_actors(config.resources)
+            arguments = (config.embeddings, config.out, recipe)
+            for row in stream(units, make_exporter, arguments, plan):
+                progress.add(row)
+    left_out = len(directory.incomplete)
+    say(
+        f"export: {len(directory.slide_ids)} slides, {left_out} incomplete ones left "
+        f"out -> {config.out}"
+    )
+    metrics = {"slides": len(directory.slide_ids), "incomplete": left_out}
+    store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
+    store.log_run("export", config.model_dump(mode="json"), metrics)
+
+
+def make_exporter(
+    embeddings: Path, out: Path, recipe: dict[str, Any]
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The function that exports one slide; its file is its result."""
+    directory = EmbeddingDirectory(embeddings)
+    tile_px = directory.manifest.recipe["tiles"]["tile_px"]
+    mpp, layout = recipe["mpp"], recipe["layout"]
+
+    def work(unit: dict[str, Any]) -> dict[str, Any]:
+        slide_id = unit["slide_id"]
+        own_only = not recipe["ancestors"]
+        tiles = directory.read(slide_id, mpp, own_only, recipe["colour"])
+        features = to_features(tiles, tile_px)
+        state = directory.state(slide_id)
+        write_h5(h5_path(out, slide_id), slide_id, features, mpp, layout, state)
+        return {"slide_id": slide_id, "tiles": len(tiles.row), "failures": 0}
+
+    return work
+
+
+def h5_path(out: Path, slide_id: str) -> Path:
+    """Where the features of a slide lie."""
+    return out / f"{slide_id}.h5"

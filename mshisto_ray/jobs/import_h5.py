@@ -1,0 +1,267 @@
+"""Import features of other software: one unit a slide, its HDF5 file to a shard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from mshisto_ray import tracking
+from mshisto_ray.config import (
+    Config,
+    InputError,
+    InputPath,
+    OutputPath,
+    TooManyFailuresError,
+    option,
+)
+from mshisto_ray.distributed.pipeline import stream
+from mshisto_ray.distributed.session import Resources, connect, plan_actors
+from mshisto_ray.exchange.h5 import H5Error, width_of
+from mshisto_ray.exchange.h5_import import ImportRecipe
+from mshisto_ray.exchange.import_unit import make_importer
+from mshisto_ray.progress import Progress, check_failures, say
+from mshisto_ray.store import schema
+from mshisto_ray.store.cohort import Cohort, CohortSlide, read_cohort, slide_to_json
+from mshisto_ray.store.embeddings import STAGE, shard_path
+from mshisto_ray.store.failures import Failure, write_failures
+from mshisto_ray.store.fingerprint import slide_fingerprint
+from mshisto_ray.store.manifest import check_stage, open_stage, recipe_digest
+from mshisto_ray.store.shards import read_metadata, write_shard
+
+
+class ImportConfig(Config):
+    """Import tile features that TRIDENT or CLAM extracted as embeddings."""
+
+    features: InputPath = option(
+        text="folder of NAME.h5, NAME a slide_id or slide file"
+    )
+    coordinates: InputPath | None = option(
+        None, "folder of CLAM's patches, which say how large its tiles are"
+    )
+    cohort: InputPath = option(text="CSV or Parquet, a row a slide; needs `path`")
+    out: OutputPath = option(text="embeddings directory to make or to go on with")
+    encoder: str = option(text="name of what made the features", min_length=1)
+    mpp: float = option(text="scale of the tiles (20x is 0.5)", unit="um/px", gt=0)
+    tile_px: int = option(256, "side of a tile as embedded", unit="px", ge=1)
+    extent: float | None = option(
+        None, "side of a tile where no file says it", unit="level-0 px", gt=0
+    )
+    dtype: Literal["float16", "float32"] = option(
+        "float32", "of the stored vectors; float32 keeps both kinds exactly"
+    )
+    check_slides: bool = option(
+        True, "hold places and resolution against the slides; false: they are not here"
+    )
+    mpp_tolerance: float = option(
+        0.1,
+        "by which a tile's resolution may differ from mpp",
+        unit="share",
+        ge=0,
+        le=1,
+    )
+    max_failures: float = option(
+        0.5, "share of slides that may fail wholly", unit="share", ge=0, le=1
+    )
+    resources: Resources = Resources()
+    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
+
+
+def check(config: ImportConfig) -> None:
+    """Check cohort and folders, and that ``out`` can be entered."""
+    cohort = read_cohort(config.cohort, check_files=config.check_slides)
+    check_stage(config.out, STAGE, _recipe(config, _find(config, cohort)))
+
+
+def run(config: ImportConfig) -> None:
+    """Import tile features that TRIDENT or CLAM extracted as embeddings."""
+    cohort = read_cohort(config.cohort, check_files=config.check_slides)
+    files = _find(config, cohort)
+    recipe = _recipe(config, files)
+    with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
+        _run(config, cohort, files, recipe["dim"])
+
+
+def _run(
+    config: ImportConfig, cohort: Cohort, files: Mapping[str, Path], dim: int
+) -> None:
+    keys = _keys(config, cohort, files)
+    pending = [row for row in cohort.rows if _is_pending(config.out, row, keys)]
+    standing = len(cohort.rows) - len(pending)
+    say(f"import: {standing} slides stand, {len(pending)} to do -> {config.out}")
+    seconds = 0.0
+    if pending:
+        # Until the end of this run the directory is not finished.
+        (config.out / "slides.parquet").unlink(missing_ok=True)
+        try:
+            seconds = _import(config, pending, files, keys, dim)
+        except TooManyFailuresError:
+            write_failures(config.out, _told(config.out, cohort))
+            raise
+    slides, failures = _collect(config.out, cohort)
+    failures += _unknown(config, files)
+    write_failures(config.out, failures)
+    table = pa.Table.from_pylist(slides, schema=schema.EMBEDDED_SLIDES)
+    write_shard(config.out / "slides.parquet", [table])
+    _log(config, slides, failures, seconds)
+    failed = sum(not slide["rows_per_scale"] for slide in slides)
+    check_failures(failed, len(slides), config.max_failures)
+
+
+def _find(config: ImportConfig, cohort: Cohort) -> dict[str, Path]:
+    """Files of features by slide_id; InputError where there is none at all."""
+    if not config.features.is_dir():
+        raise InputError(f"features: no such folder: {config.features}")
+    if config.coordinates and not config.coordinates.is_dir():
+        raise InputError(f"coordinates: no such folder: {config.coordinates}")
+    by_name = {path.stem: path for path in sorted(config.features.glob("*.h5"))}
+    files = {}
+    for row in cohort.rows:
+        path = by_name.get(row.slide_id) or by_name.get(row.path.stem)
+        if path:
+            files[row.slide_id] = path
+    if not files:
+        raise InputError(
+            f"features: none of the {len(by_name)} .h5 files in {config.features} has "
+            f"the name of a slide of {config.cohort}: name them SLIDE_ID.h5"
+        )
+    return files
+
+
+def _recipe(config: ImportConfig, files: Mapping[str, Path]) -> dict[str, Any]:
+    """What changes rows; the first readable file says how wide embeddings are."""
+    for path in files.values():
+        try:
+            dim = width_of(path)
+        except H5Error:
+            continue
+        break
+    else:
+        raise InputError(
+            f"features: none of the {len(files)} files in {config.features} is HDF5 "
+            "with `features`, as TRIDENT and CLAM write them"
+        )
+    keys = ("extent", "mpp_tolerance", "check_slides")
+    return {
+        "tiles": {"scales": [config.mpp], "tile_px": config.tile_px},
+        "encoder": {"name": config.encoder, "digest": "imported"},
+        "dim": dim,
+        "dtype": config.dtype,
+        "colour": ["rgb"],
+        "imported": {key: getattr(config, key) for key in keys},
+    }
+
+
+def _keys(
+    config: ImportConfig, cohort: Cohort, files: Mapping[str, Path]
+) -> dict[str, Any]:
+    """What each slide's shard has to have been made from to stand."""
+
+    def key(row: CohortSlide) -> dict[str, Any]:
+        path = files.get(row.slide_id)
+        used = [path, _coordinates(config, path), config.check_slides and row.path]
+        prints = [slide_fingerprint(p) if p and p.exists() else None for p in used]
+        return {"files": prints, "mpp": row.mpp}
+
+    with ThreadPoolExecutor(16) as pool:
+        keys = pool.map(key, cohort.rows)
+    return {row.slide_id: k for row, k in zip(cohort.rows, keys, strict=True)}
+
+
+def _coordinates(config: ImportConfig, features: Path | None) -> Path | None:
+    if features is None or config.coordinates is None:
+        return None
+    return config.coordinates / features.name
+
+
+def _is_pending(out: Path, row: CohortSlide, keys: Mapping[str, Any]) -> bool:
+    metadata = read_metadata(shard_path(out, row.slide_id, 0))
+    if metadata is None or metadata["key"] != keys[row.slide_id]:
+        return True
+    return any(failure["kind"] == "transient" for failure in metadata["failures"])
+
+
+def _import(
+    config: ImportConfig,
+    pending: list[CohortSlide],
+    files: Mapping[str, Path],
+    keys: Mapping[str, Any],
+    dim: int,
+) -> float:
+    names = set(ImportRecipe.__dataclass_fields__) - {"dim"}
+    recipe = ImportRecipe(dim=dim, **config.model_dump(include=names))
+    units = []
+    for row in pending:
+        path = files.get(row.slide_id)
+        used = {"features": path, "coordinates": _coordinates(config, path)}
+        named = {name: str(p) if p else None for name, p in used.items()}
+        units.append({"row": slide_to_json(row), "key": keys[row.slide_id], **named})
+    progress = Progress(
+        "import", {row.slide_id: 1 for row in pending}, 0, config.max_failures
+    )
+    with connect():
+        plan = plan_actors(config.resources)
+        for row in stream(units, make_importer, (config.out, recipe), plan):
+            progress.add(row)
+    return progress.seconds
+
+
+def _collect(out: Path, cohort: Cohort) -> tuple[list[dict[str, Any]], list[Failure]]:
+    """Rows of ``slides.parquet`` and all failures, from the shards."""
+    slides, failures = [], []
+    for row in cohort.rows:
+        metadata = read_metadata(shard_path(out, row.slide_id, 0))
+        assert metadata
+        found = [Failure(**failure) for failure in metadata["failures"]]
+        features, _, slide = metadata["key"]["files"]
+        slides.append(
+            {
+                "slide_id": row.slide_id,
+                "patient_id": row.patient_id,
+                "fingerprint": slide or features or "",
+                "made_from": recipe_digest(metadata["key"]),
+                "num_chunks": 1,
+                "complete": all(failure.row is not None for failure in found),
+                "rows_per_scale": [(float(m), n) for m, n in metadata["rows"].items()],
+            }
+        )
+        failures += found
+    return slides, failures
+
+
+def _told(out: Path, cohort: Cohort) -> list[Failure]:
+    """Failures of the slides that have come to their end, where not all have."""
+    shards = (read_metadata(shard_path(out, row.slide_id, 0)) for row in cohort.rows)
+    return [Failure(**f) for shard in shards if shard for f in shard["failures"]]
+
+
+def _unknown(config: ImportConfig, files: Mapping[str, Path]) -> list[Failure]:
+    """Files of no slide of the cohort."""
+    known = set(files.values())
+    message = f"{{}}: no slide of {config.cohort.name} has this name: add its row, or "
+    message += "rename the file after its slide_id"
+    return [
+        Failure(p.stem, "import", "input", "UnknownSlide", message.format(p.name))
+        for p in sorted(config.features.glob("*.h5"))
+        if p not in known
+    ]
+
+
+def _log(
+    config: ImportConfig, slides: list[dict], failures: list[Failure], seconds: float
+) -> None:
+    rows = sum(n for slide in slides for _, n in slide["rows_per_scale"])
+    complete = sum(slide["complete"] for slide in slides)
+    say(
+        f"import: {complete} of {len(slides)} slides, {rows:,} rows, {len(failures)} "
+        f"failures -> {config.out}"
+    )
+    counts = {"slides": complete, "rows": rows, "failures": len(failures)}
+    store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
+    tags = {"encoder": config.encoder}
+    artifacts = [config.out / "failures.parquet", config.out / "manifest.json"]
+    metrics = counts | {"seconds": seconds}
+    store.log_run("import", config.model_dump(mode="json"), metrics, tags, artifacts)

@@ -1,0 +1,216 @@
+"""Apply a saved head to new slides: one unit a bag, its tiles' scores to a shard."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mshisto_ray import tracking
+from mshisto_ray.config import (
+    Config,
+    InputError,
+    InputPath,
+    OutputPath,
+    TooManyFailuresError,
+    option,
+)
+from mshisto_ray.distributed.pipeline import stream
+from mshisto_ray.distributed.session import Resources, connect, plan_actors
+from mshisto_ray.mil.head import Head, load_head
+from mshisto_ray.prediction.result import (
+    PredictionSummary,
+    find_failures,
+    find_targets,
+    write_result,
+)
+from mshisto_ray.prediction.unit import (
+    Bag,
+    PredictWork,
+    made_from,
+    make_predictor,
+    shard_path,
+)
+from mshisto_ray.progress import Progress, check_failures, say
+from mshisto_ray.store.cohort import Cohort, read_cohort
+from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.failures import write_failures
+from mshisto_ray.store.manifest import check_stage, open_stage
+from mshisto_ray.store.shards import read_metadata
+
+STAGE = "predictions"
+
+
+class PredictConfig(Config):
+    """Predict new slides with a saved head."""
+
+    head: InputPath = option(text="head directory (`best` of a sweep, or of train)")
+    embeddings: InputPath | tuple[InputPath, ...] = option(
+        text="directory that jobs/embed.py made; a list: one per scale of the head"
+    )
+    cohort: InputPath = option(text="the slides to predict; labels are not needed")
+    out: OutputPath = option(text="predictions directory to make or to go on with")
+    tiles: InputPath | None = option(
+        None, "tiles directory, for heat maps over the slides; null: none are drawn"
+    )
+    annotation: str | None = option(
+        None,
+        "class of annotated tiles that scores are held against; null: the only one",
+    )
+    max_failures: float = option(
+        0.5, "share of bags that may fail", unit="share", ge=0, le=1
+    )
+    resources: Resources = Resources()
+    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
+
+
+def check(config: PredictConfig) -> None:
+    """Check head, embeddings, cohort and that ``out`` can be entered."""
+    head, embeddings = _open(config)
+    cohort = read_cohort(config.cohort, check_files=False)
+    find_targets(head, cohort, _bags(head, cohort))
+    check_stage(config.out, STAGE, _recipe(head, embeddings, config))
+
+
+def run(config: PredictConfig) -> None:
+    """Predict new slides with a saved head."""
+    head, embeddings = _open(config)
+    cohort = read_cohort(config.cohort, check_files=False)
+    bags = _bags(head, cohort)
+    find_targets(head, cohort, bags)  # a patient of two labels shows here
+    recipe = _recipe(head, embeddings, config)
+    with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
+        _run(config, head, embeddings, cohort, bags)
+
+
+def _run(
+    config: PredictConfig,
+    head: Head,
+    embeddings: list[EmbeddingDirectory],
+    cohort: Cohort,
+    bags: list[Bag],
+) -> None:
+    pending = [bag for bag in bags if not _stands(config.out, bag, embeddings)]
+    say(f"predict: {len(bags) - len(pending)} bags stand, {len(pending)} to do -> "
+        f"{config.out}")  # fmt: skip
+    if pending:
+        progress = Progress(
+            "predict", {bag.name: 1 for bag in pending}, 0, config.max_failures
+        )
+        paths = _paths(config, head)
+        work = PredictWork(config.head, paths, config.tiles, config.out)
+        with connect():
+            plan = plan_actors(config.resources)
+            units = [asdict(bag) for bag in pending]
+            try:
+                for row in stream(units, make_predictor, (work, plan.threads), plan):
+                    progress.add(row)
+            except TooManyFailuresError:
+                write_failures(config.out, find_failures(config.out, bags))
+                raise
+    outcome = write_result(
+        config.out, head, cohort, bags, config.tiles, config.annotation
+    )
+    _report(config, outcome)
+    check_failures(len(bags) - outcome.num_predicted, len(bags), config.max_failures)
+
+
+def _paths(config: PredictConfig, head: Head) -> tuple[Path, ...]:
+    """Embeddings of each scale of the head, coarsest first."""
+    num = len(head.dims)
+    if isinstance(config.embeddings, Path):
+        return (config.embeddings,) * num
+    if len(config.embeddings) != num:
+        raise InputError(
+            f"embeddings: {len(config.embeddings)} directories for the {num} scales of "
+            f"{config.head}; give one, or one per scale"
+        )
+    return config.embeddings
+
+
+def _open(config: PredictConfig) -> tuple[Head, list[EmbeddingDirectory]]:
+    head = load_head(config.head)
+    directories = [EmbeddingDirectory(path) for path in _paths(config, head)]
+    if head.encoder is None or head.scale is None:
+        raise InputError(
+            f"{config.head}: was trained on a bag table, not on embeddings; there are "
+            "no tiles to apply it to"
+        )
+    scales = head.scales or (head.scale,)
+    for directory, mpp in zip(directories, scales, strict=True):
+        wanted = head.encoder[str(mpp)] if head.scales else head.encoder
+        given = directory.manifest.recipe["encoder"]
+        if given != wanted:
+            raise InputError(
+                f"{directory.path}: made by encoder {given}, the head was trained on "
+                f"{wanted}: embed the new slides with that one"
+            )
+        if mpp not in directory.scales:
+            raise InputError(
+                f"{directory.path}: has scales {directory.scales}, the head was "
+                f"trained at {mpp:g} um/px: tile and embed the new slides there"
+            )
+    return head, directories
+
+
+def _recipe(
+    head: Head, directories: list[EmbeddingDirectory], config: PredictConfig
+) -> dict[str, Any]:
+    digests = [directory.manifest.digest for directory in directories]
+    return {
+        "head": _head_digest(config.head),
+        "embeddings": digests[0] if len(set(digests)) == 1 else digests,
+        "heat_maps": config.tiles is not None,
+    }
+
+
+def _head_digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(path.iterdir()):
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _bags(head: Head, cohort: Cohort) -> list[Bag]:
+    """One bag a slide, or a patient, as the head was trained."""
+    groups: dict[str, list[str]] = {}
+    patients: dict[str, str] = {}
+    for row in cohort.rows:
+        name = row.slide_id if head.about["unit"] == "slide" else row.patient_id
+        groups.setdefault(name, []).append(row.slide_id)
+        patients[name] = row.patient_id
+    return [Bag(name, patients[name], slides) for name, slides in groups.items()]
+
+
+def _stands(out: Path, bag: Bag, embeddings: list[EmbeddingDirectory]) -> bool:
+    metadata = read_metadata(shard_path(out, bag.name))
+    return (
+        metadata is not None
+        and metadata["made_from"] == made_from(embeddings, bag)
+        and all(failure["kind"] == "crash" for failure in metadata["failures"])
+    )
+
+
+def _report(config: PredictConfig, outcome: PredictionSummary) -> None:
+    """What was found, on the screen and in MLflow."""
+    say(f"predict: {outcome.num_predicted} bags predicted, {outcome.num_labelled} with "
+        f"a label, {outcome.num_failures} failures -> {config.out}")  # fmt: skip
+    logged: dict[str, float] = {
+        "bags": outcome.num_predicted,
+        "failures": outcome.num_failures,
+    }
+    for name, interval in outcome.metrics.items():
+        say(f"  external {name}: {interval.value:.3f} [{interval.low:.3f}, "
+            f"{interval.high:.3f}]")  # fmt: skip
+        logged |= {
+            f"external_{name}": interval.value,
+            f"external_{name}_ci_low": interval.low,
+            f"external_{name}_ci_high": interval.high,
+        }
+    for note in outcome.notes:
+        say(f"  {note}")
+    store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
+    artifacts = [config.out / "predictions.parquet", config.out / "metrics.json"]
+    tags = {"head": _head_digest(config.head)}
+    store.log_run("predict", config.model_dump(mode="json"), logged, tags, artifacts)

@@ -1,0 +1,165 @@
+"""A published study run again: unit by unit, resumable, its table beside the paper.
+
+Units may be made anywhere: each says its own recipe, and those that lie in ``out`` are
+gone on from, whoever made them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from mshisto_ray import components, provenance
+from mshisto_ray.components import Family, Part
+from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
+from mshisto_ray.learning.predictions import read_predictions, write_predictions
+from mshisto_ray.store.manifest import (
+    check_stage,
+    differences,
+    open_stage,
+    recipe_digest,
+    write_text,
+)
+from mshisto_ray.studies import (
+    Study,
+    StudyUnit,
+    UnitResult,
+)
+
+STUDIES = "mshisto_ray.studies"
+STAGE = "study"
+_UNITS = "units"
+_AREA = ".area.parquet"
+_RECORDED = ("mshisto-ray", "numpy", "torch")
+
+
+class ReproduceConfig(Config):
+    """Run a published study again and print its table."""
+
+    study: Annotated[Part, Family(STUDIES)] = option(text="which one")
+    data: InputPath = option(text="folder with the study's data")
+    out: OutputPath = option(
+        text="directory to make or to go on with; may hold `units` made elsewhere"
+    )
+
+
+def check(config: ReproduceConfig) -> None:
+    """Check the study's data, that ``out`` can be entered, and the units in it."""
+    study = _study(config)
+    check_stage(config.out, STAGE, _recipe(config), [_UNITS])
+    _standing(config.out, study.units())
+
+
+def run(config: ReproduceConfig) -> None:
+    """Run a published study again and print its table."""
+    study = _study(config)
+    recorded = config.model_dump(mode="json")
+    with open_stage(config.out, STAGE, _recipe(config), recorded, [_UNITS]):
+        _run(study, config.out)
+
+
+def _study(config: ReproduceConfig) -> Study:
+    return components.build(STUDIES, config.study, config.data)
+
+
+def _recipe(config: ReproduceConfig) -> dict[str, object]:
+    """Of the directory; what decides a unit is in the unit."""
+    return {"study": config.study.name}
+
+
+def _run(study: Study, out: Path) -> None:
+    units = study.units()
+    done = _standing(out, units)
+    print(f"reproduce: {len(done)} of {len(units)} units stand -> {out}", flush=True)
+    _tell_strangers(out, units)
+    for unit in units:
+        if unit.name in done:
+            continue
+        started, cpu = time.perf_counter(), time.process_time()
+        result = unit.run()
+        seconds = time.perf_counter() - started
+        cost = {"seconds": seconds, "cpu_seconds": time.process_time() - cpu}
+        _write(out, unit, result, cost)
+        done[unit.name] = result
+        write_text(out / "table.md", study.table(done))
+        print(
+            f"reproduce: {len(done)}/{len(units)} {unit.name}, {seconds:.0f} s",
+            flush=True,
+        )
+    text = study.table(done)
+    write_text(out / "table.md", text)
+    print(f"\n{text}\nreproduce: {out / 'table.md'}", flush=True)
+
+
+def _standing(out: Path, units: Sequence[StudyUnit]) -> dict[str, UnitResult]:
+    """Results of the units that lie in ``out``.
+
+    Raises:
+        InputError: some were made with another recipe, or lack their predictions.
+    """
+    found, wrong = {}, []
+    for unit in units:
+        file = out / _UNITS / f"{unit.name}.json"
+        if not file.is_file():
+            continue
+        content = json.loads(file.read_text())
+        if content.get("recipe_digest") == recipe_digest(unit.recipe):
+            found[unit.name] = _read(file, content)
+        elif "recipe" not in content:
+            wrong.append(f"{file.name} (says no recipe)")
+        else:
+            keys = "; ".join(differences(content["recipe"], unit.recipe))
+            wrong.append(f"{file.name} ({keys})")
+    if wrong:
+        raise InputError(
+            f"{out / _UNITS}: {len(wrong)} units were made with another recipe: "
+            f"{', '.join(wrong[:3])}{', ...' if wrong[3:] else ''}; take them away to "
+            "make them here, or give the study and the data that they were made with"
+        )
+    return found
+
+
+def _tell_strangers(out: Path, units: Sequence[StudyUnit]) -> None:
+    names = {path.stem for path in (out / _UNITS).glob("*.json")}
+    strangers = sorted(names - {unit.name for unit in units})
+    if strangers:
+        print(
+            f"reproduce: {len(strangers)} files in {_UNITS} are none of this study's "
+            f"units and have no part in its table: {', '.join(strangers[:3])}",
+            flush=True,
+        )
+
+
+def _write(
+    out: Path, unit: StudyUnit, result: UnitResult, cost: dict[str, float]
+) -> None:
+    """Predictions first: the file of numbers says that the unit is whole."""
+    file = out / _UNITS / f"{unit.name}.json"
+    write_predictions(file.with_suffix(".parquet"), result.predictions)
+    if result.area:
+        write_predictions(file.with_suffix(_AREA), result.area)
+    extras = result.extras
+    content = {
+        "recipe_digest": recipe_digest(unit.recipe),
+        "recipe": dict(unit.recipe),
+        # JSON has no NaN; a number that is not defined is null.
+        "extras": {k: v if math.isfinite(v) else None for k, v in extras.items()},
+        "area": result.area is not None,
+        "device": result.device,
+        **cost,
+        "versions": provenance.versions(_RECORDED),
+        "commit": provenance.commit(),
+    }
+    write_text(file, json.dumps(content, indent=2) + "\n")
+
+
+def _read(file: Path, content: dict[str, Any]) -> UnitResult:
+    predictions = read_predictions(file.with_suffix(".parquet"))
+    extras = content["extras"].items()
+    known = {k: math.nan if v is None else v for k, v in extras}
+    area = read_predictions(file.with_suffix(_AREA)) if content["area"] else None
+    return UnitResult(predictions, known, area)

@@ -1,0 +1,141 @@
+"""Sweep MIL configs with Ray Tune: a trial is one config over all folds and repeats.
+
+Results are files, one folder per config named by its digest. What is finished is not
+done again, so the same command goes on after a kill. Only this driver writes MLflow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mshisto_ray import config as configs
+from mshisto_ray import tracking
+from mshisto_ray.config import InputError, OutputPath, option
+from mshisto_ray.distributed.session import Resources
+from mshisto_ray.distributed.trials import run_trials
+from mshisto_ray.mil import experiment, sweep
+from mshisto_ray.mil.experiment import ExperimentConfig
+from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.mil.sweep import AxesConfig, Point, PointResult
+from mshisto_ray.progress import say
+from mshisto_ray.reporting import sweep_summary
+from mshisto_ray.store.manifest import check_stage, open_stage, write_text
+
+STAGE = "sweep"
+
+
+class SweepConfig(AxesConfig, ExperimentConfig):
+    """Train a MIL config at every combination of axes, and compare them."""
+
+    out: OutputPath = option(text="directory to make or to go on with")
+    resources: Resources = Resources()
+    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
+
+
+def check(config: SweepConfig) -> None:
+    """Check every point of the axes, input, labels, folds and ``out``."""
+    sweep.check(sweep.expand(config, config.axes), config.select)
+    check_stage(config.out, STAGE, {"stage": STAGE})
+
+
+def run(config: SweepConfig) -> int:
+    """Train a MIL config at every combination of axes, and compare them."""
+    points, notes = sweep.check(sweep.expand(config, config.axes), config.select)
+    # Other axes may come later into the same directory: configs are told apart by
+    # their digests, so its recipe is only that it holds a sweep.
+    recorded = config.model_dump(mode="json")
+    with open_stage(config.out, STAGE, {"stage": STAGE}, recorded):
+        return _run(config, points, notes)
+
+
+def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> int:
+    bags, splits = experiment.check(next(iter(points.values())).config)
+    for note in notes:
+        say(f"sweep: {note}")
+    experiment.write_folds(config.out / "folds.parquet", bags, splits)
+    write_text(config.out / "sweep.yaml", configs.to_yaml(config))
+    finished = [d for d in points if sweep.read_metrics(config.out, d)]
+    pending = {d: p for d, p in points.items() if d not in finished}
+    say(f"sweep: {len(finished)} configs stand, {len(pending)} to do -> {config.out}")
+    errors = run_trials(config.out, pending, config.resources) if pending else {}
+    outcomes = [
+        PointResult(
+            digest, point, sweep.read_metrics(config.out, digest), errors.get(digest)
+        )
+        for digest, point in points.items()
+    ]
+    return _conclude(config, outcomes, bags)
+
+
+def _conclude(config: SweepConfig, outcomes: Sequence[PointResult], bags: Bags) -> int:
+    """Summary, plot, best head and MLflow; the exit code."""
+    ranked = sweep.rank(outcomes, config.select)
+    failed = [o for o in outcomes if not o.metrics]
+    for outcome in failed:
+        reason = (outcome.error or "no result").strip()
+        say(f"sweep: failed: {outcome.point.label}: {reason}")
+    if not ranked:
+        raise InputError(f"no config of {config.out} has a result; see above")
+    text = sweep_summary.summary(ranked, failed, config.select)
+    write_text(config.out / "summary.md", text)
+    sweep_summary.plot(config.out / "test_auroc.png", ranked, bool(config.select))
+    best = _keep_best(config, ranked[0]) if config.select else None
+    _log(config, ranked, bags, best)
+    if best:
+        say(f"sweep: chosen by val_{config.select}: {ranked[0].point.label} -> {best}")
+    say(f"sweep: {config.out / 'summary.md'}")
+    return 1 if failed else 0
+
+
+def _keep_best(config: SweepConfig, chosen: PointResult) -> Path:
+    """A copy of the chosen config's head as ``out/best``."""
+    best = config.out / "best"
+    temporary = config.out / ".best.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    head = sweep.folder(config.out, chosen.digest) / experiment.HEAD_FOLDER
+    shutil.copytree(head, temporary)
+    shutil.rmtree(best, ignore_errors=True)
+    os.rename(temporary, best)
+    return best
+
+
+def _log(
+    config: SweepConfig, ranked: Sequence[PointResult], bags: Bags, best: Path | None
+) -> None:
+    """A parent run with a child per config; those that are there already stand."""
+    store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
+    digests = sorted(outcome.digest for outcome in ranked)
+    text = json.dumps([str(config.out), config.select, digests])
+    key = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    tags = {"embeddings_digest": bags.digest, "labels_digest": bags.identity}
+    parent = store.find_run("sweep", key)
+    if parent is None:
+        settings = config.model_dump(mode="json", exclude={"mlflow", "out"})
+        artifacts = [config.out / "summary.md", config.out / "test_auroc.png"]
+        parent = store.log_run(
+            config.out.name,
+            settings,
+            {"configs": len(ranked)},
+            {"sweep": key, **tags},
+            artifacts + ([best] if best else []),
+        )
+    for place, outcome in enumerate(ranked):
+        name = f"{key}-{outcome.digest}"
+        if store.find_run("config", name) is not None:
+            continue
+        assert outcome.metrics
+        settings = outcome.point.config.model_dump(mode="json", exclude={"cache"})
+        chosen = str(bool(best) and place == 0).lower()
+        store.log_run(
+            outcome.point.label,
+            settings,
+            outcome.metrics,
+            {"config": name, "chosen": chosen, **tags},
+            parent=parent,
+        )
+    say(f"sweep: {store.view_command()}")

@@ -1,0 +1,218 @@
+"""Tile a cohort: one unit a slide, its tiles to a shard, its overview to a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from mshisto_ray import tracking
+from mshisto_ray.config import (
+    InputError,
+    InputPath,
+    OutputPath,
+    TooManyFailuresError,
+    option,
+)
+from mshisto_ray.distributed.pipeline import stream
+from mshisto_ray.distributed.session import Resources, connect, plan_actors
+from mshisto_ray.drawing.contact_sheet import draw_contact_sheet
+from mshisto_ray.drawing.overview import HEADER_PX
+from mshisto_ray.progress import Progress, check_failures, say
+from mshisto_ray.store import schema
+from mshisto_ray.store.cohort import Cohort, CohortSlide, read_cohort, slide_to_json
+from mshisto_ray.store.failures import Failure, write_failures
+from mshisto_ray.store.fingerprint import slide_fingerprint
+from mshisto_ray.store.manifest import check_stage, open_stage
+from mshisto_ray.store.shards import read_metadata, write_shard
+from mshisto_ray.store.tiles import STAGE, shard_path
+from mshisto_ray.tiling.recipe import TilingRecipe
+from mshisto_ray.tiling.tissue import DRAWN
+from mshisto_ray.tiling.unit import geojson_paths, make_tiler, overview_path
+
+_SHEET_PIXELS = 40_000_000
+
+
+class TileConfig(TilingRecipe):
+    """Plan the tiles of a cohort: from slides to linked tiles at every scale."""
+
+    cohort: InputPath = option(text="CSV or Parquet, a row a slide; needs `path`")
+    out: OutputPath = option(text="tiles directory to make or to go on with")
+    geojson: bool = option(False, "tissue and tiles of each slide also for QuPath")
+    max_failures: float = option(
+        0.5, "share of slides that may fail wholly", unit="share", ge=0, le=1
+    )
+    retry_failures: bool = option(False, "try again what failed because of its input")
+    resources: Resources = Resources()
+    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
+
+    @property
+    def recipe(self) -> TilingRecipe:
+        """The keys that change rows."""
+        return TilingRecipe(**self.model_dump(include=set(TilingRecipe.model_fields)))
+
+
+def check(config: TileConfig) -> None:
+    """Check the cohort and that ``out`` can be entered; nothing is written."""
+    _read_cohort(config)
+    check_stage(config.out, STAGE, config.recipe.as_recipe())
+
+
+def run(config: TileConfig) -> None:
+    """Plan the tiles of a cohort: from slides to linked tiles at every scale."""
+    cohort = _read_cohort(config)
+    recorded = config.model_dump(mode="json")
+    with open_stage(config.out, STAGE, config.recipe.as_recipe(), recorded):
+        _run(config, cohort)
+
+
+def _read_cohort(config: TileConfig) -> Cohort:
+    cohort = read_cohort(config.cohort)
+    if config.tissue.name == DRAWN and not any(row.annotation for row in cohort.rows):
+        raise InputError(
+            f"{config.cohort}: tissue is what is annotated, and no slide has an "
+            "annotation: fill the column `annotation`, or choose another tissue mask"
+        )
+    return cohort
+
+
+def _run(config: TileConfig, cohort: Cohort) -> None:
+    keys = _keys(cohort)
+    pending = [
+        row for row in cohort.rows if _is_pending(config, row, keys[row.slide_id])
+    ]
+    standing = len(cohort.rows) - len(pending)
+    say(f"tile: {standing} slides stand, {len(pending)} to do -> {config.out}")
+    seconds = 0.0
+    if pending:
+        # Until the end of this run the directory is not finished.
+        (config.out / "slides.parquet").unlink(missing_ok=True)
+        try:
+            seconds = _tile(config, pending, keys)
+        except TooManyFailuresError:
+            write_failures(config.out, _collect(config.out, cohort)[1])
+            raise
+    slides, failures = _collect(config.out, cohort)
+    write_failures(config.out, failures)
+    _draw_contact_sheet(config.out, cohort, slides, failures)
+    table = pa.Table.from_pylist(slides, schema=schema.SLIDES)
+    write_shard(config.out / "slides.parquet", [table])
+    _log(config, slides, failures, seconds)
+    check_failures(
+        len(cohort.rows) - len(slides), len(cohort.rows), config.max_failures
+    )
+
+
+def _tile(
+    config: TileConfig,
+    pending: list[CohortSlide],
+    keys: Mapping[str, Any],
+) -> float:
+    units = [slide_to_json(row) | {"key": keys[row.slide_id]} for row in pending]
+    progress = Progress(
+        "tile", {row.slide_id: 1 for row in pending}, 0, config.max_failures
+    )
+    with connect():
+        plan = plan_actors(config.resources)
+        arguments = (config.out, config.recipe.as_recipe(), config.geojson)
+        for row in stream(units, make_tiler, arguments, plan):
+            progress.add(row)
+    return progress.seconds
+
+
+def _keys(cohort: Cohort) -> dict[str, Any]:
+    """What each slide's shard has to have been made from to stand."""
+
+    def key(row: CohortSlide) -> dict[str, Any]:
+        try:
+            files = [slide_fingerprint(row.path)]
+            files += [slide_fingerprint(row.annotation)] if row.annotation else []
+        except OSError:
+            files = []  # told as that slide's failure when it is its turn
+        return {"files": files, "mpp": row.mpp}
+
+    with ThreadPoolExecutor(16) as pool:
+        keys = pool.map(key, cohort.rows)
+    return {row.slide_id: k for row, k in zip(cohort.rows, keys, strict=True)}
+
+
+def _is_pending(config: TileConfig, row: CohortSlide, key: Any) -> bool:
+    metadata = read_metadata(shard_path(config.out, row.slide_id))
+    if metadata is None or metadata["key"] != key or not key["files"]:
+        return True
+    drawn = [path.exists() for path in geojson_paths(config.out, row.slide_id)]
+    if config.geojson and metadata["slide"] and not all(drawn):
+        return True
+    kinds = {failure["kind"] for failure in metadata["failures"]}
+    return "transient" in kinds or (config.retry_failures and bool(kinds))
+
+
+def _collect(out: Path, cohort: Cohort) -> tuple[list[dict[str, Any]], list[Failure]]:
+    """Rows of ``slides.parquet`` and all failures, from the shards of the cohort."""
+    slides, failures = [], []
+    for row in cohort.rows:
+        metadata = read_metadata(shard_path(out, row.slide_id))
+        if metadata is None:
+            continue  # not reached: the run was ended before
+        failures += [Failure(**failure) for failure in metadata["failures"]]
+        if metadata["slide"]:
+            # Where it lies and whose it is may change without any new work.
+            moved = {"patient_id": row.patient_id, "path": str(row.path)}
+            record = metadata["slide"] | moved
+            record["tiles_per_scale"] = [tuple(n) for n in record["tiles_per_scale"]]
+            slides.append(record)
+    return slides, failures
+
+
+def _draw_contact_sheet(
+    out: Path,
+    cohort: Cohort,
+    slides: list[dict[str, Any]],
+    failures: list[Failure],
+) -> None:
+    done = {slide["slide_id"] for slide in slides}
+    reasons = {f.slide_id: f"{f.error}: {f.message}" for f in failures}
+    # However many slides, the pictures together stay within the sheet's pixels.
+    side = int(np.clip((_SHEET_PIXELS / len(cohort.rows)) ** 0.5, 48, 480))
+    items = [
+        (
+            row.slide_id,
+            _small(overview_path(out, row.slide_id), side)
+            if row.slide_id in done
+            else reasons[row.slide_id],
+        )
+        for row in cohort.rows
+    ]
+    draw_contact_sheet(items).save(out / "contact_sheet.png")
+
+
+def _small(path: Path, side: int) -> Image.Image:
+    with Image.open(path) as image:
+        small = image.crop((0, HEADER_PX, image.width, image.height))
+    small.thumbnail((side, side))
+    return small
+
+
+def _log(
+    config: TileConfig, slides: list[dict], failures: list[Failure], seconds: float
+) -> None:
+    tiles = sum(n for s in slides for _, n in s["tiles_per_scale"])
+    metrics = {
+        "slides": len(slides),
+        "tiles": tiles,
+        "failures": len(failures),
+        "seconds": seconds,
+        "tissue_mm2": sum(s["tissue_mm2"] for s in slides),
+    }
+    say(
+        f"tile: {len(slides)} slides, {tiles:,} tiles, {len(failures)} failures -> "
+        f"{config.out}"
+    )
+    store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
+    artifacts = [config.out / "contact_sheet.png", config.out / "failures.parquet"]
+    store.log_run("tile", config.model_dump(mode="json"), metrics, artifacts=artifacts)

@@ -1,0 +1,82 @@
+"""The training job: one MIL config, in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mshisto_ray import tracking
+from mshisto_ray.config import OutputPath, option
+from mshisto_ray.learning.split import Split
+from mshisto_ray.mil import experiment
+from mshisto_ray.mil.experiment import ExperimentConfig
+from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.store.manifest import Manifest, check_stage, open_stage
+
+STAGE = "training"
+RESULT = "result"
+
+
+class TrainJobConfig(ExperimentConfig):
+    """Cross-validate one MIL config and keep its head."""
+
+    out: OutputPath = option(text="directory to make")
+    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
+
+
+def check(config: TrainJobConfig) -> None:
+    """Check input, labels, folds and that ``out`` can be entered."""
+    bags, _ = experiment.check(config)
+    check_stage(config.out, STAGE, experiment.recipe(config, bags))
+
+
+def run(config: TrainJobConfig) -> None:
+    """Cross-validate one MIL config and keep its head."""
+    bags, splits = experiment.load(config)
+    recipe = experiment.recipe(config, bags)
+    with open_stage(
+        config.out, STAGE, recipe, config.model_dump(mode="json")
+    ) as manifest:
+        _run(config, bags, splits, manifest)
+
+
+def _run(
+    config: TrainJobConfig, bags: Bags, splits: list[Split], manifest: Manifest
+) -> None:
+    for note in experiment.notes(config, bags):
+        print(f"train: {note}", flush=True)
+    folder = config.out / RESULT
+    metrics = experiment.read_metrics(folder)
+    if metrics:
+        print(f"train: {folder} stands", flush=True)
+    else:
+        experiment.write_folds(config.out / "folds.parquet", bags, splits)
+        metrics = experiment.run(config, bags, splits, folder, _say)
+    _report(config, metrics, bags.digest, folder, manifest)
+
+
+def _say(done: int, total: int) -> None:
+    print(f"train: {done}/{total} models", flush=True)
+
+
+def _report(
+    config: TrainJobConfig,
+    metrics: dict[str, float],
+    data: str,
+    folder: Path,
+    manifest: Manifest,
+) -> None:
+    for part in ("val", "test"):
+        if f"{part}_auroc_mean" in metrics:
+            value, low, high = (
+                metrics[f"{part}_auroc_{end}"] for end in ("mean", "ci_low", "ci_high")
+            )
+            print(f"train: {part} AUROC {value:.3f} ({low:.3f} to {high:.3f})")
+    print(f"train: head in {folder / experiment.HEAD_FOLDER}", flush=True)
+    store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
+    # Another recipe trained in the same folder is another run.
+    key = f"{config.out} {manifest.digest}"
+    if store.find_run("training_out", key) is None:
+        settings = config.model_dump(mode="json", exclude={"out", "mlflow", "cache"})
+        tags = {"embeddings_digest": data, "training_out": key}
+        store.log_run(config.out.name, settings, metrics, tags, [folder])
+    print(f"train: {store.view_command()}", flush=True)

@@ -1,0 +1,1 @@
+"""Training of MIL models on bags, fold by fold or together."""

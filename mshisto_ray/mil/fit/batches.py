@@ -1,0 +1,238 @@
+"""Standardised batches of bags for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from mshisto_ray.config import InputError
+from mshisto_ray.mil.combinations import (
+    Finer,
+)
+from mshisto_ray.mil.fit.vote import VoteConfig, draw, num_draws
+from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.representation import normalise
+from mshisto_ray.representation.normalise import Moments, Standardisation
+from mshisto_ray.store.features import ArrayFeatures, Features
+
+# Below this size all instances are standardised once; above, batch by batch, from
+# the mapped file: training then needs memory for one batch.
+_READY_BYTES = 1 << 30
+# Tiles of all scales per forward pass without gradients.
+_EVALUATION_ROWS = 1 << 16
+
+
+def slide_moments(bags: Bags) -> tuple[Moments, ...]:
+    """Moments of every slide in a bag (zeros for others), scale by scale.
+
+    Raises:
+        InputError: a slide with embeddings that are not finite.
+    """
+    used = sorted({member for members in bags.members for member in members})
+    found = [_moments(bags.features, used, used, len(bags.features.slide_ids))]
+    for scale in bags.finer:
+        places = [scale.place[member] for member in used]
+        num = len(bags.features.slide_ids)
+        found.append(_moments(scale.features, places, used, num))
+    return tuple(found)
+
+
+def _moments(
+    features: Features, places: Sequence[int], members: Sequence[int], num: int
+) -> Moments:
+    dim = features.dim
+    found = Moments(np.zeros(num, np.int64), np.zeros((num, dim)), np.zeros((num, dim)))
+    for place, member in zip(places, members, strict=True):
+        count, mean, scatter = normalise.moments(features.read(place))
+        if not np.isfinite(mean).all():
+            raise InputError(
+                f"embeddings: slide {features.slide_ids[place]!r} has values that are "
+                "not finite: embed it again, or leave it out of the cohort"
+            )
+        found.count[member], found.mean[member] = count, mean
+        found.scatter[member] = scatter
+    return found
+
+
+def fit_standardisation(
+    bags: Bags, slides: Sequence[Moments], index: np.ndarray
+) -> Standardisation:
+    """Standardisation over all tiles of the bags at ``index``, scale by scale."""
+    rows = sorted({member for i in index for member in bags.members[i]})
+    fitted = []
+    for part in slides:
+        chosen = Moments(part.count[rows], part.mean[rows], part.scatter[rows])
+        if chosen.count.sum() == 0:  # no finer tile in any of them
+            dim = part.mean.shape[1]
+            fitted.append(Standardisation(torch.zeros(dim), torch.ones(dim)))
+        else:
+            fitted.append(normalise.fit(chosen))
+    return Standardisation(fitted[0].mean, fitted[0].std, tuple(fitted[1:]))
+
+
+class BagBatch(NamedTuple):
+    """Bags for a model: tiles [N, D], bags' offsets [B + 1], and finer scales.
+
+    float32; offsets are int64 on the CPU.
+    """
+
+    h: torch.Tensor
+    offsets: torch.Tensor
+    finer: tuple[Finer, ...] = ()
+
+
+class _Tiles(NamedTuple):
+    """Standardised tiles of some slides: [N, D], and (tiles, counts) a finer scale."""
+
+    h: torch.Tensor
+    finer: tuple[tuple[torch.Tensor, np.ndarray], ...]
+
+
+class Batches:
+    """Gathers bags, standardised, on a device.
+
+    One bag of a small set with one scale is a view. A draw is (bag, number of random
+    bag): without a vote every bag has one, which is the bag itself.
+    """
+
+    def __init__(
+        self,
+        bags: Bags,
+        standardisation: Standardisation,
+        device: torch.device,
+        vote: VoteConfig | None = None,
+    ):
+        self.vote = vote
+        self._bags = bags
+        self._device = device
+        self._standardise = standardisation.to(device)
+        self._ready: torch.Tensor | None = None
+        self._kept: dict[int, _Tiles] | None = None
+        all_features = [bags.features, *(scale.features for scale in bags.finer)]
+        if sum(int(f.counts.sum()) * f.dim * 4 for f in all_features) > _READY_BYTES:
+            return
+        if bags.finer:
+            self._kept = {}
+        elif isinstance(bags.features, ArrayFeatures):
+            values = torch.from_numpy(bags.features.values).to(device)
+            self._ready = self._standardise(values)
+            self._offsets: list[int] = bags.features.offsets.tolist()
+
+    def get(self, index: Sequence[int] | np.ndarray) -> BagBatch:
+        """The whole bags at ``index``, in that order."""
+        return self._join([self._bag(int(i)) for i in index])
+
+    def draws(self, draws: np.ndarray) -> BagBatch:
+        """The bags of draws [M, 2]."""
+        if self.vote is None:
+            return self.get(draws[:, 0])
+        names, sizes = self._bags.names, self._bags.sizes
+        parts = [
+            _take(self._bag(bag), draw(self.vote, names[bag], int(sizes[bag]), number))
+            for bag, number in draws.tolist()
+        ]
+        return self._join(parts)
+
+    def all_draws(self, index: np.ndarray) -> np.ndarray:
+        """Every draw [M, 2] of the bags at ``index``, bag by bag."""
+        if self.vote is None:
+            return np.stack([index, np.zeros_like(index)], 1)
+        numbers = [num_draws(self.vote, int(n)) for n in self._bags.sizes[index]]
+        number = np.concatenate([np.zeros(0, np.int64), *map(np.arange, numbers)])
+        return np.stack([np.repeat(index, numbers), number], 1)
+
+    def training_draws(self, index: np.ndarray) -> np.ndarray:
+        """As ``all_draws``, with as many of every bag: small slides weigh no less."""
+        if self.vote is None:
+            return self.all_draws(index)
+        number = np.tile(np.arange(self.vote.bags), len(index))
+        return np.stack([np.repeat(index, self.vote.bags), number], 1)
+
+    def in_order(self, index: np.ndarray) -> Iterator[np.ndarray]:
+        """All draws of ``index`` cut into runs for evaluation, by their tiles."""
+        draws = self.all_draws(index)
+        sizes = self._num_tiles[draws[:, 0]]
+        if self.vote is not None:
+            share = self.vote.size / self._bags.sizes[draws[:, 0]]
+            sizes = sizes * np.minimum(share, 1)
+        sizes = sizes.cumsum()
+        start = 0
+        while start < len(draws):
+            limit = sizes[start - 1] * (start > 0) + _EVALUATION_ROWS
+            stop = max(start + 1, int(np.searchsorted(sizes, limit, side="right")))
+            yield draws[start:stop]
+            start = stop
+
+    @cached_property
+    def _num_tiles(self) -> np.ndarray:
+        """Tiles of every bag, at all scales."""
+        total = self._bags.sizes.astype(float)
+        for scale in self._bags.finer:
+            counts = {m: int(c.counts.sum()) for m, c in scale.children.items()}
+            total += [sum(counts.get(m, 0) for m in ms) for ms in self._bags.members]
+        return total
+
+    def _join(self, parts: Sequence[_Tiles]) -> BagBatch:
+        joined = _concatenate(parts)
+        offsets = _offsets([len(part.h) for part in parts])
+        finer = tuple(Finer(h, _offsets(counts)) for h, counts in joined.finer)
+        return BagBatch(joined.h, offsets, finer)
+
+    def _bag(self, bag: int) -> _Tiles:
+        members = self._bags.members[bag]
+        if self._kept is None:
+            return _concatenate([self._member(member) for member in members])
+        for member in members:
+            if member not in self._kept:
+                self._kept[member] = self._member(member)
+        return _concatenate([self._kept[member] for member in members])
+
+    def _member(self, member: int) -> _Tiles:
+        if self._ready is not None:
+            start, stop = self._offsets[member : member + 2]
+            return _Tiles(self._ready[start:stop], ())
+        values = self._prepare(self._bags.features.read(member), self._standardise)
+        finer = tuple(
+            (self._prepare(scale.read(member), own), scale.children[member].counts)
+            for scale, own in zip(
+                self._bags.finer, self._standardise.finer, strict=True
+            )
+        )
+        return _Tiles(values, finer)
+
+    def _prepare(self, values: np.ndarray, own: Standardisation) -> torch.Tensor:
+        return own(torch.from_numpy(values).to(self._device))
+
+
+def _offsets(counts: Sequence[int] | np.ndarray) -> torch.Tensor:
+    if len(counts) == 1:  # steps of one small bag cost what their calls cost
+        return torch.tensor([0, int(counts[0])])
+    ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return torch.from_numpy(ends)
+
+
+def _concatenate(parts: Sequence[_Tiles]) -> _Tiles:
+    if len(parts) == 1:
+        return parts[0]
+    scales = zip(*(part.finer for part in parts), strict=True)
+    finer = tuple(
+        (torch.cat([h for h, _ in scale]), np.concatenate([n for _, n in scale]))
+        for scale in scales
+    )
+    return _Tiles(torch.cat([part.h for part in parts]), finer)
+
+
+def _take(tiles: _Tiles, rows: np.ndarray) -> _Tiles:
+    """Some rows with all that hangs on them."""
+    h, finer = tiles.h[torch.from_numpy(rows)], []
+    for values, counts in tiles.finer:
+        starts = (np.cumsum(counts) - counts)[rows]
+        kept = counts[rows]
+        shift = np.repeat(starts - (np.cumsum(kept) - kept), kept)
+        rows = np.arange(kept.sum()) + shift
+        finer.append((values[torch.from_numpy(rows)], kept))
+    return _Tiles(h, tuple(finer))

@@ -1,0 +1,69 @@
+"""What a MIL model is and how it is trained, as a config tells it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import model_validator
+
+from mshisto_ray import components
+from mshisto_ray.components import Family, Part
+from mshisto_ray.config import Config, option
+from mshisto_ray.mil.fit.vote import VoteConfig
+from mshisto_ray.mil.model import COMBINATIONS, POOLINGS
+
+NOISES = "mshisto_ray.representation.noises"
+
+
+class MILOptimiserConfig(Config):
+    """The optimiser and its settings."""
+
+    name: Literal["adam", "adamw", "sgd"] = option("adam", "method")
+    lr: float = option(1e-4, "learning rate", gt=0)
+    weight_decay: float = option(1e-5, "weight decay (adam, sgd: L2 penalty)", ge=0)
+    momentum: float = option(0.9, "of sgd; adam and adamw have their own", ge=0, lt=1)
+
+
+class EarlyStoppingConfig(Config):
+    """When to stop, and which epoch's weights to keep: the best on validation."""
+
+    metric: Literal["loss", "auroc"] = option("loss", "watched on validation bags")
+    patience: int = option(10, "epochs without a better value", unit="epochs", ge=1)
+
+
+class TrainConfig(Config):
+    """One MIL model and its training."""
+
+    pooling: Annotated[Part, Family(POOLINGS)] = option(
+        Part(name="gated_attention"), "how instances become a prediction"
+    )
+    combine: Annotated[Part, Family(COMBINATIONS)] = option(
+        Part(name="single"), "how a tile and its finer ones become an instance"
+    )
+    vote: VoteConfig | None = option(
+        None, "null: a slide is one bag; else random bags of it, which vote"
+    )
+    noise: Annotated[Part, Family(NOISES)] = option(
+        Part(name="gaussian"), "on training instances, fresh in every step"
+    )
+    hidden: tuple[Annotated[int, option(ge=1)], ...] = option(
+        (256,), "widths of the ReLU layers before the pooling; []: none"
+    )
+    dropout: float = option(0.25, "share of zeroed inputs of the pooling", ge=0, lt=1)
+    optimiser: MILOptimiserConfig = MILOptimiserConfig()
+    epochs: int = option(50, "at most, with early stopping", unit="epochs", ge=1)
+    batch_size: int = option(1, "bags per step", unit="bags", ge=1)
+    early_stopping: EarlyStoppingConfig | None = option(
+        EarlyStoppingConfig(), "null: all epochs, and the last one's weights"
+    )
+    seed: int = option(0, "initial weights, order, dropout and noise", ge=0)
+
+    @model_validator(mode="after")
+    def _pooling_can_be_built(self) -> TrainConfig:
+        try:
+            with torch.random.fork_rng([]):  # nobody else's random numbers
+                components.build(POOLINGS, self.pooling, 1, 2)
+        except ValueError as error:
+            raise ValueError(f"pooling: {error}") from None
+        return self

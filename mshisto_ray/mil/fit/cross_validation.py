@@ -1,0 +1,237 @@
+"""Cross-validation of one MIL config: every bag is predicted by models blind to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mshisto_ray.config import InputError
+from mshisto_ray.learning.predictions import Predictions, concatenate
+from mshisto_ray.learning.split import Split, SplitConfig, make_splits
+from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
+from mshisto_ray.mil.fit.config import TrainConfig
+from mshisto_ray.mil.fit.fold import FoldModel, fit_fold, log_probabilities
+from mshisto_ray.mil.fit.together import FoldTask, can_train_together, fit_together
+from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.representation.normalise import Moments
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Models of all folds and repeats, and what they say of bags they did not learn.
+
+    ``test``: each bag once a repeat, by the model of the fold that it was kept out
+    of; ``validation``: the bags set aside within each training fold, None where none
+    were; ``models``: in the order of ``splits``; ``refit``: one model of all bags.
+    """
+
+    splits: tuple[Split, ...]
+    models: tuple[FoldModel, ...]
+    test: Predictions
+    validation: Predictions | None
+    refit: FoldModel | None
+
+
+def plan_splits(
+    bags: Bags, config: SplitConfig, training: TrainConfig | None
+) -> list[Split]:
+    """Splits of all labelled bags, of which those with instances are kept.
+
+    Folds are drawn before bags without instances are passed over, so that they are
+    the same for every encoder and scale.
+
+    Raises:
+        InputError: folds that cannot be drawn (see ``make_splits``), or a part that
+            lacks a class that it needs.
+    """
+    assert bags.targets is not None
+    stopping = training.early_stopping if training else None
+    if stopping and config.validation == 0:
+        raise InputError(
+            "split.validation is 0, and early stopping needs validation bags: give "
+            "split.validation=0.2, or early_stopping=null"
+        )
+    splits = make_splits(
+        config, bags.patient_ids, bags.targets, bags.classes, bags.folds
+    )
+    usable = bags.sizes > 0
+    kept = [
+        Split(
+            s.repeat,
+            s.fold,
+            s.train[usable[s.train]],
+            s.validation[usable[s.validation]],
+            s.test[usable[s.test]],
+        )
+        for s in splits
+    ]
+    for split in kept:
+        _check_part(bags, split, split.train, "training")
+        if not len(split.test):
+            raise InputError(
+                f"split: fold {split.fold} of repeat {split.repeat} has no test bag "
+                "with instances: use fewer folds, or leave the slides without tiles "
+                "out of the cohort"
+            )
+        if stopping and stopping.metric == "auroc":
+            _check_part(bags, split, split.validation, "validation")
+        if config.validation and not len(split.validation):
+            raise InputError(
+                f"split: fold {split.fold} of repeat {split.repeat} has no validation "
+                "bag; give a larger split.validation, or 0 with early_stopping=null"
+            )
+    return kept
+
+
+def cross_validate(
+    bags: Bags,
+    splits: Sequence[Split],
+    config: TrainConfig,
+    device: torch.device,
+    refit: bool = False,
+    on_fold: Callable[[int, int], None] = lambda done, total: None,
+) -> CrossValidation:
+    """Train and test a config on every split.
+
+    Args:
+        bags: with targets.
+        splits: of ``plan_splits``.
+        config: model and training.
+        device: where to train.
+        refit: whether to train one more model on all bags, for the median number of
+            epochs of the fold models and without validation.
+        on_fold: called with how many models are done, and of how many.
+    """
+    slides = slide_moments(bags)
+    models, tests, validations = [], [], []
+    for split, model in _fit(bags, slides, splits, config, device, on_fold):
+        batches = Batches(bags, model.standardisation, device, config.vote)
+        tests.append(_predict(bags, batches, model, split, split.test))
+        if len(split.validation):
+            inner = _predict(bags, batches, model, split, split.validation)
+            validations.append(inner)
+        model.model.cpu()
+        models.append(model)
+    return CrossValidation(
+        tuple(splits),
+        tuple(models),
+        concatenate(tests),
+        concatenate(validations) if validations else None,
+        _refit(bags, slides, models, config, device) if refit else None,
+    )
+
+
+def _fit(
+    bags: Bags,
+    slides: Sequence[Moments],
+    splits: Sequence[Split],
+    config: TrainConfig,
+    device: torch.device,
+    on_fold: Callable[[int, int], None],
+) -> Iterator[tuple[Split, FoldModel]]:
+    """The model of every split, all at once where that is sooner done."""
+    tasks = [
+        FoldTask(
+            fit_standardisation(bags, slides, s.train), s.train, (s.repeat, s.fold)
+        )
+        for s in splits
+    ]
+    if can_train_together(bags, config, len(splits), device):
+        models = fit_together(
+            bags, tasks, config, lambda done: on_fold(done, len(splits))
+        )
+        yield from zip(splits, models, strict=True)
+        return
+    for done, (split, task) in enumerate(zip(splits, tasks, strict=True), start=1):
+        parts = (split.train, split.validation)
+        yield (
+            split,
+            fit_fold(bags, task.standardisation, *parts, config, task.stream, device),
+        )
+        on_fold(done, len(splits))
+
+
+def predict_tests(
+    result: CrossValidation, bags: Bags, config: TrainConfig, device: torch.device
+) -> Predictions:
+    """What the models say of the bags they were tested on, in another form.
+
+    Args:
+        result: of ``cross_validate``.
+        bags: the same bags with other instances; those without any are left out.
+        config: that the models were trained with.
+        device: where to predict.
+    """
+    found = []
+    for split, model in zip(result.splits, result.models, strict=True):
+        batches = Batches(bags, model.standardisation, device, config.vote)
+        index = split.test[bags.sizes[split.test] > 0]
+        if len(index):
+            model.model.to(device)
+            found.append(_predict(bags, batches, model, split, index))
+            model.model.cpu()
+    if not found:
+        raise InputError("none of the bags has an instance in the form asked for")
+    return concatenate(found)
+
+
+def _refit(
+    bags: Bags,
+    slides: Sequence[Moments],
+    models: Sequence[FoldModel],
+    config: TrainConfig,
+    device: torch.device,
+) -> FoldModel:
+    everything = np.flatnonzero(bags.sizes > 0)
+    epochs = int(np.median([model.epochs for model in models]))
+    last = config.model_copy(update={"early_stopping": None, "epochs": epochs})
+    standardisation = fit_standardisation(bags, slides, everything)
+    # No split has three numbers as its stream: the randomness is its own (numpy takes
+    # a stream that ends in zeros for the shorter one).
+    parts = (everything, everything[:0])
+    model = fit_fold(bags, standardisation, *parts, last, (0, 0, 1), device)
+    model.model.cpu()
+    return model
+
+
+def _predict(
+    bags: Bags, batches: Batches, model: FoldModel, split: Split, index: np.ndarray
+) -> Predictions:
+    logs = log_probabilities(model.model, batches, index)
+    return as_predictions(bags, index, logs.exp().numpy(), split.fold, split.repeat)
+
+
+def as_predictions(
+    bags: Bags, index: np.ndarray, probabilities: np.ndarray, fold: int, repeat: int
+) -> Predictions:
+    """Probabilities [B, C] of the bags at ``index`` with what the bags are."""
+    assert bags.targets is not None
+    return Predictions(
+        classes=bags.classes,
+        bag=np.array(bags.names, dtype=object)[index],
+        slide_id=np.array(bags.slide_ids, dtype=object)[index],
+        patient_id=np.array(bags.patient_ids, dtype=object)[index],
+        target=bags.targets[index],
+        fold=np.full(len(index), fold),
+        repeat=np.full(len(index), repeat),
+        probabilities=probabilities,
+    )
+
+
+def _check_part(bags: Bags, split: Split, index: np.ndarray, part: str) -> None:
+    assert bags.targets is not None
+    counts = np.bincount(bags.targets[index], minlength=len(bags.classes))
+    if (counts == 0).any():
+        missing = bags.classes[int(np.flatnonzero(counts == 0)[0])]
+        raise InputError(
+            f"class {missing!r} has no bag with instances in the {part} part of fold "
+            f"{split.fold}, repeat {split.repeat}: use fewer folds, or "
+            + (
+                "leave the class out by target.classes"
+                if part == "training"
+                else "early_stopping.metric=loss"
+            )
+        )

@@ -1,0 +1,248 @@
+"""Training of one fold model: plain torch, one device, decided by its seeds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from mshisto_ray import components
+from mshisto_ray.config import InputError
+from mshisto_ray.learning.metrics import auroc
+from mshisto_ray.mil.fit.batches import Batches
+from mshisto_ray.mil.fit.config import (
+    NOISES,
+    EarlyStoppingConfig,
+    MILOptimiserConfig,
+    TrainConfig,
+)
+from mshisto_ray.mil.fit.vote import majority
+from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.mil.model import MILModel
+from mshisto_ray.representation.normalise import Standardisation
+
+
+@dataclass(frozen=True)
+class FoldModel:
+    """A trained model with the normalisation that its inputs need.
+
+    ``epochs``: how many led to its weights; ``history``: per epoch ``loss`` (mean
+    training loss) and, with validation bags, ``val_loss`` and ``val_auroc``.
+    """
+
+    model: MILModel
+    standardisation: Standardisation
+    epochs: int
+    history: tuple[dict[str, float], ...]
+
+
+def fit_fold(
+    bags: Bags,
+    standardisation: Standardisation,
+    train: np.ndarray,
+    validation: np.ndarray,
+    config: TrainConfig,
+    stream: tuple[int, ...],
+    device: torch.device,
+) -> FoldModel:
+    """Train one model.
+
+    Args:
+        bags: with targets; those used here have instances.
+        standardisation: fitted on the training bags.
+        train: indices of bags to learn from.
+        validation: indices of bags for early stopping; used for nothing else, and
+            ignored without early stopping.
+        config: model and training.
+        stream: (repeat, fold): with ``config.seed`` decides all randomness.
+        device: where to train.
+
+    Raises:
+        InputError: the loss is no longer finite.
+    """
+    seeds = seeds_of(config.seed, stream)
+    order = np.random.default_rng(seeds.order)
+    noise_stream = torch.Generator(device).manual_seed(seeds.noise)
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seeds.torch)
+        model = build_model(config, bags.dims, len(bags.classes)).to(device)
+        batches = Batches(bags, standardisation, device, config.vote)
+        steps = _Steps(bags, batches, model, config, device)
+        epochs, history = _train(
+            steps, train, validation, config.early_stopping, order, noise_stream
+        )
+    return FoldModel(model.eval(), standardisation, epochs, history)
+
+
+class Seeds(NamedTuple):
+    """Of a model's order of bags, its noise, and its weights and dropout."""
+
+    order: int
+    noise: int
+    torch: int
+
+
+def seeds_of(seed: int, stream: tuple[int, ...]) -> Seeds:
+    """The seeds of the model of ``stream``."""
+    words = np.random.SeedSequence([seed, *stream]).generate_state(3, np.uint64)
+    return Seeds(int(words[0]), int(words[1] >> 1), int(words[2] >> 1))
+
+
+def build_model(config: TrainConfig, dims: Sequence[int], num_classes: int) -> MILModel:
+    """The untrained model of a config; ``dims``: of tiles, coarsest scale first."""
+    return MILModel(
+        dims,
+        num_classes,
+        config.hidden,
+        config.dropout,
+        config.pooling,
+        config.combine,
+    )
+
+
+class _Steps:
+    """Model, optimiser and batches of one fold; an epoch of steps, an evaluation."""
+
+    def __init__(
+        self,
+        bags: Bags,
+        batches: Batches,
+        model: MILModel,
+        config: TrainConfig,
+        device: torch.device,
+    ):
+        assert bags.targets is not None
+        self.model = model
+        self.config = config
+        self.batches = batches
+        self._optimiser = make_optimiser(model, config.optimiser)
+        self._noise = components.build(NOISES, config.noise)
+        self._targets = torch.from_numpy(bags.targets).to(device)
+        self._device = device
+
+    def epoch(self, order: np.ndarray, generator: torch.Generator) -> float:
+        """One pass over the bags (or their random bags) in this order; mean loss."""
+        self.model.train()
+        targets = self._targets[torch.from_numpy(order[:, 0]).to(self._device)]
+        losses, size = [], self.config.batch_size
+        for start in range(0, len(order), size):
+            h, offsets, finer = self.batches.draws(order[start : start + size])
+            h = self._noise(h, generator)
+            finer = [s._replace(h=self._noise(s.h, generator)) for s in finer]
+            out = self.model(h, offsets, finer)
+            each = out.loss(targets[start : start + size])
+            self._optimiser.zero_grad()
+            each.mean().backward()
+            self._optimiser.step()
+            losses.append(each.detach())
+        return torch.cat(losses).mean().item()
+
+    def evaluate(self, index: np.ndarray) -> dict[str, float]:
+        """``val_loss`` and ``val_auroc`` of bags.
+
+        Where random bags vote, the loss is their mean, as in training: a vote changes
+        in steps, and hardly tells a sure model from a doubtful one.
+        """
+        each, bag = _of_draws(self.model, self.batches, index)
+        targets = self._targets.cpu()
+        losses = functional.nll_loss(each, targets[bag], reduction="none").numpy()
+        _, place, num = np.unique(bag, return_inverse=True, return_counts=True)
+        loss = (np.bincount(place, losses) / num).mean()
+        votes = _vote(each, bag, self.batches).exp().numpy()
+        area = auroc(votes, targets[index].numpy())
+        return {"val_loss": float(loss), "val_auroc": area}
+
+
+def log_probabilities(
+    model: MILModel, batches: Batches, index: np.ndarray
+) -> torch.Tensor:
+    """Log probabilities [B, C] of the bags at ``index``, float64 on the CPU.
+
+    Where random bags vote, of their vote (see ``vote.majority``).
+    """
+    return _vote(*_of_draws(model, batches, index), batches)
+
+
+def _of_draws(
+    model: MILModel, batches: Batches, index: np.ndarray
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Log probabilities [M, C] of all draws of the bags, and whose they are, [M]."""
+    model.eval()
+    with torch.inference_mode():
+        found = [
+            model(*batches.draws(draws)).log_probabilities.double().cpu()
+            for draws in batches.in_order(index)
+        ]
+    return torch.cat(found), batches.all_draws(index)[:, 0]
+
+
+def _vote(logs: torch.Tensor, bag: np.ndarray, batches: Batches) -> torch.Tensor:
+    if batches.vote is None:
+        return logs
+    starts = np.flatnonzero(np.diff(bag, prepend=-1))
+    parts = np.split(logs.exp().numpy(), starts[1:])
+    return torch.from_numpy(np.stack([majority(part) for part in parts])).log()
+
+
+def _train(
+    steps: _Steps,
+    train: np.ndarray,
+    validation: np.ndarray,
+    stopping: EarlyStoppingConfig | None,
+    order: np.random.Generator,
+    generator: torch.Generator,
+) -> tuple[int, tuple[dict[str, float], ...]]:
+    """Epochs that led to the weights that the model is left with, and the history."""
+    draws = steps.batches.training_draws(train)
+    history: list[dict[str, float]] = []
+    best, kept, weights = -np.inf, 0, None
+    for epoch in range(1, steps.config.epochs + 1):
+        record = {"loss": steps.epoch(order.permutation(draws), generator)}
+        check_finite(record["loss"], epoch, steps.config)
+        history.append(record)
+        if stopping is None:
+            kept = epoch
+            continue
+        record |= steps.evaluate(validation)
+        sign = -1 if stopping.metric == "loss" else 1
+        value = sign * record[f"val_{stopping.metric}"]
+        if value > best:
+            best, kept = value, epoch
+            weights = copy.deepcopy(steps.model.state_dict())
+        elif epoch - kept >= stopping.patience:
+            break
+    if stopping is not None:
+        if weights is None:
+            raise InputError(
+                f"early_stopping.metric: {stopping.metric} was never finite on the "
+                "validation bags; lower optimiser.lr"
+            )
+        steps.model.load_state_dict(weights)
+    return kept, tuple(history)
+
+
+def check_finite(loss: float, epoch: int, config: TrainConfig) -> None:
+    """Refuse to go on after an epoch whose loss is not finite."""
+    if not np.isfinite(loss):
+        raise InputError(
+            f"training diverged in epoch {epoch} (the loss is {loss}): lower "
+            f"optimiser.lr, now {config.optimiser.lr}"
+        )
+
+
+def make_optimiser(
+    model: nn.Module, config: MILOptimiserConfig
+) -> torch.optim.Optimizer:
+    """The optimiser of a model's weights."""
+    keys = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
+    if config.name == "sgd":
+        return torch.optim.SGD(model.parameters(), momentum=config.momentum, **keys)
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return kinds[config.name](model.parameters(), **keys)

@@ -1,0 +1,194 @@
+"""Training of many small fold models at once: what ``train`` does, in fewer calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from mshisto_ray import components
+from mshisto_ray.mil.fit.batches import Batches
+from mshisto_ray.mil.fit.config import NOISES, TrainConfig
+from mshisto_ray.mil.fit.fold import (
+    FoldModel,
+    build_model,
+    check_finite,
+    make_optimiser,
+    seeds_of,
+)
+from mshisto_ray.mil.fit.stacked import Stack, can_stack
+from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.mil.model import MILModel
+from mshisto_ray.representation.noises import (
+    Noise,
+)
+from mshisto_ray.representation.normalise import Standardisation
+
+# Instances of a model's step from which its products cost more than its calls.
+_LONG_STEP = 256
+# Every model has standardised instances of its own.
+_MOST_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class FoldTask:
+    """One model to train: on the bags ``train``, with the randomness of ``stream``."""
+
+    standardisation: Standardisation
+    train: np.ndarray
+    stream: tuple[int, ...]
+
+
+def can_train_together(
+    bags: Bags, config: TrainConfig, num: int, device: torch.device
+) -> bool:
+    """Whether ``num`` models can be trained at once, and are sooner trained so.
+
+    They have to run for the same number of epochs (no early stopping), on one scale,
+    with weights in linear layers alone, on a CPU, from steps of few instances.
+    """
+    if num < 2 or config.early_stopping or bags.finer or device.type != "cpu":
+        return False
+    size = config.vote.size if config.vote else float(bags.sizes.mean())
+    total = int(bags.features.counts.sum()) * bags.features.dim * 4 * num
+    if config.batch_size * size > _LONG_STEP or total > _MOST_BYTES:
+        return False
+    with torch.random.fork_rng([]):
+        return can_stack(build_model(config, bags.dims, len(bags.classes)))
+
+
+def fit_together(
+    bags: Bags,
+    tasks: Sequence[FoldTask],
+    config: TrainConfig,
+    on_model: Callable[[int], None],
+) -> list[FoldModel]:
+    """Train a model a task; each is what ``train.fit_fold`` gives, to rounding.
+
+    Args:
+        bags: with targets; those used here have instances.
+        tasks: of which ``can_train_together`` holds.
+        config: model and training.
+        on_model: called with how many models are done.
+
+    Raises:
+        InputError: a loss is no longer finite.
+    """
+    assert bags.targets is not None
+    learners = [_Learner.of(bags, task, config) for task in tasks]
+    stack = Stack(
+        [learner.model for learner in learners],
+        [learner.dropout for learner in learners],
+    )
+    optimiser = make_optimiser(stack.module, config.optimiser)
+    targets = torch.from_numpy(bags.targets)
+    active = learners
+    while active:
+        going = [learner.advance() for learner in active]
+        if not all(going):
+            ended = [place for place, goes in enumerate(going) if not goes]
+            stack.leave(ended, optimiser)
+            active = [x for x, goes in zip(active, going, strict=True) if goes]
+            on_model(len(learners) - len(active))
+        if active:
+            _step(stack, active, optimiser, targets)
+    return [
+        FoldModel(
+            learner.model.eval(),
+            task.standardisation,
+            config.epochs,
+            tuple({"loss": value} for value in learner.history),
+        )
+        for learner, task in zip(learners, tasks, strict=True)
+    ]
+
+
+@dataclass
+class _Learner:
+    """One model on its way: its bags, its randomness, its losses.
+
+    ``now``: draws [b, 2] of the step at hand; ``history``: mean loss of past epochs.
+    """
+
+    model: MILModel
+    batches: Batches
+    config: TrainConfig
+    dropout: torch.Generator
+    disturb: Noise
+    noise: torch.Generator
+    steps: Iterator[np.ndarray | None]
+    now: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    losses: list[torch.Tensor] = field(default_factory=list)
+    history: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, bags: Bags, task: FoldTask, config: TrainConfig) -> _Learner:
+        """The learner of a task, at its start."""
+        seeds = seeds_of(config.seed, task.stream)
+        cpu = torch.device("cpu")
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seeds.torch)
+            model = build_model(config, bags.dims, len(bags.classes))
+            dropout = torch.Generator().set_state(torch.get_rng_state())
+        batches = Batches(bags, task.standardisation, cpu, config.vote)
+        noise = torch.Generator().manual_seed(seeds.noise)
+        order = np.random.default_rng(seeds.order)
+        steps = _steps(batches.training_draws(task.train), config, order)
+        disturb = components.build(NOISES, config.noise)
+        return cls(model, batches, config, dropout, disturb, noise, steps)
+
+    def advance(self) -> bool:
+        """Take the draws of the next step; whether there is one.
+
+        Raises:
+            InputError: the epoch that has ended has a loss that is not finite.
+        """
+        draws = next(self.steps)
+        if draws is None:
+            loss = torch.cat(self.losses).mean().item()
+            self.losses.clear()
+            self.history.append(loss)
+            check_finite(loss, len(self.history), self.config)
+            draws = next(self.steps, None)
+        if draws is None:
+            return False
+        self.now = draws
+        return True
+
+
+def _steps(
+    draws: np.ndarray, config: TrainConfig, order: np.random.Generator
+) -> Iterator[np.ndarray | None]:
+    """Draws of every step, and None at the end of each epoch."""
+    for _ in range(config.epochs):
+        shuffled = order.permutation(draws)
+        for start in range(0, len(shuffled), config.batch_size):
+            yield shuffled[start : start + config.batch_size]
+        yield None
+
+
+def _step(
+    stack: Stack,
+    learners: Sequence[_Learner],
+    optimiser: torch.optim.Optimizer,
+    targets: torch.Tensor,
+) -> None:
+    """One step of every learner; the mean loss of each drives its own weights alone."""
+    batches = [learner.batches.draws(learner.now) for learner in learners]
+    pairs = zip(batches, learners, strict=True)
+    parts = [learner.disturb(batch.h, learner.noise) for batch, learner in pairs]
+    sizes = torch.cat([batch.offsets.diff() for batch in batches])
+    offsets = functional.pad(sizes.cumsum(0), (1, 0))
+    bags = [len(learner.now) for learner in learners]
+    chosen = np.concatenate([learner.now[:, 0] for learner in learners])
+    out = stack(torch.cat(parts), offsets, [len(part) for part in parts], bags)
+    each = out.loss(targets[torch.from_numpy(chosen)])
+    optimiser.zero_grad()
+    each.backward(torch.tensor([1 / num for num in bags for _ in range(num)]))
+    optimiser.step()
+    losses = each.detach().split(bags)
+    for learner, loss in zip(learners, losses, strict=True):
+        learner.losses.append(loss)

@@ -1,0 +1,1 @@
+"""Bags and where they come from."""

@@ -1,0 +1,206 @@
+"""Bags with their targets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mshisto_ray.config import InputError
+from mshisto_ray.mil.input.config import InputConfig, TargetConfig
+from mshisto_ray.mil.input.scales import FinerScale
+from mshisto_ray.mil.input.source import BagRow, BagSource, open_source
+from mshisto_ray.store.cache import CacheConfig
+from mshisto_ray.store.features import Features
+
+
+@dataclass(frozen=True)
+class Bags:
+    """B bags over the slides of ``features``.
+
+    ``names``: identity of each bag (slide, patient, or the table's bag);
+    ``members``: places in ``features`` of each bag's slides; ``slide_ids``: None
+    where a bag is not one slide; ``targets``: class index int64 [B], None where
+    nothing is known; ``folds``: given folds as text, None where there are none;
+    ``sizes``: instances of each bag, int64 [B] (0: no tile at this scale);
+    ``finer``: tiles of finer scales that hang on the instances, where there are any;
+    ``digest``: of embeddings or table; ``encoder``: what embedded, None for a table;
+    ``notes``: what was left out, a line each.
+    """
+
+    features: Features
+    names: tuple[str, ...]
+    members: tuple[tuple[int, ...], ...]
+    slide_ids: tuple[str | None, ...]
+    patient_ids: tuple[str, ...]
+    targets: np.ndarray | None
+    classes: tuple[str, ...]
+    folds: tuple[str | None, ...] | None
+    sizes: np.ndarray
+    digest: str
+    encoder: Mapping[str, Any] | None
+    scale: float | None
+    notes: tuple[str, ...]
+    finer: tuple[FinerScale, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Width of an embedding at each scale, coarsest first."""
+        return (self.features.dim, *(scale.features.dim for scale in self.finer))
+
+    @property
+    def scales(self) -> tuple[float, ...] | None:
+        """The scales that an instance holds, coarsest first; None for one or none."""
+        if not self.finer or self.scale is None:
+            return None
+        return (self.scale, *(scale.mpp for scale in self.finer))
+
+    @cached_property
+    def identity(self) -> str:
+        """Digest of what a result depends on: instances, patients, labels, folds."""
+        assert self.targets is not None
+        columns = (self.names, self.patient_ids, self.targets.tolist(), self.members)
+        scale = self.scales or self.scale
+        text = repr((self.digest, scale, self.classes, self.folds, columns))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def read(self, index: int) -> list[np.ndarray]:
+        """Instances of a bag, an array [N, D] per slide."""
+        return [self.features.read(member) for member in self.members[index]]
+
+
+def read_bags(
+    config: InputConfig,
+    target: TargetConfig | None,
+    fold_column: str | None,
+    cache: CacheConfig,
+) -> Bags:
+    """Bags of the input; with a target, those that have a label.
+
+    Bags without an instance stay in the result (``sizes`` 0), so that folds do not
+    depend on which embeddings are at hand; whoever trains passes over them.
+
+    Raises:
+        InputError: unreadable input, no such column or scale, a class that does not
+            occur, or a patient with two labels where ``unit`` is patient.
+    """
+    column = target.column if target else None
+    source = open_source(config, column, fold_column, cache)
+    rows, notes = source.rows, list(source.notes)
+    classes: tuple[str, ...] = ()
+    if target:
+        rows, classes = _labelled(rows, target, source.what, notes)
+    whole = config.unit == "slide"
+    groups = [[row] for row in rows] if whole else _by_patient(rows)
+    members = tuple(tuple(r.member for r in g if r.member >= 0) for g in groups)
+    counts = source.features.counts
+    sizes = np.array([sum(counts[m] for m in bag) for bag in members], dtype=np.int64)
+    notes += _empty(groups, sizes, source)
+    is_slide = whole and not config.bags
+    index = {name: i for i, name in enumerate(classes)}
+    labels = [index[g[0].label] for g in groups if target and g[0].label is not None]
+    return Bags(
+        features=source.features,
+        names=tuple(g[0].name if whole else g[0].patient_id for g in groups),
+        members=members,
+        slide_ids=tuple(g[0].name if is_slide else None for g in groups),
+        patient_ids=tuple(g[0].patient_id for g in groups),
+        targets=np.array(labels, dtype=np.int64) if target else None,
+        classes=classes,
+        folds=tuple(g[0].fold for g in groups) if source.has_fold else None,
+        sizes=sizes,
+        digest=source.digest,
+        encoder=source.encoder,
+        scale=source.scale,
+        notes=tuple(notes),
+        finer=source.finer,
+    )
+
+
+def _labelled(
+    rows: list[BagRow], target: TargetConfig, what: str, notes: list[str]
+) -> tuple[list[BagRow], tuple[str, ...]]:
+    """Rows whose label is one of the classes, and the classes in order."""
+    known = [row for row in rows if row.label is not None]
+    if len(known) < len(rows):
+        without = [row.name for row in rows if row.label is None]
+        notes.append(_left_out(without, len(rows), what, f"no {target.column!r}"))
+    present = {row.label for row in known if row.label is not None}
+    if target.classes is None:
+        return known, tuple(sorted(present, key=_class_order))
+    absent = [name for name in target.classes if name not in present]
+    if absent:
+        raise InputError(
+            f"target.classes: {', '.join(map(repr, absent))} does not occur in column "
+            f"{target.column!r}; have {', '.join(sorted(present, key=_class_order))}"
+        )
+    kept = [row for row in known if row.label in target.classes]
+    if len(kept) < len(known):
+        others = [row for row in known if row.label not in target.classes]
+        names = [row.name for row in others]
+        if target.others == "refuse":
+            labels = sorted({str(row.label) for row in others}, key=_class_order)
+            raise InputError(
+                f"{target.column}: {len(others)} of {len(rows)} {what} "
+                f"({', '.join(names[:5])}{', ...' if names[5:] else ''}) have labels "
+                f"that are not in target.classes: {', '.join(labels[:5])}; mend them, "
+                "name the classes, or give target.others=leave_out"
+            )
+        notes.append(_left_out(names, len(rows), what, "a label not in target.classes"))
+    return kept, target.classes
+
+
+def _class_order(name: str) -> tuple[int, float, str]:
+    """Numbers by value, before words by letters."""
+    try:
+        return (0, float(name), name)
+    except ValueError:
+        return (1, 0.0, name)
+
+
+def _by_patient(rows: Sequence[BagRow]) -> list[list[BagRow]]:
+    groups: dict[str, list[BagRow]] = {}
+    for row in rows:
+        groups.setdefault(row.patient_id, []).append(row)
+    for key in ("label", "fold"):
+        torn = [
+            f"{name!r} ({', '.join(sorted(str(getattr(r, key)) for r in group))})"
+            for name, group in groups.items()
+            if len({getattr(row, key) for row in group}) > 1
+        ]
+        if torn:
+            raise InputError(
+                f"unit: patient, but {len(torn)} patients have slides with different "
+                f"{key}s: {'; '.join(torn[:3])}; give each patient one {key}, or use "
+                "unit: slide"
+            )
+    return list(groups.values())
+
+
+def _empty(
+    groups: Sequence[Sequence[BagRow]], sizes: np.ndarray, source: BagSource
+) -> list[str]:
+    """Lines on bags without an instance, by reason."""
+    empty = [g for g, size in zip(groups, sizes, strict=True) if size == 0]
+    absent = [r.name for g in groups for r in g if r.member < 0]
+    without = [r.name for g in empty for r in g if r.member >= 0]
+    total = sum(len(g) for g in groups)
+    notes = []
+    if absent:
+        notes.append(_left_out(absent, total, source.what, "no complete embeddings"))
+    if without:
+        reason = f"no tile at {source.scale} um/px"
+        notes.append(_left_out(without, total, source.what, reason))
+    return notes
+
+
+def _left_out(names: Sequence[str], total: int, what: str, reason: str) -> str:
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"{len(names)} of {total} {what} left out, {reason}: {shown}"

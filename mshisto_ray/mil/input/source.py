@@ -1,0 +1,173 @@
+"""Where bags come from: slides of a cohort with their embeddings, or a bag table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mshisto_ray.config import InputError
+from mshisto_ray.mil.input.config import InputConfig
+from mshisto_ray.mil.input.scales import FinerScale, open_chain
+from mshisto_ray.mil.input.table import read_bag_table
+from mshisto_ray.store.cache import CacheConfig, open_features
+from mshisto_ray.store.cohort import Cohort, read_cohort
+from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.features import Features, ParquetFeatures
+
+
+@dataclass(frozen=True)
+class BagRow:
+    """A slide of the cohort, or a bag of a table; ``member`` -1: no embeddings."""
+
+    name: str
+    patient_id: str
+    label: str | None
+    fold: str | None
+    member: int
+
+
+@dataclass(frozen=True)
+class BagSource:
+    """Rows with where their instances are; ``what`` a row is called in messages."""
+
+    rows: list[BagRow]
+    features: Features
+    what: str
+    has_fold: bool
+    digest: str
+    encoder: Mapping[str, Any] | None
+    scale: float | None
+    notes: tuple[str, ...]
+    finer: tuple[FinerScale, ...] = ()
+
+
+def open_source(
+    config: InputConfig, label: str | None, fold: str | None, cache: CacheConfig
+) -> BagSource:
+    """Rows of the input with the given label and fold columns.
+
+    Raises:
+        InputError: unreadable input, or no such label column or scale. A fold column
+            need not be there.
+    """
+    if config.bags:
+        return _table_source(config, label, fold)
+    cohort = read_cohort(_given(config.cohort), check_files=False)
+    if config.scales:
+        return _chain_source(config, config.scales, cohort, label, fold, cache)
+    return _cohort_source(config, cohort, label, fold, cache)
+
+
+def _chain_source(
+    config: InputConfig,
+    scales: tuple[float, ...],
+    cohort: Cohort,
+    label: str | None,
+    fold: str | None,
+    cache: CacheConfig,
+) -> BagSource:
+    directories = [EmbeddingDirectory(path) for path in config.directories]
+    names = [row.slide_id for row in cohort.rows]
+    chain = open_chain(directories, scales, names, cache)
+    rows, has_fold = _rows(cohort, chain.members, label, fold)
+    parts = (chain.features, *(scale.features for scale in chain.finer))
+    notes = [_uncached(config.directories[0], cache)] if _are_slow(parts, cache) else []
+    for scale in chain.finer:
+        none = [
+            slide_id
+            for slide_id, member in chain.members.items()
+            if not len(scale.children[member].rows)
+        ]
+        if none:
+            notes.append(
+                f"{len(none)} of {len(names)} slides have no tile at {scale.mpp:g} "
+                f"um/px, so no children there: {', '.join(none[:5])}"
+            )
+    return BagSource(
+        rows, chain.features, "slides", has_fold, chain.digest, chain.encoder,
+        scales[0], tuple(notes), chain.finer,
+    )  # fmt: skip
+
+
+def _rows(
+    cohort: Cohort, place: Mapping[str, int], label: str | None, fold: str | None
+) -> tuple[list[BagRow], bool]:
+    """A row a slide of the cohort, and whether the cohort has folds."""
+    labels = cohort.column(label) if label else {}
+    has_fold = fold in cohort.column_names
+    folds = cohort.column(fold) if fold and has_fold else {}
+    rows = [
+        BagRow(
+            name=slide.slide_id,
+            patient_id=slide.patient_id,
+            label=labels.get(slide.slide_id),
+            fold=folds.get(slide.slide_id),
+            member=place.get(slide.slide_id, -1),
+        )
+        for slide in cohort.rows
+    ]
+    return rows, has_fold
+
+
+def _are_slow(parts: Sequence[Features], cache: CacheConfig) -> bool:
+    return bool(cache.max_gib) and any(isinstance(p, ParquetFeatures) for p in parts)
+
+
+def _uncached(path: Path, cache: CacheConfig) -> str:
+    return (
+        f"{path}: does not fit the node cache (cache.max_gib={cache.max_gib:g}); read "
+        "from Parquet in every epoch"
+    )
+
+
+def _given(path: Path | None) -> Path:
+    assert path is not None
+    return path
+
+
+def _cohort_source(
+    config: InputConfig,
+    cohort: Cohort,
+    label: str | None,
+    fold: str | None,
+    cache: CacheConfig,
+) -> BagSource:
+    (path,) = config.directories
+    directory = EmbeddingDirectory(path)
+    scale = directory.scales[0] if config.scale is None else config.scale
+    if scale not in directory.scales:
+        have = ", ".join(map(str, directory.scales))
+        raise InputError(f"scale: {scale} is not in {path}; have {have}")
+    place = {slide_id: i for i, slide_id in enumerate(directory.slide_ids)}
+    rows, has_fold = _rows(cohort, place, label, fold)
+    features = open_features(directory, scale, cache)
+    notes = (_uncached(path, cache),) if _are_slow([features], cache) else ()
+    encoder = directory.manifest.recipe["encoder"]
+    digest = directory.digest
+    return BagSource(rows, features, "slides", has_fold, digest, encoder, scale, notes)
+
+
+def _table_source(
+    config: InputConfig, label: str | None, fold: str | None
+) -> BagSource:
+    assert config.bags
+    wanted = {name for name in (label, "patient_id", fold) if name}
+    table = read_bag_table(config.bags, wanted)
+    if label and label not in table.columns:
+        have = ", ".join(table.column_names) or "none"
+        raise InputError(f"{config.bags}: no column {label!r}; have {have}")
+    names = table.features.slide_ids
+    nothing: list[str | None] = [None] * len(names)
+    patients = table.columns.get("patient_id", nothing)
+    labels = table.columns[label] if label else nothing
+    has_fold = fold in table.columns
+    folds = table.columns[fold] if fold and has_fold else nothing
+    rows = [
+        BagRow(name, patients[i] or name, labels[i], folds[i], i)
+        for i, name in enumerate(names)
+    ]
+    return BagSource(
+        rows, table.features, "bags", has_fold, table.digest, None, None, ()
+    )

@@ -1,0 +1,1 @@
+"""Bags of different sizes in one tensor: segments, or padded."""

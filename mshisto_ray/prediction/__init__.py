@@ -1,0 +1,1 @@
+"""Apply a saved head: units of work, result tables, pictures."""

@@ -1,0 +1,222 @@
+"""What predicted bags amount to: tables, external metrics, where the head looks."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mshisto_ray.config import InputError
+from mshisto_ray.evaluation import localisation
+from mshisto_ray.learning.intervals import intervals
+from mshisto_ray.learning.metrics import decide
+from mshisto_ray.learning.predictions import Predictions
+from mshisto_ray.mil.head import Head
+from mshisto_ray.prediction.unit import Bag, shard_path
+from mshisto_ray.progress import check_failures
+from mshisto_ray.statistics.bootstrap import Interval
+from mshisto_ray.store.cohort import Cohort
+from mshisto_ray.store.failures import Failure, write_failures
+from mshisto_ray.store.manifest import write_text
+from mshisto_ray.store.shards import read_metadata, write_shard
+from mshisto_ray.store.tiles import TileDirectory
+
+
+@dataclass(frozen=True)
+class PredictionSummary:
+    """Counts, ``metrics`` of external bags, and ``notes``, a line each."""
+
+    num_predicted: int
+    num_labelled: int
+    num_failures: int
+    metrics: dict[str, Interval]
+    notes: list[str]
+
+
+def write_result(
+    out: Path,
+    head: Head,
+    cohort: Cohort,
+    bags: list[Bag],
+    tiles: Path | None,
+    annotation: str | None,
+) -> PredictionSummary:
+    """``predictions.parquet``, ``failures.parquet`` and ``metrics.json``.
+
+    Metrics of labels where the cohort has them, and of localisation where the tiles
+    are annotated (see ``localisation.localise``).
+
+    Args:
+        out: directory with a shard a bag.
+        head: that predicted them.
+        cohort: with or without labels.
+        bags: of the cohort.
+        tiles: directory of the slides' tiles, None where none was given.
+        annotation: class of annotation; None: the only one there is.
+    """
+    found = _shards(out, bags)
+    failures = find_failures(out, bags)
+    write_failures(out, failures)
+    predicted = [bag for bag in bags if found.get(bag.name, {}).get("probabilities")]
+    if not predicted:
+        check_failures(len(bags), len(bags), 0.0)
+    probabilities = np.array([found[bag.name]["probabilities"] for bag in predicted])
+    targets = find_targets(head, cohort, predicted)
+    _write_table(out, head, predicted, probabilities, targets)
+    known = [i for i, target in enumerate(targets) if target is not None]
+    metrics, notes = {}, _strangers(head, cohort, predicted)
+    if len({targets[i] for i in known}) > 1:
+        labelled = [predicted[i] for i in known]
+        index = [head.classes.index(str(targets[i])) for i in known]
+        metrics = intervals(_predictions(head, labelled, probabilities[known], index))
+    if tiles is not None:
+        metrics |= _localise(out, head, predicted, tiles, annotation, notes)
+    told = {name: _defined(interval) for name, interval in metrics.items()}
+    write_text(out / "metrics.json", json.dumps(told, indent=2) + "\n")
+    return PredictionSummary(len(predicted), len(known), len(failures), metrics, notes)
+
+
+def find_failures(out: Path, bags: list[Bag]) -> list[Failure]:
+    """What went wrong with the bags that have come to their end."""
+    shards = _shards(out, bags).values()
+    return [Failure(**failure) for shard in shards for failure in shard["failures"]]
+
+
+def _shards(out: Path, bags: list[Bag]) -> dict[str, dict[str, Any]]:
+    """Metadata of the shards that there are, by bag."""
+    shards = {bag.name: read_metadata(shard_path(out, bag.name)) for bag in bags}
+    return {name: shard for name, shard in shards.items() if shard}
+
+
+def _localise(
+    out: Path,
+    head: Head,
+    bags: list[Bag],
+    tiles: Path,
+    annotation: str | None,
+    notes: list[str],
+) -> dict[str, Interval]:
+    """How well scores find annotated tiles, where there are any."""
+    directory = TileDirectory(tiles)
+    patients = {slide: bag.patient_id for bag in bags for slide in bag.slide_ids}
+    names = localisation.annotation_names(directory, patients)
+    if not names and annotation is None:
+        return {}
+    if annotation is None and len(names) > 1:
+        notes.append(
+            f"tiles are annotated as {', '.join(names)}: give annotation={names[0]} or "
+            "another to see how well attention finds them"
+        )
+        return {}
+    name = annotation or names[0]
+    if name not in names:
+        notes.append(
+            f"annotation: no tile of these slides is annotated as {name!r}; have "
+            f"{', '.join(names) or 'none'}"
+        )
+        return {}
+    positive = head.classes[1] if len(head.classes) == 2 else None
+    if name in head.classes:
+        positive = name
+    paths = [shard_path(out, bag.name) for bag in bags]
+    found = localisation.localise(paths, directory, name, positive)
+    num = len({slide for per_slide in found.values() for slide in per_slide})
+    notes.append(
+        f"..._auroc_<um/px>: against tiles annotated as {name!r}, within each of {num} "
+        "slides that hold both kinds"
+    )
+    return localisation.summarise(found, patients)
+
+
+def _defined(interval: Interval) -> dict[str, float | None]:
+    """JSON has no NaN; a number that is not defined is null."""
+    return {k: v if math.isfinite(v) else None for k, v in asdict(interval).items()}
+
+
+def find_targets(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str | None]:
+    """The label of each bag, None where the cohort has none of the head's classes.
+
+    Raises:
+        InputError: slides of one bag have different labels.
+    """
+    column = head.about["target"]["column"]
+    if column not in cohort.column_names:
+        return [None] * len(bags)
+    labels = cohort.column(column)
+    targets: list[str | None] = []
+    for bag in bags:
+        own = {labels[slide_id] for slide_id in bag.slide_ids} - {None}
+        if len(own) > 1:
+            raise InputError(
+                f"{cohort.path}: patient {bag.name!r} has slides with different "
+                f"{column}s ({', '.join(sorted(map(str, own)))})"
+            )
+        label = own.pop() if own else None
+        targets.append(label if label in head.classes else None)
+    return targets
+
+
+def _strangers(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str]:
+    """A line on bags whose label is none of the head's classes, if there are any."""
+    column = head.about["target"]["column"]
+    if column not in cohort.column_names:
+        return []
+    labels = cohort.column(column)
+    own = {slide: labels[slide] for bag in bags for slide in bag.slide_ids}
+    known = {None, *head.classes}
+    others = sorted(slide for slide, label in own.items() if label not in known)
+    if not others:
+        return []
+    return [
+        f"{len(others)} slides have a {column} that is none of the head's classes "
+        f"({', '.join(head.classes)}) and no part in external metrics: "
+        f"{', '.join(others[:5])}{', ...' if others[5:] else ''}"
+    ]
+
+
+def _predictions(
+    head: Head, bags: list[Bag], probabilities: np.ndarray, targets: list[int]
+) -> Predictions:
+    def text(values: list) -> np.ndarray:
+        return np.array(values, dtype=object)
+
+    zeros = np.zeros(len(bags), np.int32)
+    return Predictions(
+        classes=head.classes,
+        bag=text([bag.name for bag in bags]),
+        slide_id=text([bag.slide_id for bag in bags]),
+        patient_id=text([bag.patient_id for bag in bags]),
+        target=np.array(targets, np.int64),
+        fold=zeros,
+        repeat=zeros,
+        probabilities=probabilities,
+    )
+
+
+def _write_table(
+    out: Path,
+    head: Head,
+    bags: list[Bag],
+    probabilities: np.ndarray,
+    targets: list[str | None],
+) -> None:
+    """``predictions.parquet``; fold and repeat are null: folds are averaged."""
+    nothing = pa.nulls(len(bags), pa.int32())
+    columns = {
+        "bag": pa.array([bag.name for bag in bags], pa.string()),
+        "slide_id": pa.array([bag.slide_id for bag in bags], pa.string()),
+        "patient_id": pa.array([bag.patient_id for bag in bags], pa.string()),
+        "target": pa.array(targets, pa.string()),
+        "fold": nothing,
+        "repeat": nothing,
+    }
+    for index, name in enumerate(head.classes):
+        columns[f"prob_{name}"] = pa.array(probabilities[:, index], pa.float64())
+    names = [head.classes[i] for i in decide(probabilities)]
+    columns["predicted"] = pa.array(names, pa.string())
+    write_shard(out / "predictions.parquet", [pa.table(columns)])

@@ -1,0 +1,103 @@
+"""One bag of embedded tiles, read for a head that will predict it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mshisto_ray.mil.head import Head
+from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.mil.input.scales import FinerScale, check_scales
+from mshisto_ray.store.embeddings import EmbeddingDirectory, TileEmbeddings
+from mshisto_ray.store.features import ArrayFeatures
+from mshisto_ray.store.links import Children, link
+
+_ROWS = ("mpp", "row", "col", "x", "y", "extent", "tissue", "own", "values")
+
+
+@dataclass(frozen=True)
+class SlideTiles:
+    """Tiles of a slide as a head takes them.
+
+    ``tiles``: the instances; ``finer``: for each finer scale its tiles, parent by
+    parent; ``children``: likewise, rows counting from 0.
+    """
+
+    tiles: TileEmbeddings
+    finer: tuple[TileEmbeddings, ...] = ()
+    children: tuple[Children, ...] = ()
+
+
+def read_slide(
+    head: Head, directories: Sequence[EmbeddingDirectory], slide_id: str
+) -> SlideTiles:
+    """Own tiles at the head's scale, or all tiles of the scales that it combines.
+
+    Args:
+        head: a head of embeddings.
+        directories: one per scale, coarsest first.
+        slide_id: a slide that is in all of them.
+    """
+    if head.scales is None:
+        assert head.scale is not None
+        return SlideTiles(directories[0].read(slide_id, head.scale))
+    parts = [
+        directory.read(slide_id, mpp, own_only=False)
+        for directory, mpp in zip(directories, head.scales, strict=True)
+    ]
+    places = [(part.row, part.col) for part in parts]
+    linked = link(places, check_scales(directories, head.scales))
+    finer = tuple(
+        dataclasses.replace(
+            part, **{name: getattr(part, name)[found.rows] for name in _ROWS}
+        )
+        for part, found in zip(parts[1:], linked, strict=True)
+    )
+    children = tuple(
+        Children(np.arange(len(found.rows)), found.counts) for found in linked
+    )
+    return SlideTiles(parts[0], finer, children)
+
+
+def as_bags(
+    head: Head, name: str, patient_id: str, slides: Sequence[SlideTiles]
+) -> Bags:
+    """The slides as one bag, in memory."""
+    sizes = np.array([len(slide.tiles.row) for slide in slides], np.int64)
+    slide_ids = tuple(slide.tiles.slide_id for slide in slides)
+    places = {i: i for i in range(len(slides))}
+    finer = tuple(
+        FinerScale(
+            mpp,
+            _features(slide_ids, [slide.finer[i] for slide in slides]),
+            places,
+            {place: slide.children[i] for place, slide in enumerate(slides)},
+        )
+        for i, mpp in enumerate((head.scales or ())[1:])
+    )
+    return Bags(
+        features=_features(slide_ids, [slide.tiles for slide in slides]),
+        names=(name,),
+        members=(tuple(places),),
+        slide_ids=(name if slide_ids == (name,) else None,),
+        patient_ids=(patient_id,),
+        targets=None,
+        classes=head.classes,
+        folds=None,
+        sizes=sizes.sum(keepdims=True),
+        digest="",
+        encoder=head.encoder,
+        scale=head.scale,
+        notes=(),
+        finer=finer,
+    )
+
+
+def _features(
+    slide_ids: tuple[str, ...], parts: Sequence[TileEmbeddings]
+) -> ArrayFeatures:
+    ends = np.cumsum([0, *(len(part.row) for part in parts)]).astype(np.int64)
+    return ArrayFeatures(slide_ids, np.concatenate([p.values for p in parts]), ends)

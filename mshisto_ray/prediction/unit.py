@@ -1,0 +1,187 @@
+"""Predict one bag in a worker: probabilities, its tiles' scores, its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from mshisto_ray.mil.head import Head, load_head
+from mshisto_ray.mil.predict import HeadPrediction, predict
+from mshisto_ray.prediction.pictures import Painter
+from mshisto_ray.prediction.tile_bag import SlideTiles, as_bags, read_slide
+from mshisto_ray.store.attempts import Attempts
+from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.failures import Failure
+from mshisto_ray.store.shards import write_shard
+from mshisto_ray.store.tiles import TileDirectory
+
+_LAST_ATTEMPT = 3
+_IDENTITY = {
+    "mpp": "f8",
+    "row": "i4",
+    "col": "i4",
+    "x": "i8",
+    "y": "i8",
+    "extent": "f8",
+}
+
+
+@dataclass(frozen=True)
+class Bag:
+    """The slides of one prediction."""
+
+    name: str
+    patient_id: str
+    slide_ids: list[str]
+
+    @property
+    def slide_id(self) -> str | None:
+        """The slide, where the bag is one slide."""
+        return self.slide_ids[0] if self.slide_ids == [self.name] else None
+
+
+@dataclass(frozen=True)
+class PredictWork:
+    """What every unit shares; ``embeddings``: one directory per scale of the head."""
+
+    head: Path
+    embeddings: tuple[Path, ...]
+    tiles: Path | None
+    out: Path
+
+
+def shard_path(out: Path, bag: str) -> Path:
+    """Where the tiles' scores of a bag lie."""
+    return out / "shards" / f"{bag}.parquet"
+
+
+def make_predictor(
+    work: PredictWork, threads: int
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The function that predicts one bag; its shard and pictures are its result."""
+    torch.set_num_threads(threads)
+    head = load_head(work.head)
+    directories = [EmbeddingDirectory(path) for path in work.embeddings]
+    painter = Painter(TileDirectory(work.tiles), work.out) if work.tiles else None
+
+    def predict_bag(unit: dict[str, Any]) -> dict[str, Any]:
+        bag = Bag(**unit)
+        failures: list[Failure] = []
+        attempts = Attempts(work.out, bag.name)
+        attempt = attempts.begin()
+        slides = _read(head, directories, bag, failures)
+        prediction = None
+        if slides:
+            bags = as_bags(head, bag.name, bag.patient_id, slides)
+            prediction = predict(head, bags, torch.device("cpu"))
+            if painter and attempt < _LAST_ATTEMPT:
+                painter.draw(head, slides, prediction, failures)
+            elif painter:
+                failures.append(_not_drawn(bag, attempt))
+        table = _scores(slides, prediction, head)
+        metadata = {
+            "made_from": made_from(directories, bag),
+            "probabilities": prediction.probabilities[0].tolist()
+            if prediction
+            else None,
+            "failures": [asdict(failure) for failure in failures],
+        }
+        write_shard(shard_path(work.out, bag.name), [table], metadata)
+        attempts.end()
+        return {
+            "slide_id": bag.name,
+            "tiles": table.num_rows,
+            "failures": len(failures),
+        }
+
+    return predict_bag
+
+
+def _not_drawn(bag: Bag, attempt: int) -> Failure:
+    message = (
+        f"no heat map: the process ended {attempt - 1} times at this bag; reading its "
+        "slide does that, or memory: look at the worker's log"
+    )
+    return Failure(bag.name, "predict", "crash", "NoHeatMap", message)
+
+
+def made_from(directories: Sequence[EmbeddingDirectory], bag: Bag) -> list[str]:
+    """What a bag's shard has to have been made from to stand."""
+    return [
+        directory.state(slide_id) or f"{slide_id} incomplete"
+        for slide_id in bag.slide_ids
+        for directory in directories
+    ]
+
+
+def _read(
+    head: Head,
+    directories: list[EmbeddingDirectory],
+    bag: Bag,
+    failures: list[Failure],
+) -> list[SlideTiles]:
+    """Tiles of each slide as the head takes them; what is missing is told."""
+    slides = []
+    for slide_id in bag.slide_ids:
+        error = "NoTiles"
+        reason = "no complete embeddings: run jobs/tile.py and jobs/embed.py on it"
+        if all(slide_id in directory.patient_ids for directory in directories):
+            found = read_slide(head, directories, slide_id)
+            scales = (found.tiles, *found.finer)
+            if not all(np.isfinite(part.values).all() for part in scales):
+                error, reason = "NotFinite", "embeddings not finite: embed it again"
+            elif len(found.tiles.row):
+                slides.append(found)
+                continue
+            else:
+                reason = f"no tile with enough tissue at {head.scale:g} um/px"
+        failures.append(Failure(slide_id, "predict", "input", error, reason))
+    return slides
+
+
+def _scores(
+    slides: list[SlideTiles], prediction: HeadPrediction | None, head: Head
+) -> pa.Table:
+    """Instances first, then the tiles of each finer scale, with what each has."""
+    scales = [[slide.tiles for slide in slides]]
+    for i in range(len(slides[0].finer) if slides else 0):
+        scales.append([slide.finer[i] for slide in slides])
+    parts = [part for scale in scales for part in scale]
+    sizes = [sum(len(part.row) for part in scale) for scale in scales]
+    names = [part.slide_id for part in parts for _ in part.row]
+    columns: dict[str, Any] = {"slide_id": pa.array(names, pa.string())}
+    for name, kind in _IDENTITY.items():
+        arrays = [getattr(part, name) for part in parts]
+        columns[name] = np.concatenate([np.zeros(0, kind), *arrays]).astype(kind)
+    scores: dict[str, np.ndarray | None] = {"attention": None}
+    scores |= {f"attention_{name}": None for name in head.classes}
+    scores |= {f"instance_{name}": None for name in head.classes}
+    if prediction:
+        scores["attention"] = prediction.attention
+        for i, name in enumerate(head.classes):
+            if prediction.class_attention is not None:
+                scores[f"attention_{name}"] = prediction.class_attention[:, i]
+            if prediction.instance_probabilities is not None:
+                column = prediction.instance_probabilities[:, i]
+                scores[f"instance_{name}"] = column
+    for name, values in scores.items():
+        columns[name] = _column(sizes, [values])
+    children = prediction.child_attention if prediction else ()
+    columns["child_attention"] = _column(sizes, [None, *children])
+    return pa.table(columns)
+
+
+def _column(sizes: list[int], values: list[np.ndarray | None]) -> pa.ChunkedArray:
+    """A column over the rows of all scales, null where a scale has no value."""
+    chunks = []
+    for i, size in enumerate(sizes):
+        known = values[i] if i < len(values) else None
+        missing = pa.nulls(size, pa.float64())
+        chunks.append(missing if known is None else pa.array(known.astype("f8")))
+    return pa.chunked_array(chunks, pa.float64())

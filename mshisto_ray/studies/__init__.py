@@ -1,0 +1,13 @@
+"""Family of published studies: ``build(data, *, ...)`` gives a study to run again."""
+
+from mshisto_ray.studies._study import (
+    Study,
+    StudyUnit,
+    UnitResult,
+)
+
+__all__ = [
+    "Study",
+    "StudyUnit",
+    "UnitResult",
+]

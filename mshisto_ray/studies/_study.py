@@ -1,0 +1,135 @@
+"""What a study is: units of work with predictions, and a table made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from mshisto_ray import components
+from mshisto_ray.components import Part
+from mshisto_ray.config import InputError
+from mshisto_ray.learning.intervals import intervals
+from mshisto_ray.learning.metrics import auroc
+from mshisto_ray.learning.predictions import Predictions, concatenate
+from mshisto_ray.statistics.bootstrap import Interval
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """Predictions of bags that the unit did not learn, and other numbers of it.
+
+    ``area``: what the same models say of the bags' annotated area, where it is known;
+    ``device``: what trained them.
+    """
+
+    predictions: Predictions
+    extras: Mapping[str, float]
+    area: Predictions | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class StudyUnit:
+    """A piece of work that is done whole or again, on this machine or another.
+
+    ``name``: a file's stem; ``recipe``: JSON values that decide the result, the
+    fingerprint of the data among them, and no path.
+    """
+
+    name: str
+    recipe: Mapping[str, Any]
+    run: Callable[[], UnitResult]
+
+
+class Study(Protocol):
+    """Experiments of a paper. ``data`` is checked when it is made."""
+
+    def units(self) -> Sequence[StudyUnit]:
+        """Pieces of work, those that matter most first."""
+        ...
+
+    def table(self, done: Mapping[str, UnitResult]) -> str:
+        """Markdown in the paper's layout, of the units that are done."""
+        ...
+
+
+def check_part(family: str, part: Part, key: str) -> Part:
+    """A part named in a study's settings, filled in.
+
+    Raises:
+        InputError: see ``components.check``.
+    """
+    try:
+        return components.check(family, part)
+    except ValueError as error:
+        raise InputError(f"{key}: {error}") from None
+
+
+def fast_device() -> tuple[torch.device, str]:
+    """A GPU where there is one, and its name, for ``UnitResult.device``."""
+    if torch.cuda.is_available():
+        return torch.device("cuda"), torch.cuda.get_device_name()
+    return torch.device("cpu"), "cpu"
+
+
+def fingerprint(path: Path) -> str:
+    """Digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def merge(parts: Sequence[UnitResult]) -> Predictions:
+    """Predictions of several units, each a repeat of its own where bags recur."""
+    seen: dict[str, int] = {}
+    found = []
+    for part in parts:
+        bags = part.predictions.bag
+        repeat = max((seen.get(bag, 0) for bag in bags), default=0)
+        for bag in bags:
+            seen[bag] = repeat + 1
+        column = np.full(len(bags), repeat)
+        found.append(dataclasses.replace(part.predictions, repeat=column))
+    return concatenate(found)
+
+
+def measure(parts: Sequence[UnitResult]) -> dict[str, Interval]:
+    """Metrics of the units' predictions with 95 % patient-bootstrap intervals."""
+    return intervals(merge(parts))
+
+
+def fold_aurocs(parts: Sequence[UnitResult]) -> list[float]:
+    """AUROC within each fold, of units of one repeat."""
+    merged = merge(parts)
+    folds = [merged.fold == fold for fold in np.unique(merged.fold)]
+    return [auroc(merged.probabilities[f], merged.target[f]) for f in folds]
+
+
+def mean(values: Sequence[float]) -> str:
+    """``.948 +- .038``: mean and its standard error; empty for fewer than two."""
+    if len(values) < 2:
+        return ""
+    error = float(np.std(values, ddof=1)) / len(values) ** 0.5
+    return f"{short(float(np.mean(values)))} +- {short(error)}"
+
+
+def cell(value: Interval) -> str:
+    """``.892 (.831 to .941)``."""
+    return f"{short(value.value)} ({short(value.low)} to {short(value.high)})"
+
+
+def short(value: float) -> str:
+    """Three decimals, without the zero before the point."""
+    return "" if np.isnan(value) else f"{value:.3f}".replace("0.", ".", 1)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

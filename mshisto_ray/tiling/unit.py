@@ -1,0 +1,132 @@
+"""Tile one slide in a worker: its tiles to a shard, its overview to a picture."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mshisto_ray.drawing.overview import draw_overview
+from mshisto_ray.exchange.geojson import write_tiles, write_tissue
+from mshisto_ray.slides import (
+    SlideError,
+    Watchdog,
+)
+from mshisto_ray.store import schema
+from mshisto_ray.store.attempts import Attempts
+from mshisto_ray.store.cohort import CohortSlide, slide_from_json
+from mshisto_ray.store.failures import Failure
+from mshisto_ray.store.shards import write_shard
+from mshisto_ray.store.tiles import shard_path
+from mshisto_ray.tiling.recipe import TilingRecipe
+from mshisto_ray.tiling.slide import TiledSlide, tile_slide
+
+# Before the last: reading less of the slide, in case it is sharpness that ends it.
+_PLAIN_ATTEMPT, _LAST_ATTEMPT = 3, 5
+
+
+def make_tiler(
+    out: Path, recipe: dict[str, Any], geojson: bool = False
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The function that tiles one slide; its shard and overview are its result."""
+    settings = TilingRecipe(**recipe)
+    watchdog = Watchdog()
+
+    def tile(unit: dict[str, Any]) -> dict[str, Any]:
+        key = unit.pop("key")
+        row = slide_from_json(unit)
+        attempts = Attempts(out, row.slide_id)
+        tiled, failures = None, []
+        try:
+            tiled = _tile(row, settings, attempts.begin(), watchdog)
+            failures = tiled.failures
+            _write_overview(out, tiled)
+            if geojson:
+                _write_geojson(out, tiled)
+        except Exception as error:  # whatever it is, it costs this slide alone
+            failures = [_failure(row, error)]
+        tables = tiled.tiles if tiled else [schema.TILES.empty_table()]
+        metadata = {
+            "key": key,
+            "slide": tiled.record if tiled else None,
+            "failures": [asdict(failure) for failure in failures],
+        }
+        write_shard(shard_path(out, row.slide_id), tables, metadata)
+        attempts.end()
+        return {
+            "slide_id": row.slide_id,
+            "tiles": sum(table.num_rows for table in tables),
+            "failures": len(failures),
+        }
+
+    return tile
+
+
+def _tile(
+    row: CohortSlide, recipe: TilingRecipe, attempt: int, watchdog: Watchdog
+) -> TiledSlide:
+    if attempt >= _LAST_ATTEMPT:
+        raise SlideError(
+            "Crash",
+            f"opening or scanning it ended the process {attempt - 1} times: it is "
+            "damaged; copy it again, or leave it out",
+        )
+    if attempt >= _PLAIN_ATTEMPT:
+        recipe = recipe.without_focus()
+    return tile_slide(row, recipe, watchdog.open_slide)
+
+
+def _failure(row: CohortSlide, error: Exception) -> Failure:
+    if isinstance(error, SlideError):
+        kind = "crash" if error.name == "Crash" else "input"
+        return Failure(row.slide_id, "tile", kind, error.name, str(error))
+    name = type(error).__name__
+    message = f"{error}; tried again by the next run"
+    if not isinstance(error, OSError):
+        traceback.print_exception(error)
+        message = f"{error} (not foreseen: the worker's log says where); tried again"
+    return Failure(row.slide_id, "tile", "transient", name, message)
+
+
+def overview_path(out: Path, slide_id: str) -> Path:
+    """Where the overview of a slide lies."""
+    return out / "overview" / f"{slide_id}.png"
+
+
+def geojson_paths(out: Path, slide_id: str) -> tuple[Path, Path]:
+    """Where tissue and tiles of a slide lie as GeoJSON."""
+    folder = out / "geojson"
+    return folder / f"{slide_id}.tissue.geojson", folder / f"{slide_id}.tiles.geojson"
+
+
+def _write_geojson(out: Path, tiled: TiledSlide) -> None:
+    record, plans = tiled.record, tiled.plans
+    tissue, tiles = geojson_paths(out, record["slide_id"])
+    size = (record["width"], record["height"])
+    write_tissue(tissue, tiled.tissue, tiled.thumbnail.span, size)
+    scores = {
+        "tissue": np.concatenate([plan.tissue for plan in plans]),
+        "focus": np.concatenate(tiled.focus),
+    }
+    classes = [f"{p.reading.mpp:g} um/px" for p in plans for _ in p.row]
+    x, y = (np.concatenate([getattr(p, name) for p in plans]) for name in "xy")
+    extent = np.concatenate([np.full(len(p.row), p.reading.extent) for p in plans])
+    write_tiles(tiles, x, y, extent, scores, classes)
+
+
+def _write_overview(out: Path, tiled: TiledSlide) -> None:
+    record = tiled.record
+    counts = ", ".join(f"{n:,} at {mpp:g}" for mpp, n in record["tiles_per_scale"])
+    title = f"{record['slide_id']}  {record['mpp']:.4g} um/px  tiles: {counts} um/px"
+    tiles = {p.reading.mpp: (p.x, p.y, p.reading.extent, p.own) for p in tiled.plans}
+    image = draw_overview(
+        tiled.thumbnail.pixels, tiled.thumbnail.span, tiled.tissue, tiles, title,
+        record["mpp"],
+    )  # fmt: skip
+    path = overview_path(out, record["slide_id"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)

@@ -1,0 +1,87 @@
+"""What every training of an encoder is told, whatever its loss."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+from pydantic import field_validator
+
+from mshisto_ray.config import Config, InputPath, OutputPath, option
+from mshisto_ray.store.tiles import TileDirectory
+from mshisto_ray.training.augment import AugmentConfig
+from mshisto_ray.training.blocks import BlockConfig
+from mshisto_ray.training.model import weights_digest
+from mshisto_ray.training.optimiser import OptimiserConfig
+from mshisto_ray.training.pixel_cache import PixelCacheConfig
+
+Channels = tuple[float, float, float]
+
+
+class RunConfig(Config):
+    """How the arithmetic is done; none of it changes what is learnt but by rounding."""
+
+    device: str = option("auto", "auto, cpu, cuda, cuda:1...")
+    precision: Literal["auto", "float32", "bfloat16"] = option(
+        "auto", "of the network's products; auto: bfloat16 where hardware has it"
+    )
+    channels_last: bool = option(True, "memory layout of convolutions")
+    compile: bool = option(False, "torch.compile the network")
+    micro_batch: int | None = option(
+        None,
+        "images of a worker in memory at once, with the gradient of the whole batch "
+        "for a second forward pass; null: all",
+        ge=1,
+    )
+    accumulation: Literal["cached", "plain"] = option(
+        "cached", "how micro-batches make up a batch; plain sums are refused"
+    )
+
+    @field_validator("accumulation")
+    @classmethod
+    def _is_exact(cls, value: str) -> str:
+        if value == "plain":
+            raise ValueError(
+                "plain sums of micro-batches are another loss than the batch's: an "
+                "image of one has no negatives in the others. Take cached, which is "
+                "exact"
+            )
+        return value
+
+
+class TrainingConfig(Config):
+    """Tiles, augmentation, optimiser, steps."""
+
+    tiles: InputPath = option(text="tiles directory")
+    out: OutputPath = option(text="directory to make")
+    cohort: InputPath | None = option(None, "table with the label; null: no classes")
+    scales: tuple[float, ...] | None = option(None, "null: all tiles' scales", "um/px")
+    augment: AugmentConfig = AugmentConfig()
+    mean: Channels = option((0.485, 0.456, 0.406), "of the input, per channel on 0-1")
+    std: Channels = option((0.229, 0.224, 0.225), "likewise")
+    optimiser: OptimiserConfig = OptimiserConfig()
+    run: RunConfig = RunConfig()
+    batch_size: int = option(128, "images a step, of all workers", "images", ge=2)
+    steps: int = option(1000, "of training", "steps", ge=1)
+    blocks: BlockConfig = BlockConfig()
+    pixel_cache: PixelCacheConfig = PixelCacheConfig()
+    readers: int = option(2, "threads that read slides", "threads", ge=1)
+    seed: int = option(0, "weights, draws, augmentation, held-out patients", ge=0)
+
+
+T = TypeVar("T", bound=TrainingConfig)
+
+
+def recipe_of(config: T, kind: type[T], tiles: TileDirectory) -> dict[str, Any]:
+    """What decides the weights.
+
+    Args:
+        config: of the training, or of a job that adds keys of its own.
+        kind: the training's; keys beside its own decide nothing.
+        tiles: trained on.
+    """
+    others = set(type(config).model_fields) - set(kind.model_fields)
+    left_out = {"out", "run", "readers", "pixel_cache", "tiles"} | others
+    recipe = config.model_dump(mode="json", exclude=left_out)
+    # A file of the same name may hold other weights.
+    recipe["model"]["weights"] = weights_digest(recipe["model"]["weights"])
+    return recipe | {"tiles": tiles.manifest.digest}

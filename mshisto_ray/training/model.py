@@ -1,0 +1,220 @@
+"""The network that is pretrained: a timm backbone and a projection head."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from timm.layers.norm_act import convert_sync_batchnorm
+from timm.models import load_pretrained
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.encoders import (
+    HeadShape,
+    checkpoint,
+    create_network,
+    load_weights,
+    make_head,
+    pooled_features,
+)
+
+Width = Annotated[int, option(ge=1)]
+Norm = Literal["own", "frozen", "sync"]
+
+
+class ProjectionConfig(Config):
+    """The head whose output the loss sees; embeddings are taken before it."""
+
+    input: Literal["pooled", "maps"] = option(
+        "pooled", "pooled features, or the last feature maps flattened"
+    )
+    hidden: tuple[Width, ...] = option((512,), "widths of hidden layers; []: none")
+    dim: int = option(128, "width of the projection", ge=2)
+    batch_norm: bool = option(True, "normalise after each hidden layer")
+    relu: bool = option(True, "ReLU after each hidden layer")
+
+
+class BackboneConfig(Config):
+    """The network, and the weights that it starts from."""
+
+    backbone: str = option("resnet18", "timm's name")
+    options: dict[str, Any] = option(
+        {"num_classes": 0}, "to timm's constructor; pre_logits: false for VGG"
+    )
+    weights: str = option(
+        "random",
+        "random, a local weights file, an encoder directory, or pretrained (timm "
+        "downloads them)",
+    )
+    norm: Norm = option(
+        "own",
+        "what batch norm layers normalise by: statistics of each worker's own images; "
+        "frozen: the running ones of `weights`, never moved; sync: of all workers' "
+        "images (GPUs alone)",
+    )
+
+
+class ModelConfig(BackboneConfig):
+    """Backbone and projection."""
+
+    projection: ProjectionConfig = ProjectionConfig()
+
+
+class ContrastiveModel(nn.Module):
+    """Backbone and projection, [B, 3, H, W] to [B, P].
+
+    Attributes:
+        backbone: the timm network; what is kept after pretraining.
+        projection: linear layers, batch norm and ReLU.
+        dim: width of the embeddings.
+        shape: of the projection.
+        norm: what its batch norm layers normalise by.
+    """
+
+    norm: Norm = "own"
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        config: ProjectionConfig,
+        tile_px: int,
+        norm: Norm = "own",
+    ):
+        super().__init__()
+        self.norm = norm
+        self.backbone = backbone
+        self._flat = config.input == "maps"
+        self.dim, width = self._widths(tile_px)
+        self.shape = HeadShape(
+            width, self._flat, config.hidden, config.dim, config.batch_norm, config.relu
+        )
+        self.projection = make_head(self.shape)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised images [B, 3, H, W] to projections [B, P]."""
+        if self._flat:
+            return self.projection(self.backbone.forward_features(x).flatten(1))  # pyright: ignore[reportCallIssue]
+        return self.projection(self.embed(x))
+
+    def embed_and_project(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings [B, D] and projections [B, P], the backbone run once."""
+        maps = self.backbone.forward_features(x)  # pyright: ignore[reportCallIssue]
+        embeddings = self.backbone.forward_head(maps, pre_logits=True)  # pyright: ignore[reportCallIssue]
+        seen = maps.flatten(1) if self._flat else embeddings
+        return embeddings, self.projection(seen)
+
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised images [B, 3, H, W] to embeddings [B, D]."""
+        return pooled_features(self.backbone, x)
+
+    def train(self, mode: bool = True) -> ContrastiveModel:
+        """As torch's, but frozen batch norm goes on with its running statistics."""
+        super().train(mode)
+        if self.norm == "frozen":
+            for layer in _batch_norms(self):
+                layer.eval()
+        return self
+
+    def _widths(self, tile_px: int) -> tuple[int, int]:
+        """Widths of embeddings and of the head's input, from a tile tried out."""
+        training = self.backbone.training
+        self.backbone.eval()
+        tile = torch.zeros(1, 3, tile_px, tile_px)
+        try:
+            with torch.inference_mode():
+                dim = self.embed(tile).shape[1]
+                maps = self.backbone.forward_features(tile)  # pyright: ignore[reportCallIssue]
+        except (AssertionError, RuntimeError) as error:
+            raise InputError(
+                f"model: the backbone does not take tiles of {tile_px} px ({error})"
+            ) from None
+        self.backbone.train(training)
+        return dim, maps.numel() if self._flat else dim
+
+
+def build_model(config: ModelConfig, tile_px: int, seed: int) -> ContrastiveModel:
+    """The model with its first weights.
+
+    Raises:
+        InputError: unknown backbone, weights that do not fit, tiles it does not take.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = create_network(config.backbone, config.options)
+        if config.weights == "pretrained":
+            load_pretrained(backbone)  # pyright: ignore[reportArgumentType]
+        elif config.weights != "random":
+            _load(backbone, config, Path(config.weights).expanduser())
+        return ContrastiveModel(backbone, config.projection, tile_px, config.norm)
+
+
+def _load(backbone: nn.Module, config: BackboneConfig, path: Path) -> None:
+    if path.is_dir():
+        told = {"model": config.backbone, "options": config.options}
+        checkpoint.load_start(backbone, told, path)
+    else:
+        load_weights(backbone, path)
+
+
+def weights_digest(weights: str) -> str:
+    """What first weights are, wherever they lie; a word, or no file, as it is."""
+    path = Path(weights).expanduser()
+    if weights in ("random", "pretrained") or not path.exists():
+        return weights
+    if path.is_dir():
+        return checkpoint.read_digest(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+def mixes_images(model: ContrastiveModel) -> bool:
+    """Whether an image's features depend on the other images of a training batch."""
+    return model.norm != "frozen" and bool(_batch_norms(model))
+
+
+def check_norm(norm: Norm, workers: int, device: str) -> None:
+    """Refuse joint batch statistics on CPUs, for which torch has none.
+
+    Raises:
+        InputError: ``norm: sync`` for several workers without a GPU.
+    """
+    if norm == "sync" and workers > 1 and device == "cpu":
+        raise InputError(
+            "model.norm: sync: torch joins the batch statistics of workers on GPUs "
+            "alone, and these have none: set model.norm=frozen with trained weights, "
+            "take a backbone without batch norm, or set workers=1"
+        )
+
+
+def check_micro_batch(model: ContrastiveModel, micro_batch: int | None) -> None:
+    """Refuse to take a batch apart whose images look at each other.
+
+    Raises:
+        InputError: ``micro_batch`` for a network with batch statistics.
+    """
+    if micro_batch is not None and mixes_images(model):
+        raise InputError(
+            "run.micro_batch: the network normalises by the statistics of a batch, and "
+            "a part of it has others, so that the loss would silently be another one: "
+            "set model.norm=frozen with trained weights, take a network without batch "
+            "norm (model.projection.batch_norm=false too), or set run.micro_batch=null"
+        )
+
+
+def join_norm(model: ContrastiveModel) -> ContrastiveModel:
+    """``norm: sync`` made so for the workers of the process group; same weights."""
+    return convert_sync_batchnorm(model)  # pyright: ignore[reportReturnType]
+
+
+def _batch_norms(model: nn.Module) -> list[nn.Module]:
+    return [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
+
+
+def num_parameters(modules: Sequence[nn.Module]) -> int:
+    """Trainable numbers."""
+    return sum(p.numel() for module in modules for p in module.parameters())

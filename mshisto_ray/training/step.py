@@ -1,0 +1,244 @@
+"""One optimisation step: device-agnostic, and no number that is not finite gets in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mshisto_ray.config import InputError
+from mshisto_ray.encoders import (
+    Precision,
+)
+from mshisto_ray.training.augment import AugmentConfig, augment, draw_parameters
+from mshisto_ray.training.clock import Clock
+from mshisto_ray.training.joint_batch import backward_in_chunks
+from mshisto_ray.training.model import ContrastiveModel
+from mshisto_ray.training.optimiser import (
+    OptimiserConfig,
+    learning_rate,
+    make_optimiser,
+)
+
+# Consecutive steps without a finite gradient after which training ends.
+_MOST_SKIPPED = 10
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """What a step did: its loss, its projections [M, P] (float32), if it was taken."""
+
+    loss: float
+    projections: torch.Tensor
+    taken: bool
+
+
+class Stepper:
+    """Takes optimisation steps.
+
+    ``gather`` turns this worker's projections into those of the whole batch, with a
+    gradient to its own part; ``wrap`` then has to be DistributedDataParallel. See
+    ``joint_batch``.
+
+    Args:
+        model: trained in place; on its device.
+        loss: of the joint batch's projections and targets.
+        optimiser: its settings.
+        augmentation: what is done to the images.
+        num_steps: of the whole training, for the learning rate.
+        normalisation: mean and standard deviation per channel, on 0 to 1.
+        precision: of the forward pass.
+        compiled: whether to compile the model.
+        micro_batch: images in memory at once; None: all of a call.
+        gather: of projections; none with one worker.
+        wrap: makes of the model what is called in the forward pass.
+        clock: on which its phases are marked.
+    """
+
+    def __init__(
+        self,
+        model: ContrastiveModel,
+        loss: nn.Module,
+        optimiser: OptimiserConfig,
+        augmentation: AugmentConfig,
+        num_steps: int,
+        normalisation: tuple[tuple[float, ...], tuple[float, ...]],
+        precision: Precision,
+        compiled: bool = False,
+        micro_batch: int | None = None,
+        gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        wrap: Callable[[nn.Module], nn.Module] | None = None,
+        clock: Clock | None = None,
+    ):
+        self.model = model
+        self.optimiser = make_optimiser(model, optimiser)
+        self.skipped = 0
+        self._loss = loss
+        self._settings, self._num_steps = optimiser, num_steps
+        self._augmentation = augmentation
+        self._device = next(model.parameters()).device
+        mean, std = (torch.tensor(v, device=self._device) for v in normalisation)
+        self._mean, self._std = mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
+        self._half = precision == "bfloat16"
+        forward = wrap(model) if wrap else model
+        self._forward = torch.compile(forward) if compiled else forward
+        self._no_sync = getattr(forward, "no_sync", nullcontext)
+        self._micro_batch = micro_batch
+        self._gather = gather
+        self._clock = clock or Clock(self._device)
+        self._in_a_row = 0
+
+    def __call__(
+        self,
+        tiles: torch.Tensor,
+        targets: Sequence[torch.Tensor],
+        seed: int,
+        step: int,
+        first: int = 0,
+    ) -> Stepped:
+        """Train on one batch.
+
+        Args:
+            tiles: this worker's images, uint8 [m, H, W, 3].
+            targets: what the loss takes beside projections, of the whole batch.
+            seed: of the augmentation.
+            step: number of the step.
+            first: place of this worker's first image in the whole batch.
+
+        Raises:
+            InputError: the gradient was not finite too often in a row, or the weights
+                overflowed.
+        """
+        self.model.train()
+        tiles = tiles.to(self._device, non_blocking=True)
+        targets = [t.to(self._device, non_blocking=True) for t in targets]
+        self._clock.mark("copy")
+        kept = [buffer.clone() for buffer in self.model.buffers()]
+        self.optimiser.zero_grad(set_to_none=True)
+
+        def project(part: torch.Tensor) -> torch.Tensor:
+            images = self._images(tiles, int(part[0]), len(part), seed, step, first)
+            with self.autocast(), self._own_chance(seed, step, first + int(part[0])):
+                return self._forward(images)
+
+        loss, whole = self._backward(project, len(tiles), targets)
+        taken = self._is_finite(loss)
+        if taken:
+            for group in self.optimiser.param_groups:
+                group["lr"] = learning_rate(self._settings, step, self._num_steps)
+            self.optimiser.step()
+            self._check_weights(step)
+            self._in_a_row = 0
+        else:
+            self._skip(kept, loss, step)
+        stepped = Stepped(loss.item(), whole.detach().float(), taken)
+        self._clock.mark("compute")
+        return stepped
+
+    def autocast(self) -> torch.autocast:
+        """The precision of a forward pass."""
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._half)
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [B, 3, H, W] in [0, 1] to the network's input."""
+        images = (images - self._mean) / self._std
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed training needs beside the number of the next step."""
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "skipped": [self.skipped, self._in_a_row],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where ``state_dict`` was taken."""
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.skipped, self._in_a_row = state["skipped"]
+
+    def _backward(
+        self,
+        project: Callable[[torch.Tensor], torch.Tensor],
+        num: int,
+        targets: Sequence[torch.Tensor],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients of the batch; its loss, and the projections of all workers."""
+        gathered: list[torch.Tensor] = []
+
+        def joint_loss(own: torch.Tensor) -> torch.Tensor:
+            self._clock.mark("compute")
+            gathered.append(self._gather(own) if self._gather else own)
+            self._clock.mark("communication")
+            return self._loss(gathered[-1], *targets)
+
+        parts = list(torch.arange(num).split(self._micro_batch or num))
+        if len(parts) > 1:
+            loss = backward_in_chunks(project, parts, joint_loss, self._no_sync)
+        else:
+            loss = joint_loss(project(parts[0]))
+            loss.backward()
+        self._clock.mark_backward()
+        return loss, gathered[-1]
+
+    def _images(
+        self,
+        tiles: torch.Tensor,
+        start: int,
+        num: int,
+        seed: int,
+        step: int,
+        first: int,
+    ) -> torch.Tensor:
+        """``num`` of the tiles, as the network takes them, from ``start`` on."""
+        stop = first + start + num
+        parameters = draw_parameters(
+            self._augmentation, seed, step, stop, self._device
+        ).part(slice(first + start, None))
+        part = tiles[start : start + num]
+        return self.normalise(augment(part, self._augmentation, parameters))
+
+    @contextmanager
+    def _own_chance(self, seed: int, step: int, place: int) -> Iterator[None]:
+        """What dropout draws is a function of the step: a pass can be done again."""
+        own = np.random.SeedSequence([seed, step, place]).generate_state(1)
+        devices = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(int(own[0]))
+            yield
+
+    def _is_finite(self, loss: torch.Tensor) -> bool:
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        # A norm overflows where its terms do not: ask every number.
+        found = torch.stack([g.isfinite().all() for g in gradients]).all()
+        return bool(found & loss.isfinite())
+
+    def _check_weights(self, step: int) -> None:
+        """End a training whose step overflowed; what was saved before it stands."""
+        found = [p.detach().isfinite().all() for p in self.model.parameters()]
+        if not torch.stack(found).all():
+            raise InputError(
+                f"training diverged: step {step} made weights too large for a number; "
+                f"lower optimiser.lr, now {self._settings.lr:g}"
+            )
+
+    def _skip(self, kept: list[torch.Tensor], loss: torch.Tensor, step: int) -> None:
+        """Leave the weights, put back the statistics that the forward pass moved."""
+        with torch.no_grad():
+            for buffer, old in zip(self.model.buffers(), kept, strict=True):
+                buffer.copy_(old)
+        self.skipped += 1
+        self._in_a_row += 1
+        if self._in_a_row >= _MOST_SKIPPED:
+            raise InputError(
+                f"training diverged: {self._in_a_row} steps in a row up to step {step} "
+                f"had no finite gradient (loss {loss.item():g}); their weights were "
+                f"left out. Lower optimiser.lr, now {self._settings.lr:g}, or use "
+                "run.precision: float32"
+            )

@@ -1,1 +1,0 @@
-"""Several stages in a row."""

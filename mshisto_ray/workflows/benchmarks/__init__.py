@@ -1,1 +1,0 @@
-"""Family of benchmarks: ``build(*, ...)`` -> Benchmark."""

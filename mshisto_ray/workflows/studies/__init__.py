@@ -1,1 +1,0 @@
-"""Family of published studies: ``build(data, *, ...)`` gives a study to run again."""

@@ -1,0 +1,81 @@
+import multiprocessing
+import time
+
+import numpy as np
+import openslide as raw
+import pytest
+
+from mshisto_ray.config import InputError
+from mshisto_ray.jobs.benchmarks import _slides, embed
+from mshisto_ray.jobs.benchmarks._embed_plain import Ended
+from mshisto_ray.jobs.benchmarks._memory import PeakMemory
+from mshisto_ray.jobs.benchmarks.embed import _cpu_ms, _rate
+from mshisto_ray.slides import (
+    open_slide,
+)
+
+
+def test_a_repeated_slide_is_the_small_one_side_by_side(tmp_path, monkeypatch):
+    monkeypatch.setattr(_slides, "_SIDE_PX", 2048)
+    path = _slides.make_repeated(tmp_path, 6144)
+    with raw.OpenSlide(path) as handle:
+        sizes = handle.level_dimensions
+        assert float(handle.properties["openslide.mpp-x"]) == pytest.approx(0.5)
+    assert sizes == ((6144, 6144), (3072, 3072), (1536, 1536))
+    large = open_slide(path, "native_tiles")
+    small = open_slide(tmp_path / "20x_256.tiff")
+    for level in range(3):
+        found = large.read(level, 2048 + 512, 4096 + 256, 200, 300)
+        expected = small.read(level, 512, 256, 200, 300)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_cost_and_pace_are_of_the_steady_state():
+    """A worker's first unit pays for its start; what it does in between counts."""
+    a = [Ended("a", 10, 5.0, 100.0), Ended("a", 10, 5.1, 101.0)]
+    b = [Ended("b", 10, 9.0, 90.0), Ended("b", 10, 9.3, 92.0),
+         Ended("b", 20, 9.7, 96.0)]  # fmt: skip
+    mixed = [b[0], a[0], b[1], a[1], b[2]]
+    assert _cpu_ms(mixed) == pytest.approx(1e3 * np.median([0.01, 0.03, 0.02]))
+    assert _rate(mixed, 2) == pytest.approx(2 * 5)
+
+
+def _hold(mib):
+    held = np.ones(mib << 20, np.uint8)
+    time.sleep(4)
+    return held
+
+
+def test_the_memory_of_a_worker_is_counted():
+    worker = multiprocessing.get_context("spawn").Process(target=_hold, args=(200,))
+    with PeakMemory() as alone:
+        time.sleep(0.6)
+    with PeakMemory() as both:
+        worker.start()
+        worker.join()
+    assert both.mib > alone.mib + 200
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_cost_and_split_are_measured_on_real_ray(local_ray, tmp_path, monkeypatch):
+    # Of a half of the chunks each plain process needs two: the first is its start.
+    for name, value in {"_COST_SIDE": 8192, "_COST_CHUNK": 128, "_HUGE_SIDE": 4096,
+                        "_SMALL_SIDE": 1024, "_NUM_SMALL": 4}.items():  # fmt: skip
+        monkeypatch.setattr(embed, name, value)
+    monkeypatch.setattr(_slides, "_SIDE_PX", 2048)
+    measure = embed.build(cases=("cost", "split"), model="test_efficientnet", actors=2)
+    found = measure(tmp_path)
+    assert found["embed.tiles"].value == 32 * 32 + 16 * 16 + 8 * 8
+    cost = found["embed.worker_cpu"]
+    assert cost.value > 0
+    assert found["embed.worker_cpu.ratio"].value == cost.value / cost.baseline
+    assert found["embed.peak_memory"].value > 100
+    assert found["embed.split.most"].baseline == (336 + 4 * 21) / 2
+    # The plain loop embeds what Ray does, tile for tile.
+    plain = sorted((tmp_path / "embed_cost").glob("plain_*.npy"))
+    assert sum(len(np.load(path)) for path in plain) == 1344
+
+    small = tmp_path / "20x_256.tiff"
+    with pytest.raises(InputError, match=r"20x_256.*take a larger slide"):
+        embed.build(cases=("cost",), slide=small)(tmp_path / "given")

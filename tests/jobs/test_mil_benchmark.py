@@ -1,0 +1,57 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from mshisto_ray.jobs.benchmarks import mil
+from mshisto_ray.jobs.benchmarks._mil_ways import Ours, Plain
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("case", mil._CASES, ids=lambda case: case.name)
+def test_both_ways_train_the_same_bags(case, tmp_path, monkeypatch):
+    small = dataclasses.replace(
+        case, bags=6, dim=12, sizes=lambda rng, num: rng.integers(2, 9, num)
+    )
+    monkeypatch.setattr(mil, "_CASES", (small,))
+    threads = torch.get_num_threads()
+    found = mil.build(repeats=2)(tmp_path)
+    assert torch.get_num_threads() == threads
+    assert set(found) == {
+        *(
+            f"mil.{case.name}.{key}"
+            for key in (
+                "bags_per_s",
+                "ratio",
+                "test_auroc",
+                "test_auroc_gain_low",
+                "test_auroc_gain_high",
+            )
+        ),
+        "mil.ten_folds.ratio",
+    }
+    rate = found[f"mil.{case.name}.bags_per_s"]
+    assert rate.value > 0 and rate.baseline > 0
+    assert found[f"mil.{case.name}.ratio"].target == case.target
+
+
+def test_plain_and_ragged_models_are_the_same_function():
+    """So that their times compare: one bag a step, equal weights, equal logits."""
+    case = dataclasses.replace(mil._CASES[0], bags=4, dim=12)
+    bags = mil._make_bags(case)
+    train = np.arange(0, 8, 2)
+    ours, plain = Ours(bags, train, 1, 1e-3, CPU), Plain(bags, train, CPU)
+    pooling = ours._model.pooling
+    for target, source in (
+        (plain._score[0], pooling.tanh),
+        (plain._score[2], pooling.score),
+        (plain._classify, pooling.classifier),
+    ):
+        target.load_state_dict(source.state_dict())
+    both = [way.probabilities(train + 1) for way in (ours, plain)]
+    np.testing.assert_allclose(*both, rtol=1e-5)
+    for bag in range(8):
+        out = ours._model(*ours._batches.get([bag])).log_probabilities[0]
+        torch.testing.assert_close(out[1] - out[0], plain._logit(bag))

@@ -1,0 +1,390 @@
+"""Applying a saved head to slides through Ray."""
+
+import itertools
+import json
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+
+from mshisto_ray import config as configs
+from mshisto_ray.config import InputError
+from mshisto_ray.jobs import embed, predict, tile
+from mshisto_ray.learning.split import SplitConfig
+from mshisto_ray.mil import experiment
+from mshisto_ray.mil.fit.config import TrainConfig
+from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.head import load_head, save_head
+from mshisto_ray.mil.input.bags import read_bags
+from mshisto_ray.mil.input.config import InputConfig, TargetConfig
+from mshisto_ray.mil.predict import predict as predict_bags
+from mshisto_ray.prediction import (
+    pictures as predict_pictures,
+)
+from mshisto_ray.prediction import (
+    result as predict_result,
+)
+from mshisto_ray.prediction.unit import PredictWork, make_predictor
+from mshisto_ray.store.attempts import Attempts
+from mshisto_ray.store.cache import CacheConfig
+from mshisto_ray.store.embeddings import shard_path
+from mshisto_ray.store.shards import (
+    read_metadata,
+    read_shard,
+    tensor_column,
+    tensor_values,
+    write_shard,
+)
+
+pytestmark = pytest.mark.ray
+TARGET = TargetConfig(column="label")
+NUM = 8
+
+
+@pytest.fixture(scope="module")
+def study(local_ray, tmp_path_factory, write_slide):
+    """Tiles, embeddings and a head of eight slides; two more that nobody trained on."""
+    folder = tmp_path_factory.mktemp("study")
+    rows = ["path,patient_id,label,annotation"]
+    write_square(folder / "tumour.geojson")
+    for i in range(NUM + 2):
+        write_slide(folder / f"s{i}.tiff", i, size=(700, 700))
+        drawn = "tumour.geojson" if i < NUM else ""
+        rows.append(f"s{i}.tiff,p{i},{'odd' if i % 2 else 'even'},{drawn}")
+    rows.append("gone.tiff,p99,odd,")
+    (folder / "all.csv").write_text("\n".join(rows) + "\n")
+    (folder / "train.csv").write_text("\n".join(rows[: NUM + 1]) + "\n")
+    (folder / "cohort.csv").write_text("\n".join(rows[:-1]) + "\n")
+    raw = {"cohort": str(folder / "cohort.csv"), "out": str(folder / "tiles")}
+    tile.run(configs.validate(tile.TileConfig, raw | {"tile_px": 64}))
+    raw = {"tiles": str(folder / "tiles"), "out": str(folder / "embeddings")}
+    encoder = {"encoder": {"name": "colour_stats"}}
+    embed.run(configs.validate(embed.EmbedConfig, raw | encoder))
+    for pooling in ("gated_attention", "embedding_mean", "instance_max"):
+        train_head(folder, pooling)
+    return folder
+
+
+def write_square(path):
+    """GeoJSON of a square that tiles of every scale are half in, or out of."""
+    ring = [[0, 0], [352, 0], [352, 352], [0, 352], [0, 0]]
+    feature = {
+        "type": "Feature",
+        "properties": {"classification": {"name": "tumour"}},
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+    }
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+
+
+def source(folder, name):
+    return InputConfig(embeddings=folder / "embeddings", cohort=folder / name)
+
+
+def train_head(folder, pooling):
+    cache = CacheConfig(dir=folder / "cache")
+    bags = read_bags(source(folder, "train.csv"), TARGET, None, cache)
+    config = configs.validate(
+        TrainConfig,
+        {
+            "pooling": {"name": pooling},
+            "hidden": [8],
+            "epochs": 2,
+            "early_stopping": None,
+        },
+    )
+    split = SplitConfig(folds=2, validation=0.0)
+    splits = plan_splits(bags, split, config)
+    result = cross_validate(bags, splits, config, torch.device("cpu"))
+    about = {"unit": "slide", "target": TARGET.model_dump(mode="json")}
+    save_head(folder / pooling, result, bags, config, about)
+
+
+def run(study, out, pooling="gated_attention", **changes):
+    raw = {
+        "head": str(study / pooling),
+        "embeddings": str(study / "embeddings"),
+        "cohort": str(study / "all.csv"),
+        "tiles": str(study / "tiles"),
+        "out": str(out),
+    }
+    config = configs.validate(predict.PredictConfig, raw | changes)
+    predict.run(config)
+    return config
+
+
+@pytest.fixture(scope="module")
+def predicted(study, tmp_path_factory):
+    out = tmp_path_factory.mktemp("predicted") / "out"
+    run(study, out)
+    return out
+
+
+def test_probabilities_are_those_of_the_head_on_all_bags_at_once(study, predicted):
+    table = pq.read_table(predicted / "predictions.parquet").to_pydict()
+    cache = CacheConfig(dir=study / "cache")
+    bags = read_bags(source(study, "cohort.csv"), None, None, cache)
+    expected = predict_bags(
+        load_head(study / "gated_attention"), bags, torch.device("cpu")
+    )
+    assert table["bag"] == list(bags.names)
+    found = np.stack([table["prob_even"], table["prob_odd"]], axis=1)
+    np.testing.assert_allclose(found, expected.probabilities, atol=1e-6)
+    # Slides of training: one of two folds; the others: both.
+    assert expected.models.tolist() == [1] * NUM + [2] * 2
+    for i, name in enumerate(bags.names):
+        shard = pq.read_table(predicted / "shards" / f"{name}.parquet")
+        rows = slice(expected.offsets[i], expected.offsets[i + 1])
+        attention = shard["attention"].to_numpy()
+        np.testing.assert_allclose(attention, expected.attention[rows], atol=1e-6)
+        assert attention.sum() == pytest.approx(1.0)
+
+
+def test_labels_give_external_metrics_with_intervals(predicted):
+    metrics = json.loads((predicted / "metrics.json").read_text())
+    assert 0 <= metrics["auroc"]["low"] <= metrics["auroc"]["value"]
+    assert metrics["auroc"]["value"] <= metrics["auroc"]["high"] <= 1
+
+
+def area(scores, truth):
+    more = scores[truth][:, None] - scores[~truth]
+    return float(((more > 0) + (more == 0) / 2).mean())
+
+
+def test_embeddings_that_are_not_finite_are_a_failure(study, tmp_path):
+    shutil.copytree(study / "embeddings", tmp_path / "embeddings")
+    path = shard_path(tmp_path / "embeddings", "s0", 0)
+    groups = []
+    for mpp in (0.5, 1.0, 2.0):
+        table = read_shard(path, mpp=mpp)
+        values = tensor_values(table["rgb"]).copy()
+        values[0] = np.nan
+        place = table.column_names.index("rgb")
+        groups.append(table.set_column(place, "rgb", tensor_column(values)))
+    write_shard(path, groups, read_metadata(path))
+    work = PredictWork(
+        study / "gated_attention", (tmp_path / "embeddings",), None, tmp_path / "out"
+    )
+    bag = {"name": "s0", "patient_id": "p0", "slide_ids": ["s0"]}
+    assert make_predictor(work, threads=1)(bag)["failures"] == 1
+    told = read_metadata(tmp_path / "out" / "shards" / "s0.parquet")
+    assert told["probabilities"] is None
+    assert told["failures"][0]["error"] == "NotFinite"
+
+
+def test_attention_is_held_against_annotated_tiles(study, predicted):
+    """The mean over slides, and in MLflow as any external metric."""
+    found, key = [], ["mpp", "row", "col"]
+    for i in range(NUM):
+        scores = pq.read_table(predicted / "shards" / f"s{i}.parquet").to_pandas()
+        tiles = pq.read_table(study / "tiles" / "shards" / f"s{i}.parquet").to_pandas()
+        both = scores.merge(tiles[[*key, "annotation"]], on=key)
+        truth = (both.annotation == "tumour").to_numpy()
+        assert len(both) == len(scores) and 0 < truth.sum() < len(truth)
+        found.append(area(both.attention.to_numpy(), truth))
+    metrics = json.loads((predicted / "metrics.json").read_text())
+    assert metrics["attention_auroc_0.5"]["value"] == pytest.approx(np.mean(found))
+    client = MlflowClient(f"sqlite:///{predicted / 'mlflow.db'}")
+    (experiment_,) = [e for e in client.search_experiments() if e.name != "Default"]
+    (logged,) = client.search_runs([experiment_.experiment_id])
+    value = logged.data.metrics["external_attention_auroc_0.5"]
+    assert value == pytest.approx(np.mean(found))
+    assert "external_attention_auroc_0.5_ci_low" in logged.data.metrics
+
+
+def test_a_slide_without_embeddings_is_told(predicted):
+    (row,) = pq.read_table(predicted / "failures.parquet").to_pylist()
+    assert (row["slide_id"], row["stage"], row["error"]) == (
+        "gone",
+        "predict",
+        "NoTiles",
+    )
+    assert "jobs/embed.py" in row["message"]
+
+
+def test_heat_maps_are_drawn(predicted):
+    names = {path.name for path in (predicted / "heatmaps").iterdir()}
+    kinds = ("attention.png", "geojson")
+    assert names == {f"s{i}.{kind}" for i in range(NUM + 2) for kind in kinds}
+
+
+@pytest.mark.parametrize(
+    ("pooling", "attention", "instances"),
+    [("embedding_mean", False, False), ("instance_max", False, True)],
+)
+def test_what_a_pooling_does_not_have_is_null(
+    study, tmp_path, pooling, attention, instances
+):
+    out = tmp_path / "out"
+    work = PredictWork(study / pooling, (study / "embeddings",), None, out)
+    bag = {"name": "s0", "patient_id": "p0", "slide_ids": ["s0"]}
+    make_predictor(work, threads=1)(bag)
+    shard = pq.read_table(out / "shards" / "s0.parquet")
+    assert (shard["attention"].null_count == 0) == attention
+    assert (shard["instance_odd"].null_count == 0) == instances
+    assert not (out / "heatmaps").exists()
+
+
+@pytest.fixture(scope="module")
+def cross_scale(study, tmp_path_factory):
+    """A head of three scales, and its predictions."""
+    raw = {
+        "embeddings": str(study / "embeddings"),
+        "cohort": str(study / "train.csv"),
+        "scales": [2.0, 1.0, 0.5],
+        "combine": {"name": "cross_scale", "heads": 2, "head_dim": 4},
+        "split": {"folds": 2, "validation": 0},
+        "hidden": [8],
+        "epochs": 2,
+        "early_stopping": None,
+        "cache": {"dir": str(study / "cache")},
+    }
+    config = configs.validate(experiment.ExperimentConfig, raw)
+    bags, splits = experiment.load(config)
+    experiment.run(config, bags, splits, study / "three_scales")
+    out = tmp_path_factory.mktemp("cross_scale") / "out"
+    run(study, out, "three_scales/head", cohort=str(study / "cohort.csv"))
+    return out
+
+
+def test_attention_over_children_is_saved_and_drawn(cross_scale):
+    table = pq.read_table(cross_scale / "shards" / "s3.parquet").to_pandas()
+    scales = [table[table.mpp == mpp] for mpp in (2.0, 1.0, 0.5)]
+    assert scales[0].attention.sum() == pytest.approx(1)
+    assert scales[0].child_attention.isna().all()
+    for coarse, fine in itertools.pairwise(scales):
+        assert fine.attention.isna().all()
+        parents = list(zip(fine.row // 2, fine.col // 2, strict=True))
+        assert set(parents) == set(zip(coarse.row, coarse.col, strict=True))
+        sums = fine.groupby([fine.row // 2, fine.col // 2]).child_attention.sum()
+        np.testing.assert_allclose(sums, np.ones(len(coarse)), rtol=1e-6)
+    names = {path.name for path in (cross_scale / "heatmaps").iterdir()}
+    assert {n for n in names if n.startswith("s3.")} == {
+        "s3.attention.png", "s3.children_1.png", "s3.children_0.5.png", "s3.geojson",
+        "s3.children_1.geojson", "s3.children_0.5.geojson",
+    }  # fmt: skip
+    text = (cross_scale / "heatmaps" / "s3.children_0.5.geojson").read_text()
+    told = [f["properties"]["measurements"] for f in json.loads(text)["features"]]
+    assert len(told) == len(scales[2])
+    assert sum(one["attention"] for one in told) == pytest.approx(1)
+
+
+def test_a_middle_tile_matters_as_much_as_its_parent_gives_it(monkeypatch):
+    """And scales without tiles are not drawn."""
+    drawn = []
+    monkeypatch.setattr(
+        predict_pictures,
+        "_child_map",
+        lambda slide, tiles, fine, counts, weights, attention, title: drawn.append(
+            (tiles.mpp[0], fine.mpp[0], attention.tolist())
+        ),
+    )
+    scales = [SimpleNamespace(mpp=np.full(n, mpp)) for n, mpp in ((2, 4.0), (3, 2.0),
+              (4, 1.0), (0, 0.5))]  # fmt: skip
+    counts = [np.array(c) for c in ([2, 1], [2, 0, 2], [0] * 4)]
+    children = [SimpleNamespace(counts=c) for c in counts]
+    part = SimpleNamespace(tiles=scales[0], finer=scales[1:], children=children)
+    weights = [np.array(w) for w in ([0.5, 0.5, 1], [0.25, 0.75, 0.5, 0.5], [])]
+    attention = np.array([0.75, 0.25])
+    maps = list(predict_pictures._child_maps(None, part, weights, attention, ""))
+    assert [fine.mpp[0] for fine, _, _ in maps] == [2.0, 1.0]
+    assert maps[0][1]["attention"].tolist() == [0.375, 0.375, 0.25]
+    assert maps[1][1]["child_attention"] is weights[1]
+    assert drawn == [(4, 2, [0.75, 0.25]), (2, 1, [0.375, 0.375, 0.25])]
+
+
+@pytest.mark.parametrize(
+    ("classes", "wanted"),
+    [("ab", {"instance_b"}), ("abc", {"instance_a", "instance_b", "instance_c"})],
+)
+def test_instance_scores_are_drawn_by_class(classes, wanted):
+    scores = np.arange(4 * len(classes)).reshape(4, -1)
+    prediction = SimpleNamespace(
+        attention=None, class_attention=None, instance_probabilities=scores
+    )
+    head = SimpleNamespace(classes=tuple(classes))
+    layers = predict_pictures._layers(head, prediction, slice(1, 3))
+    assert set(layers) == wanted
+    for name, column in layers.items():
+        assert (column == scores[1:3, classes.index(name[-1])]).all()
+
+
+def test_each_scale_is_held_against_annotated_tiles(cross_scale):
+    metrics = json.loads((cross_scale / "metrics.json").read_text())
+    localised = {name for name in metrics if "_auroc_" in name}
+    # The square ends where finest tiles of one parent are of one kind.
+    assert localised == {
+        "attention_auroc_2", "attention_auroc_1", "attention_auroc_0.5",
+        "child_attention_auroc_1",
+    }  # fmt: skip
+    for name in localised:
+        assert 0 <= metrics[name]["low"] <= metrics[name]["high"] <= 1
+
+
+def test_a_second_run_does_only_what_is_missing(study, predicted, capfd):
+    run(study, predicted, annotation="gland")
+    said = capfd.readouterr().out
+    assert "no tile of these slides is annotated as 'gland'; have tumour" in said
+    run(study, predicted)
+    # The bag without tiles is tried again: it may have been embedded since.
+    assert "predict: 10 bags stand, 1 to do" in capfd.readouterr().out
+
+
+def test_a_slide_embedded_anew_is_predicted_anew(study, predicted, tmp_path, capfd):
+    for name in ("embeddings", "out"):
+        shutil.copytree(predicted if name == "out" else study / name, tmp_path / name)
+    table = tmp_path / "embeddings" / "slides.parquet"
+    rows = pq.read_table(table)
+    changed = [(s == "s3" and "new") or m for s, m in zip(
+        rows["slide_id"].to_pylist(), rows["made_from"].to_pylist(), strict=True
+    )]  # fmt: skip
+    place = rows.schema.get_field_index("made_from")
+    pq.write_table(rows.set_column(place, rows.schema.field(place), [changed]), table)
+    given = str(tmp_path / "embeddings")
+    run(study, tmp_path / "out", embeddings=given)
+    # With the bag without tiles.
+    assert "predict: 9 bags stand, 2 to do" in capfd.readouterr().out
+
+
+def test_a_bag_that_ended_its_process_twice_is_not_drawn_again(study, tmp_path):
+    paths = (study / "embeddings",)
+    work = PredictWork(study / "gated_attention", paths, study / "tiles", tmp_path)
+    attempts = Attempts(tmp_path, "s0")
+    attempts.begin(), attempts.begin()
+    bag = {"name": "s0", "patient_id": "p0", "slide_ids": ["s0"]}
+    assert make_predictor(work, 1)(bag)["failures"] == 1
+    metadata = read_metadata(predict.shard_path(tmp_path, "s0"))
+    (failure,) = metadata["failures"]
+    assert failure["kind"] == "crash" and "ended 2 times" in failure["message"]
+    assert metadata["probabilities"]
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def test_unusable_inputs(study, tmp_path):
+    with pytest.raises(InputError, match=r"no model\.json"):
+        run(study, tmp_path / "out", head=str(tmp_path))
+    shutil.copytree(study / "embeddings", tmp_path / "other")
+    manifest = tmp_path / "other" / "manifest.json"
+    told = json.loads(manifest.read_text())
+    told["recipe"]["encoder"]["digest"] = "another"
+    manifest.write_text(json.dumps(told))
+    with pytest.raises(InputError, match="embed the new slides with that one"):
+        run(study, tmp_path / "out", embeddings=str(tmp_path / "other"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_that_the_head_does_not_know_are_told():
+    head = SimpleNamespace(
+        classes=("even", "odd"), about={"target": {"column": "label"}}
+    )
+    labels = {"a": "odd", "b": "neither", "c": None, "d": "neither"}
+    cohort = SimpleNamespace(column_names=["label"], column=lambda name: labels)
+    bags = [SimpleNamespace(slide_ids=("a", "b")), SimpleNamespace(slide_ids=("c",))]
+    (line,) = predict_result._strangers(head, cohort, bags)
+    assert line.startswith("1 slides have a label that is none") and line.endswith(
+        ": b"
+    )
+    assert predict_result._strangers(head, cohort, bags[1:]) == []

@@ -1,0 +1,173 @@
+"""Pretraining by real workers under Ray Train; some of them are killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from mshisto_ray.phantom.config import PhantomConfig
+from mshisto_ray.phantom.write import write_cohort
+from mshisto_ray.tracking import open_store
+from mshisto_ray.training.curve import read_curve
+
+JOBS = Path(__file__).parents[2] / "jobs"
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+def command(job, *words):
+    return [sys.executable, str(JOBS / f"{job}.py"), *words]
+
+
+def run(job, *words, code=0):
+    done = subprocess.run(
+        command(job, *words), capture_output=True, text=True, check=False, timeout=900
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretrain")
+    config = PhantomConfig(num_patients=6, slides_per_patient=1, size=2048)
+    cohort = write_cohort(config, folder)
+    run("tile", f"cohort={cohort}", f"out={folder / 'tiles'}", "tile_px=64")
+    return folder / "tiles"
+
+
+def words(tiles, out, **changes):
+    keys = {
+        "tiles": tiles,
+        "out": out,
+        "model.backbone": "resnet10t",
+        "model.projection": "{hidden: [], dim: 16}",
+        "run.precision": "float32",
+        "pairs": "{name: multi_scale, same_slide: by_distance, near_um: 100, "
+        "far_um: 400, places_per_slide: 1, slides_per_batch: 2}",
+        "batch_size": 32,
+        "steps": 60,
+        "validation": "{every: 5, near_um: 100, far_um: 400, pairs: 40}",
+        "blocks": "{tiles: 600, slides: 4, window_um: 300, reuse: 1}",
+        "workers": 2,
+        **changes,
+    }
+    return [f"{key}={value}" for key, value in keys.items()]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiles):
+    out = tiles.parent / "uninterrupted"
+    return out, run("pretrain", *words(tiles, out, onnx=True))
+
+
+def weights(out):
+    return load_file(out / "encoder" / "encoder.safetensors")
+
+
+def assert_same_weights(first, second):
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def steps_done(out):
+    path = out / "state.pt"
+    return torch.load(path, weights_only=True)["step"] if path.exists() else 0
+
+
+def wait_for_steps(process, out, num):
+    while steps_done(out) < num:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+
+
+def test_a_run_tells_its_course_and_another_does_no_work(tiles, uninterrupted):
+    out, said = uninterrupted
+    assert "pretrain: step 60/60" in said and "val_recall_at_10" in said
+    again = run("pretrain", *words(tiles, out))
+    assert "step" not in again and str(out / "encoder") in again
+
+
+def test_the_output_is_whole(uninterrupted):
+    out, said = uninterrupted
+    assert "pairs as they are trained on" in said
+    with Image.open(out / "pairs.png") as page:
+        assert page.height > 8 * 144
+    names = {path.name for path in (out / "encoder").iterdir()}
+    assert names == {
+        "encoder.json", "encoder.safetensors", "encoder.onnx", "README.md",
+        "projection.safetensors",
+    }  # fmt: skip
+    curve = read_curve(out / "metrics.jsonl")
+    assert [record["step"] for record in curve] == list(range(0, 61, 5))
+    store = open_store(None, out, "mshisto_ray")
+    client = store._client
+    (logged,) = client.search_runs([store.experiment_id])
+    history = client.get_metric_history(logged.info.run_id, "loss")
+    assert [point.step for point in history] == list(range(5, 61, 5))
+    artifacts = {a.path for a in client.list_artifacts(logged.info.run_id)}
+    assert artifacts == {"metrics.jsonl", "pairs.png", "encoder"}
+
+
+def test_a_killed_worker_changes_no_weight(tiles, uninterrupted):
+    out = tiles.parent / "worker"
+    process = subprocess.Popen(command("pretrain", *words(tiles, out)))
+    wait_for_steps(process, out, 10)
+    children = psutil.Process(process.pid).children(recursive=True)
+    workers = [c for c in children if "RayTrainWorker" in " ".join(c.cmdline())]
+    assert len(workers) == 2
+    workers[1].kill()
+    assert process.wait(timeout=900) == 0
+    assert_same_weights(weights(out), weights(uninterrupted[0]))
+
+
+def test_a_killed_driver_changes_no_weight(tiles, uninterrupted):
+    out = tiles.parent / "driver"
+    process = subprocess.Popen(command("pretrain", *words(tiles, out)))
+    wait_for_steps(process, out, 10)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(5)  # its workers end with it
+    done = steps_done(out)
+    assert 10 <= done < 60
+    assert f"going on after step {done}" in run("pretrain", *words(tiles, out))
+    assert_same_weights(weights(out), weights(uninterrupted[0]))
+
+
+def test_the_encoder_embeds(tiles, uninterrupted):
+    encoder = f"{{name: checkpoint, path: {uninterrupted[0] / 'encoder'}}}"
+    out = tiles.parent / "embeddings"
+    said = run("embed", f"tiles={tiles}", f"out={out}", f"encoder={encoder}")
+    assert "0 failures" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"gpus": 1}, "workers, cpus, gpus: 2 worker(s) with 1 CPUs and 1 GPUs each"),
+        ({"batch_size": 34}, "take a multiple of 4"),
+        (
+            {"verify": 0.05, "pairs": "{name: spatial, near_um: 100, far_um: 400}"},
+            "set workers=1, or verify=null",
+        ),
+        ({"verify": 0.05, "workers": 1}, "only spatial pairs have labels to verify"),
+        ({"model.norm": "sync"}, "set model.norm=frozen with trained weights"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(tiles, tmp_path, changes, said):
+    told = run("pretrain", *words(tiles, tmp_path / "out", **changes), code=2)
+    assert said in told
+
+
+def test_batch_statistics_tie_a_directory_to_its_workers(tiles, uninterrupted):
+    told = run("pretrain", *words(tiles, uninterrupted[0], workers=1), code=2)
+    assert "was begun by 2, and 1 would train another network" in told
+    assert "Give workers=2, or a new out" in told

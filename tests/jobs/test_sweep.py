@@ -1,0 +1,223 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from mlflow.tracking import MlflowClient
+
+from mshisto_ray import config
+from mshisto_ray.config import InputError
+from mshisto_ray.jobs import sweep
+from mshisto_ray.jobs.sweep import SweepConfig
+from mshisto_ray.learning.predictions import read_predictions
+from mshisto_ray.mil import experiment
+from mshisto_ray.mil.head import load_head
+
+SWEEP = Path(__file__).parents[2] / "jobs" / "sweep.py"
+QUICK = {
+    "hidden": [8],
+    "epochs": 2,
+    "split": {"folds": 3, "repeats": 2},
+    "early_stopping": {"patience": 1},
+    "optimiser": {"lr": 0.01},
+    # A worker takes seconds to import torch; two at once are for the test with kills.
+    "resources": {"actors": 1},
+}
+AXES = {
+    "pooling": [{"name": "embedding_mean"}, {"name": "attention", "hidden": 8}],
+    "noise.sigma": [0, 0.2],
+}
+
+
+def write_bags(path, num=36):
+    """Bags of three instances; one of a positive bag's is shifted."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(num) % 2
+    values = rng.normal(size=(num, 3, 4))
+    values[labels == 1, 0, 0] += 4
+    columns = {
+        "bag": np.arange(num).repeat(3),
+        "label": np.array(["no", "yes"])[labels].repeat(3),
+        "features": values.reshape(-1, 4).tolist(),
+    }
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return write_bags(tmp_path_factory.mktemp("sweep") / "bags.parquet")
+
+
+def settings(table, out, **keys):
+    raw = {"bags": str(table), "out": str(out), "axes": AXES, **QUICK, **keys}
+    return config.validate(SweepConfig, raw)
+
+
+@pytest.fixture(scope="module")
+def done(local_ray, table, tmp_path_factory):
+    given = settings(table, tmp_path_factory.mktemp("sweep") / "out")
+    assert sweep.run(given) == 0
+    return given
+
+
+def results(out):
+    return {p.parent.name: p for p in (out / "configs").glob("*/metrics.json")}
+
+
+def runs(given):
+    uri = f"sqlite:///{given.out / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri)
+    number = client.get_experiment_by_name("mshisto_ray").experiment_id
+    return client.search_runs([number])
+
+
+@pytest.mark.ray
+def test_trials_equal_plain_python(done, tmp_path):
+    points = sweep.sweep.expand(done, done.axes)
+    found, _ = sweep.sweep.check(points, done.select)
+    assert results(done.out).keys() == found.keys() and len(found) == 4
+    for digest, point in found.items():
+        bags, splits = experiment.load(point.config)
+        experiment.run(point.config, bags, splits, tmp_path / digest)
+        for name in ("predictions.parquet", "validation.parquet"):
+            plain = pq.read_table(tmp_path / digest / name)
+            assert plain.equals(pq.read_table(done.out / "configs" / digest / name))
+
+
+@pytest.mark.ray
+def test_all_configs_share_their_folds(done):
+    folds = pq.read_table(done.out / "folds.parquet").to_pylist()
+    tested = {(r["bag"], r["repeat"]): r["fold"] for r in folds if r["part"] == "test"}
+    assert len(tested) == 2 * 36
+    for path in results(done.out).values():
+        p = read_predictions(path.parent / "predictions.parquet")
+        rows = zip(p.bag, p.repeat, p.fold, strict=True)
+        assert {(bag, int(r)): int(f) for bag, r, f in rows} == tested
+
+
+@pytest.mark.ray
+def test_the_best_on_validation_is_marked_and_kept(done):
+    metrics = {d: experiment.read_metrics(p.parent) for d, p in
+               results(done.out).items()}  # fmt: skip
+    best = max(metrics.values(), key=lambda m: m["val_auroc_mean"])["val_auroc_mean"]
+    lines = (done.out / "summary.md").read_text().splitlines()
+    (chosen,) = [line for line in lines if "chosen**" in line]
+    digest = chosen.strip("| ").split(" | ")[-1]
+    assert metrics[digest]["val_auroc_mean"] == best
+    low, high = (metrics[digest][f"test_auroc_ci_{end}"] for end in ("low", "high"))
+    assert f"({low:.3f} to {high:.3f})" in chosen
+    kept = load_head(done.out / "best").about
+    head = load_head(done.out / "configs" / digest / "head").about
+    assert kept == head and len(kept["models"]) == 6
+    assert (done.out / "test_auroc.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.ray
+def test_the_driver_logs_a_parent_with_a_child_per_config(done):
+    logged = runs(done)
+    (parent,) = [r for r in logged if "mlflow.parentRunId" not in r.data.tags]
+    children = [r for r in logged if r is not parent]
+    assert len(children) == 4
+    for child in children:
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert {"val_auroc_mean", "test_auroc_mean", "test_auroc_ci_low"} <= set(
+            child.data.metrics
+        )
+    assert {c.data.params["pooling"] for c in children} == {
+        "embedding_mean", "attention"}  # fmt: skip
+    assert {c.data.params["noise.sigma"] for c in children} == {"0.0", "0.2"}
+    assert [c.data.tags["chosen"] for c in children].count("true") == 1
+
+
+@pytest.mark.ray
+def test_the_same_command_again_does_nothing_twice(done, capsys):
+    before = {d: p.stat().st_mtime_ns for d, p in results(done.out).items()}
+    assert sweep.run(done) == 0
+    assert "4 configs stand, 0 to do" in capsys.readouterr().out
+    assert {d: p.stat().st_mtime_ns for d, p in results(done.out).items()} == before
+    assert len(runs(done)) == 5
+
+
+@pytest.mark.ray
+def test_a_config_that_diverges_is_named_and_nothing_is_chosen_without_select(
+    local_ray, table, tmp_path, capsys
+):
+    given = settings(
+        table,
+        tmp_path / "out",
+        axes={"optimiser.lr": [0.01, 1e30]},
+        optimiser={"name": "sgd", "momentum": 0},
+        split={"folds": 3, "validation": 0},
+        early_stopping=None,
+        select=None,
+    )
+    assert sweep.run(given) == 1
+    assert "failed: optimiser.lr=1e+30: training diverged" in capsys.readouterr().out
+    assert len(results(given.out)) == 1
+    summary = (given.out / "summary.md").read_text()
+    assert "1 configs have no result" in summary and "optimiser.lr=1e+30" in summary
+    assert "chosen**" not in summary and "val_" not in summary
+    assert not (given.out / "best").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"axes": {"noise.sgima": [0]}}, "takes sigma; got 'sgima'"),
+        ({"axes": {"pooling": [{"name": "topk"}]}}, "no 'topk' in poolings"),
+        ({"split": {"folds": 40}}, "fewer than split.folds=40"),
+        ({"split": {"validation": 0}, "early_stopping": None}, "select=null"),
+        ({"target": {"column": "grade"}}, "no column 'grade'; have label"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_starts(table, tmp_path, keys, message):
+    given = settings(table, tmp_path / "out", **keys)
+    with pytest.raises(InputError, match=message):
+        sweep.check(given)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_driver_goes_on_where_it_was(tmp_path):
+    table = write_bags(tmp_path / "bags.parquet", 60)
+    out = tmp_path / "out"
+    words = {
+        "bags": table, "out": out, "axes": "{seed: [0, 1, 2, 3, 4, 5]}", "epochs": 20,
+        "early_stopping": "null",
+    }  # fmt: skip
+    command = [sys.executable, str(SWEEP), *(f"{k}={v}" for k, v in words.items())]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while len(results(out)) < 2:
+        assert driver.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    family = psutil.Process(driver.pid).children(recursive=True)
+    driver.kill()
+    driver.wait()
+    psutil.wait_procs(family, timeout=60)
+    before = {d: p.stat().st_mtime_ns for d, p in results(out).items()}
+    assert 2 <= len(before) < 6
+    said = subprocess.run(
+        command, check=True, timeout=300, capture_output=True, text=True
+    ).stdout
+    assert f"{len(before)} configs stand, {6 - len(before)} to do" in said
+    found = results(out)
+    assert len(found) == 6
+    for digest, time_ns in before.items():
+        assert found[digest].stat().st_mtime_ns == time_ns, "done again"
+    overrides = config.parse_overrides(command[2:])
+    given = config.load(SweepConfig, None, overrides)
+    points, _ = sweep.sweep.check(sweep.sweep.expand(given, given.axes), given.select)
+    for digest, point in points.items():
+        experiment.run(point.config, *experiment.load(point.config), tmp_path / digest)
+        plain = pq.read_table(tmp_path / digest / "predictions.parquet")
+        again = pq.read_table(found[digest].parent / "predictions.parquet")
+        assert plain.equals(again)
+    assert (out / "summary.md").read_text().count("chosen**") == 1
+    assert not list((out / "configs").glob(".*"))

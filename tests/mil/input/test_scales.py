@@ -1,0 +1,241 @@
+"""Bags of several scales: from embeddings to batches, heads and predictions."""
+
+import numpy as np
+import pytest
+import torch
+
+from mshisto_ray import config
+from mshisto_ray.config import InputError
+from mshisto_ray.learning.split import SplitConfig
+from mshisto_ray.mil import experiment
+from mshisto_ray.mil.experiment import ExperimentConfig
+from mshisto_ray.mil.fit import batches as module
+from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
+from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.fit.vote import draw
+from mshisto_ray.mil.head import load_head, save_head
+from mshisto_ray.mil.predict import predict
+from mshisto_ray.prediction.tile_bag import as_bags, read_slide
+from mshisto_ray.store.embeddings import EmbeddingDirectory
+
+CPU = torch.device("cpu")
+SCALES = (2.0, 1.0, 0.5)
+
+
+@pytest.fixture
+def study(make_embeddings, tmp_path):
+    """Twelve slides at three scales; one patient has the last two."""
+    rng = np.random.default_rng(0)
+    slides, rows = {}, ["path,patient_id,label"]
+    for i in range(12):
+        coarse = int(rng.integers(2, 6))
+        sizes = {0.5: 4 * coarse - 1, 1.0: 2 * coarse, 2.0: coarse}
+        slides[f"s{i:02d}"] = {m: rng.normal(i, 1, (n, 3)) for m, n in sizes.items()}
+        rows.append(f"s{i:02d}.svs,p{min(i, 10)},{'ab'[i % 2] if i < 10 else 'a'}")
+    cohort = tmp_path / "cohort.csv"
+    cohort.write_text("\n".join(rows) + "\n")
+    return make_embeddings(slides), cohort, tmp_path
+
+
+def settings(study, **keys):
+    embeddings, cohort, folder = study
+    raw = {
+        "embeddings": str(embeddings),
+        "cohort": str(cohort),
+        "scales": SCALES,
+        "combine": {"name": "cross_scale", "heads": 2, "head_dim": 3},
+        "cache": {"dir": str(folder / "cache")},
+        "split": {"folds": 3, "validation": 0},
+        "hidden": [4],
+        "epochs": 2,
+        "early_stopping": None,
+    }
+    return config.validate(ExperimentConfig, raw | keys)
+
+
+def naive(directory, slide_id):
+    """Coarse tiles with their finer ones by looking every parent up."""
+    parts = [directory.read(slide_id, m, own_only=False) for m in SCALES]
+    tiles = [list(zip(p.row.tolist(), p.values, strict=True)) for p in parts]
+    found = []
+    for row, value in tiles[0]:
+        middle = [(r, v, [w for f, w in tiles[2] if f // 2 == r])
+                  for r, v in tiles[1] if r // 2 == row]  # fmt: skip
+        found.append((value, middle))
+    return found
+
+
+@pytest.mark.parametrize("ready", [True, False])
+@pytest.mark.parametrize("vote", [None, {"bags": 3, "size": 2}])
+def test_batches_hold_every_tile_under_its_parent(study, monkeypatch, ready, vote):
+    monkeypatch.setattr(module, "_READY_BYTES", 1 << 20 if ready else 0)
+    training = settings(study, unit="patient", vote=vote)
+    bags, _ = experiment.load(training)
+    directory = EmbeddingDirectory(study[0])
+    assert bags.scales == SCALES and bags.dims == (3, 3, 3)
+    fitted = fit_standardisation(bags, slide_moments(bags), np.arange(len(bags)))
+    batches = Batches(bags, fitted, CPU, training.vote)
+    index = np.array([10, 3])  # patient p10 has two slides
+    draws = batches.all_draws(index)
+    h, offsets, (middle, fine) = batches.draws(draws)
+    coarse, second, third = [], [], []
+    for bag, number in draws.tolist():
+        slides = ["s10", "s11"] if bag == 10 else ["s03"]
+        tiles = [tile for s in slides for tile in naive(directory, s)]
+        rows = range(len(tiles))
+        if training.vote:
+            rows = draw(training.vote, bags.names[bag], len(tiles), number)
+        kept = [tiles[i] for i in rows]
+        coarse += [value for value, _ in kept]
+        second += [[v for _, v, _ in below] for _, below in kept]
+        third += [w for _, below in kept for _, _, w in below]
+    plain = [fitted, *fitted.finer]
+
+    def check(own, found, wanted):
+        wanted = torch.from_numpy(np.stack(wanted)).float()
+        torch.testing.assert_close(found, own(wanted))
+
+    check(plain[0], h, coarse)
+    assert offsets[-1] == len(h) and len(offsets) == len(draws) + 1
+    assert middle.offsets.diff().tolist() == [len(part) for part in second]
+    check(plain[1], middle.h, [v for part in second for v in part])
+    assert fine.offsets.diff().tolist() == [len(part) for part in third]
+    check(plain[2], fine.h, [v for part in third for v in part])
+
+
+def test_runs_for_evaluation_count_the_tiles_of_every_scale(study, monkeypatch):
+    bags, _ = experiment.load(settings(study))
+    index = np.arange(len(bags))
+    fitted = fit_standardisation(bags, slide_moments(bags), index)
+    batches = Batches(bags, fitted, CPU)
+    monkeypatch.setattr(module, "_EVALUATION_ROWS", 60)
+    runs = list(batches.in_order(index))
+    assert np.concatenate(runs)[:, 0].tolist() == index.tolist() and len(runs) > 2
+    for run in runs:
+        h, _, finer = batches.draws(run)
+        assert len(run) == 1 or len(h) + sum(len(s.h) for s in finer) <= 60
+
+
+def test_each_scale_is_standardised_by_its_own_training_tiles(study):
+    bags, _ = experiment.load(settings(study))
+    index = np.array([4, 0])
+    fitted = fit_standardisation(bags, slide_moments(bags), index)
+    directory = EmbeddingDirectory(study[0])
+    for own, mpp in zip([fitted, *fitted.finer], SCALES, strict=True):
+        rows = np.concatenate(
+            [directory.read(s, mpp, own_only=False).values for s in ("s04", "s00")]
+        ).astype(float)
+        np.testing.assert_allclose(own.mean, rows.mean(0), rtol=1e-4)
+        np.testing.assert_allclose(own.std, rows.std(0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("combine", ["concat", "cross_scale"])
+@pytest.mark.parametrize("vote", [None, {"bags": 3, "size": 2}])
+def test_a_saved_head_predicts_as_it_did_bag_by_bag(study, tmp_path, combine, vote):
+    training = settings(study, combine={"name": combine}, vote=vote)
+    bags, splits = experiment.load(training)
+    result = cross_validate(bags, splits, training, CPU)
+    save_head(tmp_path / "head", result, bags, training, {"unit": "slide"})
+    head = load_head(tmp_path / "head")
+    assert head.scales == SCALES and head.vote == training.vote
+    whole = predict(head, bags, CPU)
+    test = result.test
+    starts = [0, 0]
+    directories = [EmbeddingDirectory(study[0])] * 3
+    for i, name in enumerate(bags.names):
+        wanted = test.probabilities[test.bag == name][0]
+        np.testing.assert_allclose(whole.probabilities[i], wanted, rtol=1e-5)
+        slide = read_slide(head, directories, name)
+        one = predict(head, as_bags(head, name, bags.patient_ids[i], [slide]), CPU)
+        np.testing.assert_allclose(one.probabilities[0], wanted, rtol=1e-4)
+        if combine == "concat":
+            assert one.child_attention == whole.child_attention == ()
+            continue
+        for scale, weights in enumerate(one.child_attention):
+            assert len(weights) == len(slide.finer[scale].row)
+            stop = starts[scale] + len(weights)
+            part = whole.child_attention[scale][starts[scale] : stop]
+            np.testing.assert_allclose(weights, part, rtol=1e-4)
+            starts[scale] = stop
+            counts = slide.children[scale].counts
+            sums = np.add.reduceat(weights, (np.cumsum(counts) - counts)[counts > 0])
+            np.testing.assert_allclose(sums, np.ones(len(sums)), rtol=1e-5)
+
+
+def test_one_encoder_a_scale(study, make_embeddings):
+    """Conventional multi-scale models: other widths, other directories."""
+    rng = np.random.default_rng(1)
+    directory = EmbeddingDirectory(study[0])
+    slides = {
+        s: {m: rng.normal(0, 1, (directory.num_rows(s, m), 5)) for m in SCALES}
+        for s in directory.slide_ids
+    }
+    other = make_embeddings(slides, "other")
+    training = settings(
+        study,
+        embeddings=[str(study[0]), str(other)],
+        scales=[2.0, 1.0],
+        combine={"name": "concat"},
+    )
+    bags, splits = experiment.load(training)
+    assert bags.dims == (3, 5)
+    result = cross_validate(bags, splits, training, CPU)
+    assert result.models[0].model.combination.width == 8
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"scales": None}, r"concat and cross_scale take several \(scales"),
+        ({"combine": {"name": "single"}}, "single takes one scale"),
+        ({"scales": [2.0]}, "scales: give at least two"),
+        ({"scale": 1.0}, r"give scale \(one\) or scales \(several\), not both"),
+        ({"embeddings": ["a", "b"]}, "2 directories for 3 scales"),
+        ({"combine": {"name": "sum"}}, "no 'sum' in combinations; have concat"),
+        ({"combine": {"name": "concat", "heads": 2}}, "takes no parameters"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(study, keys, message):
+    with pytest.raises(InputError, match=message):
+        settings(study, **keys)
+
+
+@pytest.mark.parametrize(
+    ("scales", "message"),
+    [
+        ([2.0, 0.7], r"0\.7 is not in .*have 0\.5, 1\.0, 2\.0"),
+        ([1.0, 2.0], "1 is not an integer multiple"),
+    ],
+)
+def test_scales_that_are_no_chain_are_refused(study, scales, message):
+    with pytest.raises(InputError, match=message):
+        experiment.load(settings(study, scales=scales))
+
+
+def test_a_slide_without_finer_tiles_is_told_and_trained_on(study, make_embeddings):
+    rng = np.random.default_rng(2)
+    slides = {
+        f"s{i:02d}": {
+            1.0: rng.normal(0, 1, (3, 4)),
+            0.5: rng.normal(0, 1, (0 if i == 5 else 6, 4)),
+        }
+        for i in range(12)
+    }
+    training = settings(study, embeddings=str(make_embeddings(slides, "sparse")),
+                        scales=[1.0, 0.5])  # fmt: skip
+    bags, splits = experiment.load(training)
+    (note,) = [n for n in bags.notes if "no tile at 0.5" in n]
+    assert "1 of 12 slides" in note and "s05" in note
+    result = cross_validate(bags, splits, training, CPU)
+    assert np.isfinite(result.test.probabilities).all()
+
+
+def test_other_scales_than_the_heads_are_refused(study, tmp_path):
+    training = settings(study)
+    bags, _ = experiment.load(training)
+    splits = plan_splits(bags, SplitConfig(folds=2, validation=0), training)
+    result = cross_validate(bags, splits, training, CPU)
+    save_head(tmp_path / "head", result, bags, training, {"unit": "slide"})
+    fewer, _ = experiment.load(settings(study, scales=[2.0, 1.0]))
+    with pytest.raises(InputError, match="the head takes embeddings of encoder"):
+        predict(load_head(tmp_path / "head"), fewer, CPU)

@@ -1,0 +1,51 @@
+"""Published units are those of today's studies, and their tables are made of them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mshisto_ray import config as configs
+from mshisto_ray.jobs import reproduce
+from mshisto_ray.jobs.reproduce import ReproduceConfig
+from mshisto_ray.store.manifest import recipe_digest
+
+PUBLISHED = Path(__file__).parents[2] / "published"
+STUDIES = sorted(path.name for path in PUBLISHED.iterdir() if path.is_dir())
+
+
+def settings(name, test_data):
+    """Of the study whose units are published: its defaults, and a frozen encoder."""
+    if name != "ilse2018_colon":
+        return {"name": name}
+    weights = test_data / "weights" / "mobilenetv2_100_imagenet_fp16.safetensors"
+    encoder = {
+        "name": "timm", "model": "mobilenetv2_100", "weights": str(weights),
+        "num_classes": 1001, "pad_type": "same", "size": 64, "fit": "resize",
+        "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],
+    }  # fmt: skip
+    return {"name": name, "encoder": encoder}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_unit_is_whole_and_says_no_path(name):
+    units = PUBLISHED / name / "units"
+    files = sorted(units.glob("*.json"))
+    assert files and len(files) == len(list(units.glob("*.parquet")))
+    for file in files:
+        content = json.loads(file.read_text())
+        assert content["recipe_digest"] == recipe_digest(content["recipe"])
+        assert content["commit"] and "/" not in json.dumps(content["recipe"])
+        result = reproduce._read(file, content)
+        assert len(result.predictions) and len(set(result.predictions.bag))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_goes_on_from_the_published_units(name, test_data, tmp_path):
+    shutil.copytree(PUBLISHED / name / "units", tmp_path / "units")
+    given = settings(name, test_data)
+    raw = {"study": given, "data": test_data / "mil", "out": tmp_path}
+    study = reproduce._study(configs.validate(ReproduceConfig, raw))
+    done = reproduce._standing(tmp_path, study.units())
+    assert study.table(done) == (PUBLISHED / name / "table.md").read_text()
