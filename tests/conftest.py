@@ -35,13 +35,12 @@ from mshisto_ray.tiling.slide import tile_slide
 pytest_plugins = ("fixtures.slides", "fixtures.studies", "fixtures.training")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Everything that starts Ray runs in one process: two at once starve each other."""
-    for item in items:
-        names = getattr(item, "fixturenames", ())
-        if item.get_closest_marker("ray") or "local_ray" in names:
-            item.add_marker(pytest.mark.xdist_group("ray"))
+    if item.get_closest_marker("ray") or "local_ray" in getattr(
+        item, "fixturenames", ()
+    ):
+        item.add_marker(pytest.mark.xdist_group("ray"))
 
 
 @pytest.fixture(scope="session")

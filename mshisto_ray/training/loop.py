@@ -1,7 +1,7 @@
 """The loop of every training: batches in, the best encoder's directory out.
 
 What is learnt is a ``TrainingTask``: its loss, its batches, what is measured. All else
-is here once: workers that share a batch, phases, checkpoints, the way back after a kill.
+is here once: workers that share a batch, phases, checkpoints, resuming after a kill.
 """
 
 from __future__ import annotations
