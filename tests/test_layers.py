@@ -19,6 +19,7 @@ ORDER = [
     "drawing",
     "exchange",
     "tiling",
+    "backbone",
     "encoders",
     "embedding",
     "evaluation",

@@ -10,9 +10,7 @@ import pyarrow as pa
 import simplejpeg
 
 from mshisto_ray.embedding.colour import Look
-from mshisto_ray.encoders import (
-    Encoder,
-)
+from mshisto_ray.encoders import Encoder
 from mshisto_ray.store import schema
 from mshisto_ray.store.shards import tensor_column
 

@@ -11,14 +11,12 @@ import numpy as np
 import torch
 
 from mshisto_ray import components
+from mshisto_ray.backbone.precision import Precision
 from mshisto_ray.components import Part
 from mshisto_ray.embedding.colour import Colour, Look
 from mshisto_ray.embedding.product import Pictures, Product, Vectors
 from mshisto_ray.embedding.reading import InTurn, Reading
 from mshisto_ray.embedding.unit import Chunk, UnitEmbedder
-from mshisto_ray.encoders import (
-    Precision,
-)
 
 ENCODERS = "mshisto_ray.encoders"
 STAINS = "mshisto_ray.embedding.stains"

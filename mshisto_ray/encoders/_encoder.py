@@ -1,16 +1,12 @@
-"""What every encoder offers, and the precision it runs at."""
+"""What every encoder offers."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
-import torch
 
 from mshisto_ray.config import InputError
-
-Precision = Literal["float32", "bfloat16"]
 
 
 class Encoder(Protocol):
@@ -26,32 +22,6 @@ class Encoder(Protocol):
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
         """uint8 [B, H, W, 3] RGB to float32 [B, D]."""
         ...
-
-
-def resolve_precision(
-    wanted: Literal["auto", "float32", "bfloat16"], device: str
-) -> Precision:
-    """``auto`` is bfloat16 where the hardware multiplies it natively, else float32.
-
-    For training. Embedding does not use it: bfloat16 features have other neighbours.
-    """
-    if wanted != "auto":
-        return wanted
-    if device.startswith("cuda"):
-        native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(
-            including_emulation=False
-        )
-    else:
-        native = _cpu_has_bfloat16()
-    return "bfloat16" if native else "float32"
-
-
-def _cpu_has_bfloat16() -> bool:
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def check_takes(encoder: Encoder, tile_px: int) -> None:

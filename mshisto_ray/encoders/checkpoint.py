@@ -11,16 +11,16 @@ from typing import Any, Literal
 import safetensors.torch
 from torch import nn
 
-from mshisto_ray.config import InputError
-from mshisto_ray.encoders._encoder import Precision
-from mshisto_ray.encoders._network import (
+from mshisto_ray.backbone.network import (
     InputTransform,
     NetworkEncoder,
     create_network,
     load_weights,
     network_digest,
 )
-from mshisto_ray.encoders._projection import HeadShape, ProjectedNetwork, make_head
+from mshisto_ray.backbone.precision import Precision
+from mshisto_ray.backbone.projection import HeadShape, ProjectedNetwork, make_head
+from mshisto_ray.config import InputError
 from mshisto_ray.store.manifest import write_text
 
 # Of encoder.json; another one is not read.

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from mshisto_ray.encoders._encoder import Encoder, Precision
+from mshisto_ray.backbone.precision import Precision
+from mshisto_ray.encoders._encoder import Encoder
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -10,14 +10,15 @@ from pydantic import Field
 from timm.data.config import resolve_model_data_config
 from timm.models import load_pretrained
 
-from mshisto_ray.encoders._encoder import Encoder, Precision
-from mshisto_ray.encoders._network import (
+from mshisto_ray.backbone.network import (
     InputTransform,
     NetworkEncoder,
     create_network,
     load_weights,
     network_digest,
 )
+from mshisto_ray.backbone.precision import Precision
+from mshisto_ray.encoders._encoder import Encoder
 
 Channels = Annotated[tuple[float, float, float], Field()]
 

@@ -11,17 +11,15 @@ from typing import Annotated, Any, Literal
 from pydantic import field_validator, model_validator
 
 from mshisto_ray import components, tracking
+from mshisto_ray.backbone.network import NetworkEncoder
+from mshisto_ray.backbone.precision import Precision
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
 from mshisto_ray.distributed.session import Resources
 from mshisto_ray.embedding.colour import Colour
 from mshisto_ray.embedding.product import SUBSAMPLING
 from mshisto_ray.embedding.worker import AS_SCANNED, ENCODERS, STAINS
-from mshisto_ray.encoders import (
-    NetworkEncoder,
-    Precision,
-    check_takes,
-)
+from mshisto_ray.encoders import check_takes
 from mshisto_ray.store import embeddings
 from mshisto_ray.store.tiles import TileDirectory
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from mshisto_ray import tracking
 from mshisto_ray.distributed.training import TrainingJobConfig
-from mshisto_ray.encoders import ONNX_FILE, check_onnx_packages, export_onnx
 from mshisto_ray.progress import say
 from mshisto_ray.store.manifest import Manifest
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.training.curve import METRICS, read_curve
 from mshisto_ray.training.loop import ENCODER
+from mshisto_ray.training.onnx import ONNX_FILE, check_onnx_packages, export_onnx
 
 
 def check(config: TrainingJobConfig) -> None:

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from mshisto_ray import tracking
-from mshisto_ray.config import TooManyFailuresError
 from mshisto_ray.distributed.pipeline import stream
 from mshisto_ray.distributed.session import connect
 from mshisto_ray.embedding.unit import Chunk, unit_key
 from mshisto_ray.embedding.worker import EmbedWork, make_embedder
 from mshisto_ray.jobs._embed_config import PIXELS, EmbedConfig, Target, make_targets
 from mshisto_ray.jobs._embed_plan import plan_reading
-from mshisto_ray.progress import Progress, check_failures, say
+from mshisto_ray.jobs._units import Collected, UnitStage, run_units
+from mshisto_ray.progress import Progress, say
 from mshisto_ray.store import schema
 from mshisto_ray.store.embeddings import STAGE, shard_path
-from mshisto_ray.store.failures import Failure, write_failures
+from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.manifest import check_stage, open_stage, recipe_digest
-from mshisto_ray.store.shards import read_metadata, write_shard
+from mshisto_ray.store.shards import read_metadata
 from mshisto_ray.store.tiles import TileDirectory
+
+_SLIDES = "slides.parquet"
 
 
 def check(config: EmbedConfig) -> None:
@@ -49,41 +53,46 @@ def run(config: EmbedConfig) -> None:
 
 
 def _run(config: EmbedConfig, tiles: TileDirectory, targets: Sequence[Target]) -> None:
-    pending = {target.out: plan_units(target, tiles) for target in targets}
-    for out, (standing, units) in pending.items():
-        say(f"embed: {standing} chunks stand, {len(units)} to do -> {out}")
-        if units:
-            # Until the end of this run the directory is not finished.
-            (out / "slides.parquet").unlink(missing_ok=True)
-    progress = None
-    units = list(dict.fromkeys(u for _, units in pending.values() for u in units))
-    if units:
-        try:
-            progress = _embed(config, tiles, targets, units)
-        except TooManyFailuresError:
-            for target in targets:
-                write_failures(target.out, collect(target.out, tiles)[1])
-            raise
-    done = [_finish(target, tiles, progress) for target in targets]
-    for slides in done:
-        failed = sum(not sum(n for _, n in slide["rows_per_scale"]) for slide in slides)
-        check_failures(failed, len(slides), config.max_failures)
+    stages = [_make_stage(target, tiles) for target in targets]
+    chunks = dict.fromkeys(
+        Chunk(unit["slide_id"], unit["chunk"])
+        for stage in stages
+        for unit in stage.pending
+    )
+    run_units(
+        stages,
+        lambda units: embed_units(config, targets, units),
+        config.max_failures,
+        _expected_tiles(tiles, chunks),
+    )
 
 
-def _finish(
-    target: Target, tiles: TileDirectory, progress: Progress | None
-) -> list[dict[str, Any]]:
-    """Write the tables of a directory, log it; rows of ``slides.parquet``."""
-    slides, failures = collect(target.out, tiles)
-    write_failures(target.out, failures)
-    table = pa.Table.from_pylist(slides, schema=schema.EMBEDDED_SLIDES)
-    write_shard(target.out / "slides.parquet", [table])
-    _log(target, tiles, slides, failures, progress)
-    return slides
+def _make_stage(target: Target, tiles: TileDirectory) -> UnitStage:
+    total, pending = plan_units(target, tiles)
+    return UnitStage(
+        "embed",
+        "chunks",
+        target.out,
+        total,
+        [asdict(chunk) for chunk in pending],
+        lambda: collect(target.out, tiles),
+        lambda found, progress: _report(target, tiles, found, progress),
+        (_SLIDES,),
+    )
+
+
+def _expected_tiles(tiles: TileDirectory, chunks: Iterable[Chunk]) -> int:
+    """About how many tiles lie in chunks: those of a slide are taken as equal."""
+    per_slide = Counter(chunk.slide_id for chunk in chunks)
+    return sum(
+        n * per_slide[slide] // tiles.slides[slide]["num_chunks"]
+        for slide in per_slide
+        for _, n in tiles.slides[slide]["tiles_per_scale"]
+    )
 
 
 def plan_units(target: Target, tiles: TileDirectory) -> tuple[int, list[Chunk]]:
-    """How many chunks stand, and those to do; shards of no more use are removed.
+    """How many chunks there are, and those to make; outdated shards are removed.
 
     Large slides come first: what is left for the end, when some workers have nothing
     more to do, are the small ones.
@@ -122,33 +131,13 @@ def plan_units(target: Target, tiles: TileDirectory) -> tuple[int, list[Chunk]]:
         list(pool.map(remove_surplus, tiles.slides))
         flags = list(pool.map(is_pending, units))
     pending = [unit for unit, flag in zip(units, flags, strict=True) if flag]
-    return len(units) - len(pending), pending
-
-
-def _embed(
-    config: EmbedConfig,
-    tiles: TileDirectory,
-    targets: Sequence[Target],
-    pending: Sequence[Chunk],
-) -> Progress:
-    per_slide: dict[str, int] = {}
-    for unit in pending:
-        per_slide[unit.slide_id] = per_slide.get(unit.slide_id, 0) + 1
-    expected = sum(
-        n * per_slide[slide] // tiles.slides[slide]["num_chunks"]
-        for slide in per_slide
-        for _, n in tiles.slides[slide]["tiles_per_scale"]
-    )
-    progress = Progress("embed", per_slide, expected, config.max_failures)
-    for row in embed_units(config, targets, pending):
-        progress.add(row)
-    return progress
+    return len(units), pending
 
 
 def embed_units(
-    config: EmbedConfig, targets: Sequence[Target], pending: Sequence[Chunk]
+    config: EmbedConfig, targets: Sequence[Target], units: Sequence[dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    """Embed chunks; yields each one's row of counts as it is done."""
+    """Embed chunks, as JSON values; yields each one's row of counts as it is done."""
     encoders = {
         target.out: target.config.encoder
         for target in targets
@@ -166,7 +155,6 @@ def embed_units(
         kept[0] if kept else None,
         config.pixels_quality,
     )
-    units = [{"slide_id": unit.slide_id, "chunk": unit.chunk} for unit in pending]
     with connect():
         plan, start_reading = plan_reading(config)
         device = "cuda" if plan.gpus else "cpu"
@@ -180,12 +168,10 @@ def embed_units(
         yield from stream(units, make_embedder, arguments, plan)
 
 
-def collect(
-    out: Path, tiles: TileDirectory
-) -> tuple[list[dict[str, Any]], list[Failure]]:
-    """Rows of ``slides.parquet`` and all failures, from the shards.
+def collect(out: Path, tiles: TileDirectory) -> Collected:
+    """``slides.parquet`` and all failures, from the shards.
 
-    Failures of tiling are carried over, so that one table tells of every slide.
+    Failures of tiling are carried over, so that one table lists those of every slide.
     """
     failures = [Failure(**row) for row in tiles.failures]
     slides = []
@@ -215,16 +201,15 @@ def collect(
             }
         )
         failures += found
-    return slides, failures
+    table = pa.Table.from_pylist(slides, schema=schema.EMBEDDED_SLIDES)
+    failed = sum(not sum(n for _, n in slide["rows_per_scale"]) for slide in slides)
+    return Collected(failures, failed, len(slides), {_SLIDES: table})
 
 
-def _log(
-    target: Target,
-    tiles: TileDirectory,
-    slides: list[dict[str, Any]],
-    failures: list[Failure],
-    progress: Progress | None,
+def _report(
+    target: Target, tiles: TileDirectory, found: Collected, progress: Progress | None
 ) -> None:
+    slides, failures = found.tables[_SLIDES].to_pylist(), found.failures
     rows = sum(n for slide in slides for _, n in slide["rows_per_scale"])
     seconds = progress.seconds if progress else 0.0
     embedded = progress.tiles if progress else 0

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from mshisto_ray import tracking
 from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
-from mshisto_ray.distributed.pipeline import stream
-from mshisto_ray.distributed.session import Resources, connect, plan_actors
-from mshisto_ray.exchange.h5 import Layout, read_made_from, write_h5
-from mshisto_ray.exchange.h5_export import to_features
-from mshisto_ray.progress import Progress, say
+from mshisto_ray.distributed.session import Resources
+from mshisto_ray.exchange.export_unit import h5_path, make_exporter
+from mshisto_ray.exchange.h5 import Layout, read_made_from
+from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
+from mshisto_ray.progress import say
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.manifest import check_stage, open_stage
 
@@ -73,20 +71,26 @@ def _run(
     config: ExportConfig, directory: EmbeddingDirectory, recipe: dict[str, Any]
 ) -> None:
     pending = [
-        slide_id
+        {"slide_id": slide_id}
         for slide_id in directory.slide_ids
         if read_made_from(h5_path(config.out, slide_id)) != directory.state(slide_id)
     ]
-    standing = len(directory.slide_ids) - len(pending)
-    say(f"export: {standing} slides stand, {len(pending)} to do -> {config.out}")
-    progress = Progress("export", dict.fromkeys(pending, 1), 0, 1.0)
-    if pending:
-        units = [{"slide_id": slide_id} for slide_id in pending]
-        with connect():
-            plan = plan_actors(config.resources)
-            arguments = (config.embeddings, config.out, recipe)
-            for row in stream(units, make_exporter, arguments, plan):
-                progress.add(row)
+    total = len(directory.slide_ids)
+    stage = UnitStage(
+        "export",
+        "slides",
+        config.out,
+        total,
+        pending,
+        lambda: Collected([], 0, total),
+        lambda found, progress: _report(config, directory),
+    )
+    arguments = (config.embeddings, config.out, recipe)
+    make = on_workers(make_exporter, lambda plan: arguments, config.resources)
+    run_units([stage], make, max_failures=1.0)
+
+
+def _report(config: ExportConfig, directory: EmbeddingDirectory) -> None:
     left_out = len(directory.incomplete)
     say(
         f"export: {len(directory.slide_ids)} slides, {left_out} incomplete ones left "
@@ -95,28 +99,3 @@ def _run(
     metrics = {"slides": len(directory.slide_ids), "incomplete": left_out}
     store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
     store.log_run("export", config.model_dump(mode="json"), metrics)
-
-
-def make_exporter(
-    embeddings: Path, out: Path, recipe: dict[str, Any]
-) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """The function that exports one slide; its file is its result."""
-    directory = EmbeddingDirectory(embeddings)
-    tile_px = directory.manifest.recipe["tiles"]["tile_px"]
-    mpp, layout = recipe["mpp"], recipe["layout"]
-
-    def work(unit: dict[str, Any]) -> dict[str, Any]:
-        slide_id = unit["slide_id"]
-        own_only = not recipe["ancestors"]
-        tiles = directory.read(slide_id, mpp, own_only, recipe["colour"])
-        features = to_features(tiles, tile_px)
-        state = directory.state(slide_id)
-        write_h5(h5_path(out, slide_id), slide_id, features, mpp, layout, state)
-        return {"slide_id": slide_id, "tiles": len(tiles.row), "failures": 0}
-
-    return work
-
-
-def h5_path(out: Path, slide_id: str) -> Path:
-    """Where the features of a slide lie."""
-    return out / f"{slide_id}.h5"

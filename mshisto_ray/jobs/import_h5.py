@@ -15,22 +15,23 @@ from mshisto_ray.config import (
     InputError,
     InputPath,
     OutputPath,
-    TooManyFailuresError,
     option,
 )
-from mshisto_ray.distributed.pipeline import stream
-from mshisto_ray.distributed.session import Resources, connect, plan_actors
+from mshisto_ray.distributed.session import Resources
 from mshisto_ray.exchange.h5 import H5Error, width_of
 from mshisto_ray.exchange.h5_import import ImportRecipe
 from mshisto_ray.exchange.import_unit import make_importer
-from mshisto_ray.progress import Progress, check_failures, say
+from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
+from mshisto_ray.progress import Progress, say
 from mshisto_ray.store import schema
 from mshisto_ray.store.cohort import Cohort, CohortSlide, read_cohort, slide_to_json
 from mshisto_ray.store.embeddings import STAGE, shard_path
-from mshisto_ray.store.failures import Failure, write_failures
+from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.fingerprint import slide_fingerprint
 from mshisto_ray.store.manifest import check_stage, open_stage, recipe_digest
-from mshisto_ray.store.shards import read_metadata, write_shard
+from mshisto_ray.store.shards import read_metadata
+
+_SLIDES = "slides.parquet"
 
 
 class ImportConfig(Config):
@@ -89,26 +90,26 @@ def _run(
     config: ImportConfig, cohort: Cohort, files: Mapping[str, Path], dim: int
 ) -> None:
     keys = _keys(config, cohort, files)
-    pending = [row for row in cohort.rows if _is_pending(config.out, row, keys)]
-    standing = len(cohort.rows) - len(pending)
-    say(f"import: {standing} slides stand, {len(pending)} to do -> {config.out}")
-    seconds = 0.0
-    if pending:
-        # Until the end of this run the directory is not finished.
-        (config.out / "slides.parquet").unlink(missing_ok=True)
-        try:
-            seconds = _import(config, pending, files, keys, dim)
-        except TooManyFailuresError:
-            write_failures(config.out, _told(config.out, cohort))
-            raise
-    slides, failures = _collect(config.out, cohort)
-    failures += _unknown(config, files)
-    write_failures(config.out, failures)
-    table = pa.Table.from_pylist(slides, schema=schema.EMBEDDED_SLIDES)
-    write_shard(config.out / "slides.parquet", [table])
-    _log(config, slides, failures, seconds)
-    failed = sum(not slide["rows_per_scale"] for slide in slides)
-    check_failures(failed, len(slides), config.max_failures)
+    pending = [
+        _to_unit(config, row, files.get(row.slide_id), keys[row.slide_id])
+        for row in cohort.rows
+        if _is_pending(config.out, row, keys)
+    ]
+    stage = UnitStage(
+        "import",
+        "slides",
+        config.out,
+        len(cohort.rows),
+        pending,
+        lambda: _collect(config, cohort, files),
+        lambda found, progress: _report(config, found, progress),
+        (_SLIDES,),
+    )
+    names = set(ImportRecipe.__dataclass_fields__) - {"dim"}
+    recipe = ImportRecipe(dim=dim, **config.model_dump(include=names))
+    arguments = (config.out, recipe)
+    make = on_workers(make_importer, lambda plan: arguments, config.resources)
+    run_units([stage], make, config.max_failures)
 
 
 def _find(config: ImportConfig, cohort: Cohort) -> dict[str, Path]:
@@ -184,37 +185,24 @@ def _is_pending(out: Path, row: CohortSlide, keys: Mapping[str, Any]) -> bool:
     return any(failure["kind"] == "transient" for failure in metadata["failures"])
 
 
-def _import(
-    config: ImportConfig,
-    pending: list[CohortSlide],
-    files: Mapping[str, Path],
-    keys: Mapping[str, Any],
-    dim: int,
-) -> float:
-    names = set(ImportRecipe.__dataclass_fields__) - {"dim"}
-    recipe = ImportRecipe(dim=dim, **config.model_dump(include=names))
-    units = []
-    for row in pending:
-        path = files.get(row.slide_id)
-        used = {"features": path, "coordinates": _coordinates(config, path)}
-        named = {name: str(p) if p else None for name, p in used.items()}
-        units.append({"row": slide_to_json(row), "key": keys[row.slide_id], **named})
-    progress = Progress(
-        "import", {row.slide_id: 1 for row in pending}, 0, config.max_failures
-    )
-    with connect():
-        plan = plan_actors(config.resources)
-        for row in stream(units, make_importer, (config.out, recipe), plan):
-            progress.add(row)
-    return progress.seconds
+def _to_unit(
+    config: ImportConfig, row: CohortSlide, features: Path | None, key: Any
+) -> dict[str, Any]:
+    used = {"features": features, "coordinates": _coordinates(config, features)}
+    named = {name: str(path) if path else None for name, path in used.items()}
+    slide = {"slide_id": row.slide_id, "row": slide_to_json(row)}
+    return slide | {"key": key} | named
 
 
-def _collect(out: Path, cohort: Cohort) -> tuple[list[dict[str, Any]], list[Failure]]:
-    """Rows of ``slides.parquet`` and all failures, from the shards."""
+def _collect(
+    config: ImportConfig, cohort: Cohort, files: Mapping[str, Path]
+) -> Collected:
+    """``slides.parquet`` and all failures, from the shards."""
     slides, failures = [], []
     for row in cohort.rows:
-        metadata = read_metadata(shard_path(out, row.slide_id, 0))
-        assert metadata
+        metadata = read_metadata(shard_path(config.out, row.slide_id, 0))
+        if metadata is None:
+            continue  # not reached: the run was ended before
         found = [Failure(**failure) for failure in metadata["failures"]]
         features, _, slide = metadata["key"]["files"]
         slides.append(
@@ -229,13 +217,10 @@ def _collect(out: Path, cohort: Cohort) -> tuple[list[dict[str, Any]], list[Fail
             }
         )
         failures += found
-    return slides, failures
-
-
-def _told(out: Path, cohort: Cohort) -> list[Failure]:
-    """Failures of the slides that have come to their end, where not all have."""
-    shards = (read_metadata(shard_path(out, row.slide_id, 0)) for row in cohort.rows)
-    return [Failure(**f) for shard in shards if shard for f in shard["failures"]]
+    failures += _unknown(config, files)
+    table = pa.Table.from_pylist(slides, schema=schema.EMBEDDED_SLIDES)
+    failed = sum(not slide["rows_per_scale"] for slide in slides)
+    return Collected(failures, failed, len(cohort.rows), {_SLIDES: table})
 
 
 def _unknown(config: ImportConfig, files: Mapping[str, Path]) -> list[Failure]:
@@ -250,18 +235,21 @@ def _unknown(config: ImportConfig, files: Mapping[str, Path]) -> list[Failure]:
     ]
 
 
-def _log(
-    config: ImportConfig, slides: list[dict], failures: list[Failure], seconds: float
-) -> None:
+def _report(config: ImportConfig, found: Collected, progress: Progress | None) -> None:
+    slides = found.tables[_SLIDES].to_pylist()
     rows = sum(n for slide in slides for _, n in slide["rows_per_scale"])
     complete = sum(slide["complete"] for slide in slides)
     say(
-        f"import: {complete} of {len(slides)} slides, {rows:,} rows, {len(failures)} "
-        f"failures -> {config.out}"
+        f"import: {complete} of {len(slides)} slides, {rows:,} rows, "
+        f"{len(found.failures)} failures -> {config.out}"
     )
-    counts = {"slides": complete, "rows": rows, "failures": len(failures)}
+    metrics = {
+        "slides": complete,
+        "rows": rows,
+        "failures": len(found.failures),
+        "seconds": progress.seconds if progress else 0.0,
+    }
     store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
     tags = {"encoder": config.encoder}
     artifacts = [config.out / "failures.parquet", config.out / "manifest.json"]
-    metrics = counts | {"seconds": seconds}
     store.log_run("import", config.model_dump(mode="json"), metrics, tags, artifacts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,14 @@ from mshisto_ray.config import (
     InputError,
     InputPath,
     OutputPath,
-    TooManyFailuresError,
     option,
 )
-from mshisto_ray.distributed.pipeline import stream
-from mshisto_ray.distributed.session import Resources, connect, plan_actors
+from mshisto_ray.distributed.session import Resources
+from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.mil.head import Head, load_head
 from mshisto_ray.prediction.result import (
-    PredictionSummary,
     find_failures,
+    find_predicted,
     find_targets,
     write_result,
 )
@@ -32,10 +30,9 @@ from mshisto_ray.prediction.unit import (
     make_predictor,
     shard_path,
 )
-from mshisto_ray.progress import Progress, check_failures, say
+from mshisto_ray.progress import say
 from mshisto_ray.store.cohort import Cohort, read_cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
-from mshisto_ray.store.failures import write_failures
 from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.shards import read_metadata
 
@@ -91,29 +88,28 @@ def _run(
     cohort: Cohort,
     bags: list[Bag],
 ) -> None:
-    pending = [bag for bag in bags if not _stands(config.out, bag, embeddings)]
-    say(f"predict: {len(bags) - len(pending)} bags stand, {len(pending)} to do -> "
-        f"{config.out}")  # fmt: skip
-    if pending:
-        progress = Progress(
-            "predict", {bag.name: 1 for bag in pending}, 0, config.max_failures
-        )
-        paths = _paths(config, head)
-        work = PredictWork(config.head, paths, config.tiles, config.out)
-        with connect():
-            plan = plan_actors(config.resources)
-            units = [asdict(bag) for bag in pending]
-            try:
-                for row in stream(units, make_predictor, (work, plan.threads), plan):
-                    progress.add(row)
-            except TooManyFailuresError:
-                write_failures(config.out, find_failures(config.out, bags))
-                raise
-    outcome = write_result(
-        config.out, head, cohort, bags, config.tiles, config.annotation
+    pending = [
+        bag.as_unit() for bag in bags if not _is_done(config.out, bag, embeddings)
+    ]
+    stage = UnitStage(
+        "predict",
+        "bags",
+        config.out,
+        len(bags),
+        pending,
+        lambda: _collect(config.out, bags),
+        lambda found, progress: _report(config, head, cohort, bags, found),
     )
-    _report(config, outcome)
-    check_failures(len(bags) - outcome.num_predicted, len(bags), config.max_failures)
+    work = PredictWork(config.head, _paths(config, head), config.tiles, config.out)
+    make = on_workers(
+        make_predictor, lambda plan: (work, plan.threads), config.resources
+    )
+    run_units([stage], make, config.max_failures)
+
+
+def _collect(out: Path, bags: list[Bag]) -> Collected:
+    failures, predicted = find_failures(out, bags), find_predicted(out, bags)
+    return Collected(failures, len(bags) - len(predicted), len(bags))
 
 
 def _paths(config: PredictConfig, head: Head) -> tuple[Path, ...]:
@@ -183,7 +179,7 @@ def _bags(head: Head, cohort: Cohort) -> list[Bag]:
     return [Bag(name, patients[name], slides) for name, slides in groups.items()]
 
 
-def _stands(out: Path, bag: Bag, embeddings: list[EmbeddingDirectory]) -> bool:
+def _is_done(out: Path, bag: Bag, embeddings: list[EmbeddingDirectory]) -> bool:
     metadata = read_metadata(shard_path(out, bag.name))
     return (
         metadata is not None
@@ -192,13 +188,23 @@ def _stands(out: Path, bag: Bag, embeddings: list[EmbeddingDirectory]) -> bool:
     )
 
 
-def _report(config: PredictConfig, outcome: PredictionSummary) -> None:
-    """What was found, on the screen and in MLflow."""
+def _report(
+    config: PredictConfig,
+    head: Head,
+    cohort: Cohort,
+    bags: list[Bag],
+    found: Collected,
+) -> None:
+    """Write what was found, show it, and log it to MLflow."""
+    outcome = write_result(
+        config.out, head, cohort, bags, config.tiles, config.annotation
+    )
+    failures = len(found.failures)
     say(f"predict: {outcome.num_predicted} bags predicted, {outcome.num_labelled} with "
-        f"a label, {outcome.num_failures} failures -> {config.out}")  # fmt: skip
+        f"a label, {failures} failures -> {config.out}")  # fmt: skip
     logged: dict[str, float] = {
         "bags": outcome.num_predicted,
-        "failures": outcome.num_failures,
+        "failures": failures,
     }
     for name, interval in outcome.metrics.items():
         say(f"  external {name}: {interval.value:.3f} [{interval.low:.3f}, "

@@ -74,7 +74,10 @@ def _recipe(config: ReproduceConfig) -> dict[str, object]:
 def _run(study: Study, out: Path) -> None:
     units = study.units()
     done = _standing(out, units)
-    print(f"reproduce: {len(done)} of {len(units)} units stand -> {out}", flush=True)
+    print(
+        f"reproduce: {len(done)} of {len(units)} units already done -> {out}",
+        flush=True,
+    )
     _tell_strangers(out, units)
     for unit in units:
         if unit.name in done:

@@ -61,7 +61,8 @@ def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> 
     write_text(config.out / "sweep.yaml", configs.to_yaml(config))
     finished = [d for d in points if sweep.read_metrics(config.out, d)]
     pending = {d: p for d, p in points.items() if d not in finished}
-    say(f"sweep: {len(finished)} configs stand, {len(pending)} to do -> {config.out}")
+    done, total = len(finished), len(points)
+    say(f"sweep: {done} of {total} configs already done -> {config.out}")
     errors = run_trials(config.out, pending, config.resources) if pending else {}
     outcomes = [
         PointResult(
@@ -107,7 +108,7 @@ def _keep_best(config: SweepConfig, chosen: PointResult) -> Path:
 def _log(
     config: SweepConfig, ranked: Sequence[PointResult], bags: Bags, best: Path | None
 ) -> None:
-    """A parent run with a child per config; those that are there already stand."""
+    """A parent run with a child per config; those that are there are kept."""
     store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
     digests = sorted(outcome.digest for outcome in ranked)
     text = json.dumps([str(config.out), config.select, digests])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,25 +15,25 @@ from mshisto_ray.config import (
     InputError,
     InputPath,
     OutputPath,
-    TooManyFailuresError,
     option,
 )
-from mshisto_ray.distributed.pipeline import stream
-from mshisto_ray.distributed.session import Resources, connect, plan_actors
+from mshisto_ray.distributed.session import Resources
 from mshisto_ray.drawing.contact_sheet import draw_contact_sheet
 from mshisto_ray.drawing.overview import HEADER_PX
-from mshisto_ray.progress import Progress, check_failures, say
+from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
+from mshisto_ray.progress import Progress, say
 from mshisto_ray.store import schema
 from mshisto_ray.store.cohort import Cohort, CohortSlide, read_cohort, slide_to_json
-from mshisto_ray.store.failures import Failure, write_failures
+from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.fingerprint import slide_fingerprint
 from mshisto_ray.store.manifest import check_stage, open_stage
-from mshisto_ray.store.shards import read_metadata, write_shard
+from mshisto_ray.store.shards import read_metadata
 from mshisto_ray.store.tiles import STAGE, shard_path
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.tissue import DRAWN
 from mshisto_ray.tiling.unit import geojson_paths, make_tiler, overview_path
 
+_SLIDES = "slides.parquet"
 _SHEET_PIXELS = 40_000_000
 
 
@@ -84,45 +83,23 @@ def _read_cohort(config: TileConfig) -> Cohort:
 def _run(config: TileConfig, cohort: Cohort) -> None:
     keys = _keys(cohort)
     pending = [
-        row for row in cohort.rows if _is_pending(config, row, keys[row.slide_id])
+        slide_to_json(row) | {"key": keys[row.slide_id]}
+        for row in cohort.rows
+        if _is_pending(config, row, keys[row.slide_id])
     ]
-    standing = len(cohort.rows) - len(pending)
-    say(f"tile: {standing} slides stand, {len(pending)} to do -> {config.out}")
-    seconds = 0.0
-    if pending:
-        # Until the end of this run the directory is not finished.
-        (config.out / "slides.parquet").unlink(missing_ok=True)
-        try:
-            seconds = _tile(config, pending, keys)
-        except TooManyFailuresError:
-            write_failures(config.out, _collect(config.out, cohort)[1])
-            raise
-    slides, failures = _collect(config.out, cohort)
-    write_failures(config.out, failures)
-    _draw_contact_sheet(config.out, cohort, slides, failures)
-    table = pa.Table.from_pylist(slides, schema=schema.SLIDES)
-    write_shard(config.out / "slides.parquet", [table])
-    _log(config, slides, failures, seconds)
-    check_failures(
-        len(cohort.rows) - len(slides), len(cohort.rows), config.max_failures
+    stage = UnitStage(
+        "tile",
+        "slides",
+        config.out,
+        len(cohort.rows),
+        pending,
+        lambda: _collect(config.out, cohort),
+        lambda found, progress: _report(config, cohort, found, progress),
+        (_SLIDES,),
     )
-
-
-def _tile(
-    config: TileConfig,
-    pending: list[CohortSlide],
-    keys: Mapping[str, Any],
-) -> float:
-    units = [slide_to_json(row) | {"key": keys[row.slide_id]} for row in pending]
-    progress = Progress(
-        "tile", {row.slide_id: 1 for row in pending}, 0, config.max_failures
-    )
-    with connect():
-        plan = plan_actors(config.resources)
-        arguments = (config.out, config.recipe.as_recipe(), config.geojson)
-        for row in stream(units, make_tiler, arguments, plan):
-            progress.add(row)
-    return progress.seconds
+    arguments = (config.out, config.recipe.as_recipe(), config.geojson)
+    make = on_workers(make_tiler, lambda plan: arguments, config.resources)
+    run_units([stage], make, config.max_failures)
 
 
 def _keys(cohort: Cohort) -> dict[str, Any]:
@@ -152,8 +129,8 @@ def _is_pending(config: TileConfig, row: CohortSlide, key: Any) -> bool:
     return "transient" in kinds or (config.retry_failures and bool(kinds))
 
 
-def _collect(out: Path, cohort: Cohort) -> tuple[list[dict[str, Any]], list[Failure]]:
-    """Rows of ``slides.parquet`` and all failures, from the shards of the cohort."""
+def _collect(out: Path, cohort: Cohort) -> Collected:
+    """``slides.parquet`` and all failures, from the shards of the cohort."""
     slides, failures = [], []
     for row in cohort.rows:
         metadata = read_metadata(shard_path(out, row.slide_id))
@@ -166,7 +143,9 @@ def _collect(out: Path, cohort: Cohort) -> tuple[list[dict[str, Any]], list[Fail
             record = metadata["slide"] | moved
             record["tiles_per_scale"] = [tuple(n) for n in record["tiles_per_scale"]]
             slides.append(record)
-    return slides, failures
+    table = pa.Table.from_pylist(slides, schema=schema.SLIDES)
+    total = len(cohort.rows)
+    return Collected(failures, total - len(slides), total, {_SLIDES: table})
 
 
 def _draw_contact_sheet(
@@ -198,20 +177,22 @@ def _small(path: Path, side: int) -> Image.Image:
     return small
 
 
-def _log(
-    config: TileConfig, slides: list[dict], failures: list[Failure], seconds: float
+def _report(
+    config: TileConfig, cohort: Cohort, found: Collected, progress: Progress | None
 ) -> None:
+    slides = found.tables[_SLIDES].to_pylist()
+    _draw_contact_sheet(config.out, cohort, slides, found.failures)
     tiles = sum(n for s in slides for _, n in s["tiles_per_scale"])
     metrics = {
         "slides": len(slides),
         "tiles": tiles,
-        "failures": len(failures),
-        "seconds": seconds,
+        "failures": len(found.failures),
+        "seconds": progress.seconds if progress else 0.0,
         "tissue_mm2": sum(s["tissue_mm2"] for s in slides),
     }
     say(
-        f"tile: {len(slides)} slides, {tiles:,} tiles, {len(failures)} failures -> "
-        f"{config.out}"
+        f"tile: {len(slides)} slides, {tiles:,} tiles, {len(found.failures)} failures "
+        f"-> {config.out}"
     )
     store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
     artifacts = [config.out / "contact_sheet.png", config.out / "failures.parquet"]

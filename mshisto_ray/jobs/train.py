@@ -47,7 +47,7 @@ def _run(
     folder = config.out / RESULT
     metrics = experiment.read_metrics(folder)
     if metrics:
-        print(f"train: {folder} stands", flush=True)
+        print(f"train: {folder} is already done", flush=True)
     else:
         experiment.write_folds(config.out / "folds.parquet", bags, splits)
         metrics = experiment.run(config, bags, splits, folder, _say)

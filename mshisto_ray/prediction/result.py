@@ -21,7 +21,7 @@ from mshisto_ray.prediction.unit import Bag, shard_path
 from mshisto_ray.progress import check_failures
 from mshisto_ray.statistics.bootstrap import Interval
 from mshisto_ray.store.cohort import Cohort
-from mshisto_ray.store.failures import Failure, write_failures
+from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.manifest import write_text
 from mshisto_ray.store.shards import read_metadata, write_shard
 from mshisto_ray.store.tiles import TileDirectory
@@ -33,7 +33,6 @@ class PredictionSummary:
 
     num_predicted: int
     num_labelled: int
-    num_failures: int
     metrics: dict[str, Interval]
     notes: list[str]
 
@@ -46,7 +45,7 @@ def write_result(
     tiles: Path | None,
     annotation: str | None,
 ) -> PredictionSummary:
-    """``predictions.parquet``, ``failures.parquet`` and ``metrics.json``.
+    """``predictions.parquet`` and ``metrics.json``.
 
     Metrics of labels where the cohort has them, and of localisation where the tiles
     are annotated (see ``localisation.localise``).
@@ -60,9 +59,7 @@ def write_result(
         annotation: class of annotation; None: the only one there is.
     """
     found = _shards(out, bags)
-    failures = find_failures(out, bags)
-    write_failures(out, failures)
-    predicted = [bag for bag in bags if found.get(bag.name, {}).get("probabilities")]
+    predicted = find_predicted(out, bags)
     if not predicted:
         check_failures(len(bags), len(bags), 0.0)
     probabilities = np.array([found[bag.name]["probabilities"] for bag in predicted])
@@ -78,13 +75,19 @@ def write_result(
         metrics |= _localise(out, head, predicted, tiles, annotation, notes)
     told = {name: _defined(interval) for name, interval in metrics.items()}
     write_text(out / "metrics.json", json.dumps(told, indent=2) + "\n")
-    return PredictionSummary(len(predicted), len(known), len(failures), metrics, notes)
+    return PredictionSummary(len(predicted), len(known), metrics, notes)
 
 
 def find_failures(out: Path, bags: list[Bag]) -> list[Failure]:
     """What went wrong with the bags that have come to their end."""
     shards = _shards(out, bags).values()
     return [Failure(**failure) for shard in shards for failure in shard["failures"]]
+
+
+def find_predicted(out: Path, bags: list[Bag]) -> list[Bag]:
+    """The bags that have probabilities."""
+    shards = _shards(out, bags)
+    return [bag for bag in bags if shards.get(bag.name, {}).get("probabilities")]
 
 
 def _shards(out: Path, bags: list[Bag]) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,16 @@ class Bag:
         """The slide, where the bag is one slide."""
         return self.slide_ids[0] if self.slide_ids == [self.name] else None
 
+    def as_unit(self) -> dict[str, Any]:
+        """As JSON values, to send to a worker; progress is counted by ``slide_id``."""
+        rest = {"patient_id": self.patient_id, "slide_ids": self.slide_ids}
+        return {"slide_id": self.name, **rest}
+
+    @classmethod
+    def from_unit(cls, unit: Mapping[str, Any]) -> Bag:
+        """The inverse of ``as_unit``."""
+        return cls(unit["slide_id"], unit["patient_id"], unit["slide_ids"])
+
 
 @dataclass(frozen=True)
 class PredictWork:
@@ -71,7 +81,7 @@ def make_predictor(
     painter = Painter(TileDirectory(work.tiles), work.out) if work.tiles else None
 
     def predict_bag(unit: dict[str, Any]) -> dict[str, Any]:
-        bag = Bag(**unit)
+        bag = Bag.from_unit(unit)
         failures: list[Failure] = []
         attempts = Attempts(work.out, bag.name)
         attempt = attempts.begin()

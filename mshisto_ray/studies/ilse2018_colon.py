@@ -17,10 +17,7 @@ from mshisto_ray import components
 from mshisto_ray import config as configs
 from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
-from mshisto_ray.encoders import (
-    Encoder,
-    colour_stats,
-)
+from mshisto_ray.encoders import Encoder, colour_stats
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.learning.split import Split, SplitConfig
 from mshisto_ray.mil.fit.config import TrainConfig

@@ -12,11 +12,9 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mshisto_ray.encoders import (
-    InputTransform,
-    checkpoint,
-    resolve_precision,
-)
+from mshisto_ray.backbone.network import InputTransform
+from mshisto_ray.backbone.precision import resolve_precision
+from mshisto_ray.encoders import checkpoint
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.training.best import Best
 from mshisto_ray.training.clock import Clock, bounded_by, time_gradients

@@ -13,15 +13,10 @@ from timm.models import load_pretrained
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mshisto_ray.backbone.network import create_network, load_weights, pooled_features
+from mshisto_ray.backbone.projection import HeadShape, make_head
 from mshisto_ray.config import Config, InputError, option
-from mshisto_ray.encoders import (
-    HeadShape,
-    checkpoint,
-    create_network,
-    load_weights,
-    make_head,
-    pooled_features,
-)
+from mshisto_ray.encoders import checkpoint
 
 Width = Annotated[int, option(ge=1)]
 Norm = Literal["own", "frozen", "sync"]

@@ -11,10 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from mshisto_ray.backbone.precision import Precision
 from mshisto_ray.config import InputError
-from mshisto_ray.encoders import (
-    Precision,
-)
 from mshisto_ray.training.augment import AugmentConfig, augment, draw_parameters
 from mshisto_ray.training.clock import Clock
 from mshisto_ray.training.joint_batch import backward_in_chunks

@@ -6,20 +6,13 @@ import timm as timm_library
 import torch
 
 from mshisto_ray import components
+from mshisto_ray.backbone import network as _network
+from mshisto_ray.backbone.network import InputTransform, create_network
+from mshisto_ray.backbone.precision import resolve_precision
 from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
-from mshisto_ray.encoders import (
-    InputTransform,
-    _network,
-    check_onnx_packages,
-    check_takes,
-    checkpoint,
-    colour_stats,
-    create_network,
-    export_onnx,
-    resolve_precision,
-    timm,
-)
+from mshisto_ray.encoders import check_takes, checkpoint, colour_stats, timm
+from mshisto_ray.training.onnx import check_onnx_packages, export_onnx
 
 FAMILY = "mshisto_ray.encoders"
 SMALL = {"model": "mobilenetv3_small_050", "weights": "random"}

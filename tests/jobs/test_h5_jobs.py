@@ -85,12 +85,12 @@ def test_there_and_back_is_exact(imported, given, tmp_path, layout, capsys):
     assert sorted(p.name for p in tmp_path.glob("h5/*.h5")) == ["a.h5", "b-1.h5"]
     capsys.readouterr()
     export_h5.run(configs.validate(export_h5.ExportConfig, raw))
-    assert "export: 2 slides stand, 0 to do" in capsys.readouterr().out
+    assert "export: 2 of 2 slides already done" in capsys.readouterr().out
     # As if another slide had been embedded anew since.
     write_h5(tmp_path / "h5" / "a.h5", "a", read_h5(tmp_path / "h5" / "b-1.h5"), 0.5,
              layout, "something else")  # fmt: skip
     export_h5.run(configs.validate(export_h5.ExportConfig, raw))
-    assert "export: 1 slides stand, 1 to do" in capsys.readouterr().out
+    assert "export: 1 of 2 slides already done" in capsys.readouterr().out
     for slide_id, name in (("a", "a"), ("b-1", "b")):
         coords, values = given[1][name]
         with h5py.File(tmp_path / "h5" / f"{slide_id}.h5") as file:
@@ -111,14 +111,14 @@ def test_there_and_back_is_exact(imported, given, tmp_path, layout, capsys):
 def test_a_second_run_does_only_what_changed(imported, given, capsys):
     folder = given[0]
     import_h5.run(import_config(folder, imported))
-    assert "import: 5 slides stand, 0 to do" in capsys.readouterr().out
+    assert "import: 5 of 5 slides already done" in capsys.readouterr().out
     source = (folder / "h5" / "a.h5").read_bytes()
     (folder / "h5" / "e.h5").write_bytes(source)
     try:
         import_h5.run(import_config(folder, imported))
     finally:
         (folder / "h5" / "e.h5").unlink()
-    assert "import: 4 slides stand, 1 to do" in capsys.readouterr().out
+    assert "import: 4 of 5 slides already done" in capsys.readouterr().out
     assert EmbeddingDirectory(imported).slide_ids == ["a", "b-1", "e"]
 
 

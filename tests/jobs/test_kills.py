@@ -120,7 +120,7 @@ def test_driver_killed_and_run_again(tiles, uninterrupted, tmp_path):
     before = {name: p.stat().st_mtime_ns for name, p in shards(out).items()}
     assert 3 <= len(before) < len(shards(uninterrupted))
     said = run("embed", *words(tiles, out))
-    assert f"embed: {len(before)} chunks stand" in said
+    assert f"embed: {len(before)} of " in said
     for name, time_ns in before.items():
         assert (out / name).stat().st_mtime_ns == time_ns, "done again"
     assert_same(out, uninterrupted)

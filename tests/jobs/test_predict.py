@@ -330,7 +330,7 @@ def test_a_second_run_does_only_what_is_missing(study, predicted, capfd):
     assert "no tile of these slides is annotated as 'gland'; have tumour" in said
     run(study, predicted)
     # The bag without tiles is tried again: it may have been embedded since.
-    assert "predict: 10 bags stand, 1 to do" in capfd.readouterr().out
+    assert "predict: 10 of 11 bags already done" in capfd.readouterr().out
 
 
 def test_a_slide_embedded_anew_is_predicted_anew(study, predicted, tmp_path, capfd):
@@ -346,7 +346,7 @@ def test_a_slide_embedded_anew_is_predicted_anew(study, predicted, tmp_path, cap
     given = str(tmp_path / "embeddings")
     run(study, tmp_path / "out", embeddings=given)
     # With the bag without tiles.
-    assert "predict: 9 bags stand, 2 to do" in capfd.readouterr().out
+    assert "predict: 9 of 11 bags already done" in capfd.readouterr().out
 
 
 def test_a_bag_that_ended_its_process_twice_is_not_drawn_again(study, tmp_path):

@@ -53,9 +53,9 @@ def test_again_it_does_no_work_and_says_the_same(quickstart):
     command, _, said = quickstart
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert "96 slides stand, 0 to do" in again.stdout
-    assert "12 configs stand, 0 to do" in again.stdout
-    assert "16 bags stand, 0 to do" in again.stdout
+    assert "96 of 96 slides already done" in again.stdout
+    assert "12 of 12 configs already done" in again.stdout
+    assert "16 of 16 bags already done" in again.stdout
     truth = "gated attention against embedding mean"
     line = next(x for x in said.splitlines() if x.startswith(truth))
     assert line in again.stdout

@@ -73,7 +73,7 @@ def test_a_stopped_study_goes_on_and_ends_with_the_table(
 
     reproduce._run(Rest(), out)
     said = capsys.readouterr().out
-    assert "1 of 2 units stand" in said and first.name + ", second" in said
+    assert "1 of 2 units already done" in said and first.name + ", second" in said
     extras = reproduce._standing(out, [second])["second"].extras
     assert extras["x"] == 1.5 and np.isnan(extras["y"])
 

@@ -139,7 +139,7 @@ def test_the_driver_logs_a_parent_with_a_child_per_config(done):
 def test_the_same_command_again_does_nothing_twice(done, capsys):
     before = {d: p.stat().st_mtime_ns for d, p in results(done.out).items()}
     assert sweep.run(done) == 0
-    assert "4 configs stand, 0 to do" in capsys.readouterr().out
+    assert "4 of 4 configs already done" in capsys.readouterr().out
     assert {d: p.stat().st_mtime_ns for d, p in results(done.out).items()} == before
     assert len(runs(done)) == 5
 
@@ -206,7 +206,7 @@ def test_a_killed_driver_goes_on_where_it_was(tmp_path):
     said = subprocess.run(
         command, check=True, timeout=300, capture_output=True, text=True
     ).stdout
-    assert f"{len(before)} configs stand, {6 - len(before)} to do" in said
+    assert f"{len(before)} of 6 configs already done" in said
     found = results(out)
     assert len(found) == 6
     for digest, time_ns in before.items():

@@ -1,6 +1,7 @@
 """Tiling and embedding through Ray, against plain Python, row for row."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -195,8 +196,9 @@ def test_a_second_run_does_no_work_and_says_so(tiled, embedded, cohort, capfd):
     tile.run(tile_config(cohort, tiled))
     embed.run(embed_config(tiled, embedded))
     said = capfd.readouterr().out
-    assert "tile: 4 slides stand, 0 to do" in said
-    assert "chunks stand, 0 to do" in said
+    assert "tile: 4 of 4 slides already done" in said
+    done, total = re.search(r"embed: (\d+) of (\d+) chunks already", said).groups()
+    assert done == total != "0"
     assert modified(tiled) | modified(embedded) == before
 
 

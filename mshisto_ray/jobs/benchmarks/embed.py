@@ -6,6 +6,7 @@ import multiprocessing
 import shutil
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -198,7 +199,7 @@ def _through_ray(
     directory = TileDirectory(tiles)
     targets = make_targets(config, directory)
     _, units = embed.plan_units(targets[0], directory)
-    rows = embed.embed_units(config, targets, units)
+    rows = embed.embed_units(config, targets, [asdict(unit) for unit in units])
     return [
         Ended(row["worker"], row["tiles"], row["worker_cpu_s"], time.perf_counter())
         for row in rows

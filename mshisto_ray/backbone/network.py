@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from mshisto_ray.backbone.precision import Precision
 from mshisto_ray.config import InputError
-from mshisto_ray.encoders._encoder import Precision
 
 # What other tools put before the names of a wrapped network's weights.
 _PREFIXES = ("module.", "model.", "backbone.", "encoder.", "teacher.", "student.")

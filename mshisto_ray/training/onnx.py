@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from mshisto_ray.backbone.network import NetworkEncoder
 from mshisto_ray.config import InputError
 from mshisto_ray.encoders import checkpoint
-from mshisto_ray.encoders._network import NetworkEncoder
 
 ONNX_FILE = "encoder.onnx"
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")

@@ -1,0 +1,1 @@
+"""Networks: made, loaded, run as an encoder; their precision and projection."""

@@ -1,0 +1,36 @@
+"""Export one slide's embeddings in a worker: its tiles to an HDF5 file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mshisto_ray.exchange.h5 import write_h5
+from mshisto_ray.exchange.h5_export import to_features
+from mshisto_ray.store.embeddings import EmbeddingDirectory
+
+
+def make_exporter(
+    embeddings: Path, out: Path, recipe: dict[str, Any]
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The function that exports one slide; its file is its result."""
+    directory = EmbeddingDirectory(embeddings)
+    tile_px = directory.manifest.recipe["tiles"]["tile_px"]
+    mpp, layout = recipe["mpp"], recipe["layout"]
+
+    def work(unit: dict[str, Any]) -> dict[str, Any]:
+        slide_id = unit["slide_id"]
+        own_only = not recipe["ancestors"]
+        tiles = directory.read(slide_id, mpp, own_only, recipe["colour"])
+        features = to_features(tiles, tile_px)
+        state = directory.state(slide_id)
+        write_h5(h5_path(out, slide_id), slide_id, features, mpp, layout, state)
+        return {"slide_id": slide_id, "tiles": len(tiles.row), "failures": 0}
+
+    return work
+
+
+def h5_path(out: Path, slide_id: str) -> Path:
+    """Where the features of a slide lie."""
+    return out / f"{slide_id}.h5"

@@ -1,0 +1,147 @@
+"""A stage that is made unit by unit: what is missing is made, counted and reported.
+
+Tiling, embedding, import, export and prediction have one course: plan the units, make
+those that are missing through Ray, read what all shards hold, write the tables, report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mshisto_ray.config import TooManyFailuresError
+from mshisto_ray.distributed.pipeline import Work, stream
+from mshisto_ray.distributed.session import (
+    ActorPlan,
+    Resources,
+    connect,
+    plan_actors,
+)
+from mshisto_ray.progress import Progress, check_failures, say
+from mshisto_ray.store.failures import Failure, write_failures
+from mshisto_ray.store.shards import write_shard
+
+Unit = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What the shards of a stage directory hold.
+
+    Attributes:
+        failures: of all units that have ended.
+        failed: slides (or bags) that gave nothing at all.
+        total: slides (or bags) of the cohort.
+        tables: to write, by file name; the first one says that the stage is whole.
+    """
+
+    failures: list[Failure]
+    failed: int
+    total: int
+    tables: Mapping[str, pa.Table] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UnitStage:
+    """A stage directory whose shards are made unit by unit.
+
+    Attributes:
+        name: of the stage, in messages.
+        noun: what a unit is called, in the plural.
+        out: the directory.
+        total: units that the cohort has.
+        pending: units still to make; JSON objects that name their ``slide_id``.
+        collect: reads what the shards hold.
+        report: tells the console and MLflow; takes what was collected, and what this
+            run made (None: nothing was left to make).
+        tables: that say the stage is whole, removed until it is so again.
+    """
+
+    name: str
+    noun: str
+    out: Path
+    total: int
+    pending: Sequence[Unit]
+    collect: Callable[[], Collected]
+    report: Callable[[Collected, Progress | None], None]
+    tables: Sequence[str] = ()
+
+
+def run_units(
+    stages: Sequence[UnitStage],
+    make: Callable[[Sequence[Unit]], Iterator[Mapping[str, Any]]],
+    max_failures: float,
+    expected_tiles: int = 0,
+) -> None:
+    """Make the pending units of the stages in one go, then finish each stage.
+
+    Args:
+        stages: one, or several that share the making of a unit.
+        make: yields the row of counts of each unit as it is done.
+        max_failures: share of slides that may fail wholly.
+        expected_tiles: of all pending units, for the time left; 0: units count.
+
+    Raises:
+        TooManyFailuresError: more failed; the failures are written first.
+    """
+    for stage in stages:
+        done = stage.total - len(stage.pending)
+        say(f"{stage.name}: {done} of {stage.total} {stage.noun} already done -> "
+            f"{stage.out}")  # fmt: skip
+        for table in stage.tables if stage.pending else ():
+            (stage.out / table).unlink(missing_ok=True)
+    progress = None
+    units = _union(stages)
+    if units:
+        per_slide = Counter(unit["slide_id"] for unit in units)
+        progress = Progress(stages[0].name, per_slide, expected_tiles, max_failures)
+        try:
+            for row in make(units):
+                progress.add(row)
+        except TooManyFailuresError:
+            for stage in stages:
+                write_failures(stage.out, stage.collect().failures)
+            raise
+    collected = [_finish(stage, progress) for stage in stages]
+    for found in collected:
+        check_failures(found.failed, found.total, max_failures)
+
+
+def on_workers(
+    make: Callable[..., Work],
+    arguments: Callable[[ActorPlan], Sequence[Any]],
+    resources: Resources,
+) -> Callable[[Sequence[Unit]], Iterator[dict[str, Any]]]:
+    """A function that makes units on the cluster; see ``pipeline.stream``."""
+
+    def run(units: Sequence[Unit]) -> Iterator[dict[str, Any]]:
+        with connect():
+            plan = plan_actors(resources)
+            yield from stream(units, make, arguments(plan), plan)
+
+    return run
+
+
+def _union(stages: Sequence[UnitStage]) -> list[Unit]:
+    """Every pending unit once, in the order of the stages."""
+    units = {
+        json.dumps(unit, sort_keys=True): unit
+        for stage in stages
+        for unit in stage.pending
+    }
+    return list(units.values())
+
+
+def _finish(stage: UnitStage, progress: Progress | None) -> Collected:
+    found = stage.collect()
+    write_failures(stage.out, found.failures)
+    for name, table in found.tables.items():
+        write_shard(stage.out / name, [table])
+    stage.report(found, progress)
+    return found
