@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import os
 import sys
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +17,8 @@ from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+
+from mshisto_ray.help import help_text, model_of
 
 # Set by Ray in the driver of a submitted job.
 _SUBMITTED_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -122,7 +121,7 @@ def _explain(config_class: type[BaseModel], item: Any) -> str:
     if item["type"] == "extra_forbidden":
         owner: Any = config_class
         for part in item["loc"][:-1]:
-            owner = _model_of(owner.model_fields[part].annotation) if owner else None
+            owner = model_of(owner.model_fields[part].annotation) if owner else None
         known = ", ".join(sorted(owner.model_fields)) if owner else "see --help"
         return f"{key}: unknown key; known: {known}"
     if item["type"] == "missing":
@@ -183,73 +182,3 @@ def _stop(error: Exception, code: int) -> typing.NoReturn:
     for line in str(error).splitlines():
         print(f"error: {line}", file=sys.stderr)
     sys.exit(code)
-
-
-def help_text(config_class: type[Config], doc: str) -> str:
-    """Every key with its type, default, unit and meaning."""
-    head = doc.strip().splitlines()[0] if doc.strip() else config_class.__name__
-    lines = [
-        head,
-        "",
-        "usage: JOB.py [CONFIG.yaml] [key=value ...] [--check] [--help]",
-        "",
-    ]
-    return "\n".join(lines + _help_lines(config_class, ""))
-
-
-def _help_lines(model: type[BaseModel], prefix: str) -> list[str]:
-    lines: list[str] = []
-    for name, field in model.model_fields.items():
-        inner = _model_of(field.annotation)
-        if inner is not None and not _hints(field):
-            lines += _help_lines(inner, f"{prefix}{name}.")
-            continue
-        lines.append(f"  {prefix}{name}: {_type_name(field.annotation)}{_tail(field)}")
-        lines += [f"      {hint}" for hint in _hints(field)]
-    return lines
-
-
-def _tail(field: FieldInfo) -> str:
-    extra = field.json_schema_extra
-    unit = f" [{extra['unit']}]" if isinstance(extra, dict) and "unit" in extra else ""
-    default = field.get_default(call_default_factory=False)
-    if field.is_required():
-        shown = " (required)"
-    elif default is PydanticUndefined or (default is None and field.default_factory):
-        shown = ""
-    else:
-        plain = default.model_dump() if isinstance(default, BaseModel) else default
-        shown = f" = {plain}"
-    limits = [str(m) for m in field.metadata if type(m).__name__ in {"Gt", "Ge", "Le"}]
-    text = f"\n      {field.description}" if field.description else ""
-    return f"{unit}{shown}{' ' + ' '.join(limits) if limits else ''}{text}"
-
-
-def _hints(field: FieldInfo) -> list[str]:
-    """What a part's family says of itself (see components.Family)."""
-    found: list[Any] = [*field.metadata]
-    for argument in typing.get_args(field.annotation):
-        found += [argument, *getattr(argument, "__metadata__", ())]
-    return [line for m in found if hasattr(m, "describe") for line in m.describe()]
-
-
-def _model_of(annotation: Any) -> type[BaseModel] | None:
-    for candidate in (annotation, *typing.get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
-
-
-def _type_name(annotation: Any) -> str:
-    if typing.get_origin(annotation) is Annotated:
-        return _type_name(typing.get_args(annotation)[0])
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return " | ".join(_type_name(a) for a in typing.get_args(annotation))
-    if typing.get_origin(annotation) is typing.Literal:
-        return " | ".join(map(repr, typing.get_args(annotation)))
-    if isinstance(annotation, type) and not typing.get_args(annotation):
-        return "null" if annotation is type(None) else annotation.__name__
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin:
-        return f"{origin.__name__}[{', '.join(_type_name(a) for a in args)}]"
-    return str(annotation)

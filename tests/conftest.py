@@ -32,7 +32,12 @@ from mshisto_ray.store.tiles import shard_path as tile_path
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.slide import tile_slide
 
-pytest_plugins = ("fixtures.slides", "fixtures.studies", "fixtures.training")
+pytest_plugins = (
+    "fixtures.plain",
+    "fixtures.slides",
+    "fixtures.studies",
+    "fixtures.training",
+)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -57,8 +57,8 @@ def test_configs_are_frozen_and_round_trip():
 def test_help_shows_type_default_unit_and_meaning():
     text = configs.help_text(Example, "Do the thing.\n\nMore.")
     assert text.startswith("Do the thing.\n")
-    assert "out: Path (required)" in text
-    assert "noise.sigma: float [standard deviations] = 0.0 Ge(ge=0)" in text
+    assert "out: path (required)" in text
+    assert "noise.sigma: number, at least 0 [standard deviations] = 0" in text
     assert "learning rate" in text
 
 

@@ -25,14 +25,12 @@ from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.pixels import read_tile
 from mshisto_ray.tiling.slide import readings_of
 
-pytestmark = pytest.mark.ray
-
 FLOOR = {"name": "colour_stats"}
 FEW = {"name": "colour_stats", "quantiles": [0.5]}
 
 
 @pytest.fixture(scope="module")
-def tiled(local_ray, tmp_path_factory, write_slide):
+def tiled(plainly, tmp_path_factory, write_slide):
     """A sound slide, and one with a native tile that cannot be decoded."""
     folder = tmp_path_factory.mktemp("slides")
     for seed, name in enumerate(("sound", "damaged")):
@@ -45,12 +43,9 @@ def tiled(local_ray, tmp_path_factory, write_slide):
         file.write(b"\xff\xd9" * ((size - 200) // 2))
     (folder / "cohort.csv").write_text("path\nsound.tiff\ndamaged.tiff\n")
     raw = {"cohort": folder / "cohort.csv", "out": folder / "tiles"}
-    tile.run(
-        configs.validate(
-            tile.TileConfig,
-            raw | {"tile_px": 64, "chunk_tiles": 12, "resources": {"actors": 1}},
-        )
-    )
+    raw |= {"tile_px": 64, "chunk_tiles": 12}
+    with plainly():
+        tile.run(configs.validate(tile.TileConfig, raw))
     return folder / "tiles"
 
 
@@ -60,10 +55,11 @@ def run(tiles, out, **changes):
 
 
 @pytest.fixture(scope="module")
-def alone(tiled):
+def alone(tiled, plainly):
     """Directories that each encoder made by itself."""
-    for name, encoder in (("floor", FLOOR), ("few", FEW)):
-        run(tiled, tiled.parent / "alone" / name, encoder=encoder)
+    with plainly():
+        for name, encoder in (("floor", FLOOR), ("few", FEW)):
+            run(tiled, tiled.parent / "alone" / name, encoder=encoder)
     return tiled.parent / "alone"
 
 
@@ -83,7 +79,9 @@ def assert_same(first, second, recorded=True):
     assert not list((second / "attempts").iterdir())
 
 
-def test_each_directory_is_what_its_encoder_makes_alone(tiled, alone, tmp_path):
+def test_each_directory_is_what_its_encoder_makes_alone(
+    local_ray, tiled, alone, tmp_path
+):
     run(tiled, tmp_path, encoders={"floor": FLOOR, "few": FEW})
     for name in ("floor", "few"):
         assert_same(alone / name, tmp_path / name)
@@ -117,20 +115,27 @@ def test_pixels_are_read_once(tiled, tmp_path, monkeypatch):
     assert counts[1] == 2 * counts[0] > 0
 
 
-@pytest.mark.parametrize("by", ["threads", "actors"])
-def test_who_reads_makes_no_difference(tiled, alone, tmp_path, by):
+def test_threads_that_read_make_no_difference(plain, tiled, alone, tmp_path):
+    check_reading("threads", tiled, alone, tmp_path)
+
+
+def test_actors_that_read_make_no_difference(local_ray, tiled, alone, tmp_path):
+    check_reading("actors", tiled, alone, tmp_path)
+
+
+def check_reading(by, tiled, alone, tmp_path):
     run(tiled, tmp_path / "few", encoder=FEW, reading={"by": by, "num": 1})
     made = json.loads((tmp_path / "few" / "manifest.json").read_text())
     assert made["recorded"].pop("reading") == {"by": by, "num": 1}
     assert_same(alone / "few", tmp_path / "few", recorded=False)
 
 
-def test_readers_that_have_no_room_are_refused(tiled, tmp_path):
+def test_readers_that_have_no_room_are_refused(local_ray, tiled, tmp_path):
     with pytest.raises(InputError, match=r"3 readers each ask for 4 CPUs, .* has 2"):
         run(tiled, tmp_path, encoder=FEW, reading={"by": "actors", "num": 3})
 
 
-def test_tiles_are_kept_as_they_were_read(tiled, alone, tmp_path):
+def test_tiles_are_kept_as_they_were_read(plain, tiled, alone, tmp_path):
     """Beside the embeddings, row for row; resumed; another quality is refused."""
     out = tmp_path / "few"
     run(tiled, out, encoder=FEW, pixels_out=True)
@@ -160,7 +165,9 @@ def test_tiles_are_kept_as_they_were_read(tiled, alone, tmp_path):
         run(tiled, out, encoder=FEW, pixels_out=True, pixels_quality=50)
 
 
-def test_what_is_done_is_kept_and_only_the_rest_is_made(tiled, alone, tmp_path, capfd):
+def test_what_is_done_is_kept_and_only_the_rest_is_made(
+    plain, tiled, alone, tmp_path, capfd
+):
     """One directory finished, the other cut short: as if each were run again."""
     for name in ("floor", "few"):
         shutil.copytree(alone / name, tmp_path / name)

@@ -1,4 +1,6 @@
-"""Features in, embeddings out, features again: both jobs, through Ray."""
+"""Features in, embeddings out, features again: both jobs."""
+
+import json
 
 import h5py
 import numpy as np
@@ -16,8 +18,6 @@ from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.cohort import CohortSlide, slide_to_json
 from mshisto_ray.store.embeddings import EmbeddingDirectory, shard_path
 from mshisto_ray.store.shards import read_metadata
-
-pytestmark = pytest.mark.ray
 
 ATTRIBUTES = {"patch_size": 100, "patch_size_level0": 100, "overlap": 0}
 
@@ -56,10 +56,32 @@ def import_config(folder, out, **changes):
 
 
 @pytest.fixture(scope="module")
-def imported(local_ray, given, tmp_path_factory):
+def imported(plainly, given, tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "embeddings"
-    import_h5.run(import_config(given[0], out))
+    with plainly():
+        import_h5.run(import_config(given[0], out))
     return out
+
+
+def test_workers_of_ray_write_the_same_files(local_ray, given, imported, tmp_path):
+    again, first, second = tmp_path / "again", tmp_path / "one", tmp_path / "two"
+    import_h5.run(import_config(given[0], again))
+    names = sorted(path.relative_to(imported) for path in imported.rglob("*.parquet"))
+    assert len(names) == 7
+    for name in names:
+        one, two = imported / name, again / name
+        assert pq.read_table(one).equals(pq.read_table(two)), name
+        assert read_metadata(one) == read_metadata(two), name
+    raw = {"embeddings": str(again), "out": str(first)}
+    export_h5.run(configs.validate(export_h5.ExportConfig, raw))
+    make = export_h5.make_exporter(again, second, json.loads(
+        (first / "manifest.json").read_text())["recipe"])  # fmt: skip
+    second.mkdir()
+    for slide_id in ("a", "b-1"):
+        make({"slide_id": slide_id})
+        one, two = (read_h5(folder / f"{slide_id}.h5") for folder in (first, second))
+        np.testing.assert_array_equal(one.values, two.values)
+        np.testing.assert_array_equal(one.coords, two.coords)
 
 
 def test_slides_with_features_are_embedded_and_the_others_told_of(imported):
@@ -77,9 +99,8 @@ def test_slides_with_features_are_embedded_and_the_others_told_of(imported):
     assert {f["stage"] for f in failures} == {"import"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["trident", "clam"])
-def test_there_and_back_is_exact(imported, given, tmp_path, layout, capsys):
+def test_there_and_back_is_exact(plain, imported, given, tmp_path, layout, capsys):
     raw = {"embeddings": str(imported), "out": str(tmp_path / "h5"), "layout": layout}
     export_h5.run(configs.validate(export_h5.ExportConfig, raw))
     assert sorted(p.name for p in tmp_path.glob("h5/*.h5")) == ["a.h5", "b-1.h5"]
@@ -108,7 +129,7 @@ def test_there_and_back_is_exact(imported, given, tmp_path, layout, capsys):
             np.testing.assert_array_equal(getattr(one, key), getattr(two, key))
 
 
-def test_a_second_run_does_only_what_changed(imported, given, capsys):
+def test_a_second_run_does_only_what_changed(plain, imported, given, capsys):
     folder = given[0]
     import_h5.run(import_config(folder, imported))
     assert "import: 5 of 5 slides already done" in capsys.readouterr().out
@@ -122,8 +143,7 @@ def test_a_second_run_does_only_what_changed(imported, given, capsys):
     assert EmbeddingDirectory(imported).slide_ids == ["a", "b-1", "e"]
 
 
-@pytest.mark.slow
-def test_without_slides_the_features_alone_are_enough(given, local_ray, tmp_path):
+def test_without_slides_the_features_alone_are_enough(given, plain, tmp_path):
     folder = given[0]
     table = tmp_path / "cohort.csv"
     table.write_text("path\ngone/a.svs\n")
@@ -148,7 +168,7 @@ def test_nothing_to_import_is_one_line(given, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_reasons_are_kept_where_too_many_fail(local_ray, given, tmp_path, monkeypatch):
+def test_reasons_are_kept_where_too_many_fail(plain, given, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "_CHECK_AFTER_SLIDES", 1)
     config = import_config(given[0], tmp_path / "out", mpp=0.25, max_failures=0.1)
     with pytest.raises(TooManyFailuresError):

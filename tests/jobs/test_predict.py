@@ -40,13 +40,12 @@ from mshisto_ray.store.shards import (
     write_shard,
 )
 
-pytestmark = pytest.mark.ray
 TARGET = TargetConfig(column="label")
 NUM = 8
 
 
 @pytest.fixture(scope="module")
-def study(local_ray, tmp_path_factory, write_slide):
+def study(plainly, tmp_path_factory, write_slide):
     """Tiles, embeddings and a head of eight slides; two more that nobody trained on."""
     folder = tmp_path_factory.mktemp("study")
     rows = ["path,patient_id,label,annotation"]
@@ -60,10 +59,13 @@ def study(local_ray, tmp_path_factory, write_slide):
     (folder / "train.csv").write_text("\n".join(rows[: NUM + 1]) + "\n")
     (folder / "cohort.csv").write_text("\n".join(rows[:-1]) + "\n")
     raw = {"cohort": str(folder / "cohort.csv"), "out": str(folder / "tiles")}
-    tile.run(configs.validate(tile.TileConfig, raw | {"tile_px": 64}))
+    tiling = configs.validate(tile.TileConfig, raw | {"tile_px": 64})
     raw = {"tiles": str(folder / "tiles"), "out": str(folder / "embeddings")}
     encoder = {"encoder": {"name": "colour_stats"}}
-    embed.run(configs.validate(embed.EmbedConfig, raw | encoder))
+    embedding = configs.validate(embed.EmbedConfig, raw | encoder)
+    with plainly():
+        tile.run(tiling)
+        embed.run(embedding)
     for pooling in ("gated_attention", "embedding_mean", "instance_max"):
         train_head(folder, pooling)
     return folder
@@ -117,10 +119,28 @@ def run(study, out, pooling="gated_attention", **changes):
 
 
 @pytest.fixture(scope="module")
-def predicted(study, tmp_path_factory):
+def predicted(study, plainly, tmp_path_factory):
     out = tmp_path_factory.mktemp("predicted") / "out"
-    run(study, out)
+    with plainly():
+        run(study, out)
     return out
+
+
+def test_workers_of_ray_write_the_same_files(local_ray, study, predicted, tmp_path):
+    run(study, tmp_path)
+    names = sorted(
+        path.relative_to(predicted)
+        for kind in ("shards/*", "*.parquet", "heatmaps/*", "metrics.json")
+        for path in predicted.glob(kind)
+    )
+    assert len(names) > 3 * NUM
+    for name in names:
+        first, second = predicted / name, tmp_path / name
+        if name.suffix == ".parquet":
+            assert pq.read_table(first).equals(pq.read_table(second)), name
+            assert read_metadata(first) == read_metadata(second)
+        else:
+            assert first.read_bytes() == second.read_bytes(), name
 
 
 def test_probabilities_are_those_of_the_head_on_all_bags_at_once(study, predicted):
@@ -168,7 +188,7 @@ def test_embeddings_that_are_not_finite_are_a_failure(study, tmp_path):
     work = PredictWork(
         study / "gated_attention", (tmp_path / "embeddings",), None, tmp_path / "out"
     )
-    bag = {"name": "s0", "patient_id": "p0", "slide_ids": ["s0"]}
+    bag = {"slide_id": "s0", "patient_id": "p0", "slide_ids": ["s0"]}
     assert make_predictor(work, threads=1)(bag)["failures"] == 1
     told = read_metadata(tmp_path / "out" / "shards" / "s0.parquet")
     assert told["probabilities"] is None
@@ -220,7 +240,7 @@ def test_what_a_pooling_does_not_have_is_null(
 ):
     out = tmp_path / "out"
     work = PredictWork(study / pooling, (study / "embeddings",), None, out)
-    bag = {"name": "s0", "patient_id": "p0", "slide_ids": ["s0"]}
+    bag = {"slide_id": "s0", "patient_id": "p0", "slide_ids": ["s0"]}
     make_predictor(work, threads=1)(bag)
     shard = pq.read_table(out / "shards" / "s0.parquet")
     assert (shard["attention"].null_count == 0) == attention
@@ -229,7 +249,7 @@ def test_what_a_pooling_does_not_have_is_null(
 
 
 @pytest.fixture(scope="module")
-def cross_scale(study, tmp_path_factory):
+def cross_scale(study, plainly, tmp_path_factory):
     """A head of three scales, and its predictions."""
     raw = {
         "embeddings": str(study / "embeddings"),
@@ -246,7 +266,8 @@ def cross_scale(study, tmp_path_factory):
     bags, splits = experiment.load(config)
     experiment.run(config, bags, splits, study / "three_scales")
     out = tmp_path_factory.mktemp("cross_scale") / "out"
-    run(study, out, "three_scales/head", cohort=str(study / "cohort.csv"))
+    with plainly():
+        run(study, out, "three_scales/head", cohort=str(study / "cohort.csv"))
     return out
 
 
@@ -324,7 +345,7 @@ def test_each_scale_is_held_against_annotated_tiles(cross_scale):
         assert 0 <= metrics[name]["low"] <= metrics[name]["high"] <= 1
 
 
-def test_a_second_run_does_only_what_is_missing(study, predicted, capfd):
+def test_a_second_run_does_only_what_is_missing(plain, study, predicted, capfd):
     run(study, predicted, annotation="gland")
     said = capfd.readouterr().out
     assert "no tile of these slides is annotated as 'gland'; have tumour" in said
@@ -333,7 +354,9 @@ def test_a_second_run_does_only_what_is_missing(study, predicted, capfd):
     assert "predict: 10 of 11 bags already done" in capfd.readouterr().out
 
 
-def test_a_slide_embedded_anew_is_predicted_anew(study, predicted, tmp_path, capfd):
+def test_a_slide_embedded_anew_is_predicted_anew(
+    plain, study, predicted, tmp_path, capfd
+):
     for name in ("embeddings", "out"):
         shutil.copytree(predicted if name == "out" else study / name, tmp_path / name)
     table = tmp_path / "embeddings" / "slides.parquet"
@@ -354,7 +377,7 @@ def test_a_bag_that_ended_its_process_twice_is_not_drawn_again(study, tmp_path):
     work = PredictWork(study / "gated_attention", paths, study / "tiles", tmp_path)
     attempts = Attempts(tmp_path, "s0")
     attempts.begin(), attempts.begin()
-    bag = {"name": "s0", "patient_id": "p0", "slide_ids": ["s0"]}
+    bag = {"slide_id": "s0", "patient_id": "p0", "slide_ids": ["s0"]}
     assert make_predictor(work, 1)(bag)["failures"] == 1
     metadata = read_metadata(predict.shard_path(tmp_path, "s0"))
     (failure,) = metadata["failures"]

@@ -25,8 +25,6 @@ from mshisto_ray.tiling.pixels import read_tile
 from mshisto_ray.tiling.slide import readings_of
 from mshisto_ray.tiling.unit import make_tiler
 
-pytestmark = pytest.mark.ray
-
 
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory, write_slide):
@@ -191,7 +189,7 @@ def test_two_actors_give_the_same_rows_as_one(tiled, embedded, tmp_path):
     assert_same_shards(embedded, tmp_path / "two")
 
 
-def test_a_second_run_does_no_work_and_says_so(tiled, embedded, cohort, capfd):
+def test_a_second_run_does_no_work_and_says_so(tiled, embedded, cohort, plain, capfd):
     before = modified(tiled) | modified(embedded)
     tile.run(tile_config(cohort, tiled))
     embed.run(embed_config(tiled, embedded))
@@ -202,8 +200,9 @@ def test_a_second_run_does_no_work_and_says_so(tiled, embedded, cohort, capfd):
     assert modified(tiled) | modified(embedded) == before
 
 
-@pytest.mark.slow
-def test_geojson_asked_for_later_is_written_and_changes_no_row(tiled, cohort, tmp_path):
+def test_geojson_asked_for_later_is_written_and_changes_no_row(
+    tiled, cohort, plain, tmp_path
+):
     out = tmp_path / "tiles"
     shutil.copytree(tiled, out)
     tile.run(tile_config(cohort, out, geojson=True))
@@ -215,7 +214,7 @@ def test_geojson_asked_for_later_is_written_and_changes_no_row(tiled, cohort, tm
 
 
 def test_only_new_and_changed_slides_run(
-    slides, write_slide, tiled, embedded, tmp_path, capfd
+    slides, write_slide, tiled, embedded, plain, tmp_path
 ):
     for directory in (tiled, embedded):
         shutil.copytree(directory, tmp_path / directory.name)
@@ -268,7 +267,7 @@ def test_another_recipe_is_refused_with_its_keys(tiled, embedded, cohort):
         }))  # fmt: skip
 
 
-def test_too_many_failures_stop_with_the_reasons_kept(local_ray, slides, tmp_path):
+def test_too_many_failures_stop_with_the_reasons_kept(plain, slides, tmp_path):
     cohort = write_cohort(slides, ["a.tiff", "broken.svs"], tmp_path / "c.csv")
     with pytest.raises(TooManyFailuresError, match="1 of 2 slides gave no tile"):
         tile.run(tile_config(cohort, tmp_path / "out", max_failures=0.4))
@@ -278,7 +277,7 @@ def test_too_many_failures_stop_with_the_reasons_kept(local_ray, slides, tmp_pat
     tile.run(tile_config(cohort, tmp_path / "out", max_failures=0.5))
 
 
-def test_a_slide_that_moved_away_is_tried_again(local_ray, slides, tmp_path):
+def test_a_slide_that_moved_away_is_tried_again(plain, slides, tmp_path):
     moved = tmp_path / "a.tiff"
     shutil.copy(slides / "a.tiff", moved)
     cohort = write_cohort(slides, [str(moved), "b.tiff"], tmp_path / "c.csv")
@@ -295,7 +294,7 @@ def test_a_slide_that_moved_away_is_tried_again(local_ray, slides, tmp_path):
     assert not pq.read_table(config.out / "failures.parquet").num_rows
 
 
-def test_unusable_inputs_leave_nothing_behind(local_ray, slides, cohort, tmp_path):
+def test_unusable_inputs_leave_nothing_behind(plain, slides, cohort, tmp_path):
     out = tmp_path / "out"
     (tmp_path / "only_header.csv").write_text("path\n")
     with pytest.raises(InputError, match="no rows"):
@@ -309,7 +308,7 @@ def test_unusable_inputs_leave_nothing_behind(local_ray, slides, cohort, tmp_pat
     assert not out.exists()
 
 
-def test_annotations_reach_the_tiles(local_ray, slides, tmp_path):
+def test_annotations_reach_the_tiles(plain, slides, tmp_path):
     ring = [[0, 0], [1100, 0], [1100, 450], [0, 450], [0, 0]]
     feature = {
         "type": "Feature",

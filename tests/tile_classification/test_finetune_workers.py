@@ -21,7 +21,7 @@ import json, sys, torch
 from pathlib import Path
 from torch import distributed
 from mshisto_ray.config import validate
-from mshisto_ray.contrastive.joint_batch import Share
+from mshisto_ray.training.joint_batch import Share
 from mshisto_ray.tile_classification.finetune import finetune_share
 from mshisto_ray.tile_classification.finetune_config import FinetuneConfig, load_data
 torch.set_num_threads(1)

@@ -81,8 +81,8 @@ from torch.nn.parallel import DistributedDataParallel
 spec = importlib.util.spec_from_file_location("cases", sys.argv[1])
 cases = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(cases)
-from mshisto_ray.contrastive.joint_batch import backward_in_chunks, gather
-from mshisto_ray.contrastive.phases import Clock, time_gradients
+from mshisto_ray.training.joint_batch import backward_in_chunks, gather
+from mshisto_ray.training.clock import Clock, time_gradients
 folder, rank, world = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 torch.set_num_threads(1)
 distributed.init_process_group(

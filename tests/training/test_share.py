@@ -39,10 +39,10 @@ import json, sys, torch
 from pathlib import Path
 from torch import distributed
 from mshisto_ray.config import validate
-from mshisto_ray.contrastive.joint_batch import Share
+from mshisto_ray.training.joint_batch import Share
 from mshisto_ray.contrastive.pretrain import pretrain_share
-from mshisto_ray.contrastive.pretrain_config import PretrainConfig, load_index
-from mshisto_ray.contrastive.step import Stepper
+from mshisto_ray.contrastive.config import PretrainConfig, load_index
+from mshisto_ray.training.step import Stepper
 torch.set_num_threads(1)
 folder, rank, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 if workers > 1:

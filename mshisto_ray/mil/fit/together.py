@@ -66,7 +66,7 @@ def fit_together(
     config: TrainConfig,
     on_model: Callable[[int], None],
 ) -> list[FoldModel]:
-    """Train a model a task; each is what ``train.fit_fold`` gives, to rounding.
+    """Train a model a task; each is what ``fold.fit_fold`` gives, to rounding.
 
     Args:
         bags: with targets; those used here have instances.
