@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import safetensors.torch
-import timm
 import torch
 from torch import nn
 from torch.nn import functional
@@ -124,6 +123,8 @@ def create_network(model: str, options: Mapping[str, Any]) -> nn.Module:
     """
     given = dict(options)
     keeps_pre_logits = given.pop("pre_logits", True)
+    import timm  # takes as long to import as torch, and most commands do without
+
     try:
         network = timm.create_model(model, pretrained=False, **given)
     except RuntimeError as error:

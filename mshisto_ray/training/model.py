@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from timm.layers.norm_act import convert_sync_batchnorm
-from timm.models import load_pretrained
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -142,6 +140,8 @@ def build_model(config: ModelConfig, tile_px: int, seed: int) -> ContrastiveMode
         torch.manual_seed(seed)
         backbone = create_network(config.backbone, config.options)
         if config.weights == "pretrained":
+            from timm.models import load_pretrained
+
             load_pretrained(backbone)  # pyright: ignore[reportArgumentType]
         elif config.weights != "random":
             _load(backbone, config, Path(config.weights).expanduser())
@@ -203,6 +203,8 @@ def check_micro_batch(model: ContrastiveModel, micro_batch: int | None) -> None:
 
 def join_norm(model: ContrastiveModel) -> ContrastiveModel:
     """``norm: sync`` made so for the workers of the process group; same weights."""
+    from timm.layers.norm_act import convert_sync_batchnorm
+
     return convert_sync_batchnorm(model)  # pyright: ignore[reportReturnType]
 
 
