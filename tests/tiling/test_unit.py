@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mshisto_ray.store.attempts import Attempts
-from mshisto_ray.store.cohort import CohortSlide
+from mshisto_ray.store.cohort import CohortSlide, slide_to_json
 from mshisto_ray.store.shards import read_metadata
 from mshisto_ray.store.tiles import shard_path
 from mshisto_ray.tiling import unit as tile_unit
@@ -16,7 +16,7 @@ from mshisto_ray.tiling.recipe import TilingRecipe
 def unit(write_slide, tmp_path):
     write_slide(tmp_path / "a.tiff", 0)
     row = CohortSlide("a", "a", tmp_path / "a.tiff", None, None, {})
-    return tile_unit.slide_to_json(row) | {"key": {}}
+    return slide_to_json(row) | {"key": {}}
 
 
 def tile(unit, out):
@@ -36,7 +36,7 @@ def test_what_nobody_foresaw_costs_one_slide(unit, tmp_path, monkeypatch, capfd)
     (failure,) = metadata["failures"]
     assert failure["kind"] == "transient" and failure["error"] == "ZeroDivisionError"
     assert "by a strange header" in failure["message"]
-    assert "tile_unit.py" in capfd.readouterr().err
+    assert "tiling/unit.py" in capfd.readouterr().err
     counts, metadata = tile(unit, tmp_path)
     assert counts["tiles"] and not metadata["failures"]
 
