@@ -1,4 +1,4 @@
-"""One slide in a worker, without Ray: whatever happens, it has its shard."""
+"""One slide in a worker, without Ray: a shard is written whatever fails."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -25,7 +25,7 @@ def tile(unit, out):
     return counts, read_metadata(shard_path(out, "a"))
 
 
-def test_what_nobody_foresaw_costs_one_slide(unit, tmp_path, monkeypatch, capfd):
+def test_an_unexpected_error_costs_one_slide(unit, tmp_path, monkeypatch, capfd):
     def fail(*_):
         raise ZeroDivisionError("by a strange header")
 
@@ -41,7 +41,7 @@ def test_what_nobody_foresaw_costs_one_slide(unit, tmp_path, monkeypatch, capfd)
     assert counts["tiles"] and not metadata["failures"]
 
 
-def test_sharpness_is_given_up_before_the_slide_is(unit, tmp_path):
+def test_sharpness_is_skipped_before_the_slide_fails(unit, tmp_path):
     counts, _ = tile(unit, tmp_path / "first")
     whole = pq.read_table(shard_path(tmp_path / "first", "a"))
     attempts = Attempts(tmp_path / "third", "a")
