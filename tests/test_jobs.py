@@ -127,7 +127,7 @@ def test_check_prints_the_resolved_config_and_writes_nothing(job, slide, tmp_pat
         ("path\n", [], "the cohort has no rows"),
         ("path\ngone.svs\n", [], "no such slide file"),
         ("path,slide_id\n{slide},a/b\n", [], "'a/b' is not safe as a file name"),
-        ("path\n{slide}\n{slide}\n", [], "slide_id 'a' stands in 2 rows"),
+        ("path\n{slide}\n{slide}\n", [], "slide_id 'a' is used in 2 rows"),
         ("path\n{slide}\n", ["scales=[0.5, 0.7]"], "0.7 is not an integer multiple"),
         ("path\n{slide}\n", ["tissue={name: magic}"], "no 'magic' in tissue_masks"),
         (

@@ -1,1 +1,1 @@
-"""Networks: made, loaded, run as an encoder; their precision and projection."""
+"""Networks: creation, weights, use as an encoder, precision and projection."""

@@ -18,13 +18,13 @@ from torch.nn import functional
 from mshisto_ray.backbone.precision import Precision
 from mshisto_ray.config import InputError
 
-# What other tools put before the names of a wrapped network's weights.
+# Prefixes that other tools give to the weights of a wrapped network.
 _PREFIXES = ("module.", "model.", "backbone.", "encoder.", "teacher.", "student.")
 
 
 @dataclass(frozen=True)
 class InputTransform:
-    """From uint8 RGB to what the network was trained on.
+    """The transform from uint8 RGB to the input that the network was trained on.
 
     ``mean`` and ``std`` per channel, on a scale of 0 to 1. ``fit``: tiles enter
     ``as_is``, are resized (bicubic, antialiased) or cropped in the centre to
@@ -48,7 +48,7 @@ class NetworkEncoder:
         device: str,
         precision: Precision,
     ):
-        # Of `network_digest`; given, because reading every weight for it takes time.
+        # From `network_digest`; passed in, because hashing every weight takes time.
         self.digest = digest
         self.network = network.eval().to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._transform = transform
@@ -60,7 +60,7 @@ class NetworkEncoder:
         self.dim = self._probe()
 
     def compile(self) -> None:
-        """Let torch compile the forward pass; rounding may differ from before."""
+        """Compile the forward pass with torch; rounding may change."""
         self._pooled = torch.compile(pooled_features)
 
     @torch.inference_mode()
@@ -68,7 +68,7 @@ class NetworkEncoder:
         """uint8 [B, H, W, 3] RGB to float32 [B, D]."""
         pixels = torch.from_numpy(np.ascontiguousarray(tiles))
         if self._device.startswith("cuda"):
-            # Page-locked memory is copied by the GPU itself, while this goes on.
+            # Page-locked memory is copied asynchronously, by the GPU itself.
             pixels = pixels.pin_memory()
         pixels = pixels.to(self._device, non_blocking=True)
         half = self._precision == "bfloat16"
@@ -118,8 +118,8 @@ def _fit(batch: torch.Tensor, transform: InputTransform) -> torch.Tensor:
 def create_network(model: str, options: Mapping[str, Any]) -> nn.Module:
     """A timm network without weights; ``options`` go to its constructor.
 
-    One option is ours: ``pre_logits: false`` takes off the fully connected layers that
-    VGG has before its classifier, so that its features are the pooled maps.
+    One option is not timm's: ``pre_logits: false`` removes the fully connected layers
+    that VGG has before its classifier, so that its features are the pooled maps.
     """
     given = dict(options)
     keeps_pre_logits = given.pop("pre_logits", True)
@@ -130,19 +130,19 @@ def create_network(model: str, options: Mapping[str, Any]) -> nn.Module:
     except RuntimeError as error:
         near = ", ".join(timm.list_models(f"*{model.split('_')[0]}*")[:8])
         raise InputError(
-            f"encoder: timm knows no {model!r} ({error}); near it: {near or 'nothing'}"
+            f"encoder: timm has no {model!r} ({error}); similar: {near or 'none'}"
         ) from None
     except TypeError as error:
         raise InputError(f"encoder: {model} does not take an option: {error}") from None
     if not keeps_pre_logits:
         if not hasattr(network, "pre_logits"):
-            raise InputError(f"encoder: {model} has no pre_logits to take off")
+            raise InputError(f"encoder: {model} has no pre_logits to remove")
         network.pre_logits = nn.Identity()
     return network
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Load weights strictly; a mismatch is explained, nothing is dropped silently.
+    """Load weights strictly; any mismatch is an error that lists the differences.
 
     Safetensors, or a PyTorch file read with ``weights_only=True``.
 
@@ -183,8 +183,8 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             return safetensors.torch.load_file(path)
         except safetensors.SafetensorError as error:
             raise InputError(
-                f"encoder: {path} is no safetensors file ({error}): cut short, or a "
-                "pointer that git LFS left? copy it again"
+                f"encoder: {path} is not a safetensors file ({error}): truncated, or a "
+                "git LFS pointer? copy it again"
             ) from None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -200,7 +200,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _strip(state: dict[str, torch.Tensor], wanted: set[str]) -> dict[str, torch.Tensor]:
-    """Names without the prefixes of wrappers, where that makes no two the same."""
+    """Remove the prefixes of wrappers from the names, unless two would coincide."""
 
     def bare(name: str) -> str:
         while name not in wanted:
@@ -217,10 +217,10 @@ def _strip(state: dict[str, torch.Tensor], wanted: set[str]) -> dict[str, torch.
 def network_digest(
     network: nn.Module, transform: InputTransform, architecture: Mapping[str, Any]
 ) -> str:
-    """Identity of weights, architecture and input transform."""
+    """Digest of weights, architecture and input transform."""
     digest = hashlib.blake2b(digest_size=16)
-    told = {"architecture": dict(architecture), "transform": asdict(transform)}
-    digest.update(json.dumps(told, sort_keys=True).encode())
+    described = {"architecture": dict(architecture), "transform": asdict(transform)}
+    digest.update(json.dumps(described, sort_keys=True).encode())
     for name, value in sorted(network.state_dict().items()):
         plain = value.detach().cpu().contiguous()
         digest.update(f"{name} {tuple(plain.shape)} {plain.dtype}".encode())

@@ -13,9 +13,9 @@ Precision = Literal["float32", "bfloat16"]
 def resolve_precision(
     wanted: Literal["auto", "float32", "bfloat16"], device: str
 ) -> Precision:
-    """``auto`` is bfloat16 where the hardware multiplies it natively, else float32.
+    """Resolve ``auto``: bfloat16 if the hardware multiplies it natively, else float32.
 
-    For training. Embedding does not use it: bfloat16 features have other neighbours.
+    Used in training, not in embedding: bfloat16 features have other nearest neighbours.
     """
     if wanted != "auto":
         return wanted

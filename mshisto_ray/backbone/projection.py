@@ -1,4 +1,4 @@
-"""The head that pretraining puts on a network, and the network that ends with it."""
+"""The projection head of pretraining, and a network that ends with it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class HeadShape:
 
 
 def make_head(shape: HeadShape) -> nn.Sequential:
-    """The head with its first weights."""
+    """A head with random initial weights."""
     layers: list[nn.Module] = []
     width = shape.width
     for hidden in shape.hidden:

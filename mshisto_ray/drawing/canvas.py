@@ -1,4 +1,4 @@
-"""What the pictures share: type, frames, captions, a scale bar."""
+"""Shared parts of the pictures: fonts, sizes, captions, a scale bar."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def fit_picture(pixels: np.ndarray) -> tuple[Image.Image, float]:
-    """The picture with a longer side of 640 to 1600 pixels, and by what it was scaled.
+    """The picture with a longer side of 640 to 1600 pixels, and its scale factor.
 
     Args:
         pixels: uint8 [h, w, 3].
@@ -41,7 +41,7 @@ def fit_picture(pixels: np.ndarray) -> tuple[Image.Image, float]:
 
 
 def fit_text(text: str, size: int, width: float) -> str:
-    """The text, its middle left out where it is wider than ``width`` pixels."""
+    """The text, shortened in the middle if it is wider than ``width`` pixels."""
     if font(size).getlength(text) <= width:
         return text
 
@@ -55,7 +55,7 @@ def fit_text(text: str, size: int, width: float) -> str:
 
 
 def wrap_text(text: str, size: int, width: float, max_lines: int) -> list[str]:
-    """Words in lines of ``width`` pixels; what does not fit ends in dots."""
+    """Text in lines of at most ``width`` pixels; dots mark what does not fit."""
     lines: list[str] = []
     for word in text.split():
         joined = f"{lines[-1]} {word}" if lines else word
@@ -72,7 +72,7 @@ def wrap_text(text: str, size: int, width: float, max_lines: int) -> list[str]:
 
 
 def draw_scale_bar(image: Image.Image, um_per_px: float) -> None:
-    """A bar of a round length in the picture's lower left corner."""
+    """Draw a bar of a round length in the picture's lower left corner."""
     longest = image.width * _BAR_SHARE * um_per_px
     magnitude = 10.0 ** math.floor(math.log10(longest))
     length = max(n * magnitude for n in (1, 2, 5) if n * magnitude <= longest)

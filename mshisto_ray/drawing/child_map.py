@@ -1,4 +1,4 @@
-"""Where a coarse tile looks among its finer tiles."""
+"""Pictures of the attention of coarse tiles over their finer tiles."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class CoarseTile:
 
 
 def draw_child_maps(tiles: Sequence[CoarseTile], title: str) -> Image.Image:
-    """Each tile beside itself under the colours of its children's weights.
+    """Draw each tile beside a copy coloured by its children's weights.
 
-    Colours run from a tile's least weight to its greatest; equal weights are all of
-    the lowest colour. A child that is absent has no colour.
+    Colours run from a tile's least weight to its greatest; equal weights all have the
+    lowest colour. A child that is absent has no colour.
 
     Source: the layout of Tan et al. 2023, figure 4.
     """

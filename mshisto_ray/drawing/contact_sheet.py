@@ -1,4 +1,4 @@
-"""A whole cohort on one page: every slide's picture, or why it has none."""
+"""A whole cohort on one page: every slide's picture, or the reason it has none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REASON = (134, 38, 51)
 def draw_contact_sheet(
     items: Sequence[tuple[str, Image.Image | str]],
 ) -> Image.Image:
-    """Labelled pictures in rows; a text stands in a grey box instead of a picture.
+    """Draw labelled pictures in rows; a text is drawn in a grey box.
 
     Cells shrink as slides become many, so the page stays near 40 megapixels.
     """
@@ -47,7 +47,7 @@ def draw_contact_sheet(
 
 
 def _cell_side(items: Sequence[tuple[str, Image.Image | str]]) -> int:
-    """As large as the largest picture, within the page's pixels."""
+    """Side of a cell in pixels: of the largest picture, within the page's limit."""
     sides = [max(c.size) for _, c in items if isinstance(c, Image.Image)]
     wanted = min(max(sides, default=240), _MAX_CELL)
     fits = math.isqrt(_MAX_PIXELS // max(1, len(items))) - _GAP

@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw
 from mshisto_ray.drawing import canvas
 
 _MIN_HEIGHT = 320
-# Even steps for every eye, and hardly a colour that the stain has too.
+# Perceptually uniform, and hardly shares a colour with the stain.
 COLOURS = matplotlib.colormaps["viridis"]
-# The stain competes with the colours of the scores: most of it is taken out.
+# The stain competes with the colours of the scores: most of its colour is removed.
 _STAIN_KEPT = 0.25
 _HEADER_PX = 38
 _SIDE_PX = 110
@@ -84,12 +84,12 @@ def _paint(
     px: float,
     size: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean value of the tiles over each pixel [h, w], and where there are any."""
+    """Mean value of the tiles over each pixel, and where there are any; [h, w] each."""
     total = np.zeros(size[::-1])
     count = np.zeros(size[::-1])
     boxes = np.stack(np.broadcast_arrays(x, y, x + extent, y + extent), 1) * px
     edges = np.rint(boxes).astype(int)
-    # A tile narrower than a pixel still shows.
+    # A tile narrower than a pixel is still drawn.
     edges[:, 2:] = np.maximum(edges[:, 2:], edges[:, :2] + 1)
     for (left, top, right, bottom), value in zip(edges.tolist(), values, strict=True):
         total[top:bottom, left:right] += value

@@ -10,11 +10,11 @@ from scipy import ndimage
 
 from mshisto_ray.drawing import canvas
 
-# Height of the caption; ``crop((0, HEADER_PX, width, height))`` takes it off.
+# Height of the caption; ``crop((0, HEADER_PX, width, height))`` removes it.
 HEADER_PX = 60
 _MIN_WIDTH = 640
 _TISSUE = (0, 143, 90)
-# Finest first; apart from each other and from eosin and haematoxylin for most eyes.
+# Finest first; distinct from each other and from eosin and haematoxylin for most eyes.
 _SCALES = ((0, 166, 237), (245, 130, 32), (20, 20, 20), (120, 94, 240))
 _NARROWEST_CELL_PX = 6  # below this lines would hide the tissue: tint instead
 _ROOMY_CELL_PX = 40  # from here the coarser scales get a stronger line

@@ -1,1 +1,1 @@
-"""From planned tiles to embeddings: read, embed, one shard a chunk."""
+"""From planned tiles to embeddings: read, embed, write one shard per chunk."""

@@ -1,4 +1,4 @@
-"""One chunk of a slide, read once for all that is made of it: no Ray."""
+"""Embed one chunk of a slide, read once for all products; without Ray."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from mshisto_ray.slides import (
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.tiling.resolution import ScaleReading
 
-# Pixels of every tile of cells in order, or why there are none.
+# Yields the pixels of each tile of the cells, or the error, in order.
 ReadCells = Callable[[Run], Iterator[Answer]]
 
 _COPIED = ("slide_id", "mpp", "row", "col", "x", "y", "extent", "tissue", "own")
 
 
 @dataclass
-class Made:
-    """What one product has of a chunk.
+class ChunkResult:
+    """Tables and failures of one product for a chunk.
 
     ``tables``: one per scale (finest first, rows sorted by (row, col)).
     """
@@ -40,35 +40,35 @@ def embed_chunk(
     read: ReadCells,
     products: Sequence[Product],
     batch_size: int,
-) -> list[Made]:
-    """Make every product of the tiles of a chunk, which are read once.
+) -> list[ChunkResult]:
+    """Make every product of the tiles of a chunk, reading each tile once.
 
     Batches hold tiles of one scale and never cross the chunk, so results do not
-    depend on who runs what, nor on what else is made. A tile that cannot be read, or
-    of which a product makes nothing to keep, becomes a failure; the others are kept.
+    depend on the worker, nor on the other products. A tile that cannot be read, or
+    whose value is unusable, becomes a failure; the others are kept.
 
     Args:
         tiles: rows of one chunk.
         readings: how each scale is read.
         read: gives the pixels of tiles, cell by cell.
-        products: what to make.
+        products: what to make of the tiles.
         batch_size: tiles per call of a product.
     """
     parts = _by_scale(tiles)
-    filled = [_Filled(product, parts) for product in products]
+    filled = [_ProductValues(product, parts) for product in products]
     for mpp, index, pixels in _batches(parts, readings, read, batch_size, filled):
         for one in filled:
             one.add(mpp, index, pixels)
-    return [Made(one.tables(), one.failures) for one in filled]
+    return [ChunkResult(one.tables(), one.failures) for one in filled]
 
 
 def empty_tables(product: Product) -> list[pa.Table]:
-    """What a chunk gives of which nothing could be made."""
+    """Empty tables for a failed chunk."""
     return [product.schema.empty_table()]
 
 
-class _Filled:
-    """One product's values of a chunk, in place as batches come."""
+class _ProductValues:
+    """Values of one product for a chunk, filled in batch by batch."""
 
     def __init__(self, product: Product, parts: Mapping[float, pa.Table]):
         self.failures: list[Failure] = []
@@ -118,7 +118,7 @@ def _batches(
     readings: Mapping[float, ScaleReading],
     read: ReadCells,
     batch_size: int,
-    filled: Sequence[_Filled],
+    filled: Sequence[_ProductValues],
 ) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
     """Scale, indices [B] and pixels uint8 [B, H, W, 3] of readable tiles."""
     filling = {mpp: _Batch(batch_size) for mpp in parts}
@@ -138,9 +138,9 @@ def _batches(
 
 
 class _Batch:
-    """Tiles of a scale until there are enough; one array for all batches.
+    """Tiles of a scale, up to the batch size; one array serves all batches.
 
-    Fresh memory for every batch would cost as much as half of its decoding.
+    New memory for every batch would cost half as much as its decoding.
     """
 
     def __init__(self, size: int):
@@ -155,7 +155,7 @@ class _Batch:
         self.index.append(index)
 
     def take(self) -> tuple[np.ndarray, np.ndarray]:
-        """Indices and pixels, the latter good until the next tile is added."""
+        """Indices and pixels; the pixels are valid until the next tile is added."""
         assert self._pixels is not None
         index, self.index = np.array(self.index), []
         return index, self._pixels[: len(index)]
@@ -164,9 +164,9 @@ class _Batch:
 def _cells(
     parts: Mapping[float, pa.Table], readings: Mapping[float, ScaleReading]
 ) -> tuple[list[Cell], list[tuple[float, int]]]:
-    """All tiles, those of a coarsest cell together; and their scales and indices.
+    """All tiles, grouped by coarsest cell, with their scales and indices.
 
-    What lies together is read together, so that little has to be kept decoded.
+    Neighbours are read together, so that few decoded native tiles are cached.
     """
     coarsest = max(reading.extent for reading in readings.values())
     keys = []

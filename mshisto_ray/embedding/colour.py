@@ -1,4 +1,4 @@
-"""Colour modes: what the encoder sees of a tile."""
+"""Colour modes: the form in which an encoder gets a tile."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Colour = Literal["rgb", "gray"]
 
 @dataclass(frozen=True)
 class Look:
-    """How tiles are shown to the encoder: one staining, in each of the colour modes."""
+    """The encoder's input: tiles with one stain normalisation, in each colour mode."""
 
     colours: tuple[Colour, ...]
     stain: Stain
 
     def __call__(self, tiles: np.ndarray) -> Iterator[np.ndarray]:
-        """uint8 [B, H, W, 3] as each colour mode, in order."""
+        """Tiles uint8 [B, H, W, 3] in each colour mode, one after another."""
         stained = self.stain(tiles)
         for colour in self.colours:
             yield in_colour(stained, colour)

@@ -1,7 +1,7 @@
-"""Reading that a slide can kill, in a process of its own.
+"""Reading in a child process, for slides that end the process that reads them.
 
 A damaged file can make a decoder hang or end its process. A chunk that did so twice
-is read through ``IsolatedReader``, which loses one child per bad tile and can name it.
+is read through ``IsolatedReader``, which loses one child per bad tile and names it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class IsolatedReader:
 
     def _start(self) -> subprocess.Popen:
         command = [sys.executable, "-m", __name__, *self._arguments]
-        # A child does not outlive a kill of this process: its stdin closes.
+        # If this process is killed, the child ends as well: its stdin closes.
         self._child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )

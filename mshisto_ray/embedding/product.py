@@ -1,4 +1,4 @@
-"""What is made of tiles: embeddings of an encoder, or pictures of them."""
+"""Products made of tiles: embeddings by an encoder, or JPEG pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SUBSAMPLING = "444"
 
 @dataclass(frozen=True)
 class Unusable:
-    """A tile whose value is not kept, by its place in the batch, and why."""
+    """A tile whose value is not kept: its index in the batch and the reason."""
 
     place: int
     error: str
@@ -28,7 +28,7 @@ class Unusable:
 
 
 class Product(Protocol):
-    """Makes the columns that a directory holds of tiles.
+    """Makes the columns that a directory stores for its tiles.
 
     Attributes:
         schema: of its shards.
@@ -41,11 +41,11 @@ class Product(Protocol):
     dtype: np.dtype
 
     def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, list[Unusable]]:
-        """Values [B, *shape] of tiles uint8 [B, H, W, 3], and which not to keep."""
+        """Values [B, *shape] of tiles uint8 [B, H, W, 3], and those not to keep."""
         ...
 
     def columns(self, values: np.ndarray) -> list[pa.Array]:
-        """The columns after those of the tile's place; N may be 0."""
+        """Columns of values [N, *shape], after those of the place; N may be 0."""
         ...
 
 
@@ -61,13 +61,13 @@ class Vectors:
         self._look = look
 
     def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, list[Unusable]]:
-        """[B, colours, D] of ``dtype``; those that are finite are kept."""
-        with np.errstate(over="ignore"):  # an overflow is told as a failure
+        """Embeddings [B, colours, D] of ``dtype``; only finite ones are kept."""
+        with np.errstate(over="ignore"):  # an overflow is reported as a failure
             seen = [self._encoder(t).astype(self.dtype) for t in self._look(tiles)]
         values = np.stack(seen, axis=1)
         message = (
-            f"the embedding is not finite in {self.dtype}: use dtype: float32, or look "
-            "at the encoder's weights"
+            f"the embedding is not finite in {self.dtype}: use dtype: float32, or "
+            "check the encoder's weights"
         )
         infinite = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))
         return values, [Unusable(int(i), "NotFinite", message) for i in infinite]

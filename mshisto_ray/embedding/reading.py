@@ -1,4 +1,4 @@
-"""Who reads the tiles of a chunk: the worker itself, or threads ahead of it."""
+"""Reading of a chunk's tiles: in the worker, in a child process, or in threads."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from mshisto_ray.slides import (
 from mshisto_ray.tiling.cell import CellReader
 from mshisto_ray.tiling.resolution import ScaleReading
 
-# What one thread or process reads at a time, in whole cells; what is read ahead is
-# two of these each.
+# Tiles per run, which one thread or process reads at a time, in whole cells; runs read
+# ahead by each.
 _RUN_TILES = 32
 _AHEAD = 2
 
-# Corner x, y of tiles in the order wanted, with the mpp of their scale.
+# The tiles of a cell in the order wanted: mpp of the scale, corner x, y.
 Cell = list[tuple[float, int, int]]
 Run = Sequence[Cell]
-# A tile's pixels, or why there are none.
+# A tile's pixels, or the error that prevented their reading.
 Answer = np.ndarray | SlideError
 F = TypeVar("F")
 
@@ -47,32 +47,32 @@ class SlideSource:
 
 
 class ReaderDiedError(Exception):
-    """The process that was reading has ended, as damaged files can make it."""
+    """The process that was reading has ended, perhaps because of a damaged file."""
 
 
 class Reading(Protocol):
     """Reads the tiles of a chunk."""
 
     def __call__(self, source: SlideSource, cells: Run) -> Iterator[Answer]:
-        """Pixels of every tile in order, or why there are none.
+        """Pixels of each tile, or the error, in order.
 
         Raises:
             SlideError: the slide cannot be opened.
             OSError: it cannot be reached.
-            ReaderDiedError: a process that reads for this one has ended.
+            ReaderDiedError: a reader process of this worker has ended.
         """
         ...
 
 
 class InTurn:
-    """Reads a tile when it is wanted; keeps the last slide open. One thread."""
+    """Reads each tile on demand, in one thread; keeps the last slide open."""
 
     def __init__(self) -> None:
         self._watchdog = Watchdog()
         self._open: tuple[SlideSource, Slide] | None = None
 
     def __call__(self, source: SlideSource, cells: Run) -> Iterator[Answer]:
-        """Pixels of every tile in order, or why there are none."""
+        """Pixels of each tile, or the error, in order."""
         read = CellReader(self._slide(source), source.readings, source.tile_px)
         for mpp, x, y in chain.from_iterable(cells):
             try:
@@ -92,10 +92,10 @@ class InTurn:
 
 
 class Isolated:
-    """Reads in a child process that a tile may end."""
+    """Reads in a child process, which a damaged tile may end."""
 
     def __call__(self, source: SlideSource, cells: Run) -> Iterator[Answer]:
-        """Pixels of every tile in order, or why there are none."""
+        """Pixels of each tile, or the error, in order."""
         read = IsolatedReader(source.path, source.reader, source.tile_px)
         try:
             for mpp, x, y in chain.from_iterable(cells):
@@ -108,7 +108,7 @@ class Isolated:
 
 
 class Threads:
-    """Threads that read ahead, each with handles of its own."""
+    """Reads ahead in threads, each with its own slide handles."""
 
     def __init__(self, num: int):
         self._pool = ThreadPoolExecutor(num)
@@ -116,7 +116,7 @@ class Threads:
         self._own = threading.local()
 
     def __call__(self, source: SlideSource, cells: Run) -> Iterator[Answer]:
-        """Pixels of every tile in order, or why there are none."""
+        """Pixels of each tile, or the error, in order."""
 
         def read(run: Run) -> list[Answer]:
             if not hasattr(self._own, "reader"):
@@ -129,7 +129,7 @@ class Threads:
 
 
 def in_order(submit: Callable[[Run], F], cells: Run, readers: int) -> Iterator[F]:
-    """What ``submit`` gives for runs of cells, in order; bounded, ahead of its use."""
+    """Results of ``submit`` for runs of cells, in order; a few runs are read ahead."""
     pending: deque[F] = deque()
     for run in _runs(cells):
         pending.append(submit(run))

@@ -1,4 +1,4 @@
-"""One unit of embedding work: a chunk in, its shards out, whatever happens."""
+"""One unit of embedding work: the shards of a chunk, written whatever fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mshisto_ray.embedding.chunk import Made, embed_chunk, empty_tables
+from mshisto_ray.embedding.chunk import ChunkResult, embed_chunk, empty_tables
 from mshisto_ray.embedding.product import Product
 from mshisto_ray.embedding.reading import (
     Isolated,
@@ -28,8 +28,8 @@ from mshisto_ray.store.shards import read_metadata, write_shard
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.slide import readings_of
 
-# Two attempts in the open, then tile by tile in a child process; a chunk that then
-# still ends its process is ended by something else than reading.
+# Two attempts in this process, then tile by tile in a child process; if a chunk still
+# ends its process, reading is not the cause.
 _ISOLATED_ATTEMPT, _LAST_ATTEMPT = 3, 6
 
 
@@ -42,9 +42,9 @@ class Chunk:
 
 
 def unit_key(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a shard has to have been made from to stand: file, resolution, outlines."""
+    """The inputs that a shard must match to be kept: file, resolution, annotation."""
     key = {key: record[key] for key in ("fingerprint", "resolution")}
-    # Tissue that is found follows from the file; tissue that was drawn may change.
+    # Detected tissue follows from the file; annotated tissue may change.
     drawn = record.get("tissue_annotation")
     return key | {"tissue_annotation": drawn} if drawn else key
 
@@ -54,8 +54,8 @@ class UnitEmbedder:
 
     Args:
         tiles: tiles directory.
-        products: what to make, by the directory whose shards hold it.
-        reading: who reads the tiles.
+        products: what to make of the tiles, by the directory of the shards.
+        reading: how the tiles are read.
         batch_size: tiles per call of a product.
     """
 
@@ -72,17 +72,17 @@ class UnitEmbedder:
         self._batch_size = batch_size
 
     def __call__(self, unit: Chunk) -> dict[str, Any]:
-        """Make what is missing of a unit's shards; returns a small row of counts.
+        """Make the missing shards of a unit; return a small row of counts.
 
-        ``tiles`` are those that every directory has, ``failures`` those of all.
+        ``tiles`` is the least of all directories, ``failures`` their sum.
         """
         started = time.perf_counter()
         record = self._tiles.slides[unit.slide_id]
-        told = {out: self._standing(out, unit, record) for out in self._products}
-        missing = [out for out, metadata in told.items() if metadata is None]
+        known = {out: self._kept_shard(out, unit, record) for out in self._products}
+        missing = [out for out, metadata in known.items() if metadata is None]
         if missing:
-            told |= self._embed(unit, record, missing)
-        shards = [metadata for metadata in told.values() if metadata]
+            known |= self._embed(unit, record, missing)
+        shards = [metadata for metadata in known.values() if metadata]
         return {
             "slide_id": unit.slide_id,
             "chunk": unit.chunk,
@@ -91,13 +91,13 @@ class UnitEmbedder:
             "seconds": time.perf_counter() - started,
         }
 
-    def _standing(
+    def _kept_shard(
         self, out: Path, unit: Chunk, record: Mapping[str, Any]
     ) -> dict[str, Any] | None:
         path = embeddings.shard_path(out, unit.slide_id, unit.chunk)
         metadata = read_metadata(path)
-        stands = metadata is not None and metadata["key"] == unit_key(record)
-        return metadata if stands else None
+        is_kept = metadata is not None and metadata["key"] == unit_key(record)
+        return metadata if is_kept else None
 
     def _embed(
         self, unit: Chunk, record: dict[str, Any], outs: Sequence[Path]
@@ -112,9 +112,9 @@ class UnitEmbedder:
                 break
             except ReaderDiedError:
                 continue  # counted by the markers, as if this process had ended
-        told = {}
+        written = {}
         for out, one in zip(outs, made, strict=True):
-            told[out] = {
+            written[out] = {
                 "key": unit_key(record),
                 "rows": {
                     table["mpp"][0].as_py(): table.num_rows
@@ -124,10 +124,10 @@ class UnitEmbedder:
                 "failures": [asdict(failure) for failure in one.failures],
             }
             path = embeddings.shard_path(out, unit.slide_id, unit.chunk)
-            write_shard(path, one.tables, told[out])
+            write_shard(path, one.tables, written[out])
         for one in attempts:
             one.end()
-        return told
+        return written
 
     def _make(
         self,
@@ -135,13 +135,13 @@ class UnitEmbedder:
         record: dict[str, Any],
         products: Sequence[Product],
         attempt: int,
-    ) -> list[Made]:
+    ) -> list[ChunkResult]:
         try:
             if attempt >= _LAST_ATTEMPT:
                 raise SlideError(
                     "Crash",
                     f"the process ended {attempt - 1} times at this chunk, also while "
-                    "reading tile by tile: look at the worker's log (memory?)",
+                    "reading tile by tile: see the worker's log (out of memory?)",
                 )
             source = self._source(record)
             isolated = attempt >= _ISOLATED_ATTEMPT
@@ -155,11 +155,11 @@ class UnitEmbedder:
             )
         except SlideError as error:
             kind = "crash" if error.name == "Crash" else "input"
-            failure = _whole(unit, kind, error.name, str(error))
+            failure = _chunk_failure(unit, kind, error.name, str(error))
         except OSError as error:
             message = f"{error}; tried again by the next run"
-            failure = _whole(unit, "transient", type(error).__name__, message)
-        return [Made(empty_tables(product), [failure]) for product in products]
+            failure = _chunk_failure(unit, "transient", type(error).__name__, message)
+        return [ChunkResult(empty_tables(product), [failure]) for product in products]
 
     def _source(self, record: dict[str, Any]) -> SlideSource:
         path = Path(record["path"])
@@ -172,5 +172,5 @@ class UnitEmbedder:
         return SlideSource(path, record["reader"], readings_of(record), tile_px)
 
 
-def _whole(unit: Chunk, kind, error: str, message: str) -> Failure:
+def _chunk_failure(unit: Chunk, kind, error: str, message: str) -> Failure:
     return Failure(unit.slide_id, "embed", kind, error, message, chunk=unit.chunk)

@@ -1,4 +1,4 @@
-"""Embed one chunk in a worker: reads, makes and writes its shards."""
+"""Embed one chunk in a worker: read its tiles, make and write its shards."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ AS_SCANNED = Part(name="none")
 
 @dataclass(frozen=True)
 class EmbedWork:
-    """What every worker is given; small and picklable.
+    """Settings of every worker; small and picklable.
 
-    ``encoders``: by the directory of its embeddings, one or more; ``batch_size`` tiles
-    a forward pass; ``dtype`` float16 or float32 of the shards; ``stain`` a part of the
-    stains; ``colours`` a column of the shards each; ``compiled`` by torch;
-    ``pixels`` the directory that keeps the tiles, as JPEG of a ``quality``, if any.
+    ``encoders``: one or more, by the directory of their embeddings; ``batch_size``:
+    tiles per forward pass; ``dtype``: float16 or float32 of the shards; ``stain``: a
+    part of the stains; ``colours``: one column of the shards each; ``compiled``: by
+    torch; ``pixels``: directory for the tiles as JPEG of a ``quality``, if any.
     """
 
     tiles: Path
@@ -51,7 +51,7 @@ def make_embedder(
     threads: int,
     start_reading: Callable[[], Reading] = InTurn,
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """The function that embeds one chunk; its shards are its result."""
+    """A function that embeds one chunk, writes its shards and returns its counts."""
     torch.set_num_threads(threads)
     # float32 means float32: by default cuDNN convolves in TF32, with 10 bits.
     torch.backends.cudnn.allow_tf32 = False

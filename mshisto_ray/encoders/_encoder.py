@@ -1,4 +1,4 @@
-"""What every encoder offers."""
+"""The interface of encoders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mshisto_ray.config import InputError
 
 
 class Encoder(Protocol):
-    """Tiles to embeddings.
+    """Maps tiles to embeddings.
 
     ``dim`` is the width D; ``digest`` identifies weights and input transform, so that
     embeddings of two encoders are never mixed.
@@ -25,7 +25,7 @@ class Encoder(Protocol):
 
 
 def check_takes(encoder: Encoder, tile_px: int) -> None:
-    """Refuse an encoder that cannot take tiles of this size, before any work."""
+    """Raise InputError if an encoder cannot take tiles of this size."""
     try:
         encoder(np.zeros((1, tile_px, tile_px, 3), np.uint8))
     except (AssertionError, RuntimeError) as error:

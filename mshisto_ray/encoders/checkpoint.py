@@ -1,4 +1,4 @@
-"""An encoder directory as pretraining writes it: weights and how to use them."""
+"""An encoder directory as pretraining writes it: weights and their description."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mshisto_ray.backbone.projection import HeadShape, ProjectedNetwork, make_he
 from mshisto_ray.config import InputError
 from mshisto_ray.store.manifest import write_text
 
-# Of encoder.json; another one is not read.
+# Format version of encoder.json; no other version is read.
 _FORMAT = 1
 _WEIGHTS, _DESCRIPTION, _CARD = "encoder.safetensors", "encoder.json", "README.md"
 _HEAD_WEIGHTS = "projection.safetensors"
@@ -36,39 +36,40 @@ def build(
     path: str,
     output: Literal["features", "projection"] = "features",
 ) -> NetworkEncoder:
-    """The encoder of a directory.
+    """Load the encoder of a directory.
 
     Args:
         device: where it runs.
         precision: of the forward pass.
         path: directory with ``encoder.safetensors`` and ``encoder.json``.
-        output: the network's pooled features, or what pretraining's head makes of
-            them: the descriptor that distances were trained on.
+        output: the network's pooled features, or their projection by pretraining's
+            head: the descriptor that distances were trained on.
 
     Raises:
         InputError: not such a directory, or one of another version; its weights are
             not those it describes.
     """
     directory = Path(path).expanduser()
-    told = _read(directory)
-    network = create_network(told["backbone"]["model"], told["backbone"]["options"])
+    described = _read(directory)
+    backbone = described["backbone"]
+    network = create_network(backbone["model"], backbone["options"])
     load_weights(network, directory / _WEIGHTS)
-    transform = _transform(told)
-    digest = network_digest(network, transform, told["backbone"])
-    if digest != told["digest"]:
+    transform = _transform(described)
+    digest = network_digest(network, transform, backbone)
+    if digest != described["digest"]:
         raise InputError(
             f"encoder: the weights in {directory} are not those its {_DESCRIPTION} "
             "describes; copy both files from the same run"
         )
     if output == "projection":
-        network = _project(network, directory, told)
-        architecture = told["backbone"] | {"projection": told["projection"]}
+        network = _project(network, directory, described)
+        architecture = backbone | {"projection": described["projection"]}
         digest = network_digest(network, transform, architecture)
     return NetworkEncoder(network, transform, digest, device, precision)
 
 
 def load_start(network: nn.Module, backbone: Mapping[str, Any], path: Path) -> None:
-    """Load an encoder directory's weights into a network that goes on from them.
+    """Load an encoder directory's weights into a network that is trained further.
 
     Args:
         network: made of ``backbone``.
@@ -89,12 +90,12 @@ def load_start(network: nn.Module, backbone: Mapping[str, Any], path: Path) -> N
 
 
 def read_digest(path: Path) -> str:
-    """Digest of an encoder directory's weights and input, as ``save`` gave it."""
+    """Digest of an encoder directory's weights and input, as ``save`` recorded it."""
     return _read(path)["digest"]
 
 
 def read_transform(path: Path) -> InputTransform:
-    """What the input of an encoder directory is."""
+    """The input transform of an encoder directory."""
     return _transform(_read(path))
 
 
@@ -108,15 +109,15 @@ def save(
     tile_px: int,
     projection: tuple[nn.Module, HeadShape] | None = None,
 ) -> str:
-    """Write an encoder directory, with a card that says how to use it elsewhere.
+    """Write an encoder directory, with a card that explains its use elsewhere.
 
     Returns its digest.
 
     Args:
         directory: made if absent.
         network: a timm network.
-        transform: what its input is.
-        backbone: ``{model, options}`` that timm makes it from.
+        transform: its input transform.
+        backbone: ``{model, options}`` from which timm makes it.
         dim: width of its embeddings.
         trained_at_mpp: scales seen in training, micrometres per pixel.
         tile_px: side of the tiles seen in training.
@@ -127,7 +128,7 @@ def save(
     _write_weights(network, directory / _WEIGHTS)
     if projection:
         _write_weights(projection[0], directory / _HEAD_WEIGHTS)
-    told = {
+    described = {
         "format": _FORMAT,
         "backbone": dict(backbone),
         "dim": dim,
@@ -136,8 +137,8 @@ def save(
         "digest": digest,
         "projection": asdict(projection[1]) if projection else None,
     }
-    write_text(directory / _DESCRIPTION, json.dumps(told, indent=2) + "\n")
-    write_text(directory / _CARD, _card(told))
+    write_text(directory / _DESCRIPTION, json.dumps(described, indent=2) + "\n")
+    write_text(directory / _CARD, _card(described))
     return digest
 
 
@@ -147,14 +148,14 @@ def _write_weights(module: nn.Module, path: Path) -> None:
 
 
 def _project(
-    network: nn.Module, directory: Path, told: Mapping[str, Any]
+    network: nn.Module, directory: Path, described: Mapping[str, Any]
 ) -> ProjectedNetwork:
-    if not told.get("projection") or not (directory / _HEAD_WEIGHTS).is_file():
+    if not described.get("projection") or not (directory / _HEAD_WEIGHTS).is_file():
         raise InputError(
             f"encoder: {directory} has no {_HEAD_WEIGHTS}: set output=features, or "
             "pretrain the encoder again"
         )
-    shape = HeadShape(**told["projection"])
+    shape = HeadShape(**described["projection"])
     head = make_head(shape)
     try:
         head.load_state_dict(safetensors.torch.load_file(directory / _HEAD_WEIGHTS))
@@ -166,8 +167,8 @@ def _project(
     return ProjectedNetwork(network, head, shape.flat)
 
 
-def _transform(told: Mapping[str, Any]) -> InputTransform:
-    values = told["input"]
+def _transform(described: Mapping[str, Any]) -> InputTransform:
+    values = described["input"]
     return InputTransform(
         tuple(values["mean"]), tuple(values["std"]), values["size"], values["fit"]
     )
@@ -178,21 +179,22 @@ def _read(directory: Path) -> dict[str, Any]:
     if not description.is_file():
         raise InputError(f"encoder: {directory} has no {_DESCRIPTION}")
     try:
-        told = json.loads(description.read_text())
+        described = json.loads(description.read_text())
     except ValueError as error:
         raise InputError(f"encoder: {description} is not JSON ({error})") from None
-    found = told.get("format") if isinstance(told, dict) else None
+    found = described.get("format") if isinstance(described, dict) else None
     if found != _FORMAT:
         raise InputError(
             f"encoder: {description} is of another version (format {found}; this "
             f"version reads {_FORMAT}): pretrain again, or use the one that wrote it"
         )
-    return told
+    return described
 
 
-def _card(told: Mapping[str, Any]) -> str:
-    """What a stranger needs to use the weights, with code for plain timm."""
-    backbone, values, seen = told["backbone"], told["input"], told["trained_at"]
+def _card(described: Mapping[str, Any]) -> str:
+    """Text that explains how to use the weights, with code for plain timm."""
+    backbone, values = described["backbone"], described["input"]
+    seen = described["trained_at"]
     options = dict(backbone["options"])
     whole = options.pop("pre_logits", True)
     arguments = "".join(f", {key}={value!r}" for key, value in options.items())
@@ -202,21 +204,21 @@ def _card(told: Mapping[str, Any]) -> str:
         "from safetensors.torch import load_file",
         "",
         f"network = timm.create_model({backbone['model']!r}{arguments})",
-        # Ours: timm itself always builds these layers.
+        # Not an option of timm, which always builds these layers.
         *([] if whole else ["network.pre_logits = torch.nn.Identity()"]),
         f"network.load_state_dict(load_file({_WEIGHTS!r}))",
     ]
     scales = ", ".join(f"{mpp:g}" for mpp in seen["mpp"])
     return "\n".join(
         [
-            f"# Encoder {told['digest']}",
+            f"# Encoder {described['digest']}",
             "",
             f"`{backbone['model']}`, trained on tiles of {seen['tile_px']} px at "
-            f"{scales} um/px; {told['dim']} pooled features. Input: RGB on 0 to 1, "
-            f"minus {values['mean']}, divided by {values['std']} per channel; size "
+            f"{scales} um/px; {described['dim']} pooled features. Input: RGB on 0 to "
+            f"1, minus {values['mean']}, divided by {values['std']} per channel; size "
             f"{values['size']} px, {values['fit']}.",
             "",
-            "Here: `encoder: {name: checkpoint, path: DIR}`. In plain timm:",
+            "In mshisto_ray: `encoder: {name: checkpoint, path: DIR}`. In plain timm:",
             "",
             "```python",
             *lines,

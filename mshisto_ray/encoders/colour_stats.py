@@ -1,4 +1,4 @@
-"""Colour statistics of a tile: the floor that every comparison must beat."""
+"""Colour statistics of a tile: the baseline that every encoder must beat."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class _ColourStats:
         self._device = device
         self._quantiles = torch.tensor(quantiles, dtype=torch.float64, device=device)
         self.dim = 3 * (2 + len(quantiles))
-        told = f"colour_stats 1 {quantiles}"
-        self.digest = hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
+        described = f"colour_stats 1 {quantiles}"
+        self.digest = hashlib.blake2b(described.encode(), digest_size=16).hexdigest()
 
     @torch.inference_mode()
     def __call__(self, tiles: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Any network that timm knows, with local, random or downloaded weights."""
+"""Any network of timm, with local, random or downloaded weights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def build(
     fit: Literal["as_is", "resize", "crop"] = "as_is",
     **options: Any,
 ) -> Encoder:
-    """A timm network's pooled features.
+    """Build an encoder of a timm network's pooled features.
 
     Args:
         device: where it runs.

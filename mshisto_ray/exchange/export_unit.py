@@ -1,4 +1,4 @@
-"""Export one slide's embeddings in a worker: its tiles to an HDF5 file."""
+"""Export one slide's embeddings in a worker: write them to an HDF5 file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mshisto_ray.store.embeddings import EmbeddingDirectory
 def make_exporter(
     embeddings: Path, out: Path, recipe: dict[str, Any]
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """The function that exports one slide; its file is its result."""
+    """A function that exports one slide to its HDF5 file and returns its counts."""
     directory = EmbeddingDirectory(embeddings)
     tile_px = directory.manifest.recipe["tiles"]["tile_px"]
     mpp, layout = recipe["mpp"], recipe["layout"]
@@ -32,5 +32,5 @@ def make_exporter(
 
 
 def h5_path(out: Path, slide_id: str) -> Path:
-    """Where the features of a slide lie."""
+    """Path of the HDF5 file with the features of a slide."""
     return out / f"{slide_id}.h5"

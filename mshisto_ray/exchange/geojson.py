@@ -1,7 +1,7 @@
 """Tiles, scores and tissue as GeoJSON, which QuPath opens over the slide.
 
-In QuPath: File, Import objects from file. Places are level-0 pixels, as QuPath's own
-export has them (not longitudes, as RFC 7946 would).
+In QuPath: File, Import objects from file. Coordinates are level-0 pixels, as in
+QuPath's own export, and not the longitudes and latitudes of RFC 7946.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def write_tiles(
     In QuPath, Measure, Show measurement maps colours the tiles by a score.
 
     Args:
-        path: file to make; parents are made.
+        path: file to write; parent folders are created.
         x: level-0 pixels of the tiles' left edges, [N].
         y: level-0 pixels of their top edges, [N].
         extent: level-0 pixels they cover, [N].
@@ -60,10 +60,10 @@ def write_tiles(
 def write_tissue(
     path: Path, tissue: np.ndarray, span: float, size: tuple[int, int]
 ) -> None:
-    """Write a tissue mask as annotations, one a piece, holes kept.
+    """Write a tissue mask as annotations, one per piece, with its holes.
 
     Args:
-        path: file to make; parents are made.
+        path: file to write; parent folders are created.
         tissue: bool [h, w] over the slide from its corner (0, 0).
         span: level-0 pixels per mask pixel.
         size: slide width and height in level-0 pixels; what lies beyond is cut off.
@@ -92,7 +92,7 @@ def mask_polygons(
 
 
 def _rectangles(mask: np.ndarray) -> Iterable[tuple[int, int, int, int]]:
-    """Runs of set pixels (left, top, right, bottom), equal ones of rows joined."""
+    """Runs of set pixels (left, top, right, bottom); equal ones of rows are merged."""
     edges = np.diff(np.pad(mask, ((0, 1), (1, 1))).astype(np.int8), axis=1)
     open_runs: dict[tuple[int, int], int] = {}
     for row, line in enumerate(edges):

@@ -2,7 +2,7 @@
 
 Both keep ``features`` [N, D] and ``coords`` [N, 2], the level-0 pixels (x, y) of the
 tiles' top-left corners. TRIDENT describes the tiles in attributes of ``coords``; CLAM
-does so in its files of coordinates alone, not in those of features.
+does so only in its files of coordinates, not in those of features.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy as np
 
 Layout = Literal["trident", "clam"]
 
-# Ours, beside theirs: their size of a tile at level 0 is a whole number.
+# Attributes added to theirs, in which a tile's size at level 0 is a whole number.
 _MADE_FROM = "mshisto_made_from"
 _EXTENT = "extent_level0"
 _DTYPES = (np.float16, np.float32)
 
 
 class H5Error(Exception):
-    """A file of features cannot be used; ``name`` is a short stable word."""
+    """A file of features cannot be used; ``name`` identifies the cause."""
 
     def __init__(self, name: str, message: str):
         super().__init__(message)
@@ -34,13 +34,13 @@ class H5Error(Exception):
 
 @dataclass(frozen=True)
 class TileShape:
-    """What a file says of its tiles.
+    """Size and spacing of the tiles of a file.
 
     Attributes:
         extent: level-0 pixels that a tile covers.
-        step: level-0 pixels from a tile to the next; less than ``extent`` where
-            tiles overlap.
-        tile_px: side of a tile as it was embedded, None where the file does not say.
+        step: level-0 pixels from a tile to the next; less than ``extent`` if tiles
+            overlap.
+        tile_px: side of a tile as it was embedded, None if it is not recorded.
     """
 
     extent: float
@@ -59,10 +59,10 @@ class H5Features:
 
 
 def read_h5(path: Path) -> H5Features:
-    """Features and places of a slide's tiles, in the order of the file.
+    """Features and coordinates of a slide's tiles, in the order of the file.
 
     Raises:
-        H5Error: no such layout, or values that cannot be kept exactly.
+        H5Error: not in this layout, or values that cannot be kept exactly.
     """
     try:
         with h5py.File(path) as file:
@@ -75,7 +75,7 @@ def read_h5(path: Path) -> H5Features:
             f"{path.name}: no HDF5 file with `features` and `coords` as TRIDENT and "
             f"CLAM write them ({type(error).__name__}: {error}): extract it again",
         ) from None
-    # Some releases of features keep a batch axis of one slide.
+    # Some published features have a batch axis of one slide.
     places, values = (
         a[0] if a.ndim == 3 and len(a) == 1 else a for a in (places, values)
     )
@@ -97,14 +97,14 @@ def read_h5(path: Path) -> H5Features:
     if not np.array_equal(whole, places) or (len(whole) and whole.min() < 0):
         raise H5Error(
             "BadPlaces",
-            f"{path.name}: coords are not whole level-0 pixels from 0 on (micrometres, "
-            "or another level's pixels?): give them in level-0 pixels",
+            f"{path.name}: coords are not whole, non-negative level-0 pixels "
+            "(micrometres, or another level's pixels?): give them in level-0 pixels",
         )
     return H5Features(whole[:, 0], whole[:, 1], values, shape)
 
 
 def read_tile_shape(path: Path) -> TileShape | None:
-    """What a file of coordinates says of its tiles; None where it says nothing.
+    """Tile size and spacing of a file of coordinates; None if it records neither.
 
     Raises:
         H5Error: no HDF5 file with ``coords``.
@@ -143,7 +143,7 @@ def _tile_shape(attributes: Mapping[str, Any]) -> TileShape | None:
         extent = float(attributes.get(_EXTENT, attributes["patch_size_level0"]))
         overlap = int(attributes.get("overlap", 0))
         return TileShape(extent, extent * (tile_px - overlap) / tile_px, tile_px)
-    if "patch_level" in attributes:  # CLAM: pixels of that level, no word of resizing
+    if "patch_level" in attributes:  # CLAM: pixels of that level; resizing unknown
         downsample = np.ravel(attributes.get("downsample", 1.0))
         if "downsample" not in attributes and int(attributes["patch_level"]):
             return None
@@ -161,15 +161,15 @@ def write_h5(
     layout: Layout,
     made_from: str,
 ) -> None:
-    """Write a slide's features as TRIDENT or CLAM would, whole or not at all.
+    """Write a slide's features in the layout of TRIDENT or CLAM, atomically.
 
     Args:
-        path: file to make; parents are made.
+        path: file to write; parent folders are created.
         name: of the slide.
         features: with ``shape`` known.
         mpp: scale, micrometres per pixel; TRIDENT's magnification is 10 over it.
-        layout: whose attributes; the data are the same.
-        made_from: kept in the file, see ``read_made_from``.
+        layout: decides the attributes; the data are the same.
+        made_from: stored in the file, see ``read_made_from``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -187,7 +187,7 @@ def write_h5(
 
 
 def read_made_from(path: Path) -> str | None:
-    """What a file that ``write_h5`` wrote was made from; None where there is none."""
+    """``made_from`` of a file that ``write_h5`` wrote; None if there is none."""
     if not path.is_file():
         return None
     try:

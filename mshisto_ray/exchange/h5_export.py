@@ -1,4 +1,4 @@
-"""A slide's embeddings as a file of features of TRIDENT or CLAM describes them."""
+"""A slide's embeddings as the features of a TRIDENT or CLAM file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mshisto_ray.store.embeddings import TileEmbeddings
 
 
 def to_features(tiles: TileEmbeddings, tile_px: int) -> H5Features:
-    """Tiles of a slide at one scale; ``tile_px``: their side as embedded."""
+    """Features of a slide's tiles at one scale; ``tile_px``: side as embedded."""
     extent = float(tiles.extent[0]) if len(tiles.extent) else float(tile_px)
     shape = TileShape(extent, _step(tiles, extent), tile_px)
     return H5Features(tiles.x, tiles.y, tiles.values, shape)
@@ -18,8 +18,8 @@ def to_features(tiles: TileEmbeddings, tile_px: int) -> H5Features:
 def _step(tiles: TileEmbeddings, extent: float) -> float:
     """Level-0 pixels from a tile to the next: less than ``extent`` if tiles overlap.
 
-    Imported tiles may overlap, and only their places tell; where these fit no grid
-    (CLAM's start anew at each contour), tiles lie side by side.
+    Imported tiles may overlap, which only their coordinates show; if these fit no
+    grid (CLAM starts a new one at each contour), tiles are taken as adjacent.
     """
     at = np.concatenate([tiles.y, tiles.x]).astype(float)
     cell = np.concatenate([tiles.row, tiles.col]).astype(float)

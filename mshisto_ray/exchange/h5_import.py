@@ -29,12 +29,12 @@ from mshisto_ray.store.shards import tensor_column
 
 @dataclass(frozen=True)
 class ImportRecipe:
-    """What every slide shares; small and picklable.
+    """Settings shared by all slides; small and picklable.
 
     ``mpp`` scale of the tiles; ``tile_px`` their side as embedded; ``extent`` level-0
-    pixels that they cover where no file says; ``dim`` width D; ``dtype`` float16 or
+    pixels that they cover if no file records it; ``dim`` width D; ``dtype`` float16 or
     float32 of the shards; ``mpp_tolerance`` share by which a tile's resolution may
-    differ from ``mpp``; ``check_slides`` whether places are held against the slide.
+    differ from ``mpp``; ``check_slides`` whether tiles are checked against the slide.
     """
 
     mpp: float
@@ -53,15 +53,15 @@ def import_slide(
     recipe: ImportRecipe,
     open_slide: Callable[[Path], Slide] = open_slide,
 ) -> tuple[pa.Table, list[Failure]]:
-    """A slide's tiles, sorted by (row, col), and what was left out.
+    """A slide's tiles, sorted by (row, col), and the failures of those left out.
 
-    All are ``own``; their share of tissue is not known (NaN).
+    All are ``own``; their share of tissue is unknown (NaN).
 
     Args:
         row: slide.
         features: its file of features.
-        coordinates: its file of coordinates, where that one has the attributes.
-        recipe: what to hold them against.
+        coordinates: its file of coordinates, if the attributes are in that one.
+        recipe: settings to check them against.
         open_slide: opens the slide.
 
     Raises:
@@ -78,7 +78,7 @@ def import_slide(
         _check_slide(features.name, row, open_slide(row.path), found, shape, recipe)
     line, col, is_kept = cells(found.x, found.y, shape.step)
     dtype = np.dtype(recipe.dtype)
-    with np.errstate(over="ignore"):  # an overflow is told as a failure
+    with np.errstate(over="ignore"):  # an overflow is reported as a failure
         values = found.values.astype(dtype)
     is_finite = np.isfinite(values).all(axis=1)
 
@@ -89,9 +89,9 @@ def import_slide(
             mpp=recipe.mpp, row=int(line[i]), col=int(col[i]),
         )  # fmt: skip
 
-    shares = "its cell of the grid holds a tile nearer to it, which was kept"
+    shared = "a tile nearer to the same cell of the grid was kept"
     failures = [
-        failure(i, "SharedCell", shares) for i in np.flatnonzero(~is_kept).tolist()
+        failure(i, "SharedCell", shared) for i in np.flatnonzero(~is_kept).tolist()
     ]
     broken = f"the features are not finite in {dtype}: use dtype: float32, or extract "
     for i in np.flatnonzero(is_kept & ~is_finite).tolist():
@@ -118,12 +118,12 @@ def import_slide(
 def cells(
     x: np.ndarray, y: np.ndarray, step: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row and column of each tile in the slide's one grid, and which tiles to keep.
+    """Row and column of each tile in the slide's grid, and whether it is kept.
 
     The grid is anchored at (0, 0) and has a tile every ``step`` level-0 pixels. Tiles
-    on it (TRIDENT's) have their own cell. CLAM's grids start anew at each contour: a
-    tile goes to the nearest cell, and where contours meet two tiles may want one; the
-    nearer is kept, the first of equals.
+    on it (TRIDENT's) have their own cell. CLAM starts a new grid at each contour: a
+    tile is assigned to the nearest cell, and where contours meet two tiles may share
+    one; the nearer tile is kept, the first if both are equally near.
     """
     line, col = (np.floor(v / step + 0.5).astype(np.int64) for v in (y, x))
     away = (x - col * step) ** 2 + (y - line * step) ** 2
@@ -139,26 +139,26 @@ def _check(
     name: str, found: H5Features, shape: TileShape | None, recipe: ImportRecipe
 ) -> None:
     if not len(found.values):
-        raise H5Error("NoTiles", f"{name}: holds no tile: look at the slide's tissue")
+        raise H5Error("NoTiles", f"{name}: has no tiles: check the slide's tissue")
     if found.values.shape[1] != recipe.dim:
         raise H5Error(
             "OtherWidth",
-            f"{name}: features have {found.values.shape[1]} numbers, those before have "
-            f"{recipe.dim}: another encoder's? import each encoder into its own out",
+            f"{name}: features have width {found.values.shape[1]}, those of the first "
+            f"file {recipe.dim}: another encoder? import each encoder into its own out",
         )
     if shape is None:
         raise H5Error(
             "NoTileSize",
-            f"{name}: does not say how large its tiles are: give `coordinates` (CLAM's "
+            f"{name}: does not record its tiles' size: give `coordinates` (CLAM's "
             "patches), or `extent` if all slides have the same",
         )
     if shape.step <= 0:
-        raise H5Error("BadH5", f"{name}: tiles overlap wholly: extract it again")
+        raise H5Error("BadH5", f"{name}: tiles overlap completely: extract it again")
     if shape.tile_px not in (None, recipe.tile_px):
         raise H5Error(
             "OtherTileSize",
-            f"{name}: tiles of {shape.tile_px} px, tile_px is {recipe.tile_px}: give "
-            "the right one, and other sizes another out",
+            f"{name}: tiles of {shape.tile_px} px, tile_px is {recipe.tile_px}: "
+            "correct tile_px, or import this size into another out",
         )
 
 
@@ -180,7 +180,7 @@ def _check_slide(
         raise H5Error(
             "OutsideSlide",
             f"{name}: {outside} of {len(found.x)} tiles lie outside {row.path.name} "
-            f"({size[0]} x {size[1]} px): features of another slide, or places of "
+            f"({size[0]} x {size[1]} px): features of another slide, or coordinates of "
             "another level?",
         )
     true_mpp = mpp * shape.extent / recipe.tile_px
@@ -188,6 +188,6 @@ def _check_slide(
         raise H5Error(
             "OtherScale",
             f"{name}: tiles cover {shape.extent:g} px of {mpp:.4g} um, which is "
-            f"{true_mpp:.4g} um/px at {recipe.tile_px} px, not {recipe.mpp:g}: give "
-            "the scale that they were made for, and other scales another out",
+            f"{true_mpp:.4g} um/px at {recipe.tile_px} px, not {recipe.mpp:g}: correct "
+            "mpp, or import this scale into another out",
         )

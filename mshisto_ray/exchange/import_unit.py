@@ -1,4 +1,4 @@
-"""Import one slide's features in a worker: its HDF5 file to a shard."""
+"""Import one slide's features in a worker: write its HDF5 file's tiles to a shard."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LAST_ATTEMPT = 3
 def make_importer(
     out: Path, recipe: ImportRecipe
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """The function that imports one slide; its shard is its result."""
+    """A function that imports one slide into its shard and returns its counts."""
     kind = pa.float16() if recipe.dtype == "float16" else pa.float32()
     watchdog = Watchdog()
 

@@ -1,4 +1,4 @@
-"""Slides decoded native tile by native tile, each once while it is near."""
+"""Slides decoded by native tiles, with a cache of those decoded last."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mshisto_ray.slides.openslide import OpenSlideSlide
 
 # Formats whose native tiles abut: Ventana's and Trestle's overlap, others are no TIFF.
 _VENDORS = ("aperio", "generic-tiff")
-# Decoded native tiles kept: those under a cell of 2048 px and its neighbour's border.
+# Of decoded native tiles: enough for a cell of 2048 px and its neighbour's border.
 _CACHE_BYTES = 32 * 1024**2
 _REDUCTIONS = (2, 4)
-# A native level this near in resolution makes a reduced one needless.
+# No reduced level is added within this factor of another level's downsample.
 _NEAR = 1.5
 
 
@@ -27,8 +27,8 @@ _NEAR = 1.5
 class _Source:
     """A level and where its pixels come from.
 
-    ``native`` is OpenSlide's number of it, None for a reduced one; ``downsample`` what
-    OpenSlide calculates positions with.
+    ``native`` is its number in OpenSlide, None for a reduced one; ``downsample`` the
+    value from which OpenSlide calculates positions.
     """
 
     level: Level
@@ -38,19 +38,19 @@ class _Source:
 
 
 class NativeSlide:
-    """A tiled-JPEG TIFF decoded by libjpeg-turbo, the exceptions by OpenSlide.
+    """A tiled-JPEG TIFF decoded by libjpeg-turbo, with OpenSlide as the fallback.
 
     OpenSlide interpolates where a level-0 position falls between the pixels of a
-    level; such reads, and those that meet a missing or damaged native tile, are left
-    to it, so that every read of a native level gives what OpenSlide gives. One thread
-    at a time.
+    level; such reads, and those of a missing or damaged native tile, are done by
+    OpenSlide, so that every read of a native level gives OpenSlide's pixels. Not
+    thread-safe.
     """
 
     def __init__(self, path: Path, scaled: bool = False):
         """Open a slide; ``scaled`` adds levels decoded at 1/2 and 1/4.
 
         Raises:
-            SlideError: no slide, or ``NotJpegTiles`` with the reason.
+            SlideError: not a slide, or ``NotJpegTiles`` with the reason.
         """
         self._reference = OpenSlideSlide(path)
         try:
@@ -94,7 +94,7 @@ class NativeSlide:
     def _assemble(
         self, level: int, left: int, top: int, width: int, height: int
     ) -> np.ndarray:
-        """Pixels of a region of a level, at the level's own positions."""
+        """Pixels of a region, given in the level's own pixels."""
         page = self._sources[level].page
         tile_w, tile_h = page.tile
         whole = self._whole_tile(level, left, top, width, height)
@@ -123,9 +123,9 @@ class NativeSlide:
     def _whole_tile(
         self, level: int, left: int, top: int, width: int, height: int
     ) -> np.ndarray | None:
-        """The native tile that a region is, if it is one.
+        """Pixels of a region that is exactly one native tile, else None.
 
-        Not kept: on a grid that fits the file's, each is asked for once.
+        Not cached: tiles on the file's own grid are read once each.
         """
         page = self._sources[level].page
         col, row = left // width, top // height
@@ -148,14 +148,14 @@ class NativeSlide:
             self._decoded.move_to_end(key)
             return tile
         page = self._sources[level].page
-        tile = self._room(page.tile)
+        tile = self._empty_tile(page.tile)
         self._decode(page, index, tile)
         self._decoded[key] = tile
         self._decoded_bytes += tile.nbytes
         return tile
 
-    def _room(self, size: tuple[int, int]) -> np.ndarray:
-        """An array for a native tile: an old one's, for fresh memory costs a third."""
+    def _empty_tile(self, size: tuple[int, int]) -> np.ndarray:
+        """An array for a native tile, reused: new memory costs a third of the time."""
         shape = (size[1], size[0], 3)
         array = None
         while self._decoded and self._decoded_bytes + math.prod(shape) > _CACHE_BYTES:

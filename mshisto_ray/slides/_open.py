@@ -1,4 +1,4 @@
-"""Opening a slide, and a watchdog over what its decoder does."""
+"""Opening of slides, and a watchdog that ends a hanging decoder."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mshisto_ray import components
 from mshisto_ray.components import Part
 from mshisto_ray.slides._slide import Slide
 
-# Reads every format; the others are measured against it.
+# Reads every format; the other readers are compared with it.
 REFERENCE = "openslide"
 READ_LIMIT_S = 60.0
 
 
 def open_slide(path: Path, reader: str = REFERENCE) -> Slide:
-    """Open a slide with a reader of the family, by its name.
+    """Open a slide with the named reader of the family.
 
     Raises:
         SlideError: it cannot be opened (by this reader).
@@ -32,8 +32,8 @@ def open_slide(path: Path, reader: str = REFERENCE) -> Slide:
 class Watchdog:
     """Ends this process when a watched block takes longer than the limit.
 
-    Decoders are C code fed with damaged files; one that hangs holds its thread for
-    good, so the process is all that can be ended.
+    Decoders are C code fed with damaged files; a thread that hangs in one cannot be
+    interrupted, only its process can be ended.
     """
 
     def __init__(self, limit_s: float = READ_LIMIT_S):
@@ -48,7 +48,7 @@ class Watchdog:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch the block."""
+        """End the process if the block exceeds the limit."""
         self._deadline = time.monotonic() + self._limit_s
         try:
             yield

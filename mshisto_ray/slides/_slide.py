@@ -1,4 +1,4 @@
-"""What every slide reader offers."""
+"""The interface of slide readers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Protocol
 
 import numpy as np
 
-# Beyond these a number in a header is a mistake, not a microscope: 0.05 um/px is
-# finer than light resolves, 50 um/px coarser than any slide's overview level is used.
+# Outside these bounds the mpp of a header is a mistake: 0.05 um/px is finer than light
+# resolves, 50 um/px coarser than any overview level in use.
 MIN_MPP, MAX_MPP = 0.05, 50.0
 
 
 class SlideError(Exception):
-    """A slide, or a region of it, cannot be read; ``name`` is a short stable word."""
+    """A slide, or a region of it, cannot be read; ``name`` identifies the cause."""
 
     def __init__(self, name: str, message: str):
         super().__init__(message)
@@ -36,7 +36,7 @@ class Slide(Protocol):
     """An open slide.
 
     ``levels[0]`` is the finest. ``mpp`` is that of level 0 in micrometres per pixel,
-    None where the file does not say. After a failed ``read`` the slide is usable.
+    None if the file does not record it. The slide stays usable after a failed ``read``.
     """
 
     levels: tuple[Level, ...]
@@ -68,25 +68,25 @@ class Slide(Protocol):
 
 
 def checked_mpp(from_file: float | None, from_cohort: float | None) -> float:
-    """The level-0 mpp to work with: the cohort's if given, else the file's.
+    """The level-0 mpp to use: the cohort's if given, else the file's.
 
     Raises:
-        SlideError: neither knows it, or the number cannot be a slide's.
+        SlideError: neither gives it, or it is out of bounds.
     """
     mpp = from_cohort if from_cohort is not None else from_file
     if mpp is None:
         raise SlideError(
             "NoMpp",
-            "the file does not say its resolution, or says another one across than "
-            "down: put its micrometres per pixel into the cohort's mpp column (20x is "
-            "about 0.5, 40x about 0.25)",
+            "the file records no resolution, or different ones in x and y: put its "
+            "micrometres per pixel into the cohort's mpp column (20x is about 0.5, 40x "
+            "about 0.25)",
         )
     if not MIN_MPP <= mpp <= MAX_MPP:
         source = "the cohort" if from_cohort is not None else "the file"
         raise SlideError(
             "AbsurdMpp",
-            f"{source} says {mpp:g} micrometres per pixel, which no scanner makes "
-            f"(sane: {MIN_MPP:g} to {MAX_MPP:g}): put the right value into the "
+            f"{source} gives {mpp:g} micrometres per pixel, which no scanner produces "
+            f"(plausible: {MIN_MPP:g} to {MAX_MPP:g}): put the right value into the "
             "cohort's mpp column",
         )
     return mpp

@@ -1,4 +1,4 @@
-"""Tiled JPEG levels of a TIFF: where each native tile lies and how it is decoded."""
+"""Tiled JPEG levels of a TIFF: the place and the decoding of each native tile."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import tifffile
 from mshisto_ray.slides._slide import SlideError
 
 _START, _JFIF = b"\xff\xd8", b"\xff\xe0"
-# Adobe's APP14 marker; after it one byte, 0: components are RGB, 1: YCbCr. The TIFF
-# says which. Aperio writes RGB tiles without it, and a decoder then assumes YCbCr.
+# Adobe's APP14 marker; after it one byte, 0: components are RGB, 1: YCbCr, as in the
+# TIFF's tags. Aperio writes RGB tiles without it, and a decoder then assumes YCbCr.
 _COLOUR_MARKER = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
 _PHOTOMETRIC = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
 
@@ -31,9 +31,9 @@ class JpegLevel:
         width: pixels of the level.
         height: pixels of the level.
         tile: width and height of a native tile.
-        offsets: [N] place of each tile in the file, row by row.
-        sizes: [N] bytes of each tile; 0 is a missing one.
-        tables: the JPEG stream's start that tiles share, empty where each is whole.
+        offsets: [N] byte offset of each tile in the file, row by row.
+        sizes: [N] bytes of each tile, 0 if it is missing.
+        tables: start of the JPEG stream shared by all tiles, empty if each has its own.
         is_rgb: components are RGB, not YCbCr.
         reduce: decoded at 1, 1/2 or 1/4 of its size, from the DCT's low frequencies.
     """
@@ -49,7 +49,7 @@ class JpegLevel:
 
     @property
     def columns(self) -> int:
-        """Native tiles in a row."""
+        """Number of native tiles per row."""
         return -(-self.width // self.tile[0])
 
     def reduced(self, reduce: int) -> JpegLevel:
@@ -67,12 +67,12 @@ class JpegLevel:
         """Decode a tile's bytes into uint8 [h, w, 3].
 
         Raises:
-            UndecodableError: the stream is damaged, even where it could be guessed.
+            UndecodableError: the stream is damaged (damage is never concealed).
         """
         width, height = self.tile
-        stream = self._whole(data)
+        stream = self._complete_stream(data)
         try:
-            # At 1/2 or 1/4 the header alone says no size: it is asked for in pixels.
+            # The reduction to 1/2 or 1/4 follows from the size requested in pixels.
             pixels = simplejpeg.decode_jpeg(
                 stream, "RGB", False, False, height, width, self.reduce, out
             )
@@ -81,9 +81,9 @@ class JpegLevel:
         if pixels.shape != out.shape:
             raise UndecodableError(f"{pixels.shape[:2]} px in place of {self.tile}")
 
-    def _whole(self, data: bytes) -> bytes:
+    def _complete_stream(self, data: bytes) -> bytes:
         start = 2
-        if self.is_rgb and data[2:4] == _JFIF:  # JFIF says YCbCr and would win
+        if self.is_rgb and data[2:4] == _JFIF:  # implies YCbCr, with precedence
             start = 4 + int.from_bytes(data[4:6], "big")
         colour = _COLOUR_MARKER + (b"\x00" if self.is_rgb else b"\x01")
         return (self.tables or _START) + colour + data[start:]

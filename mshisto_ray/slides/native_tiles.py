@@ -12,6 +12,6 @@ def build(path: Path) -> Slide:
     """Open a slide whose levels are JPEG tiles.
 
     Raises:
-        SlideError: no slide, or ``NotJpegTiles`` where another reader has to do.
+        SlideError: not a slide, or ``NotJpegTiles`` if it needs another reader.
     """
     return NativeSlide(path)

@@ -1,4 +1,4 @@
-"""Slides through OpenSlide: every format it knows, one region at a time."""
+"""Slides read by OpenSlide, in every format that it supports."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def build(path: Path) -> Slide:
     """Open a slide with OpenSlide.
 
     Raises:
-        SlideError: not a slide that OpenSlide knows, damaged, or unreadable.
+        SlideError: not in a format that OpenSlide supports, damaged, or unreadable.
     """
     return OpenSlideSlide(path)
 
 
 class OpenSlideSlide:
-    """A slide through OpenSlide; ``downsamples`` are what it calculates with."""
+    """A slide read by OpenSlide; ``downsamples`` are those it calculates with."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -44,7 +44,7 @@ class OpenSlideSlide:
         try:
             image = self._handle.read_region((x, y), level, (width, height))
         except OpenSlideError as error:
-            # OpenSlide latches errors: this handle fails for ever from here on.
+            # OpenSlide latches errors: this handle would fail at every later read.
             fresh = _open(self._path)
             self._handle.close()
             self._handle = fresh
@@ -107,7 +107,7 @@ def _mpp(properties: Mapping[str, str]) -> float | None:
     if mpp_x is None or mpp_y is None:
         return mpp_x if mpp_y is None else mpp_y
     if abs(mpp_x - mpp_y) > _MAX_ANISOTROPY * max(mpp_x, mpp_y):
-        return None  # a wrong header: the cohort has to say
+        return None  # a wrong header: the cohort has to give it
     return (mpp_x + mpp_y) / 2
 
 

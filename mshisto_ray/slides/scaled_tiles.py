@@ -1,4 +1,4 @@
-"""As native_tiles, and levels decoded at 1/2 and 1/4 where the pyramid has none."""
+"""As native_tiles, plus levels decoded at 1/2 and 1/4 where the pyramid has none."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mshisto_ray.slides._slide import Slide
 def build(path: Path) -> Slide:
     """Open a slide whose levels are JPEG tiles, with reduced levels between them.
 
-    A reduced level keeps the low frequencies of each 8 x 8 DCT block: it is no box
+    A reduced level keeps the low frequencies of each 8 x 8 DCT block: it is not a box
     average, and costs a fraction of one.
 
     Raises:
-        SlideError: no slide, or ``NotJpegTiles`` where another reader has to do.
+        SlideError: not a slide, or ``NotJpegTiles`` if it needs another reader.
     """
     return NativeSlide(path, scaled=True)

@@ -1,9 +1,9 @@
-"""Cluster bootstrap: what is drawn, and the interval of what was computed from it.
+"""Cluster bootstrap: draws of clusters, and intervals of values computed from them.
 
-A cluster is what carries independent evidence: a patient, or a block of one slide.
+A cluster is a unit of independent evidence: a patient, or a block of one slide.
 A replicate draws as many clusters as there are, with replacement; a drawn cluster
-brings all its rows, as often as it was drawn. Values computed with the same draws may
-be subtracted from each other: that is the paired bootstrap.
+contributes all its rows, as often as it was drawn. Values computed with the same draws
+may be subtracted from each other: that is the paired bootstrap.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def draw_counts(
 
 
 def percentile_interval(value: float, replicates: np.ndarray) -> Interval:
-    """The 2.5 and 97.5 percentiles of the replicates [R] that have a value.
+    """Interval of a value: 2.5 and 97.5 percentiles of its finite replicates [R].
 
-    NaN where the value, or every replicate, is not defined.
+    The percentiles are NaN if the value, or every replicate, is not finite.
     """
     usable = replicates[np.isfinite(replicates)]
     if not len(usable) or not np.isfinite(value):
@@ -53,7 +53,7 @@ def percentile_interval(value: float, replicates: np.ndarray) -> Interval:
 
 
 class ClusterDraws:
-    """Replicates for rows [N] that belong to clusters; the same ones every time.
+    """Replicates for rows [N] that belong to clusters, drawn with a fixed seed.
 
     Attributes:
         num_clusters: distinct clusters.
@@ -64,14 +64,14 @@ class ClusterDraws:
         self.num_clusters = len(names)
         generator = np.random.default_rng(SEED)
         self._counts = draw_counts(self.num_clusters, replicates, generator)
-        if self.num_clusters == 1:  # every draw is the same: nothing is known
+        if self.num_clusters == 1:  # every draw is the same: there is no interval
             self._counts = self._counts[:0]
 
     def means(self, values: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
-        """Mean of values [N, M] in each replicate, [R, M]; NaN where none was drawn.
+        """Mean of values [N, M] in each replicate, [R, M]; NaN if none was drawn.
 
         Args:
-            values: one row of scores per row.
+            values: M scores per row.
             where: rows that count, bool [N]; None: all.
         """
         counts = np.ones(len(values)) if where is None else where.astype(float)

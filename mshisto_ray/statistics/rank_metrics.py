@@ -40,6 +40,6 @@ def rank_metrics(
 def weighted_ratio(
     top: np.ndarray, bottom: np.ndarray, empty: float = np.nan
 ) -> np.ndarray:
-    """``top / bottom``, ``empty`` where the weight below is 0."""
+    """``top / bottom``, and ``empty`` where ``bottom`` is 0."""
     result = np.full(np.broadcast(top, bottom).shape, empty)
     return np.divide(top, bottom, out=result, where=bottom > 0)

@@ -1,7 +1,7 @@
-"""Attempt markers: a unit of work that kills its process must not loop for ever.
+"""Attempt markers, which limit the retries of a unit of work that kills its process.
 
 A marker file is made before each attempt and all are removed when the unit has its
-shard, so what is left after a crash counts the attempts, whoever made them.
+shard, so the markers left after a crash count the attempts of all processes.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ class Attempts:
         self._unit = unit
 
     def begin(self) -> int:
-        """Mark another attempt; returns its number, 1 for the first."""
+        """Add a marker; return the number of the attempt, 1 for the first."""
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / f"{self._unit}.{uuid.uuid4().hex[:12]}").touch()
         return len(self._markers())
 
     def end(self) -> None:
-        """The unit is done: remove its markers."""
+        """Remove the markers of the unit, whose shard is written."""
         for marker in self._markers():
             marker.unlink(missing_ok=True)
 
     def _markers(self) -> list[Path]:
-        # A slide_id may hold dots: compare all before the last one.
+        # A slide_id may contain dots: compare everything before the last one.
         return [p for p in self._folder.iterdir() if p.name[:-13] == self._unit]

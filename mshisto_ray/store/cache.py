@@ -1,11 +1,11 @@
-"""Embeddings as one mapped array per node, shared by all processes that train there.
+"""Node cache of embeddings: one memory-mapped array, shared by the node's processes.
 
 An entry is ``<cache dir>/<embeddings digest>-<mpp>-own/`` with ``features.npy`` [N, D]
 (own tiles of every slide, slide by slide; ``-all``: ancestors too) and ``offsets.npy``
 [S + 1]. It is built
-once, by the holder of ``<entry>.build``, and renamed into place, so it is whole
-or absent. Whoever builds or reads an entry shares ``<entry>.lock``; only who has it
-alone may remove the entry. Locks belong to open files: a killed process holds none.
+once, under the lock ``<entry>.build``, and renamed into place, so it is complete or
+absent. Builders and readers of an entry share ``<entry>.lock``; removing the entry
+takes that lock exclusively. Locks belong to open files: a killed process holds none.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ class CacheConfig(Config):
     )
     max_gib: float = option(
         50.0,
-        "size of all entries together; embeddings above it are read from Parquet in "
-        "every epoch; 0: no cache",
+        "limit on the size of all entries together; embeddings above it are read from "
+        "Parquet in every epoch; 0: no cache",
         unit="GiB",
         ge=0,
     )
 
 
 class _Lock:
-    """Lock of an entry, freed when closed, forgotten, or with its process."""
+    """File lock of an entry, released by close, deletion or the end of the process."""
 
     def __init__(self, entry: Path, kind: str = "lock"):
         path = entry.with_name(f"{entry.name}.{kind}")
@@ -64,15 +64,15 @@ class _Lock:
         self.close()
 
     def share(self) -> None:
-        """Wait until nobody has it alone."""
+        """Take a shared lock; wait while another process holds it exclusively."""
         fcntl.flock(self._file, fcntl.LOCK_SH)
 
     def take(self) -> None:
-        """Wait until nobody else has it."""
+        """Take the lock exclusively; wait while another process holds it."""
         fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def try_to_take(self) -> bool:
-        """Take it unless somebody has it."""
+        """Take the lock exclusively; return False at once if it is held."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -88,9 +88,9 @@ def open_features(
 ) -> Features:
     """Own tiles (or all) of every complete slide at a scale, from this node's cache.
 
-    Builds the entry where there is none, waiting while another process builds it.
-    Embeddings that do not fit (the limit, what others use, the disk) are read from
-    Parquet instead.
+    Builds a missing entry, or waits while another process builds it. Embeddings that
+    do not fit (the limit, beside entries in use, the disk) are read from Parquet
+    instead.
     """
     rows = sum(directory.num_rows(s, mpp) for s in directory.slide_ids)
     limit = int(config.max_gib * _GIB)
@@ -99,10 +99,10 @@ def open_features(
     try:
         config.dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cache.dir: cannot be made: {error}") from None
+        raise InputError(f"cache.dir: cannot create the folder: {error}") from None
     kind = "own" if own_only else "all"
     entry = config.dir / f"{directory.digest}-{mpp!r}-{kind}"
-    # Held as long as the features: nobody removes the entry now.
+    # Held as long as the features exist, so that no process removes the entry.
     lock = _Lock(entry)
     lock.share()
     if not entry.is_dir():
@@ -131,15 +131,15 @@ def _uncached(
 def _build(
     directory: EmbeddingDirectory, mpp: float, own_only: bool, entry: Path, limit: int
 ) -> bool:
-    """Write an entry, alone in building it; False where there is no room for it."""
+    """Write an entry while its build lock is held; False if it does not fit."""
     counts = count_tiles(directory, mpp, own_only)
     offsets = np.concatenate([[0], counts.cumsum()]).astype(np.int64)
     kind = _dtype(directory)
     size = int(offsets[-1]) * directory.dim * kind.itemsize
     temporary = entry.with_name(f"{entry.name}.{os.getpid()}.tmp")
     try:
-        with _Lock(entry.parent / "all") as everyone:
-            everyone.take()
+        with _Lock(entry.parent / "all") as all_entries:
+            all_entries.take()
             if not _make_room(entry, limit - size):
                 return False
             temporary.mkdir()
@@ -155,7 +155,7 @@ def _build(
             os.fsync(file.fileno())
         np.save(temporary / "offsets.npy", offsets)
         os.rename(temporary, entry)
-    except OSError:  # the disk is full, or not ours to write to
+    except OSError:  # the disk is full or not writable
         return False
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -163,7 +163,7 @@ def _build(
 
 
 def _reserve(path: Path, shape: tuple[int, int], kind: np.dtype) -> BinaryIO:
-    """A .npy file with its header written and its whole size taken from the disk."""
+    """Open a .npy file with its header written and its full size allocated on disk."""
     file = path.open("wb")
     try:
         header = {"descr": kind.str, "fortran_order": False, "shape": shape}
@@ -178,14 +178,15 @@ def _reserve(path: Path, shape: tuple[int, int], kind: np.dtype) -> BinaryIO:
 
 
 def _make_room(entry: Path, room: int) -> bool:
-    """Remove entries unused for longest until the rest take at most ``room`` bytes.
+    """Remove least recently used entries until at most ``room`` bytes are taken.
 
-    What a killed builder left goes first. Entries in use stay.
+    Leftovers of killed builders are removed first, entries in use never. Returns
+    whether there is room.
     """
     age: dict[Path, float] = {}
     sizes: dict[Path, int] = {}
     for folder in [p for p in entry.parent.iterdir() if p.is_dir()]:
-        with contextlib.suppress(FileNotFoundError):  # its builder renames it now
+        with contextlib.suppress(FileNotFoundError):  # being renamed by its builder
             sizes[folder] = sum(p.stat().st_size for p in folder.iterdir())
             age[folder] = 0.0 if folder.suffix == ".tmp" else folder.stat().st_mtime
     for folder in sorted(age, key=age.__getitem__):
@@ -201,7 +202,7 @@ def _remove(folder: Path, own: Path) -> bool:
     name = folder.name
     if folder.suffix == ".tmp":
         name = name.removesuffix(".tmp").rsplit(".", 1)[0]
-    if name == own.name:  # we alone build it
+    if name == own.name:  # this process holds its build lock
         shutil.rmtree(folder)
         return True
     with _Lock(folder.with_name(name)) as lock:

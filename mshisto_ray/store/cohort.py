@@ -1,4 +1,4 @@
-"""The cohort table: one row a slide; only ``path`` is required."""
+"""The cohort table: one row per slide; only ``path`` is required."""
 
 from __future__ import annotations
 
@@ -45,23 +45,24 @@ class Cohort:
 
     @property
     def column_names(self) -> list[str]:
-        """Columns beside the reserved ones: labels, fold and the rest."""
+        """Names of the columns that are not reserved: labels, fold and the rest."""
         return list(self.rows[0].columns)
 
     def column(self, name: str) -> dict[str, str | None]:
-        """``{slide_id: value}`` of a column; InputError names what there is."""
+        """``{slide_id: value}`` of a column; InputError lists the columns."""
         if name not in self.column_names:
             have = ", ".join(self.column_names) or "none"
             raise InputError(
-                f"{self.path}: no column {name!r}; beside the reserved ones: {have}"
+                f"{self.path}: no column {name!r}; columns besides the reserved ones: "
+                f"{have}"
             )
         return {row.slide_id: row.columns[name] for row in self.rows}
 
 
 def read_cohort(path: Path, check_files: bool = True) -> Cohort:
-    """Read and check a cohort (CSV or Parquet); every problem is listed at once.
+    """Read and check a cohort (CSV or Parquet); all problems are reported together.
 
-    Relative slide and annotation paths start at the cohort file's folder.
+    Slide and annotation paths may be relative to the cohort file's folder.
 
     Args:
         path: the table.
@@ -75,7 +76,7 @@ def read_cohort(path: Path, check_files: bool = True) -> Cohort:
     if "path" not in frame.columns:
         raise InputError(f"{path}: no column 'path'; have {', '.join(frame.columns)}")
     if not len(frame):
-        raise InputError(f"{path}: the cohort has no rows; give one row a slide")
+        raise InputError(f"{path}: the cohort has no rows; give one per slide")
     problems: list[str] = []
     rows: list[CohortSlide] = []
     for number, cells in enumerate(frame.to_dict("records"), start=1):
@@ -105,7 +106,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _text(value: object) -> str | None:
-    """A cell as text; whole floats without their .0, so that labels stay labels."""
+    """A cell as text, None if empty; integers read as floats lose their .0."""
     if value is None or (isinstance(value, float) and value != value):
         return None
     if isinstance(value, float) and value.is_integer():
@@ -158,7 +159,7 @@ def _mpp(text: str | None) -> tuple[float | None, str | None]:
 def _duplicates(rows: Sequence[CohortSlide]) -> list[str]:
     counts = Counter(row.slide_id for row in rows)
     return [
-        f"slide_id {slide_id!r} stands in {count} rows; give each slide its own "
+        f"slide_id {slide_id!r} is used in {count} rows; give each slide its own "
         "slide_id (the default is the file's name without its ending)"
         for slide_id, count in counts.items()
         if count > 1

@@ -18,7 +18,7 @@ STAGE = "embeddings"
 
 
 def shard_path(directory: Path, slide_id: str, chunk: int) -> Path:
-    """Where the embeddings of a chunk lie."""
+    """Path of the shard with the embeddings of a chunk."""
     return directory / "shards" / slide_id / f"chunk-{chunk:05d}.parquet"
 
 
@@ -43,7 +43,7 @@ class TileEmbeddings:
 
 
 class EmbeddingDirectory:
-    """What ``jobs/embed.py`` wrote.
+    """A finished embeddings directory, as ``jobs/embed.py`` writes it.
 
     Attributes:
         slide_ids: slides with every chunk embedded, sorted.
@@ -58,8 +58,8 @@ class EmbeddingDirectory:
         table = path / "slides.parquet"
         if not table.is_file():
             raise InputError(
-                f"{path}: embedding has not come to its end; run jobs/embed.py again, "
-                "it goes on where it stopped"
+                f"{path}: embedding is not finished; run jobs/embed.py again to resume "
+                "it"
             )
         rows = sorted(pq.read_table(table).to_pylist(), key=lambda row: row["slide_id"])
         complete = [row for row in rows if row["complete"]]
@@ -84,7 +84,7 @@ class EmbeddingDirectory:
         return self.manifest.recipe["dim"]
 
     def state(self, slide_id: str) -> str:
-        """Changes with the slide's rows; empty where it is not complete."""
+        """A text that changes with the slide's rows; empty if it is incomplete."""
         if slide_id not in self.patient_ids:
             return ""
         rows = sorted(self._rows[slide_id].items())
@@ -101,7 +101,7 @@ class EmbeddingDirectory:
 
     @property
     def colours(self) -> list[str]:
-        """Colour modes, a column of vectors each."""
+        """Colour modes; the shards have a column of vectors for each."""
         return self.manifest.recipe.get("colour", ["rgb"])
 
     def read(
@@ -113,7 +113,7 @@ class EmbeddingDirectory:
     ) -> TileEmbeddings:
         """Tiles of a slide at a scale, sorted by (row, col); N = 0 if it has none.
 
-        ``colour``: the mode embedded, None for the first there is.
+        ``colour``: one of the colour modes, None for the first.
         """
         colour = colour or self.colours[0]
         if colour not in self.colours:

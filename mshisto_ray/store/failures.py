@@ -1,4 +1,4 @@
-"""What could not be done, with a reason: rows of ``failures.parquet``."""
+"""Failures with their reasons: the rows of ``failures.parquet``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Kind = Literal["input", "transient", "crash"]
 
 @dataclass(frozen=True)
 class Failure:
-    """One failure; ``chunk``, ``mpp``, ``row`` and ``col`` are None where it is wider.
+    """One failure; ``chunk``, ``mpp``, ``row`` or ``col`` is None if it affects all.
 
-    ``input`` failures stand until the input changes, ``transient`` ones are tried
+    ``input`` failures are kept until the input changes, ``transient`` ones are tried
     again by the next run, a ``crash`` killed its process more than once.
     """
 

@@ -1,4 +1,4 @@
-"""Embeddings of many slides behind one reader, wherever they lie."""
+"""One interface to the embeddings of many slides: in memory, mapped or in Parquet."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mshisto_ray.store.shards import read_shard
 
 
 class Features(Protocol):
-    """Embeddings of S slides at one scale: own tiles or all, by (row, col)."""
+    """Embeddings of S slides at one scale: own tiles or all, sorted by (row, col)."""
 
     @property
     def slide_ids(self) -> Sequence[str]:
-        """The S slides."""
+        """Ids of the S slides."""
         ...
 
     @property
@@ -31,7 +31,7 @@ class Features(Protocol):
         ...
 
     def read(self, index: int) -> np.ndarray:
-        """Embeddings [N, D] of a slide, by its place in ``slide_ids``."""
+        """Embeddings [N, D] of a slide, given its index in ``slide_ids``."""
         ...
 
 
@@ -39,7 +39,7 @@ class Features(Protocol):
 class ArrayFeatures:
     """Features of slides one after another in one array (in memory or mapped).
 
-    ``values``: [N, D]; ``offsets``: int64 [S + 1]; ``lock``: held while this lives.
+    ``values``: [N, D]; ``offsets``: int64 [S + 1]; ``lock``: held until deletion.
     """
 
     slide_ids: Sequence[str]
@@ -73,7 +73,7 @@ class ParquetFeatures:
 
     @property
     def slide_ids(self) -> Sequence[str]:
-        """The slides, sorted."""
+        """Ids of the slides, sorted."""
         return self.directory.slide_ids
 
     @property
@@ -89,10 +89,9 @@ class ParquetFeatures:
 
 @dataclass(frozen=True)
 class SelectedFeatures:
-    """Some tiles of some slides of other features.
+    """A selection of slides and tiles from other features.
 
-    ``rows``: {place of a slide: its rows that stay}; slides that are not in it have
-    none.
+    ``rows``: {index of a slide: its selected rows}; other slides have none selected.
     """
 
     whole: Features
@@ -100,7 +99,7 @@ class SelectedFeatures:
 
     @property
     def slide_ids(self) -> Sequence[str]:
-        """The slides of the whole."""
+        """Ids of all slides of ``whole``."""
         return self.whole.slide_ids
 
     @property
@@ -110,14 +109,14 @@ class SelectedFeatures:
 
     @property
     def counts(self) -> np.ndarray:
-        """Tiles of each slide that stay, int64 [S]."""
+        """Selected tiles of each slide, int64 [S]."""
         found = np.zeros(len(self.whole.slide_ids), np.int64)
         for place, rows in self.rows.items():
             found[place] = len(rows)
         return found
 
     def read(self, index: int) -> np.ndarray:
-        """Embeddings [N, D] of a slide's tiles that stay."""
+        """Embeddings [N, D] of a slide's selected tiles."""
         return self.whole.read(index)[self.rows.get(index, np.zeros(0, np.int64))]
 
 

@@ -1,4 +1,4 @@
-"""Identity of a slide file: what it holds, not where it lies or when it was copied."""
+"""Identity of a slide file by its content, whatever its path and modification time."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _NUM_BLOCKS = 16
 def slide_fingerprint(path: Path) -> str:
     """Size and quick hash of a slide: 16 blocks of 64 KiB spread over each file.
 
-    Whole files are gigabytes, often on a network; header, tail and even samples tell
-    scans apart. A MIRAX slide is its ``.mrxs`` and the folder of the same name.
+    Whole files are gigabytes, often on a network; header, tail and even samples
+    distinguish scans. A MIRAX slide is its ``.mrxs`` and the folder of the same name.
 
     Raises:
         OSError: the file cannot be read.

@@ -16,10 +16,10 @@ from mshisto_ray.store.shards import read_shard
 class Children:
     """Finer tiles of one slide, parent by parent.
 
-    ``rows``: int64 [M], which of the slide's finer tiles (sorted by row and col);
-    ``counts``: int64 [P], how many of each parent. Parents come in the order in which
-    the next coarser scale is laid out: its own ``rows``, or the coarsest tiles as
-    they are stored. A tile without a parent is in none.
+    ``rows``: int64 [M], indices into the slide's finer tiles (sorted by row and col);
+    ``counts``: int64 [P], number of children of each parent. Parents are in the order
+    of the next coarser scale: of its own ``rows``, or, for the coarsest, as stored.
+    Tiles without a parent are left out.
     """
 
     rows: np.ndarray
@@ -37,7 +37,7 @@ def link(
         places: (row, col) of all tiles of each scale, coarsest first, sorted.
         factors: k between neighbouring scales.
     """
-    # Where each tile of the coarser scale is laid out; -1: nowhere.
+    # Position of each coarser tile in the order of parents; -1: left out.
     position = np.arange(len(places[0][0]))
     num_parents = len(position)
     found = []

@@ -26,7 +26,7 @@ _RECORDED = ("mshisto-ray", "numpy", "torch", "timm", "openslide-python", "ray")
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a stage directory says of itself."""
+    """The stage and recipe that a stage directory records."""
 
     stage: str
     recipe: Mapping[str, Any]
@@ -34,7 +34,7 @@ class Manifest:
 
 
 def recipe_digest(recipe: Mapping[str, Any]) -> str:
-    """Digest of the keys that change rows; the same for the same JSON value."""
+    """Digest of the keys that change rows; independent of their order."""
     text = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -47,24 +47,24 @@ def open_stage(
     recorded: Mapping[str, Any],
     brought: Collection[str] = (),
 ) -> Iterator[Manifest]:
-    """Make a stage directory, or enter one that the same recipe made; be alone in it.
+    """Lock a stage directory for one job: a new one, or one made with the same recipe.
 
     Args:
         out: the directory.
         stage: ``tiles``, ``embeddings``, ...
         recipe: JSON values that change rows.
-        recorded: what is worth knowing but changes no row (config, resources).
-        brought: names that may lie there before a job has made the directory.
+        recorded: JSON values to record that change no row (config, resources).
+        brought: names of files that may exist before a job has made the directory.
 
     Raises:
         InputError: the directory is another stage's or another recipe's (the
-            differing keys are named), holds something else, or another job is at
-            work in it.
+            differing keys are named), holds other files, or is in use by another
+            job.
     """
     check_stage(out, stage, recipe, brought)
     out.mkdir(parents=True, exist_ok=True)
-    with _alone(out):
-        check_stage(out, stage, recipe, brought)  # another job may have come first
+    with _locked(out):
+        check_stage(out, stage, recipe, brought)  # another job may have made it now
         yield _enter(out, stage, recipe, recorded)
 
 
@@ -89,16 +89,16 @@ def _enter(
 
 
 @contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """One job at a time; the lock is the open file's, so a killed job holds none."""
+def _locked(out: Path) -> Iterator[None]:
+    """Hold the directory's lock, which belongs to the open file: a kill frees it."""
     with (out / _LOCK).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise InputError(
-                f"{out}: another job is at work in it ({file.read().strip()}); wait "
-                "until it ends, or give another out"
+                f"{out}: another job is using it ({file.read().strip()}); wait until "
+                "that job ends, or give another out"
             ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n")
@@ -109,11 +109,11 @@ def _alone(out: Path) -> Iterator[None]:
 def check_stage(
     out: Path, stage: str, recipe: Mapping[str, Any], brought: Collection[str] = ()
 ) -> None:
-    """Refuse a directory that ``open_stage`` could not enter; nothing is written."""
+    """Raise InputError if ``open_stage`` would refuse a directory; write nothing."""
     if not (out / MANIFEST).exists():
-        if out.exists() and (not out.is_dir() or _holds_others(out, brought)):
+        if out.exists() and (not out.is_dir() or _has_other_files(out, brought)):
             raise InputError(
-                f"{out}: exists, and no {MANIFEST} says that a job made it; give an "
+                f"{out}: exists, but has no {MANIFEST}, so no job made it; give an "
                 "empty or a new folder as out"
             )
         return
@@ -126,7 +126,7 @@ def check_stage(
         )
 
 
-def _holds_others(out: Path, brought: Collection[str]) -> bool:
+def _has_other_files(out: Path, brought: Collection[str]) -> bool:
     return any(path.name not in (_LOCK, *brought) for path in out.iterdir())
 
 
@@ -155,18 +155,18 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     flat_old, flat_new = _flatten(old), _flatten(new)
     keys = sorted(flat_old.keys() | flat_new.keys())
 
-    def told(flat: dict[str, Any], key: str) -> str:
+    def shown(flat: dict[str, Any], key: str) -> str:
         return repr(flat[key]) if key in flat else "absent"
 
     return [
-        f"{key}: {told(flat_old, key)} -> {told(flat_new, key)}"
+        f"{key}: {shown(flat_old, key)} -> {shown(flat_new, key)}"
         for key in keys
         if flat_old.get(key, _ABSENT) != flat_new.get(key, _ABSENT)
     ]
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    # JSON turns tuples into lists; compare what a file would hold.
+    # JSON turns tuples into lists: compare the values as a file would store them.
     value = json.loads(json.dumps(value)) if not prefix else value
     if not isinstance(value, dict):
         return {prefix.rstrip("."): value}
@@ -177,7 +177,7 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old or the new, never half."""
+    """Write a small file atomically: readers see the old text or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text)
     os.replace(temporary, path)

@@ -1,8 +1,8 @@
-"""Parquet files that are whole or absent: one write and one read function.
+"""Parquet files that are complete or absent: one write and one read function.
 
 A shard carries a JSON object in its Parquet metadata (failures, fingerprint, recipe
-digest), so that what is known of a unit of work is committed by the same rename as
-its rows and no kill can part them.
+digest), so that the rows and the record of a unit of work are committed together, by
+one rename.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def write_shard(
     # Vectors and pictures do not repeat: a dictionary would only slow reading down.
     names = [field.name for field in schema if not _is_bulk(field.type)]
     try:
-        # pyarrow's stubs know only the boolean form of use_dictionary.
+        # pyarrow's stubs declare only the boolean form of use_dictionary.
         options: dict[str, Any] = {"use_dictionary": names, "compression": "zstd"}
         with pq.ParquetWriter(temporary, schema, **options) as writer:
             for table in row_groups:
@@ -61,7 +61,7 @@ def _is_bulk(kind: pa.DataType) -> bool:
 
 
 def read_metadata(path: Path) -> dict[str, Any] | None:
-    """The JSON object of a shard, or None where no whole shard is."""
+    """The JSON object of a shard, or None if the file is absent or incomplete."""
     try:
         entries = pq.read_schema(path).metadata or {}
     except (FileNotFoundError, pa.ArrowInvalid):
@@ -72,7 +72,7 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
 def read_shard(
     path: Path, columns: Sequence[str] | None = None, mpp: float | None = None
 ) -> pa.Table:
-    """The rows of a shard, or of one scale of it (whole row groups are skipped)."""
+    """The rows of a shard, or of one scale of it (reading only its row groups)."""
     with pq.ParquetFile(path) as file:
         if mpp is None:
             return file.read(columns=columns)
@@ -116,8 +116,8 @@ def match_tiles(left: Iterable[np.ndarray], right: Iterable[np.ndarray]) -> np.n
     """For each tile of ``left``, its index in ``right`` or -1.
 
     Both are (slide_id, mpp, row, col) as four arrays; ``mpp`` is compared exactly, as
-    it is written by one configured value everywhere. Every join on tile identity goes
-    through here. Tiles of ``right`` are unique.
+    all files store the configured value. All joins on tile identity use this function.
+    Tiles of ``right`` are unique.
     """
     index = {tile: i for i, tile in enumerate(zip(*right, strict=True))}
     found = [index.get(tile, -1) for tile in zip(*left, strict=True)]

@@ -15,12 +15,12 @@ STAGE = "tiles"
 
 
 def shard_path(directory: Path, slide_id: str) -> Path:
-    """Where the tiles of a slide lie."""
+    """Path of the shard with the tiles of a slide."""
     return directory / "shards" / f"{slide_id}.parquet"
 
 
 class TileDirectory:
-    """What ``jobs/tile.py`` wrote.
+    """A finished tiles directory, as ``jobs/tile.py`` writes it.
 
     Attributes:
         slides: rows of ``slides.parquet`` by slide_id, in cohort order.
@@ -33,8 +33,7 @@ class TileDirectory:
         table = path / "slides.parquet"
         if not table.is_file():
             raise InputError(
-                f"{path}: tiling has not come to its end; run jobs/tile.py again, it "
-                "goes on where it stopped"
+                f"{path}: tiling is not finished; run jobs/tile.py again to resume it"
             )
         rows = pq.read_table(table).to_pylist()
         self.slides: dict[str, dict[str, Any]] = {row["slide_id"]: row for row in rows}
@@ -42,12 +41,12 @@ class TileDirectory:
 
     @property
     def pixel_recipe(self) -> dict[str, Any]:
-        """The recipe without what is only measured of tiles: what decides a tile."""
+        """The keys of the recipe that decide tiles and pixels: all but focus_mpp."""
         recipe = self.manifest.recipe
         return {key: recipe[key] for key in recipe if key != "focus_mpp"}
 
     def read_chunk(self, slide_id: str, chunk: int) -> pa.Table:
-        """Tiles of one chunk, sorted by (mpp, row, col): its row group."""
+        """Tiles of one chunk (a row group of the shard), sorted by (mpp, row, col)."""
         with pq.ParquetFile(shard_path(self.path, slide_id)) as file:
             return file.read_row_group(chunk)
 

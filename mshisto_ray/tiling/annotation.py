@@ -14,7 +14,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-# Outlines drawn by hand run over the slide's edge here and there.
+# Outlines drawn by hand may cross the slide's edge.
 _MAX_OUTSIDE = 0.01
 
 
@@ -38,7 +38,7 @@ def read_annotation(path: Path) -> list[Region]:
     ``properties.classification.name``, else ``properties.name``.
 
     Raises:
-        AnnotationError: not readable as what its ending says.
+        AnnotationError: not readable in the format of its file extension.
     """
     try:
         if path.suffix.lower() == ".xml":
@@ -59,7 +59,7 @@ def read_annotation(path: Path) -> list[Region]:
 
 
 def check_within(regions: Sequence[Region], size: tuple[int, int]) -> None:
-    """Refuse regions that do not lie on the slide.
+    """Raise AnnotationError for regions that lie outside the slide.
 
     Args:
         regions: in level-0 pixels.
@@ -80,7 +80,7 @@ def check_within(regions: Sequence[Region], size: tuple[int, int]) -> None:
 
 
 def scaled(regions: Sequence[Region], span: float) -> list[Region]:
-    """Regions in pixels of ``span`` level-0 pixels."""
+    """Regions in units of ``span`` level-0 pixels."""
     polygons = shapely.transform([r.polygon for r in regions], lambda xy: xy / span)
     return [Region(r.name, p) for r, p in zip(regions, polygons, strict=True)]
 
@@ -130,7 +130,7 @@ def annotate(
 
     The class is that of the smallest region holding the tile's centre (a nest inside
     a tumour inside a specimen); a tile whose centre lies in none takes the class that
-    covers most of it; None where nothing touches it.
+    covers most of it; None if no region touches it.
 
     Args:
         regions: annotated regions.

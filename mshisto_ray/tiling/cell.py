@@ -13,17 +13,17 @@ from mshisto_ray.slides import (
 from mshisto_ray.tiling.pixels import box_averages, read_tile
 from mshisto_ray.tiling.resolution import ScaleReading
 
-# Beyond this factor, sums of pixels leave 16 bits.
+# Beyond this factor, sums of pixels exceed 16 bits.
 _MAX_FACTOR = 16
 
 
 class CellReader:
-    """Pixels of a slide's tiles, asked for cell by cell.
+    """Reads the pixels of a slide's tiles, to be called cell by cell.
 
-    A cell is the place of one tile of the coarsest scale. Where scales are averages
+    A cell is the area of one tile of the coarsest scale. If all scales are averages
     of level 0 by powers of two, a cell is read once, in blocks of a finest tile that
-    stay in the processor's cache, and every average is taken on the way: the very
-    pixels of ``read_tile``.
+    stay in the processor's cache, and averaged to all scales; the pixels are identical
+    to those of ``read_tile``.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class CellReader:
         return self._averages[factor][top : top + px, left : left + px]
 
     def _read_cell(self, row: int, col: int) -> dict[int, np.ndarray]:
-        """Averages of a cell by factor; none where part of it cannot be decoded."""
+        """Averages of a cell by factor; empty if part of it cannot be decoded."""
         averages = {
             f: np.empty((self._side // f, self._side // f, 3), np.uint8)
             for f in self._factors
@@ -70,7 +70,7 @@ class CellReader:
                 try:
                     pixels = self._slide.read(0, left, top, block, block)
                 except SlideError:
-                    return {}  # its tiles have to be tried one by one
+                    return {}  # its tiles are then read one by one
                 for f, average in box_averages(pixels, self._factors).items():
                     down, right = (y + block) // f, (x + block) // f
                     averages[f][y // f : down, x // f : right] = average
@@ -80,7 +80,7 @@ class CellReader:
 def _shared_factors(
     readings: Mapping[float, ScaleReading], tile_px: int
 ) -> tuple[int, ...]:
-    """Factors of the scales, finest first; none where they are read one by one."""
+    """Factors of the scales, finest first; empty if scales are read separately."""
     factors = sorted(reading.factor or 0 for reading in readings.values())
     fits = (
         len(factors) > 1

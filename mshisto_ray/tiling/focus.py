@@ -1,4 +1,4 @@
-"""How sharp the tissue of each tile is, from a level coarser than the pixels used."""
+"""Sharpness of each tile's tissue, measured on a coarser level than its pixels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mshisto_ray.slides import (
 from mshisto_ray.tiling.grid import ScalePlan
 
 # Level pixels per measured pixel. More: the slide would have to be decoded whole;
-# fewer: there is nothing to see. Levels are rarely nominal.
+# fewer: the level lacks the detail. Levels are rarely nominal.
 _LEVEL_PX = (0.9, 3.0)
-# Of fewer pixels a variance says nothing.
+# The variance of fewer pixels is not meaningful.
 _LEAST_TISSUE_PX = 16
 
 
@@ -31,7 +31,7 @@ def measure_focus(
     """Variance of the Laplacian of 8-bit luma over each tile's tissue.
 
     Glass is left out: it is flat, so that a sharp tile that is half glass would seem
-    blurred. Scores compare within a stain and a scanner; low ones are blurred or hold
+    blurred. Scores are comparable within a stain and a scanner; low ones mean blur or
     nothing but smooth tissue.
 
     Args:
@@ -43,9 +43,8 @@ def measure_focus(
         focus_mpp: resolution at which sharpness is measured, um/px; None: not at all.
 
     Returns:
-        float32 [tiles] per plan; NaN where it is not known: no native level lies
-        between a third of ``focus_mpp`` and a tenth more, the place cannot be decoded,
-        or too little of it is tissue.
+        float32 [tiles] per plan; NaN if unknown: no native level has 1/3 to 1.1 times
+        ``focus_mpp``, the tile cannot be decoded, or too little of it is tissue.
 
     Source: Pech-Pacheco et al. 2000 (the variance of the Laplacian as focus measure).
     """
@@ -65,7 +64,7 @@ def measure_focus(
         try:
             luma = _read_luma(slide, level, int(x), int(y), extent, px)
         except SlideError:
-            continue  # its tiles are told of where they are read
+            continue  # reported when its tiles are read
         inside = _inside(slide, int(x), int(y), extent / px, px)
         counted = inside & _tissue_of(tissue, span, int(x), int(y), extent / px, px)
         sharp = cv2.Laplacian(luma, cv2.CV_64F)
@@ -106,9 +105,9 @@ def _tissue_of(
 
 
 def _inside(slide: Slide, x: int, y: int, step: float, px: int) -> np.ndarray:
-    """Pixels whose four neighbours are of the cell and of the slide, bool [px, px].
+    """Pixels whose four neighbours lie in the cell and on the slide, bool [px, px].
 
-    What lies outside the slide is white: a step as sharp as any.
+    Outside the slide is white, and its border would count as a sharp edge.
     """
     first = np.arange(px)
     whole = slide.levels[0]
@@ -118,7 +117,7 @@ def _inside(slide: Slide, x: int, y: int, step: float, px: int) -> np.ndarray:
 
 
 def _variances(values: np.ndarray, counted: np.ndarray, k: int) -> np.ndarray:
-    """Variance of the counted values in each of k x k equal parts; NaN of too few."""
+    """Variance of the counted values in each of k x k equal parts; NaN if too few."""
     edges = np.arange(k) * len(values) // k
     sums = [
         np.add.reduceat(np.add.reduceat(part, edges, axis=0), edges, axis=1)

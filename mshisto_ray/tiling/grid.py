@@ -1,4 +1,4 @@
-"""Planning: which tiles of each scale are wanted, and in which chunk they lie.
+"""Planning: the tiles of each scale that are to be read, and the chunk of each.
 
 Pure arithmetic on arrays. A tile is planned if its own tissue share reaches the
 threshold (``own``) or if it is an ancestor of such a tile, so that every fine tile
@@ -43,7 +43,7 @@ def plan_tiles(
     threshold: float,
     chunk_tiles: int,
 ) -> list[ScalePlan]:
-    """Plan a slide.
+    """Plan the tiles of a slide at every scale.
 
     Args:
         tissue: bool [h, w] mask over the slide from its corner (0, 0).
@@ -51,16 +51,16 @@ def plan_tiles(
         size: slide width and height in level-0 pixels.
         readings: scales served, finest first.
         threshold: least tissue share of an own tile, in (0, 1].
-        chunk_tiles: finest tiles a chunk is meant to hold.
+        chunk_tiles: target number of finest tiles per chunk.
 
     Returns:
-        One plan per reading, finest first; all empty where no tile has the tissue.
+        One plan per reading, finest first; all empty if no tile has enough tissue.
     """
     ratios = [round(r.extent / readings[0].extent) for r in readings]
     shares = [tissue_shares(tissue, span, size, readings[0].extent, ratios[-1])]
     for fine, coarse in itertools.pairwise(ratios):
         shares.append(_mean_of_children(shares[-1], coarse // fine))
-    # A share of exactly the threshold must not fall to a rounding error.
+    # A share of exactly the threshold must not be lost to a rounding error.
     owns = [share >= threshold - 1e-9 for share in shares]
     planned = [owns[0]]
     for own, (fine, coarse) in zip(owns[1:], itertools.pairwise(ratios), strict=True):
@@ -92,7 +92,7 @@ def tissue_shares(
     extent: float,
     multiple: int,
 ) -> np.ndarray:
-    """Exact tissue share of every finest tile, [rows, cols] in whole coarsest cells.
+    """Exact tissue share of every finest tile, [rows, cols] padded to coarsest cells.
 
     One integral image, read between mask pixels by linear interpolation (the exact
     integral of a piecewise constant mask); grid lines beyond the slide add nothing.

@@ -19,7 +19,7 @@ from mshisto_ray.tiling.resolution import ScaleReading
 def read_tile(
     slide: Slide, reading: ScaleReading, x: int, y: int, tile_px: int
 ) -> np.ndarray:
-    """A tile's pixels.
+    """RGB pixels of a tile.
 
     Args:
         slide: open slide.
@@ -59,7 +59,7 @@ def box_average(pixels: np.ndarray, factor: int) -> np.ndarray:
     if factor == 1:
         return pixels
     height, width, channels = pixels.shape
-    if factor == 2:  # the one factor that OpenCV averages in whole numbers
+    if factor == 2:  # the only factor that OpenCV averages in integers
         size = (width // 2, height // 2)
         return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     if factor == 4:
@@ -82,8 +82,8 @@ def box_averages(pixels: np.ndarray, factors: Sequence[int]) -> dict[int, np.nda
     """``box_average`` for several powers of two up to 16, in one pass.
 
     Pixels are multiplied by 4^m for a largest factor of 2^m, so that each of the m
-    halvings, by OpenCV's average of 2 x 2, is a whole number: nothing is rounded
-    before its end.
+    halvings, by OpenCV's average of 2 x 2, gives integers: only the results are
+    rounded.
     """
     shift = 2 * (max(factors).bit_length() - 1)
     averages = {1: pixels} if 1 in factors else {}
@@ -137,7 +137,7 @@ def _weights(start: float, stop: float, num: int, size: int) -> sparse.csr_array
     weight = (covered / covered.sum(axis=1, keepdims=True)).astype(np.float32)
     cell = np.broadcast_to(np.arange(num)[:, None], index.shape)
     taken = weight > 0
-    # A cell that ends a rounding error past the last pixel ends at it.
+    # A cell that ends past the last pixel by a rounding error is cut there.
     place = (cell[taken], np.clip(index[taken], 0, size - 1))
     return sparse.csr_array((weight[taken], place), shape=(num, size))
 
@@ -146,7 +146,7 @@ def _weights(start: float, stop: float, num: int, size: int) -> sparse.csr_array
 def _weights_interleaved(
     start: float, stop: float, num: int, size: int, channels: int
 ) -> sparse.csr_array:
-    """The same for interleaved channels, [num * channels, size * channels]."""
+    """``_weights`` for interleaved channels, [num * channels, size * channels]."""
     per_channel = np.eye(channels, dtype=np.float32)
     return sparse.csr_array(
         sparse.kron(_weights(start, stop, num, size), per_channel, format="csr")

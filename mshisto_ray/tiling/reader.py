@@ -1,4 +1,4 @@
-"""Which reader a slide gets: the fastest that gives OpenSlide's pixels."""
+"""Choice of a slide's reader: the fastest that gives OpenSlide's pixels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SIDE_PX = 256
 
 @dataclass(frozen=True)
 class Opened:
-    """An open slide, its reader, and why that one."""
+    """An open slide, its reader, and the reason for that reader."""
 
     slide: Slide
     reader: str
@@ -32,10 +32,10 @@ class Opened:
 
 
 def open_fastest(path: Path, pixels: Pixels, open_slide: OpenSlide) -> Opened:
-    """Open a slide with the first reader that takes it.
+    """Open a slide with the fastest reader that supports it.
 
     Raises:
-        SlideError: no reader can.
+        SlideError: no reader can open it.
     """
     readers = ["scaled_tiles"] if pixels == "scaled" else []
     refusal = ""
@@ -58,16 +58,16 @@ def open_reference(path: Path, reason: str, open_slide: OpenSlide) -> Opened:
 def difference(
     path: Path, reader: str, places: Sequence[tuple[int, int]], open_slide: OpenSlide
 ) -> str | None:
-    """Where a reader's pixels are not OpenSlide's, at any native level.
+    """The first place where a reader's pixels differ from OpenSlide's.
 
     Args:
         path: slide file.
-        reader: the reader in question.
+        reader: the reader to check.
         places: x, y in level-0 pixels, compared at every native level.
-        open_slide: opens it, twice.
+        open_slide: opens the slide, once with each reader.
 
     Returns:
-        What differs, or None.
+        A sentence with reader, level and place, or None if all pixels are equal.
     """
     if reader == REFERENCE:
         return None
@@ -91,10 +91,10 @@ def difference(
 
 
 def _on_pixels(position: int, step: float) -> int:
-    """The next level-0 position up to this one that is a whole pixel of a level.
+    """The largest level-0 position up to this one that falls on a pixel of a level.
 
-    Elsewhere a fast reader leaves the read to OpenSlide, which interpolates: there
-    would be nothing to compare.
+    Between pixels a fast reader passes the read to OpenSlide, which interpolates:
+    there would be nothing to compare.
 
     Args:
         position: in level-0 pixels.
@@ -106,7 +106,7 @@ def _on_pixels(position: int, step: float) -> int:
 
 
 def _region(slide: Slide, level: int, x: int, y: int) -> np.ndarray:
-    """Pixels, or nothing where the slide is damaged."""
+    """Pixels of a region, an empty array where the slide is damaged."""
     try:
         return slide.read(level, x, y, _SIDE_PX, _SIDE_PX)
     except SlideError:

@@ -1,4 +1,4 @@
-"""The config keys that decide which tiles there are."""
+"""The config keys that decide which tiles are planned."""
 
 from __future__ import annotations
 
@@ -39,32 +39,36 @@ class TilingRecipe(Config):
     )
     focus_mpp: float | None = option(
         2.0,
-        "resolution at which each tile's sharpness is measured, where the slide has a "
-        "level near it; null: it is not",
+        "resolution at which each tile's sharpness is measured, if the slide has a "
+        "level near it; null: not measured",
         unit="um/px",
         ge=0.1,
         le=16,
     )
     mpp_tolerance: float = option(
-        0.02, "an integer factor this near is taken exactly", unit="share", ge=0, le=0.2
+        0.02,
+        "relative error of mpp accepted to downsample by an integer factor",
+        unit="share",
+        ge=0,
+        le=0.2,
     )
     max_upsample: float = option(
-        1.1, "a slide coarser than this times a scale lacks it", unit="x", ge=1, le=2
+        1.1, "largest upsampling; finer scales are left out", unit="x", ge=1, le=2
     )
     pixels: Pixels = option(
         "native",
         "native: each scale from its nearest suitable native level; finest: every "
-        "scale averaged from the level of the finest; scaled: as native, and JPEG "
-        "decoded at 1/2 or 1/4 where the scan has no level near",
+        "scale averaged from the level of the finest; scaled: as native, plus levels "
+        "decoded from JPEG at 1/2 or 1/4 where the scan has none",
     )
     chunk_tiles: int = option(
-        1024, "finest tiles a unit of work is meant to hold", unit="tiles", ge=1
+        1024, "target number of finest tiles per unit of work", unit="tiles", ge=1
     )
 
     def without_focus(self) -> Self:
-        """The same tiles, their sharpness not measured."""
+        """A copy that plans the same tiles without measuring their sharpness."""
         return self.model_copy(update={"focus_mpp": None})
 
     def as_recipe(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The recipe as JSON values."""
         return self.model_dump(mode="json")

@@ -1,8 +1,8 @@
-"""Which native level serves which scale, decided once a slide.
+"""Choice of the native level from which each scale is read, made once per slide.
 
 mpp (micrometres per pixel) is the only resolution in arithmetic. Real slides are
 rarely nominal (0.263, 0.499, 0.526 um/px), so an integer factor within tolerance is
-taken exactly and its true mpp recorded; anything else is resampled by area.
+used as it is and the resulting mpp recorded; anything else is resampled by area.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ScaleReading:
 
     Attributes:
         mpp: the scale as configured.
-        true_mpp: what a tile's pixel really covers, micrometres.
+        true_mpp: actual micrometres per tile pixel.
         extent: side of a tile in level-0 pixels; an exact multiple of the finer
             scale's, so that children partition their parent.
         level: native level that is read.
@@ -42,7 +42,7 @@ def check_chain(scales: Sequence[float]) -> tuple[float, ...]:
     """Scales sorted finest first; each an integer multiple of the next finer one.
 
     Raises:
-        InputError: they form no chain.
+        InputError: they do not form such a chain.
     """
     if not scales:
         raise InputError("scales: give at least one, in micrometres per pixel")
@@ -65,7 +65,7 @@ def check_chain(scales: Sequence[float]) -> tuple[float, ...]:
 def served_scales(
     mpp: float, scales: Sequence[float], max_upsample: float
 ) -> tuple[list[float], list[float]]:
-    """Scales that a slide of this level-0 mpp serves, and those that it lacks."""
+    """Scales that a slide of this level-0 mpp can serve, and those it cannot."""
     served = [s for s in scales if mpp / s <= max_upsample]
     return served, [s for s in scales if s not in served]
 

@@ -1,4 +1,4 @@
-"""Plan one slide: from its file to its row, its tiles and the picture of both."""
+"""Plan one slide: from its file to its row of ``slides.parquet`` and its tiles."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _COMPARED_TILES = 8
 
 @dataclass(frozen=True)
 class TiledSlide:
-    """A planned slide: its row of ``slides.parquet``, its tiles, what it lacks."""
+    """A planned slide: its row of ``slides.parquet``, its tiles, its failures."""
 
     record: dict[str, Any]
     tiles: list[pa.Table]
@@ -57,21 +57,21 @@ class TiledSlide:
 def tile_slide(
     row: CohortSlide, recipe: TilingRecipe, open_slide: OpenSlide = open_slide
 ) -> TiledSlide:
-    """Plan the tiles of a slide at every scale that it serves.
+    """Plan the tiles of a slide at every scale that it can serve.
 
-    Read by the fastest reader that takes the file and gives OpenSlide's pixels on
-    random tissue; else by OpenSlide, with the reason in the record. Unreadable parts
-    of the thumbnail count as tissue: whether there is any is not known, and the tiles
-    there have to be tried and told of one by one.
+    It is read by the fastest reader that supports the file and gives OpenSlide's
+    pixels on random tissue, else by OpenSlide; the record has the reason. Unreadable
+    parts of the thumbnail count as tissue, so that the tiles there are tried and
+    reported one by one.
 
     Raises:
-        SlideError: nothing of the slide can be used; the reason and the fix.
+        SlideError: nothing of the slide can be used; with the reason and the fix.
         OSError: the file cannot be reached.
     """
     fingerprint = slide_fingerprint(row.path)
     opened = open_fastest(row.path, recipe.pixels, open_slide)
     tiled = _tile(row, recipe, opened, fingerprint)
-    places = _some_tissue(tiled.plans, fingerprint)
+    places = _sample_own_tiles(tiled.plans, fingerprint)
     problem = difference(row.path, opened.reader, places, open_slide)
     if problem:
         reference = open_reference(row.path, problem, open_slide)
@@ -86,7 +86,9 @@ def _tile(
     try:
         mpp = checked_mpp(slide.mpp, row.mpp)
         served, lacking = served_scales(mpp, recipe.scales, recipe.max_upsample)
-        failures = [_lacks(row.slide_id, scale, mpp, recipe) for scale in lacking]
+        failures = [
+            _scale_failure(row.slide_id, scale, mpp, recipe) for scale in lacking
+        ]
         if not served:
             wanted = ", ".join(f"{scale:g}" for scale in recipe.scales)
             raise SlideError(
@@ -114,8 +116,8 @@ def _tile(
     return TiledSlide(record, tables, failures, thumbnail, tissue, plans, focus)
 
 
-def _some_tissue(plans: Sequence[ScalePlan], seed: str) -> list[tuple[int, int]]:
-    """Corners x, y of some own tiles, the same ones for the same file."""
+def _sample_own_tiles(plans: Sequence[ScalePlan], seed: str) -> list[tuple[int, int]]:
+    """Corners x, y of randomly chosen own tiles, the same ones for the same seed."""
     plan = next(plan for plan in plans if plan.own.any())
     own = np.flatnonzero(plan.own)
     rng = np.random.default_rng(zlib.crc32(seed.encode()))
@@ -173,11 +175,13 @@ def _check_bright_field(thumbnail: Thumbnail) -> None:
             "NotBrightField",
             f"the background is dark (nine tenths of it below {_MIN_GLASS_LUMINANCE} "
             "of 255): a fluorescence scan, or inverted; only bright-field slides such "
-            "as H&E can be used, leave it out of the cohort",
+            "as H&E can be used: leave it out of the cohort",
         )
 
 
-def _lacks(slide_id: str, scale: float, mpp: float, recipe: TilingRecipe) -> Failure:
+def _scale_failure(
+    slide_id: str, scale: float, mpp: float, recipe: TilingRecipe
+) -> Failure:
     message = (
         f"scanned at {mpp:.4g} um/px, too coarse for {scale:g} um/px (more than "
         f"max_upsample {recipe.max_upsample:g}): leave the scale or the slide out, or "

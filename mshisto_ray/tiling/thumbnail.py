@@ -15,14 +15,14 @@ from mshisto_ray.slides import (
 from mshisto_ray.tiling.pixels import box_average
 
 _BLOCK_PX = 2048
-# A scan of 50 x 25 mm at 8 um/px; what finds tissue needs some 45 bytes for each.
+# A scan of 50 x 25 mm at 8 um/px; tissue detection needs some 45 bytes per pixel.
 _MAX_PIXELS = 20_000_000
 _SMALLEST_BLOCK_PX = 256
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A whole slide, small.
+    """A downsampled image of a whole slide.
 
     Attributes:
         pixels: uint8 [h, w, 3].
@@ -79,7 +79,7 @@ def _fill(
     readable: np.ndarray,
     errors: list[SlideError],
 ) -> None:
-    """Read one block; halve it where it fails, to lose as little as possible."""
+    """Read one block; if that fails, its quarters, to lose as little as possible."""
     row, col, height, width = box
     down = level.downsample
     x, y = round(col * factor * down), round(row * factor * down)

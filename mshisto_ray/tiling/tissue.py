@@ -1,4 +1,4 @@
-"""A slide's tissue: found on its thumbnail, or drawn by somebody."""
+"""A slide's tissue: detected on its thumbnail, or drawn as its annotation."""
 
 from __future__ import annotations
 
@@ -20,30 +20,31 @@ from mshisto_ray.tiling.annotation import (
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.thumbnail import Thumbnail
 
-# The mask that is what the slide's annotation outlines.
+# Name of the tissue mask that takes the slide's annotation as its tissue.
 DRAWN = "annotation"
 
 
 def read_regions(
     row: CohortSlide, size: tuple[int, int], recipe: TilingRecipe
 ) -> tuple[list[Region], list[Failure]]:
-    """The slide's annotation in level-0 pixels, and what is wrong with it.
+    """The slide's annotated regions in level-0 pixels, and failures to read them.
 
     Args:
         row: slide.
         size: its width and height in level-0 pixels.
-        recipe: says whether the annotation is the tissue.
+        recipe: decides whether the annotation is the tissue.
 
     Raises:
-        SlideError: it is, and is missing or of no use.
+        SlideError: the annotation is the tissue, and is missing or unusable.
     """
     needed = recipe.tissue.name == DRAWN
     if row.annotation is None:
         if needed:
             raise SlideError(
                 "NoAnnotation",
-                "tissue is what is annotated, and the cohort's annotation column is "
-                "empty here: give an ASAP XML or GeoJSON, or leave the slide out",
+                "the annotation is to be the tissue, and the cohort's annotation "
+                "column is empty for this slide: give an ASAP XML or GeoJSON, or leave "
+                "the slide out",
             )
         return [], []
     try:
@@ -61,9 +62,9 @@ def read_regions(
 def find_tissue(
     thumbnail: Thumbnail, mpp: float, regions: list[Region], recipe: TilingRecipe
 ) -> np.ndarray:
-    """Tissue and what cannot be read, bool [h, w]; only what is drawn, if it is that.
+    """Tissue mask, bool [h, w]; unreadable parts count as tissue unless it is drawn.
 
-    Whether there is tissue where a slide is damaged is not known: it has to be tried.
+    Damaged parts of a slide may hold tissue, so that their tiles are tried.
 
     Raises:
         SlideError: the annotation holds no tissue.

@@ -1,4 +1,4 @@
-"""Tile one slide in a worker: its tiles to a shard, its overview to a picture."""
+"""Tile one slide in a worker: write its shard of tiles and its overview picture."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from mshisto_ray.store.tiles import shard_path
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.slide import TiledSlide, tile_slide
 
-# Before the last: reading less of the slide, in case it is sharpness that ends it.
+# Plain: without sharpness, in case it is its measurement that ends the process.
 _PLAIN_ATTEMPT, _LAST_ATTEMPT = 3, 5
 
 
 def make_tiler(
     out: Path, recipe: dict[str, Any], geojson: bool = False
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """The function that tiles one slide; its shard and overview are its result."""
+    """A function that tiles one slide, writes its files and returns its counts."""
     settings = TilingRecipe(**recipe)
     watchdog = Watchdog()
 
@@ -47,7 +47,7 @@ def make_tiler(
             _write_overview(out, tiled)
             if geojson:
                 _write_geojson(out, tiled)
-        except Exception as error:  # whatever it is, it costs this slide alone
+        except Exception as error:  # of any kind: only this slide fails
             failures = [_failure(row, error)]
         tables = tiled.tiles if tiled else [schema.TILES.empty_table()]
         metadata = {
@@ -88,17 +88,17 @@ def _failure(row: CohortSlide, error: Exception) -> Failure:
     message = f"{error}; tried again by the next run"
     if not isinstance(error, OSError):
         traceback.print_exception(error)
-        message = f"{error} (not foreseen: the worker's log says where); tried again"
+        message = f"{message} (unexpected: see the worker's log)"
     return Failure(row.slide_id, "tile", "transient", name, message)
 
 
 def overview_path(out: Path, slide_id: str) -> Path:
-    """Where the overview of a slide lies."""
+    """Path of the overview picture of a slide."""
     return out / "overview" / f"{slide_id}.png"
 
 
 def geojson_paths(out: Path, slide_id: str) -> tuple[Path, Path]:
-    """Where tissue and tiles of a slide lie as GeoJSON."""
+    """Paths of the GeoJSON files of a slide's tissue and tiles."""
     folder = out / "geojson"
     return folder / f"{slide_id}.tissue.geojson", folder / f"{slide_id}.tiles.geojson"
 

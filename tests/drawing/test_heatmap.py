@@ -48,14 +48,14 @@ def test_constant_scores_have_the_lowest_colour():
     np.testing.assert_allclose(pixels[100, 100], expected(0), atol=1)
 
 
-def test_stain_is_faded_so_that_colours_can_be_told():
+def test_stain_is_faded_so_that_score_colours_stand_out():
     purple = np.full((700, 800, 3), (120, 40, 140), np.uint8)
     pixels = draw([1600], [0], 400, [1.0], thumbnail=purple)
     assert np.ptp(pixels[600, 100]) < 0.3 * 100
     assert pixels[600, 100].mean() == pytest.approx(75, abs=10)
 
 
-def test_tiles_below_a_pixel_still_show():
+def test_tiles_below_a_pixel_are_still_drawn():
     big = np.full((1600, 1600, 3), 255, np.uint8)
     pixels = draw([64_000, 32_000], [64_000, 32_000], 10, [0.0, 1.0], big, ratio=64.0)
     assert (pixels[1000, 1000] != 255).any() and (pixels[500, 500] != 255).any()

@@ -17,7 +17,7 @@ READINGS = {m: ScaleReading(m, m, 8 * m, 0, 1) for m in (0.5, 1.0)}
 
 
 class MeanEncoder:
-    """Embeds a tile as its mean colour and its top-left pixel; notes batch sizes."""
+    """Embeds a tile as its mean colour and its top-left pixel; records batch sizes."""
 
     dim = 4
     digest = "0" * 32
@@ -37,7 +37,7 @@ def read(reading, x, y):
 
 
 def in_turn(read):
-    """As a chunk asks for its tiles: cell by cell, an error in place of pixels."""
+    """Reads as a chunk expects it: cell by cell, an error in place of pixels."""
 
     def answers(cells):
         for mpp, x, y in (tile for cell in cells for tile in cell):
@@ -106,7 +106,7 @@ def test_rows_are_sorted_whatever_the_order_given():
     assert places == sorted(places)
 
 
-def test_an_unreadable_tile_is_told_and_the_others_kept():
+def test_an_unreadable_tile_is_reported_and_the_others_kept():
     def broken(reading, x, y):
         if (reading.mpp, x) in {(0.5, 300), (1.0, 100)}:
             raise SlideError("UnreadableRegion", "cannot decode")
@@ -165,7 +165,7 @@ def test_each_colour_is_a_column_of_the_same_rows():
 
 
 def test_products_made_together_are_those_made_alone():
-    """Rows and failures of each, in order: another's failure leaves no trace."""
+    """Rows and failures of each, in order: no product's failure affects another's."""
 
     class Halves(MeanEncoder):
         """Not finite for half of the tiles."""

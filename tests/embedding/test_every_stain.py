@@ -1,4 +1,4 @@
-"""What every stain normalisation promises, and what Reinhard's adds."""
+"""The contract of every stain normalisation, and the properties of Reinhard's."""
 
 import cv2
 import numpy as np
@@ -38,7 +38,7 @@ def test_tiles_are_independent_of_their_batch(stain):
 
 @pytest.mark.parametrize("level", [255, 244, 236])
 def test_glass_stays_as_it_is(stain, level):
-    """Near-white tiles: nothing of their noise becomes colour."""
+    """Near-white tiles: their noise is not turned into colour."""
     rng = np.random.default_rng(0)
     glass = np.clip(level + rng.normal(0, 1.5, (2, 64, 64, 3)), 0, 255)
     glass = glass.astype(np.uint8)
@@ -76,7 +76,7 @@ def test_reinhard_reaches_its_target_on_tissue():
 
 @pytest.mark.parametrize("pale", [(228, 214, 228), (225, 212, 232)])
 def test_pale_tissue_beside_dark_does_not_turn_green(pale):
-    """Its colour is far below the tile's mean, and stays on its side of white."""
+    """Its colour is far from the tile's mean, and its hue is preserved."""
     tile = tissue(2, (-30, -30, -10))
     tile[:, 56:] = pale
     (result,) = reinhard.build()(tile[None])

@@ -1,4 +1,4 @@
-"""Who reads makes no difference: the same answers in the same order."""
+"""All ways of reading give the same answers in the same order."""
 
 import threading
 from collections import Counter
@@ -93,7 +93,7 @@ def test_little_is_read_ahead(source):
 
 
 @pytest.mark.parametrize("make", [InTurn, lambda: Threads(2)])
-def test_a_slide_that_cannot_be_opened_is_told_as_a_whole(source, tmp_path, make):
+def test_a_slide_that_cannot_be_opened_raises_once(source, tmp_path, make):
     gone = SlideSource(tmp_path / "gone.tiff", "native_tiles", READINGS, 64)
     reading = make()
     with pytest.raises(SlideError) as caught:

@@ -46,7 +46,7 @@ def test_every_encoder_keeps_the_familys_contract(encoder, tiles):
     out = encoder(tiles)
     assert out.shape == (5, encoder.dim) and out.dtype == np.float32
     assert np.isfinite(out).all()
-    # A tile's embedding is its own: neighbours in the batch change nothing.
+    # A tile's embedding does not depend on the other tiles of its batch.
     single = np.concatenate([encoder(tiles[i : i + 1]) for i in range(5)])
     np.testing.assert_allclose(out, single, rtol=1e-3, atol=1e-5)
     assert np.abs(out[0] - out[1]).max() > 0
@@ -157,7 +157,7 @@ def test_code_in_a_weights_file_is_never_run(tmp_path):
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"model": "resnet999", "weights": "random"}, "timm knows no 'resnet999'"),
+        ({"model": "resnet999", "weights": "random"}, "timm has no 'resnet999'"),
         ({"model": "resnet10t", "weights": "gone.pt"}, "no such weights file"),
         (
             {"model": "resnet10t", "weights": "random", "no_such_option": 1},
@@ -173,7 +173,7 @@ def test_unusable_encoders(parameters, said):
 def test_weights_that_are_only_named_safetensors(tmp_path):
     path = tmp_path / "weights.safetensors"
     path.write_text("version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(InputError, match=r"weights.safetensors.*git LFS left"):
+    with pytest.raises(InputError, match=r"weights.safetensors.*git LFS pointer"):
         timm.build("cpu", "float32", model="resnet10t", weights=str(path))
 
 
@@ -256,7 +256,7 @@ def test_real_imagenet_weights(test_data, tiles):
         timm.build("cpu", "float32", model="mobilenetv2_100", weights=str(weights))
 
 
-def test_precision_is_what_was_asked():
+def test_precision_is_as_requested():
     assert resolve_precision("float32", "cpu") == "float32"
     assert resolve_precision("auto", "cpu") in ("float32", "bfloat16")
 

@@ -29,7 +29,7 @@ def test_tiles_are_polygons_at_level_0_with_their_scores(tmp_path):
     assert shapely.geometry.shape(second["geometry"]).bounds[2] == 1023.5
     assert first["properties"]["objectType"] == "tile"
     assert first["properties"]["measurements"] == {"attention": 0.25, "instance": 0.5}
-    # QuPath's reader takes no NaN.
+    # QuPath's reader does not accept NaN.
     assert second["properties"]["measurements"] == {"attention": 0.75}
 
 
@@ -39,7 +39,7 @@ def test_no_tiles_are_an_empty_collection(tmp_path):
     assert json.loads((tmp_path / "a.geojson").read_text())["features"] == []
 
 
-# RFC 7946 and what QuPath's reader asks of a feature, as a JSON schema.
+# RFC 7946 and what QuPath's reader requires of a feature, as a JSON schema.
 POSITION = {
     "type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2,
 }  # fmt: skip
@@ -92,7 +92,7 @@ SCHEMA = {
 
 
 def checked(path):
-    """Features of a file that keeps the schema, with their shapes."""
+    """Features of a file that conforms to the schema, with their shapes."""
     content = json.loads(path.read_text())
     jsonschema.validate(content, SCHEMA)
     shapes = [shapely.geometry.shape(f["geometry"]) for f in content["features"]]

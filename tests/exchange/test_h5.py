@@ -105,13 +105,13 @@ def test_cells_are_the_nearest_and_each_has_one_tile():
     assert line.tolist() == [0, 0, 0, 0, 0]
     assert col.tolist() == [0, 1, 1, 2, 1]
     assert is_kept.tolist() == [True, True, False, True, False]
-    # Places rounded from a step that is no whole number keep their cells.
+    # Coordinates rounded from a fractional step keep their cells.
     true = np.arange(400)
     line, col, is_kept = cells(np.rint(true * 486.69), np.zeros(400), 486.69)
     assert is_kept.all() and (col == true).all()
 
 
-def test_a_tile_without_a_cell_of_its_own_is_told_of(tmp_path, slide):
+def test_a_tile_without_a_cell_of_its_own_is_reported(tmp_path, slide):
     coords = np.array([[0, 0], [512, 0], [600, 0]])
     path = write(tmp_path / "a.h5", drawn(3), coords, TRIDENT)
     table, (failure,) = import_slide(slide, path, None, RECIPE)
@@ -120,7 +120,7 @@ def test_a_tile_without_a_cell_of_its_own_is_told_of(tmp_path, slide):
     assert "tile at x 600, y 0" in failure.message
 
 
-def test_values_that_half_precision_cannot_hold_are_told_of(tmp_path, slide):
+def test_values_that_half_precision_cannot_hold_are_reported(tmp_path, slide):
     values = drawn(3)
     values[1, 2] = 1e6
     path = write(tmp_path / "a.h5", values, grid(512, 1, 3), TRIDENT)
@@ -140,7 +140,7 @@ def test_values_that_half_precision_cannot_hold_are_told_of(tmp_path, slide):
         ("NoTiles", {}, 0, 0),
     ],
 )
-def test_files_that_do_not_fit_the_slide_say_why(
+def test_files_that_do_not_fit_the_slide_are_refused(
     tmp_path, slide, error, changes, move, num
 ):
     coords = grid(512)[:num] + move

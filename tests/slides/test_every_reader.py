@@ -1,4 +1,4 @@
-"""What every reader of the family promises."""
+"""The contract of every slide reader."""
 
 import numpy as np
 import openslide as raw
@@ -72,7 +72,7 @@ def test_every_level_shows_the_same_tissue(reader, path):
     slide.close()
 
 
-def test_what_a_read_returns_is_the_callers(reader, path):
+def test_the_caller_may_change_what_read_returns(reader, path):
     slide = open_slide(path, reader)
     first = slide.read(0, 0, 0, 256, 256)
     kept = first.copy()
@@ -82,7 +82,7 @@ def test_what_a_read_returns_is_the_callers(reader, path):
 
 
 @pytest.mark.parametrize(("content", "name"), [(None, "MissingFile"), (b"x", "NotASl")])
-def test_what_is_no_slide(reader, tmp_path, content, name):
+def test_files_that_are_no_slides(reader, tmp_path, content, name):
     path = tmp_path / "x.svs"
     if content is not None:
         path.write_bytes(content)

@@ -73,7 +73,7 @@ def test_missing_native_tiles_are_openslides_glass(tmp_path, pixels, write_tiff)
     assert refused.value.name == "NotJpegTiles"
 
 
-def test_damaged_native_tiles_are_left_to_openslide(tmp_path, pixels, write_tiff):
+def test_damaged_native_tiles_are_read_by_openslide(tmp_path, pixels, write_tiff):
     path = write_tiff(tmp_path / "a.tiff", pixels)
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages[0]
@@ -92,7 +92,7 @@ def test_damaged_native_tiles_are_left_to_openslide(tmp_path, pixels, write_tiff
         with pytest.raises(SlideError) as caught:
             slide.read(0, 10, 10, 64, 64)
         assert caught.value.name == "UnreadableRegion"
-    # Still of use afterwards.
+    # Still usable afterwards.
     assert_same(path, [(0, 600, 200, 200)])
 
 
@@ -111,7 +111,7 @@ def test_a_native_tile_is_decoded_once_while_near(
     assert len(decoded) == 6 * 5
 
 
-def test_what_is_kept_has_a_bound(tmp_path, pixels, write_tiff, monkeypatch):
+def test_the_tile_cache_is_bounded(tmp_path, pixels, write_tiff, monkeypatch):
     monkeypatch.setattr(_native, "_CACHE_BYTES", 3 * 240 * 240 * 3)
     slide = native_tiles.build(write_tiff(tmp_path / "a.tiff", pixels, tile=240))
     whole = slide.read(0, 0, 0, 1300, 1100)
@@ -120,7 +120,7 @@ def test_what_is_kept_has_a_bound(tmp_path, pixels, write_tiff, monkeypatch):
     np.testing.assert_array_equal(slide.read(0, 5, 5, 400, 9), whole[5:14, 5:405])
 
 
-def test_what_it_does_not_take_says_why(tmp_path, pixels):
+def test_a_refusal_gives_the_reason(tmp_path, pixels):
     path = tmp_path / "a.tiff"
     tifffile.imwrite(
         path, pixels, tile=(256, 256), photometric="rgb", compression="deflate"
@@ -138,15 +138,15 @@ def test_scaled_levels_fill_the_gaps_of_a_pyramid(tmp_path, tissue_like, write_t
     assert [level.downsample for level in slide.levels] == [1, 2, 4, 8, 16]
     exact = raw.OpenSlide(path).read_region((480, 240), 0, (512, 512)).convert("RGB")
     half = slide.read(1, 480, 240, 256, 256)
-    # Low frequencies of the DCT are near the box average, and in their place: moved
-    # by a pixel they are further away.
+    # Low frequencies of the DCT are near the box average, and not displaced: moved by
+    # a pixel they are further away.
     average = box_average(np.asarray(exact), 2).astype(int)
     gap = np.abs(half - average).mean()
     assert gap < 4
     assert np.abs(slide.read(1, 482, 240, 256, 256) - average).mean() > 1.5 * gap
 
 
-def test_a_damaged_tile_of_a_scaled_level_is_told(tmp_path, pixels, write_tiff):
+def test_a_damaged_tile_of_a_scaled_level_raises(tmp_path, pixels, write_tiff):
     path = write_tiff(tmp_path / "a.tiff", pixels, factors=(1,))
     with tifffile.TiffFile(path) as tiff:
         at = tiff.pages[0].dataoffsets[0]

@@ -58,7 +58,7 @@ def test_every_problem_is_listed(tmp_path):
         "row 4 (same): mpp '-1' must be above 0",
         "row 4 (same): no such annotation",
         "row 5: path is empty",
-        "slide_id 'same' stands in 2 rows",
+        "slide_id 'same' is used in 2 rows",
     ):
         assert any(part in line for line in lines), part
 

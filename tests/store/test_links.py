@@ -16,7 +16,7 @@ def grid(rng, size, share):
 
 @pytest.mark.parametrize("factors", [[2], [4], [2, 2], [4, 4], [2, 4]], ids=str)
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_children_are_those_of_a_loop(factors, share):
+def test_children_equal_those_of_a_plain_loop(factors, share):
     rng = np.random.default_rng(int(10 * share) + len(factors))
     size, places = 3, [grid(rng, 3, 0.7)]
     for k in factors:
@@ -36,14 +36,14 @@ def test_children_are_those_of_a_loop(factors, share):
         parents = laid_out
 
 
-def test_tiles_of_an_absent_parent_hang_nowhere():
+def test_tiles_of_an_absent_parent_are_left_out():
     coarse = np.array([0]), np.array([1])
     fine = np.array([0, 0, 1]), np.array([0, 2, 3])
     (children,) = link([coarse, fine], [2])
     assert children.rows.tolist() == [1, 2] and children.counts.tolist() == [2]
 
 
-def test_a_shard_of_no_chunk_is_nobodys(make_embeddings):
+def test_a_leftover_shard_is_ignored(make_embeddings):
     """A slide tiled anew with fewer chunks may have left one."""
     values = np.arange(24, dtype=np.float32).reshape(12, 2)
     path = make_embeddings({"a": {0.5: values, 1.0: values[:4]}})

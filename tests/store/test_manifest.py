@@ -24,7 +24,7 @@ def enter(out, recipe):
         return manifest
 
 
-def test_the_same_recipe_enters_and_key_order_does_not_matter(tmp_path):
+def test_the_same_recipe_is_accepted_and_key_order_does_not_matter(tmp_path):
     first = enter(tmp_path / "out", RECIPE)
     again = enter(tmp_path / "out", dict(reversed(RECIPE.items())))
     assert (
@@ -45,7 +45,7 @@ def test_another_recipe_is_refused_with_the_keys_named(tmp_path):
 
 def test_foreign_folders_are_refused_untouched(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(InputError, match=r"no manifest\.json says that a job made it"):
+    with pytest.raises(InputError, match=r"has no manifest\.json, so no job made it"):
         enter(tmp_path, RECIPE)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
     enter(tmp_path / "tiles", RECIPE)
@@ -66,14 +66,12 @@ def test_one_job_at_a_time_and_a_killed_one_frees_the_directory(tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "in\n"
-        with pytest.raises(
-            InputError, match=rf"at work in it \(process {holder.pid} on"
-        ):
+        with pytest.raises(InputError, match=rf"is using it \(process {holder.pid} on"):
             enter(tmp_path / "out", {})
         holder.kill()
         holder.wait()
     enter(tmp_path / "out", {})
-    enter(tmp_path / "out", {})  # who left freed it too
+    enter(tmp_path / "out", {})  # a job that ends frees it too
 
 
 def test_the_code_that_made_a_directory_is_recorded(tmp_path):

@@ -57,7 +57,7 @@ def test_no_dictionary_for_vectors(tmp_path):
     assert "RLE_DICTIONARY" not in vector[0].encodings
 
 
-def test_half_a_file_is_no_shard(tmp_path):
+def test_an_incomplete_file_is_no_shard(tmp_path):
     path = tmp_path / "shard.parquet"
     assert shards.read_metadata(path) is None
     shards.write_shard(path, [table(np.ones((50, 4), np.float32), 0.5)], {"done": 1})

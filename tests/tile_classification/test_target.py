@@ -99,7 +99,7 @@ def test_patients_are_those_of_the_cohort(tiles, cohort):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"column": "grade"}, "no column 'grade'; beside the reserved ones: label"),
+        ({"column": "grade"}, "no column 'grade'; columns besides .*: label"),
         ({"classes": ["tumour", "cyst"]}, "only 'tumour' has tiles.*needs two classes"),
         ({"classes": ["tumour", "normal", "cyst"]}, "no tile is of 'cyst'; have 'tum"),
         ({"column": "annotation", "classes": ["x", "y"]}, "no tile has a class"),

@@ -1,4 +1,4 @@
-"""Linked scales from one decode: the very pixels of tile by tile."""
+"""Linked scales from one decode: pixels identical to reading tile by tile."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ TILE = 16
 
 
 class DrawnSlide:
-    """Random pixels at level 0; notes reads; unreadable where told."""
+    """Random pixels at level 0; records reads; unreadable at the places ``bad``."""
 
     def __init__(self, downsamples=(1, 2, 4), bad=()):
         rng = np.random.default_rng(0)
@@ -65,7 +65,7 @@ def test_pixels_are_those_of_tile_by_tile(mpp):
         assert len(slide.reads) == 4 * 16
 
 
-def test_one_damaged_tile_costs_itself_and_its_ancestors_alone():
+def test_a_damaged_tile_costs_only_itself_and_its_ancestors():
     slide = DrawnSlide(bad=[(20, 3)])
     scales = readings(0.5, slide)
     read = CellReader(slide, scales, TILE)
@@ -88,7 +88,7 @@ def test_coarse_scales_alone_never_touch_level_0():
     assert {level for level, *_ in slide.reads} == {2}
 
 
-def test_sums_that_leave_16_bits_are_read_tile_by_tile():
+def test_sums_that_exceed_16_bits_are_read_tile_by_tile():
     slide = DrawnSlide()
     scales = readings(0.5, slide, (0.5, 16.0))
     read = CellReader(slide, scales, TILE)

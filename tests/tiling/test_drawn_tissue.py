@@ -83,7 +83,7 @@ def test_tiles_are_those_inside_the_outline(slide, tmp_path, write):
     assert both.record["tissue_mm2"] == pytest.approx(1280 * 384 * 0.25e-6)
 
 
-def test_what_cannot_be_tissue_says_why(slide, tmp_path):
+def test_unusable_annotations_are_refused_with_the_reason(slide, tmp_path):
     path = geojson(tmp_path / "a.geojson", tumour=SQUARE)
     outside = geojson(tmp_path / "b.geojson", tumour=[[x + 1000, y] for x, y in SQUARE])
     (tmp_path / "c.xml").write_text("<ASAP_Annotations>")
@@ -98,7 +98,7 @@ def test_what_cannot_be_tissue_says_why(slide, tmp_path):
         assert caught.value.name == name
 
 
-def test_where_tissue_is_found_a_bad_annotation_is_told_and_left_out(tmp_path):
+def test_a_bad_annotation_that_is_not_needed_is_reported_and_left_out(tmp_path):
     pixels = np.full((1200, 1600, 3), 240, np.uint8)
     pixels[300:900, 200:900] = (200, 120, 180)
     tifffile.imwrite(
@@ -113,7 +113,7 @@ def test_where_tissue_is_found_a_bad_annotation_is_told_and_left_out(tmp_path):
     assert set(tiled.tiles[0]["annotation"].to_pylist()) == {None}
 
 
-def test_another_outline_is_other_work_for_embedding(slide, tmp_path):
+def test_a_changed_outline_is_embedded_again(slide, tmp_path):
     path = geojson(tmp_path / "a.geojson", tumour=SQUARE)
     first = tile_slide(row(slide, path), drawn()).record
     geojson(path, tumour=[[x + 64, y] for x, y in SQUARE])
@@ -122,7 +122,7 @@ def test_another_outline_is_other_work_for_embedding(slide, tmp_path):
     assert unit_key(first) != unit_key(second)
 
 
-def test_a_cohort_without_annotations_is_one_line(slide, tmp_path):
+def test_a_cohort_without_annotations_is_refused_in_one_line(slide, tmp_path):
     (tmp_path / "c.csv").write_text(f"path\n{slide}\n")
     raw = {"cohort": str(tmp_path / "c.csv"), "out": str(tmp_path / "out")}
     raw |= {"tissue": {"name": "annotation"}}

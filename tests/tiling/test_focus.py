@@ -112,13 +112,13 @@ def test_glass_in_a_tile_does_not_make_it_blurred(write):
 @pytest.mark.parametrize(
     ("factors", "changes"), [((1,), {}), ((1, 4), {"focus_mpp": None})]
 )
-def test_not_known_is_null(write, factors, changes):
+def test_unknown_sharpness_is_null(write, factors, changes):
     """With level 0 alone the whole slide would have to be decoded."""
     (table,) = tiled(write(factors), **changes).tiles
     assert table["focus"].null_count == table.num_rows > 0
 
 
-def test_where_a_slide_is_damaged_it_is_not_known(write):
+def test_sharpness_is_unknown_where_a_slide_is_damaged(write):
     slide = open_slide(write((1, 4)), "openslide")
 
     class Damaged:

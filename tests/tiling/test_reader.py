@@ -1,4 +1,4 @@
-"""Which reader a slide gets, and that another one changes no row."""
+"""The choice of a slide's reader, which changes no row."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Real slides: planning holds, and every pixel is OpenSlide's or its exact average."""
+"""Real slides: plans are right, and every pixel is OpenSlide's or its exact average."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ from mshisto_ray.tiling.pixels import read_tile
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.slide import readings_of, tile_slide
 
-# name, mpp for the files that do not say theirs, share of the slide that is tissue as
+# name, mpp for the files that do not record it, share of the slide that is tissue as
 # read off its picture (bounds)
 SLIDES = [
     ("slides/CMU-1-Small-Region.svs", None, (0.3, 0.45)),
@@ -112,7 +112,7 @@ def test_the_record_says_how_it_was_read(planned):
 
 
 @pytest.mark.parametrize(("name", "reason"), REFUSED)
-def test_what_cannot_be_used_says_why(test_data, name, reason):
+def test_unusable_slides_are_refused_with_the_reason(test_data, name, reason):
     with pytest.raises(SlideError) as caught:
         tile_slide(row(test_data / name), TilingRecipe())
     assert caught.value.name == reason

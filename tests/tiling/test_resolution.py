@@ -29,7 +29,7 @@ def test_40x_with_levels_1_4_16_averages_boxes():
     assert (coarse.level, coarse.factor) == (1, 2)
 
 
-def test_within_tolerance_the_factor_is_exact_and_the_true_mpp_told():
+def test_within_tolerance_the_factor_is_exact_and_the_true_mpp_recorded():
     (reading, *_) = read(0.499, (1,))
     assert (reading.factor, reading.extent, reading.true_mpp) == (1, 256, 0.499)
     # 0.263 * 2 = 0.526, 5 % off 0.5: resampled to the exact scale.

@@ -89,7 +89,7 @@ INKS = {
 PALE = np.array([236, 224, 233])
 
 
-@pytest.fixture(params=["otsu", "stain"])  # an annotation is not found
+@pytest.fixture(params=["otsu", "stain"])  # an annotation is not detected
 def find(request):
     return components.build(FAMILY, Part(name=request.param))
 
@@ -191,7 +191,7 @@ def test_a_drawn_mask_is_the_pixels_whose_centre_lies_inside(seed):
     assert only.any() and (found & ~only).any() and not (only & ~found).any()
 
 
-def test_groups_that_nobody_drew_are_told_with_those_there_are():
+def test_absent_groups_are_reported_with_those_present():
     regions = [Region("tumor", shapely.box(0, 0, 9, 9))]
     pixels = np.zeros((9, 9, 3), np.uint8)
     with pytest.raises(AnnotationError, match=r"\(tumour\); have tumor"):

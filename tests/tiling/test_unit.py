@@ -1,11 +1,11 @@
-"""One slide in a worker, without Ray: whatever happens, it has its shard."""
+"""One slide in a worker, without Ray: a shard is written whatever fails."""
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from mshisto_ray.store.attempts import Attempts
-from mshisto_ray.store.cohort import CohortSlide
+from mshisto_ray.store.cohort import CohortSlide, slide_to_json
 from mshisto_ray.store.shards import read_metadata
 from mshisto_ray.store.tiles import shard_path
 from mshisto_ray.tiling import unit as tile_unit
@@ -16,7 +16,7 @@ from mshisto_ray.tiling.recipe import TilingRecipe
 def unit(write_slide, tmp_path):
     write_slide(tmp_path / "a.tiff", 0)
     row = CohortSlide("a", "a", tmp_path / "a.tiff", None, None, {})
-    return tile_unit.slide_to_json(row) | {"key": {}}
+    return slide_to_json(row) | {"key": {}}
 
 
 def tile(unit, out):
@@ -25,7 +25,7 @@ def tile(unit, out):
     return counts, read_metadata(shard_path(out, "a"))
 
 
-def test_what_nobody_foresaw_costs_one_slide(unit, tmp_path, monkeypatch, capfd):
+def test_an_unexpected_error_costs_one_slide(unit, tmp_path, monkeypatch, capfd):
     def fail(*_):
         raise ZeroDivisionError("by a strange header")
 
@@ -36,12 +36,12 @@ def test_what_nobody_foresaw_costs_one_slide(unit, tmp_path, monkeypatch, capfd)
     (failure,) = metadata["failures"]
     assert failure["kind"] == "transient" and failure["error"] == "ZeroDivisionError"
     assert "by a strange header" in failure["message"]
-    assert "tile_unit.py" in capfd.readouterr().err
+    assert "tiling/unit.py" in capfd.readouterr().err
     counts, metadata = tile(unit, tmp_path)
     assert counts["tiles"] and not metadata["failures"]
 
 
-def test_sharpness_is_given_up_before_the_slide_is(unit, tmp_path):
+def test_sharpness_is_skipped_before_the_slide_fails(unit, tmp_path):
     counts, _ = tile(unit, tmp_path / "first")
     whole = pq.read_table(shard_path(tmp_path / "first", "a"))
     attempts = Attempts(tmp_path / "third", "a")

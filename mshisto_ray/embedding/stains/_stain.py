@@ -1,4 +1,4 @@
-"""What every stain normalisation offers."""
+"""The interface of stain normalisations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Stain(Protocol):
-    """Brings tiles to one staining; glass stays as it is."""
+    """Normalises tiles to one staining and leaves glass unchanged."""
 
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
         """uint8 [B, H, W, 3] RGB to the same shape and type."""

@@ -1,4 +1,4 @@
-"""Reinhard's colour transfer in CIE L*a*b* to a named target, glass left alone."""
+"""Reinhard's colour transfer in CIE L*a*b* to a named target, except of glass."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ TARGETS = {
 _WHITE = np.array([100, 0, 0], np.float32)
 # Distance from white in L*a*b* below which a pixel is glass, and above which tissue.
 _GLASS, _TISSUE = 10.0, 20.0
-# With less of it, its mean and spread say nothing of the stain.
+# With less tissue, its mean and spread do not characterise the stain.
 _LEAST_TISSUE = 0.02
-# A tile of one colour has no spread to speak of: its noise is not made a texture.
+# A tile of one colour has hardly any spread: its noise is not amplified to a texture.
 _MAX_GAIN = 2.0
 
 
 def build(*, target: Literal["cmu_1"] = "cmu_1") -> Stain:
-    """Tissue of each tile brought to the target's mean and spread.
+    """Normalise the tissue of each tile to the target's mean and spread.
 
-    Statistics are of tissue alone, and a pixel is moved by how far it is from white:
-    taken over all pixels, as published, a tile that is mostly glass would have its
-    glass coloured and its noise amplified. Tissue paler than the tile's mean is
-    stretched from white instead, the more the paler: it keeps its side of the hue. A
-    tile almost without tissue stays as it is.
+    Statistics are of tissue alone, and pixels near white are changed less or not at
+    all: with statistics of all pixels, as published, a tile that is mostly glass would
+    have its glass coloured and its noise amplified. Tissue paler than the tile's mean
+    is stretched from white instead, the more the paler, which preserves its hue. A
+    tile almost without tissue is left unchanged.
 
     Args:
-        target: staining to reach.
+        target: name of the staining to reach.
 
     Source: Reinhard et al. 2001, "Color transfer between images", equations 10 and 11,
     in CIE L*a*b* in place of l-alpha-beta.
@@ -58,7 +58,7 @@ def _normalise(tile: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.nda
     lab += weight[..., None] * (moved - lab)
     rgb = cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
     result = np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
-    # There and back rounds: what is not moved is to stay to the bit.
+    # Conversion and back rounds: pixels of weight 0 are copied bit by bit.
     return np.where(weight[..., None] > 0, result, tile)
 
 
@@ -70,16 +70,16 @@ def _paleness(lab: np.ndarray, own_mean: np.ndarray) -> np.ndarray:
 def _from_white(lab: np.ndarray, own_mean: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Colours stretched from white, so that the tile's mean meets the target's.
 
-    Where a tile is dark and strong, pale tissue lies so far below its mean that the
-    affine transfer takes it past white's hue: pink turns green. From white each colour
-    keeps its hue's side.
+    In a dark, strongly stained tile, pale tissue is so far from the mean that the
+    affine transfer moves it past white: pink turns green. Stretching from white
+    preserves each colour's hue.
     """
     ratio = (mean - _WHITE) / np.where(own_mean == _WHITE, 1, own_mean - _WHITE)
     return _WHITE + (lab - _WHITE) * np.clip(ratio, 1 / _MAX_GAIN, _MAX_GAIN)
 
 
 def tissue_weight(lab: np.ndarray) -> np.ndarray:
-    """0 on glass, 1 on tissue, between them in between; [H, W, 3] to [H, W]."""
+    """Weight from 0 on glass to 1 on tissue; L*a*b* [H, W, 3] to [H, W]."""
     from_white = np.linalg.norm(lab - _WHITE, axis=2)
     return np.clip((from_white - _GLASS) / (_TISSUE - _GLASS), 0, 1)
 
@@ -87,7 +87,7 @@ def tissue_weight(lab: np.ndarray) -> np.ndarray:
 def weighted_statistics(
     lab: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [3] and standard deviation [3] of L*, a*, b*."""
+    """Weighted mean [3] and standard deviation [3] of L*, a*, b*."""
     share = (weight / weight.sum()).reshape(-1)
     pixels = lab.reshape(-1, 3)
     mean = share @ pixels

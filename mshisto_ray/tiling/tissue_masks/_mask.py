@@ -1,4 +1,4 @@
-"""What every tissue mask offers."""
+"""The interface of tissue masks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class TissueMask(Protocol):
     def __call__(
         self, pixels: np.ndarray, mpp: float, regions: Sequence[Region] = ()
     ) -> np.ndarray:
-        """Tissue of a slide.
+        """Tissue of a slide, as a mask over its thumbnail.
 
         Args:
             pixels: uint8 [h, w, 3].
@@ -27,6 +27,6 @@ class TissueMask(Protocol):
             bool [h, w]; True is tissue.
 
         Raises:
-            AnnotationError: the annotation is needed, and not of use.
+            AnnotationError: the annotation is needed, but unusable.
         """
         ...

@@ -1,4 +1,4 @@
-"""What tissue masks share: smooth channels, objects by certainty and by size."""
+"""Shared steps of tissue masks: smoothing, hysteresis threshold, size filter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import ndimage
 def smooth_channels(pixels: np.ndarray, sigma: float) -> list[np.ndarray]:
     """Red, green and blue of uint8 [h, w, 3], Gaussian-smoothed; float32 [h, w] each.
 
-    Channel by channel, for a thumbnail has up to 20 million pixels.
+    Channel by channel to save memory: a thumbnail has up to 20 million pixels.
     """
     channels = (pixels[..., i].astype(np.float32) for i in range(3))
     return [ndimage.gaussian_filter(channel, sigma) for channel in channels]
@@ -27,7 +27,7 @@ def connected(values: np.ndarray, high: float, low: float) -> np.ndarray:
 
 
 def without_small(mask: np.ndarray, min_pixels: float) -> np.ndarray:
-    """Objects (8-connected) of at least ``min_pixels``."""
+    """The mask without (8-connected) objects smaller than ``min_pixels``."""
     labels = _label(mask)
     keep = np.bincount(labels.ravel()) >= min_pixels
     keep[0] = False

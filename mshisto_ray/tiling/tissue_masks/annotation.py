@@ -1,4 +1,4 @@
-"""Tissue as somebody drew it: what lies in the regions of the slide's annotation."""
+"""Tissue as drawn by hand: the regions of the slide's annotation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build(*, groups: tuple[str, ...] | None = None) -> TissueMask:
         if not wanted:
             have = ", ".join(sorted({r.name for r in regions})) or "no region at all"
             raise AnnotationError(
-                f"holds none of the groups that are tissue "
+                f"has none of the groups that count as tissue "
                 f"({', '.join(groups or ('any',))}); have {have}"
             )
         height, width, _ = pixels.shape
@@ -42,8 +42,8 @@ def build(*, groups: tuple[str, ...] | None = None) -> TissueMask:
 def _filled(polygon: BaseGeometry, height: int, width: int) -> np.ndarray:
     """Pixels whose centre lies inside, bool [h, w]: even-odd, line by line.
 
-    Each edge crosses lines of pixel centres; from a crossing on, inside and outside
-    change places.
+    Each edge crosses lines of pixel centres; inside and outside alternate at each
+    crossing.
     """
     crossings = np.zeros((height, width + 1), np.int32)
     rings = shapely.get_rings(shapely.get_parts(polygon))

@@ -18,7 +18,7 @@ from mshisto_ray.tiling.tissue_masks._objects import (
 
 # Otsu splits anything in two, also bare glass or a region full of tissue. Stained
 # tissue has a saturation above .07 on every stain seen, glass and its JPEG noise below
-# .04; so a threshold outside these bounds is a split of noise, or of tissue.
+# .04; so a threshold outside these bounds splits noise or tissue.
 _LOWEST_THRESHOLD, _HIGHEST_THRESHOLD = 0.04, 0.12
 # Pale tissue is as unsaturated as a dirty slide: it counts where it touches tissue.
 _PALE = 0.6
@@ -32,7 +32,7 @@ def build(
     min_object_mm2: Annotated[float, Field(ge=0)] = 0.02,
     max_hole_mm2: Annotated[float, Field(ge=0)] = 0.02,
 ) -> TissueMask:
-    """Saturation mask.
+    """Mask of pixels whose saturation exceeds Otsu's threshold.
 
     Args:
         smooth_um: standard deviation of the Gaussian before the threshold.

@@ -1,4 +1,4 @@
-"""Tissue by what haematoxylin and eosin absorb: pens and borders absorb otherwise."""
+"""Tissue by the absorption of haematoxylin and eosin; that of pens differs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mshisto_ray.tiling.tissue_masks._objects import (
     without_small,
 )
 
-# Optical density of stain above which tissue is certain, and down to which it goes on:
-# smoothed glass stays below .005, the palest eosin reaches .022. No threshold of the
-# slide's own, which dark tissue would raise above the pale one beside it.
+# Optical density of stain above which tissue is certain, and down to which it extends:
+# smoothed glass stays below .005, the palest eosin reaches .022. Not derived from the
+# slide, where dark tissue would raise the threshold above the pale tissue beside it.
 _CERTAIN, _PALE = 0.02, 0.012
 # Both dyes absorb green most. Blue and green inks absorb red more, red ink blue about
 # as much, black all alike.
 _MOST_RED, _MOST_BLUE = 1.05, 0.8
-# Densities this low are too noisy to tell their hue.
+# Densities this low are too noisy to have a reliable hue.
 _FAINT = 0.03
 _DARK = 40
 
@@ -34,7 +34,7 @@ def build(
     min_object_mm2: Annotated[float, Field(ge=0)] = 0.02,
     max_hole_mm2: Annotated[float, Field(ge=0)] = 0.02,
 ) -> TissueMask:
-    """Mask of what is stained by haematoxylin or eosin.
+    """Mask of pixels stained by haematoxylin or eosin.
 
     Args:
         smooth_um: standard deviation of the Gaussian before the threshold.
@@ -50,7 +50,7 @@ def build(
         pixel_mm2 = (mpp / 1000) ** 2
         found = without_small(found, min_object_mm2 / pixel_mm2)
         found = ~without_small(~found, max_hole_mm2 / pixel_mm2)
-        # A speck of ink's colour within tissue is blood or pigment.
+        # A small spot of ink's colour within tissue is blood or pigment.
         return found & ~without_small(is_ink, max_hole_mm2 / pixel_mm2)
 
     return mask
@@ -59,7 +59,7 @@ def build(
 def _stained(
     red: np.ndarray, green: np.ndarray, blue: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What is ink or darkness, bool [h, w], and density of stain elsewhere."""
+    """Mask of ink and dark pixels, bool [h, w], and density of stain elsewhere."""
     is_dark = np.maximum(np.maximum(red, green), blue) < _DARK
     red, green, blue = (_density(channel, ~is_dark) for channel in (red, green, blue))
     strongest = np.maximum(np.maximum(red, green), blue)
@@ -70,6 +70,6 @@ def _stained(
 
 
 def _density(channel: np.ndarray, is_bright: np.ndarray) -> np.ndarray:
-    """Optical density against glass, the brightest there is."""
+    """Optical density relative to glass, the 98th percentile of the bright pixels."""
     glass = np.percentile(channel[is_bright], 98) if is_bright.any() else 255
     return np.log10(max(glass, 1)) - np.log10(np.maximum(channel, 1))
