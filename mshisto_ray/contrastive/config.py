@@ -1,4 +1,4 @@
-"""The config of pretraining, and the check of what it is given."""
+"""The config of pretraining, and the checked loading of its data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOSSES = "mshisto_ray.contrastive.losses"
 
 
 class PretrainAugmentConfig(AugmentConfig):
-    """Geometry alone by default: pairs of one slide compare tiles of one stain."""
+    """Geometry only by default: pairs of one slide compare tiles of one stain."""
 
     brightness: float = option(0.0, "factor 1 +- brightness", ge=0, le=1)
     contrast: float = option(0.0, "factor 1 +- contrast about mean luma", ge=0, le=1)
@@ -35,7 +35,7 @@ class PretrainAugmentConfig(AugmentConfig):
 
 
 class PretrainBlockConfig(BlockConfig):
-    """Much of few slides by default: far tiles are those of one slide."""
+    """Large parts of few slides by default: far tiles are those of one slide."""
 
     slides: int = option(4, "slides they come from", "slides", ge=1)
 
@@ -47,7 +47,7 @@ class PretrainConfig(TrainingConfig):
         Literal["gildenblat2019", "gildenblat2019_small", "tan2023", "tan2023_small"]
         | None
     ) = option(None, "a paper's settings; other keys given replace its own")
-    label: str | None = option(None, "column of the slides' classes")
+    label: str | None = option(None, "column of the cohort with the slides' classes")
     pairs: Annotated[Part, Family(PAIRS)] = option(
         Part.model_validate(
             {
@@ -59,12 +59,14 @@ class PretrainConfig(TrainingConfig):
                 "far_um": 1500.0,
             }
         ),
-        "which tiles are alike",
+        "which tiles are positive and negative pairs",
     )
-    # Classes of their own, so that a key given leaves the other defaults as they are.
+    # Subclasses, so that a given key leaves the other defaults unchanged.
     augment: PretrainAugmentConfig = PretrainAugmentConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
     blocks: PretrainBlockConfig = PretrainBlockConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
-    loss: Annotated[Part, Family(LOSSES)] = option(Part(name="nt_xent"), "their loss")
+    loss: Annotated[Part, Family(LOSSES)] = option(
+        Part(name="nt_xent"), "loss of the pairs"
+    )
     verify: float | None = option(
         None,
         "drop pairs whose appearance contradicts their label: quantile of the other "
@@ -76,9 +78,12 @@ class PretrainConfig(TrainingConfig):
     batch_size: int = option(128, "images a step, two a pair", "images", ge=4)
     validation: ValidationConfig = ValidationConfig()
     best: str = option(
-        "val_recall_at_10", "metric of the encoder that is kept; losses: the lowest"
+        "val_recall_at_10",
+        "metric that selects the encoder to keep; of losses: the lowest",
     )
-    on_collapse: Literal["warn", "stop"] = option("warn", "when features collapse")
+    on_collapse: Literal["warn", "stop"] = option(
+        "warn", "what to do when features collapse"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -102,18 +107,18 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def pretrain_recipe(
     config: PretrainConfig, tiles: TileDirectory, index: TileIndex
 ) -> dict[str, Any]:
-    """What decides the weights: of the cohort, who has which class."""
+    """Everything that the weights depend on; of the cohort, patients and classes."""
     recipe = recipe_of(config, PretrainConfig, tiles)
     del recipe["cohort"]
-    told = [index.slide_ids, index.patient.tolist(), index.label.tolist()]
-    return recipe | {"labels": recipe_digest({"": told})}
+    labels = [index.slide_ids, index.patient.tolist(), index.label.tolist()]
+    return recipe | {"labels": recipe_digest({"": labels})}
 
 
 def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
-    """The tiles and their index, checked against the config.
+    """Load the tiles and their index, checked against the config.
 
     Raises:
-        InputError: no such scales, labels, or pairs.
+        InputError: scales, labels or pairs that the tiles do not have.
     """
     tiles = TileDirectory(config.tiles)
     labels: dict[str, int] = {}
@@ -131,8 +136,8 @@ def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
     unlinked = len(index.scales) < 2 and config.validation.share
     if config.best == "val_recall_at_10" and unlinked:
         raise InputError(
-            "best: val_recall_at_10 is of a tile's finer tiles, and there is one scale "
-            "only: take val_near_far_auc or val_loss"
+            "best: val_recall_at_10 compares tiles of two scales, and there is one "
+            "scale only: take val_near_far_auc or val_loss"
         )
     train, _ = split_patients(index, config.validation.share, config.seed)
     check_batches(index.subset(train), config.pairs, config.batch_size)
@@ -148,6 +153,6 @@ def _check_blocks(config: PretrainConfig, index: TileIndex) -> None:
     are_negatives = config.pairs.name == "multi_scale" and num > 1
     if are_negatives and len(index) > config.blocks.tiles and config.blocks.slides < 2:
         raise InputError(
-            "blocks.slides: 1 slide in memory is of one class, and tiles of other "
+            "blocks.slides: 1 slide in memory has one class, and tiles of other "
             f"classes are the negatives: raise it to {num} (the classes) or more"
         )

@@ -1,4 +1,4 @@
-"""What tells a healthy training from a collapsed one; pure functions on arrays."""
+"""Metrics that detect a collapsed training; pure functions on arrays."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import nn
 from mshisto_ray.contrastive.losses.margin import Margin
 from mshisto_ray.evaluation.descriptor_distance import effective_rank
 
-# Below these, features say next to nothing of the tile: a spread a tenth of that of
-# features uniform on the sphere, or all in two directions.
+# Below these, features carry almost no information on the tile: a spread a tenth of
+# that of features uniform on the sphere, or all in two directions.
 _LEAST_SPREAD, _LEAST_RANK = 0.1, 3.0
 
 
@@ -49,7 +49,7 @@ def uniformity(values: np.ndarray) -> float:
 def dead_negatives(
     values: np.ndarray, negative: np.ndarray, margin: float, normalised: bool
 ) -> float:
-    """Share of negative pairs beyond the margin, from which nothing is learnt."""
+    """Share of negative pairs beyond the margin, whose gradient is zero."""
     apart = np.sqrt(_squared(values, normalised))[np.triu(negative, 1)]
     return _mean(apart >= margin)
 
@@ -73,7 +73,7 @@ def recall_at(values: np.ndarray, targets: np.ndarray, k: int) -> float:
     Args:
         values: [N, D]; row i's own target is row i of ``targets``.
         targets: [N, D].
-        k: targets looked at; a target exactly as near as the own one counts half.
+        k: number of nearest targets; one exactly as near as the own one counts half.
     """
     if not len(values):
         return float("nan")
@@ -105,7 +105,7 @@ def projection_monitors(
 
 
 def collapse(metrics: dict[str, float]) -> str | None:
-    """What is wrong with features, or None."""
+    """A message if the features have collapsed, else None."""
     if metrics["spread"] < _LEAST_SPREAD:
         return f"features hardly differ (spread {metrics['spread']:.3g})"
     if metrics["rank"] < _LEAST_RANK:

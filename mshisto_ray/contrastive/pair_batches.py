@@ -20,7 +20,7 @@ PAIRS = "mshisto_ray.contrastive.pairs"
 
 
 class PairBatches:
-    """Pairs of one source; the targets are its relations, bool [M, M] each."""
+    """Batches of one source's pairs; targets are its relations, bool [M, M] each."""
 
     def __init__(
         self, source: PairSource, num_pairs: int, verification: Verification | None
@@ -41,9 +41,9 @@ class PairBatches:
     def without_unreadable(
         self, batch: TileBatch, readable: np.ndarray, images: torch.Tensor
     ) -> TileBatch:
-        """Without pairs that could not be read or whose appearance contradicts them.
+        """The batch without pairs that are unreadable or contradicted by appearance.
 
-        With verification ``images`` have to be those of the whole batch.
+        With verification ``images`` must be those of the whole batch.
         """
         seen = readable[:, None] & readable
         positive, negative = (relation & seen for relation in batch.targets)
@@ -60,7 +60,7 @@ class PairBatches:
 def pair_batches(
     pairs: Part, batch_size: int, verification: Verification | None
 ) -> MakeSource:
-    """What makes the batches of a block, of ``batch_size`` images."""
+    """A function that makes a block's source of batches of ``batch_size`` images."""
 
     def make(index: TileIndex, chosen: np.ndarray) -> PairBatches:
         source = components.build(PAIRS, pairs, index)
@@ -73,7 +73,7 @@ def check_batches(index: TileIndex, pairs: Part, batch_size: int) -> None:
     """Refuse a cohort or batch that pairs cannot be drawn from.
 
     Raises:
-        InputError: no tiles, an odd batch, or what the source of pairs says.
+        InputError: no tiles, an odd batch, or an error of the pair source's check.
     """
     if not len(index):
         raise InputError("tiles: no slide has a tile at the scales asked for")

@@ -30,7 +30,7 @@ NAME, STAGE = "pretrain", "pretraining"
 
 
 def pretrain(config: PretrainConfig, say: Say = print) -> Trained:
-    """Train, keep the best encoder, go on where a former run stopped.
+    """Train and keep the best encoder; an unfinished run is resumed.
 
     Raises:
         InputError: see ``load_index``; training diverged, or collapsed with
@@ -58,21 +58,21 @@ def pretrain_share(
     return Training(config, tiles, task, say, share, device).run()
 
 
-def _tell_lonely(config: PretrainConfig, index: TileIndex, say: Say) -> None:
-    """How many tiles have no partner to be paired with."""
+def _report_unpaired(config: PretrainConfig, index: TileIndex, say: Say) -> None:
+    """Report how many tiles have no near or no far partner."""
     source = components.build(PAIRS, config.pairs, index)
     if isinstance(source, SpatialPairs):
         near, far, _, total = source.count_missing()
         say(
             f"{NAME}: of {total:,} tiles {near:,} have no near partner and {far:,} no "
-            "far one on their slide"
+            "far partner on their slide"
         )
 
 
 def _task(
     config: PretrainConfig, tiles: TileDirectory, index: TileIndex, say: Say | None
 ) -> TrainingTask:
-    """Pairs and their loss; ``say``: of the worker that validates."""
+    """The training task of pairs; ``say``: given on the worker that validates."""
     train, held_out = split_patients(index, config.validation.share, config.seed)
     own = index.subset(train)
     reader = IndexedTileReader(tiles, own, config.readers)
@@ -85,7 +85,7 @@ def _task(
         for note in validate.notes:
             say(f"{NAME}: {note}")
     if say:
-        _tell_lonely(config, own, say)
+        _report_unpaired(config, own, say)
     loss = components.build(LOSSES, config.loss)
 
     def monitor(projections, relations):
@@ -93,12 +93,12 @@ def _task(
         return projection_monitors(projections, positive, negative, loss)
 
     def judge(metrics: dict[str, float], step: int) -> None:
-        told = collapse(metrics) if step and "spread" in metrics else None
+        problem = collapse(metrics) if step and "spread" in metrics else None
         if step and metrics.get("val_collapsed"):
-            told = told or "embeddings of held-out patients hardly differ"
-        if not told:
+            problem = problem or "embeddings of held-out patients hardly differ"
+        if not problem:
             return
-        message = f"{told} at step {step}: the embeddings say little of the tiles"
+        message = f"{problem} at step {step}: embeddings carry little information"
         advice = "lower optimiser.lr, raise the batch size, or take another loss"
         if config.on_collapse == "stop":
             raise InputError(f"collapse: {message}; {advice}")

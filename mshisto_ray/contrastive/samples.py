@@ -1,4 +1,4 @@
-"""The first pairs of a training, as they lie in the slides and as they are seen."""
+"""The first pairs of a training, before and after augmentation."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class SamplePair:
     """Two tiles that are trained on as a pair.
 
     ``plain``, ``seen``: uint8 [2, H, W, 3] before and after augmentation; ``mpp`` of
-    each; ``apart_um``: between their centres, None in different slides; ``kind``: what
-    the loss is told of them.
+    each; ``apart_um``: distance of their centres, None in different slides; ``kind``:
+    their relation in the loss.
     """
 
     plain: np.ndarray
@@ -38,7 +38,7 @@ class SamplePair:
 def sample_pairs(
     config: PretrainConfig, tiles: TileDirectory, index: TileIndex, num: int
 ) -> list[SamplePair]:
-    """The first ``num`` pairs of the first step, read from their slides.
+    """Read the first ``num`` pairs of the first step from their slides.
 
     Args:
         config: of the training.

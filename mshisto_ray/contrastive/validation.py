@@ -1,4 +1,4 @@
-"""What the encoder has learnt, on patients that it is not trained on."""
+"""Metrics of the encoder on held-out patients."""
 
 from __future__ import annotations
 
@@ -34,16 +34,20 @@ from mshisto_ray.training.step import Stepper
 from mshisto_ray.training.tile_index import UNKNOWN, TileIndex
 
 _NEIGHBOURS = 10
-# Batches looked at for one with positives and negatives.
+# Batches tried in search of one with positives and negatives.
 _BATCHES = 20
 
 
 class ValidationConfig(HeldOutConfig):
     """Held-out patients and what is measured on them."""
 
-    near_um: float = option(300.0, "of the near-far AUC", "um", gt=0)
-    far_um: float = option(1500.0, "of the near-far AUC", "um", gt=0)
-    pairs: int = option(400, "drawn of each kind", ge=2)
+    near_um: float = option(
+        300.0, "largest distance of near pairs, for the near-far AUC", "um", gt=0
+    )
+    far_um: float = option(
+        1500.0, "smallest distance of far pairs, for the near-far AUC", "um", gt=0
+    )
+    pairs: int = option(400, "pairs drawn of each kind", ge=2)
 
     @model_validator(mode="after")
     def _are_apart(self) -> Self:
@@ -59,9 +63,9 @@ class Validation:
 
     Measures (all on embeddings but the loss): ``val_near_far_auc``, the mean over
     scales, ``val_recall_at_10`` of a tile's finer tile among those of other places,
-    ``val_rank``, ``val_spread`` and ``val_loss``, of one batch. What the held-out
-    slides are too small or too few for is left out, and so is a pair with a tile that
-    cannot be read.
+    ``val_rank``, ``val_spread`` and ``val_loss``, of one batch. Metrics for which the
+    held-out slides are too small or too few are left out, and so are pairs with a tile
+    that cannot be read.
     """
 
     def __init__(
@@ -103,8 +107,8 @@ class Validation:
         batch: PairBatch | None,
         is_readable: np.ndarray,
     ) -> None:
-        """What was drawn, without tiles that cannot be read."""
-        # A near pair counts beside the far one that follows it.
+        """Keep the drawn pairs and batch without tiles that cannot be read."""
+        # A near pair is kept only with the far one that follows it.
         fours = [pairs.reshape(-1, 4) for pairs in near_far]
         fours = [four[is_readable[four].all(axis=1)] for four in fours]
         self._near_far = [four.reshape(-1, 2) for four in fours if len(four)]
@@ -125,7 +129,7 @@ class Validation:
                 self._batch = PairBatch(tiles, positive, negative, batch.missing)
 
     def __call__(self, stepper: Stepper, loss: torch.nn.Module) -> dict[str, float]:
-        """Measure the model as it is."""
+        """Measure the model with its current weights."""
         embeddings, projections = forward_tiles(stepper, self._pixels)
         metrics: dict[str, float] = {
             "val_rank": effective_rank(embeddings),
@@ -148,8 +152,8 @@ class Validation:
             relations = (self._batch.positive, self._batch.negative)
             value = loss(z, *(torch.from_numpy(r) for r in relations))
             metrics["val_loss"] = float(value)
-        told = collapse({"spread": metrics["val_spread"], "rank": metrics["val_rank"]})
-        return {**metrics, "val_collapsed": float(told is not None)}
+        measured = {"spread": metrics["val_spread"], "rank": metrics["val_rank"]}
+        return {**metrics, "val_collapsed": float(collapse(measured) is not None)}
 
     def _of(self, values: np.ndarray, tiles: np.ndarray) -> np.ndarray:
         return values[self._at[tiles]]
@@ -178,7 +182,7 @@ class Validation:
         return pairs[np.repeat(whole, 2)]
 
     def _draw_places(self, part: TileIndex, num: int) -> list[np.ndarray]:
-        """Per pair of scales, places [P, 2] without repetition: tile, finer tile."""
+        """Per pair of scales, distinct places [P, 2]: tile, finer tile."""
         plain = replace(part, label=np.full(len(part.label), UNKNOWN))
         found = []
         for fine, coarse in zip(part.scales, part.scales[1:], strict=False):
@@ -203,8 +207,8 @@ class Validation:
             self.notes.append(f"no validation loss: {error}")
             return None
         drawn = (draw_batch(source, 0, i, batch_size // 2) for i in range(_BATCHES))
-        told = (batch for batch in drawn if batch.positive.any())
-        found = next((batch for batch in told if batch.negative.any()), None)
+        related = (batch for batch in drawn if batch.positive.any())
+        found = next((batch for batch in related if batch.negative.any()), None)
         if found is None:
             self.notes.append("no validation loss: no batch holds negatives")
         return found

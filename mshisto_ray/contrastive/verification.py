@@ -1,7 +1,7 @@
-"""Pairs whose appearance contradicts their label, and where to put the thresholds.
+"""Pairs whose appearance contradicts their label, and the search for thresholds.
 
 Distance in the slide is a noisy label: at a border near tiles differ, and the same
-tissue grows far apart. Appearance is judged by a descriptor of the plain tile.
+tissue occurs far apart. Appearance is compared by a descriptor of the plain tile.
 
 Source: Gildenblat and Klaiman 2019, section 4, names both as future work.
 """
@@ -24,7 +24,7 @@ from mshisto_ray.training.tile_index import TileIndex
 
 @dataclass(frozen=True)
 class Verification:
-    """Limits of appearance.
+    """Limits on the appearance distance of pairs.
 
     ``most_alike``: a positive pair farther apart is dropped; ``least_apart``: a
     negative pair closer is dropped.
@@ -118,7 +118,7 @@ def search_thresholds(
     num_pairs: int = 2000,
     seed: int = 0,
 ) -> list[ThresholdResult]:
-    """How well each (near, far) separates by appearance, and how many tiles it serves.
+    """Score each (near, far) by its AUC of appearance and the share of tiles covered.
 
     Pairs of thresholds with far at or below near are left out.
 
@@ -157,6 +157,6 @@ def search_thresholds(
 def best_thresholds(
     results: Sequence[ThresholdResult], least_covered: float = 0.9
 ) -> ThresholdResult | None:
-    """The best separated thresholds that serve enough tiles, None if none does."""
+    """The thresholds of highest AUC that cover enough tiles; None if none does."""
     enough = [r for r in results if r.covered >= least_covered and r.auc == r.auc]
     return max(enough, key=lambda r: r.auc, default=None)

@@ -1,1 +1,1 @@
-"""What judges an encoder: retrieval, descriptor distances, bootstrap intervals."""
+"""Evaluation of encoders: retrieval, descriptor distances, bootstrap intervals."""

@@ -1,7 +1,7 @@
 """Distances between embeddings of pairs of tiles that should, or should not, be alike.
 
 The average descriptor distance ratio (ADDR) alone rewards embeddings that have partly
-collapsed; so the AUC of the same distances and the effective rank stand beside it.
+collapsed; so it is reported with the AUC of the same distances and the effective rank.
 
 Source: Gildenblat and Klaiman 2019, section 2. The paper defines ADDR on pairs of
 annotated classes and reports it for near and far tiles; here these are two metrics.
@@ -18,8 +18,8 @@ from mshisto_ray.evaluation.neighbours import distances
 from mshisto_ray.statistics.bootstrap import ClusterDraws
 from mshisto_ray.statistics.rank_metrics import rank_metrics, weighted_ratio
 
-_ROWS = 20_000  # of the effective rank
-_DISTANCES = 1 << 22  # worked out at once
+_ROWS = 20_000  # most rows used for the effective rank
+_DISTANCES = 1 << 22  # computed at once
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Pairs:
     """Pairs of rows [P], as many unlike as like ones for each first row.
 
     ``unlike``: bool [P], true for far tiles or tiles of another class. ``alone``:
-    rows left out because they have no like or no unlike partner.
+    number of rows left out because they have no like or no unlike partner.
     """
 
     first: np.ndarray
@@ -47,16 +47,16 @@ def near_far_pairs(
 ) -> Pairs:
     """Near (like) and far (unlike) tiles of the same slide, drawn at random.
 
-    Distances are between centres. Of each slide the same number of tiles is asked, and
-    each has ``per_tile`` near and far partners, drawn with replacement.
+    Distances are between centres. The same number of tiles is drawn from each slide,
+    each with ``per_tile`` near and ``per_tile`` far partners, drawn with replacement.
 
     Args:
         slide: slide of each row, sorted, [N].
         place: centre of each tile, micrometres [N, 2].
-        near_um: a pair is near up to this.
-        far_um: a pair is far from this on.
+        near_um: largest distance of a near pair, micrometres.
+        far_um: smallest distance of a far pair, micrometres.
         per_tile: partners of each kind.
-        num_tiles: tiles asked in all, about; at least one a slide.
+        num_tiles: approximate number of tiles with partners; at least one a slide.
         seed: of the draw; that of one slide does not depend on the others.
     """
     names, starts = np.unique(slide, return_index=True)
@@ -66,11 +66,11 @@ def near_far_pairs(
         names, np.split(np.arange(len(slide)), starts[1:]), strict=True
     ):
         rng = np.random.default_rng([seed, int(name)])
-        asked = np.sort(rng.choice(rows, min(share, len(rows)), replace=False))
-        uniform = rng.random((len(asked), 2, per_tile))
+        anchors = np.sort(rng.choice(rows, min(share, len(rows)), replace=False))
+        uniform = rng.random((len(anchors), 2, per_tile))
         step, found = max(1, _DISTANCES // len(rows)), ([], [])
-        for start in range(0, len(asked), step):
-            few, drawn = asked[start : start + step], uniform[start : start + step]
+        for start in range(0, len(anchors), step):
+            few, drawn = anchors[start : start + step], uniform[start : start + step]
             gap = place[few, None] - place[None, rows]
             square = gap[..., 0] ** 2 + gap[..., 1] ** 2
             near = (square <= near_um**2) & (few[:, None] != rows)
@@ -86,26 +86,26 @@ def near_far_pairs(
 
 def label_pairs(
     labels: np.ndarray,
-    asking: np.ndarray,
+    candidates: np.ndarray,
     exclusion: Exclusion,
     per_tile: int = 8,
     num_tiles: int = 2000,
     seed: int = 0,
 ) -> Pairs:
-    """Tiles of the same class (like) and of another one (unlike), drawn at random.
+    """Pairs of the same class (like) and of two classes (unlike), drawn at random.
 
     Args:
         labels: class of each row, [N].
-        asking: rows that pairs are made for, sorted.
-        exclusion: rows that are no partner.
+        candidates: rows that may get partners, sorted.
+        exclusion: rows that are not allowed as partners.
         per_tile: partners of each kind, drawn with replacement.
-        num_tiles: most rows asked, drawn at random.
+        num_tiles: most rows with partners, drawn at random.
         seed: of the draws.
     """
     rng = np.random.default_rng(seed)
-    asked = rng.choice(asking, min(num_tiles, len(asking)), replace=False)
+    anchors = rng.choice(candidates, min(num_tiles, len(candidates)), replace=False)
     everything, parts, alone = np.arange(len(labels)), [], 0
-    for row in np.sort(asked):
+    for row in np.sort(anchors):
         allowed = ~exclusion.is_excluded(row, everything)
         same = labels == labels[row]
         like, unlike = allowed & same, allowed & ~same
@@ -120,7 +120,7 @@ def label_pairs(
 
 @dataclass(frozen=True)
 class Separation:
-    """How far unlike pairs are from like ones; with values of bootstrap replicates.
+    """ADDR and AUC of a set of pairs, each with its bootstrap replicates [R].
 
     ``addr``: mean distance of unlike over that of like pairs. ``auc``: chance that an
     unlike pair is farther apart than a like one; equal distances count one half.
@@ -135,12 +135,12 @@ class Separation:
 def separate(
     values: np.ndarray, pairs: Pairs, draws: ClusterDraws, normalise: bool = True
 ) -> Separation:
-    """ADDR and AUC of the pairs' distances.
+    """Compute ADDR and AUC of the pairs' distances.
 
     Args:
         values: embeddings [N, D].
         pairs: of ``near_far_pairs`` or ``label_pairs``.
-        draws: over the clusters of the pairs' first rows.
+        draws: bootstrap over the clusters of the pairs' first rows.
         normalise: see ``evaluation.neighbours.nearest``.
     """
     apart = distances(values, pairs.first, pairs.second, normalise)
@@ -151,10 +151,10 @@ def separate(
 
 
 def effective_rank(values: np.ndarray, normalise: bool = True, seed: int = 0) -> float:
-    """Directions that embeddings [N, D] make use of: between 1 and D; 0: none.
+    """The number of directions that embeddings [N, D] span, 1 to D; 0 if all are equal.
 
     The exponential of the entropy of the centred embeddings' singular values, divided
-    by their sum. Of more than 20,000 rows as many are drawn.
+    by their sum. Of more than 20,000 rows a random 20,000 are used.
 
     Source: Roy and Vetterli 2007, The effective rank.
     """
@@ -165,7 +165,7 @@ def effective_rank(values: np.ndarray, normalise: bool = True, seed: int = 0) ->
     if normalise:
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors /= np.where(length > 0, length, 1)
-    # Less than the rounding of float32 is no direction.
+    # Singular values below the rounding of float32 count as 0.
     noise = 2.0**-24 * np.linalg.norm(vectors)
     vectors -= vectors.mean(0)
     spread = np.sqrt(np.linalg.eigvalsh(vectors.T @ vectors).clip(min=0))
@@ -179,7 +179,7 @@ def effective_rank(values: np.ndarray, normalise: bool = True, seed: int = 0) ->
 def _separation(
     apart: np.ndarray, unlike: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """ADDR and AUC for weightings [R, P] of the pairs."""
+    """ADDR [R] and AUC [R] for weightings [R, P] of the pairs."""
     means = [
         weighted_ratio(weights[:, kind] @ apart[kind], weights[:, kind].sum(1))
         for kind in (unlike, ~unlike)
@@ -190,7 +190,7 @@ def _separation(
 
 
 def _choose(mask: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Columns of a mask [A, n] that has some in each row: uniform [A, k] to [A * k]."""
+    """Draw k true columns of each row of a mask [A, n] by uniform [A, k]; [A * k]."""
     row, column = np.nonzero(mask)
     counts = np.bincount(row, minlength=len(mask))
     starts = np.cumsum(counts) - counts
@@ -200,7 +200,7 @@ def _choose(mask: np.ndarray, uniform: np.ndarray) -> np.ndarray:
 
 def _join(parts: list, per_tile: int, alone: int) -> Pairs:
     empty = np.zeros(0, np.int64)
-    first = [asked.repeat(per_tile) for asked, _, _ in parts]
+    first = [anchors.repeat(per_tile) for anchors, _, _ in parts]
     unlike = [np.full(len(second), kind) for _, second, kind in parts]
     return Pairs(
         np.concatenate([empty, *first]),

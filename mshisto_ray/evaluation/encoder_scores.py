@@ -1,4 +1,4 @@
-"""What an encoder answers to the questions of a plan, with bootstrap replicates."""
+"""The scores of an encoder on an evaluation plan, with bootstrap replicates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RECALL_AT = (1, 10)
 
 @dataclass(frozen=True)
 class Score:
-    """A value, and the same of every bootstrap replicate [R] (none: no interval)."""
+    """A value and its bootstrap replicates [R]; without replicates, no interval."""
 
     value: float
     replicates: np.ndarray
@@ -36,18 +36,18 @@ def measure(
     normalise: bool = True,
     device: str = "cpu",
 ) -> tuple[dict[str, Score], Neighbours]:
-    """Every score of an encoder, and the neighbours that its queries found.
+    """Compute every score of an encoder, and the nearest neighbours of its queries.
 
     ``hit_at_1, majority_at_5, map_at_k``: mean over the queried classes of the mean
     over their queries; with more than one class also ``<metric>.<class>``.
     ``addr_label, auc_label``: pairs of the same against pairs of different classes.
     ``addr_spatial, auc_spatial``: near against far pairs of a slide.
-    ``parent_recall_at_1, _at_10``: a tile finds its parent at the coarser scale.
+    ``parent_recall_at_1, _at_10``: a tile's parent is among its nearest coarser tiles.
     ``effective_rank``: without an interval. Without classes there are no queries, and
     no scores of them.
 
-    Intervals speak of the tiles that ask. What there is to find is held fixed, so
-    they are narrower than what another cohort would give.
+    The bootstrap resamples queries and the first tiles of pairs. The tiles to be found
+    are held fixed, so intervals are narrower than the variation between cohorts.
 
     Args:
         values: embeddings of the plan's tiles [N, D].
@@ -82,7 +82,7 @@ def measure(
 
 
 def chance(plan: Plan) -> dict[str, float]:
-    """What embeddings without any information score, per metric."""
+    """The expected score of embeddings without information, per metric."""
     found = _by_class(plan, plan.retrieval.chance, None)
     levels = {name: score.value for name, score in found.items()}
     for name, pairs in (("label", plan.by_label), ("spatial", plan.by_distance)):
@@ -97,7 +97,7 @@ def chance(plan: Plan) -> dict[str, float]:
 def difference(
     first: Mapping[str, Score], second: Mapping[str, Score]
 ) -> dict[str, Interval]:
-    """Paired ``{metric: Interval}`` of first - second, of one plan."""
+    """Paired ``{metric: Interval}`` of first - second, both scored on one plan."""
     return {
         name: percentile_interval(
             first[name].value - second[name].value,

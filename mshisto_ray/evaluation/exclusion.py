@@ -1,4 +1,4 @@
-"""Which tiles a query may not find: those that share too much with it to count."""
+"""Tiles excluded from a query's results because they share too much with it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _PAIRS = 1 << 22  # distances computed at once
 
 @dataclass(frozen=True)
 class Exclusion:
-    """Rows that are left out for a query: those of its own group.
+    """The rows excluded for a query: those of its own group.
 
     ``group``: [N], not decreasing, so that every group is a range of rows: the slide,
     patient or site of each row, or the row itself. ``place``: tile centres in
     micrometres [N, 2]; with them only rows of the group within ``radius_um`` of the
-    query are left out. A query never finds itself.
+    query are excluded. A query never finds itself.
     """
 
     group: np.ndarray
@@ -28,12 +28,12 @@ class Exclusion:
         assert (np.diff(self.group) >= 0).all(), "rows are sorted by group"
 
     def is_excluded(self, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Whether a query may not find a row; index arrays that broadcast to bool."""
+        """Whether rows are excluded for queries; index arrays broadcast to bool."""
         same = self.group[queries] == self.group[rows]
         return same if self.place is None else same & self.is_near(queries, rows)
 
     def is_near(self, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Whether the centres lie within the radius; index arrays that broadcast."""
+        """Whether centres lie within the radius; index arrays broadcast to bool."""
         assert self.place is not None
         gap = self.place[queries] - self.place[rows]
         return gap[..., 0] ** 2 + gap[..., 1] ** 2 <= self.radius_um**2
@@ -41,10 +41,10 @@ class Exclusion:
     def allowed_counts(
         self, queries: np.ndarray, labels: np.ndarray, num_labels: int
     ) -> np.ndarray:
-        """Rows of each label that each query may find, int64 [Q, num_labels].
+        """The number of rows of each label that each query may find, [Q, num_labels].
 
         Args:
-            queries: rows that ask, sorted, [Q].
+            queries: rows used as queries, sorted, [Q].
             labels: label of every row, 0 to num_labels - 1, [N].
             num_labels: columns of the result.
         """
@@ -62,7 +62,7 @@ class Exclusion:
 
 
 class Groups:
-    """Sorted queries [Q] and, group by group, the rows they may not find."""
+    """Sorted queries [Q] and, group by group, the rows excluded for them."""
 
     def __init__(self, exclusion: Exclusion, queries: np.ndarray):
         self._exclusion, self._queries = exclusion, queries
@@ -74,7 +74,7 @@ class Groups:
         self._high = np.searchsorted(exclusion.group, first, side="right")
 
     def within(self, block: slice) -> Iterator[tuple[slice, int, int]]:
-        """Queries of a group, and the group's rows first to last in a block of rows."""
+        """Yield each group's queries and its row range (first, stop) in a block."""
         touched = (self._low < block.stop) & (self._high > block.start)
         for group in np.flatnonzero(touched):
             first = max(int(self._low[group]), block.start)
@@ -82,7 +82,7 @@ class Groups:
             yield slice(self._starts[group], self._stops[group]), first, last
 
     def near(self, part: slice, first: int, last: int) -> np.ndarray | None:
-        """Which rows first to last are too near to queries, bool; None: all are."""
+        """Whether rows [first, last) are excluded for queries, bool; None: all are."""
         if self._exclusion.place is None:
             return None
         queries = self._queries[part, None]

@@ -1,4 +1,4 @@
-"""Tiles with their class, in an order that makes slides, patients, sites ranges."""
+"""Tiles with their class, sorted so that slides, patients and sites are ranges."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from mshisto_ray.store.tiles import TileDirectory
 
 ANNOTATION = "annotation"
 UNANNOTATED = "(unannotated)"
-# What every tile is of where no class is asked.
+# The class of every tile where no classes are used.
 NO_CLASS = "(no class)"
 
 
 class LabelConfig(Config):
-    """What class a tile is of."""
+    """Where the class of a tile comes from."""
 
     column: str | None = option(
         ANNOTATION,
         "annotation: the class the tile lies in; else a column of the cohort: the "
-        "class of the tile's slide; null: no classes, only places are asked",
+        "class of the tile's slide; null: no classes, only spatial pairs and parents "
+        "are evaluated",
     )
     min_annotated: float = option(
         0.5,
@@ -38,12 +39,13 @@ class LabelConfig(Config):
         le=1,
     )
     unannotated: Literal["other", "leave_out"] = option(
-        "other", "tiles without annotation: found as one more class, or left out"
+        "other",
+        "tiles without annotation: one more class to retrieve, or left out",
     )
 
 
 class ExclusionConfig(Config):
-    """What a query may not find."""
+    """Tiles excluded from a query's results."""
 
     by: Literal["self", "block", "slide", "patient", "site"] = option(
         "patient",
@@ -61,7 +63,7 @@ class LabelledTiles:
     """Own tiles of one scale with their classes.
 
     ``label``: index into ``classes`` [N]; ``patient``, ``site``: numbers [N] that do
-    not decrease, as the slides' do not; ``patient_ids``: of each slide; ``notes``:
+    not decrease, like those of slides; ``patient_ids``: of each slide; ``notes``:
     what was left out.
     """
 
@@ -74,7 +76,7 @@ class LabelledTiles:
     notes: tuple[str, ...]
 
     def exclusion(self, config: ExclusionConfig) -> Exclusion:
-        """What a query among these rows may not find."""
+        """The rows that are excluded for a query among these rows."""
         if config.by == "block":
             return Exclusion(self.tiles.slide, self.tiles.centre, config.block_um)
         groups = {
@@ -86,17 +88,17 @@ class LabelledTiles:
         return Exclusion(groups[config.by])
 
     def counts(self) -> dict[str, int]:
-        """Tiles of each class."""
+        """The number of tiles of each class."""
         numbers = np.bincount(self.label, minlength=len(self.classes))
         return dict(zip(self.classes, numbers.tolist(), strict=True))
 
-    def asking(self, wanted: Sequence[str] | None) -> np.ndarray:
-        """Rows of the classes that ask, sorted; None: all but the unannotated.
+    def query_rows(self, wanted: Sequence[str] | None) -> np.ndarray:
+        """Rows of the classes used as queries, sorted; None: all but the unannotated.
 
-        Without classes nobody asks.
+        Without classes there are no queries.
 
         Raises:
-            InputError: a class that no tile is of.
+            InputError: a class without tiles.
         """
         none = (UNANNOTATED, NO_CLASS)
         known = {c: n for c, n in self.counts().items() if c not in none}
@@ -116,15 +118,15 @@ def read_labelled_tiles(
     label: LabelConfig,
     site_column: str | None,
 ) -> LabelledTiles:
-    """Own tiles at a scale that every encoder has embedded and that have a class.
+    """Read own tiles at a scale that every encoder has embedded and that have a class.
 
     Args:
         tiles: the tiles.
         encoders: embeddings of them, by name.
         mpp: scale.
         cohort: slides to use, their patients, sites and labels; None: all, as tiled.
-        label: what class a tile is of.
-        site_column: column of the cohort; None: sites play no part.
+        label: where the class of a tile comes from.
+        site_column: column of the cohort; None: sites are not used.
 
     Raises:
         InputError: embeddings of other tiles, no slide in common, an unknown column,
@@ -166,7 +168,8 @@ def _assemble(
         what = f"are of class {str(classes[0])!r}" if len(classes) else "have no class"
         raise InputError(
             f"label.column={label.column!r}: all {len(names):,} tiles {what}; "
-            "retrieval needs two classes to tell apart; null asks of places alone"
+            "retrieval needs two classes or more; null evaluates spatial pairs and "
+            "parents only"
         )
     slide_ids = tile_set.slide_ids
     site = np.unique([keys[s][0] for s in slide_ids], return_inverse=True)[1]
@@ -189,7 +192,7 @@ def _slides(
     encoders: Mapping[str, EmbeddingDirectory],
     cohort: Cohort | None,
 ) -> tuple[dict[str, str], list[str]]:
-    """Patient of each slide that tiles, cohort and every encoder have; and notes."""
+    """The patient of each slide in tiles, cohort and every encoder; and notes."""
     rows = {s: record["patient_id"] for s, record in tiles.slides.items()}
     notes = []
     if cohort:
@@ -224,14 +227,14 @@ def _column(cohort: Cohort | None, name: str, key: str) -> dict[str, str | None]
 def _annotated(
     tile_set: TileSet, label: LabelConfig, tiles: TileDirectory
 ) -> tuple[np.ndarray, list[str]]:
-    """Class of each tile by its annotation, None of those left out; and notes."""
+    """The class of each tile by its annotation, None if left out; and notes."""
     lacks = _is_none(tile_set.annotation)
     if lacks.all():
         raise InputError(
             f"{tiles.path}: none of {len(tile_set):,} tiles at {tile_set.mpp:g} um/px "
             "is annotated: give jobs/tile.py a cohort whose annotation files belong to "
             "their slides (level-0 pixels), name a column of the cohort in "
-            "label.column, or set it to null to ask of places alone"
+            "label.column, or set it to null to evaluate spatial pairs and parents only"
         )
     names = tile_set.annotation.copy()
     edge = ~lacks & (tile_set.annotated < label.min_annotated)
@@ -244,7 +247,7 @@ def _annotated(
 
 
 def _unannotated_slides(tile_set: TileSet, lacks: np.ndarray) -> list[str]:
-    """Told, for nobody may have looked at them."""
+    """A note on slides without annotation, which may never have been annotated."""
     gone = [
         tile_set.slide_ids[slide]
         for slide in np.unique(tile_set.slide)
@@ -253,8 +256,9 @@ def _unannotated_slides(tile_set: TileSet, lacks: np.ndarray) -> list[str]:
     if not gone:
         return []
     return [
-        f"{len(gone)} slides have no annotated tile ({gone[0]} ...), and all of theirs "
-        f"count as {UNANNOTATED}: leave out of the cohort what nobody has annotated"
+        f"{len(gone)} slides have no annotated tile ({gone[0]} ...); all their tiles "
+        f"count as {UNANNOTATED}: leave slides out of the cohort that were never "
+        "annotated"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Whether a head looks where it should: scores of tiles against annotated tiles."""
+"""How well a head's tile scores agree with annotated tiles."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def localise(
 ) -> Scores:
     """AUROC of a prediction's scores against annotated tiles, slide by slide.
 
-    Within one slide, so that it says where the model looks, not which slide it
-    calls positive; slides that hold tiles of one kind alone say nothing. A tile is
-    annotated that holds any of the outlined area: a sign can be small. By name,
-    each with the scale that it is about, in micrometres per pixel:
+    Within one slide, so that it measures where the model attends, not which slide it
+    calls positive; slides with tiles of one kind only have no value. A tile counts as
+    annotated if it holds any of the outlined area, which can be small. Values by
+    name, which ends in their scale in micrometres per pixel:
 
     ``attention_auroc_<mpp>``: attention of the instances; at a finer scale that of
     the parent times the tile's share of it. ``class_attention_auroc_<mpp>``,
@@ -36,10 +36,10 @@ def localise(
     against which of them are annotated, mean over the parents that hold both kinds.
 
     Args:
-        shards: scores of the tiles of a bag each, as jobs/predict.py wrote them.
+        shards: tile scores of one bag each, as written by jobs/predict.py.
         tiles: the same tiles with their annotations.
-        name: class of annotation that makes a tile a positive one.
-        positive: class of the head that such tiles speak for; None: no one.
+        name: annotation class of the positive tiles.
+        positive: class of the head that such tiles are evidence for; None: none.
 
     Returns:
         {name of a value: {slide_id: AUROC}}.
@@ -67,7 +67,7 @@ def summarise(found: Scores, patients: Mapping[str, str]) -> dict[str, Interval]
 
 
 def annotation_names(tiles: TileDirectory, slide_ids: Iterable[str]) -> list[str]:
-    """Classes of annotation that occur on these slides, sorted."""
+    """Annotation classes that occur on these slides, sorted."""
     found: set[str] = set()
     for slide_id in slide_ids:
         if slide_id in tiles.slides:
@@ -82,10 +82,10 @@ def annotated(
     name: str,
     min_annotated: float = 0.0,
 ) -> np.ndarray:
-    """Which tiles (mpp, row, col) of a slide carry an annotation, bool [N].
+    """Whether tiles (mpp, row, col) of a slide carry an annotation, bool [N].
 
-    None of a slide that the directory does not hold. A tile carries it if it holds
-    any of it, or at least the share ``min_annotated`` of its own area.
+    False for all tiles of a slide that is not in the directory. A tile carries the
+    annotation if this covers any of it and at least the share ``min_annotated``.
     """
     if slide_id not in tiles.slides:
         return np.zeros(len(identity[0]), bool)
@@ -113,7 +113,7 @@ def _identity(table: pa.Table) -> list[np.ndarray]:
 def _measure(
     part: pa.Table, truth: np.ndarray, positive: str | None
 ) -> dict[str, float]:
-    """Every value of one slide that is defined."""
+    """Every value of one slide that is defined, by name."""
     mpp, row, col = _identity(part)
     scales = sorted(set(mpp.tolist()), reverse=True)
     at = mpp == scales[0]
@@ -139,7 +139,7 @@ def _measure(
 
 
 def _column(part: pa.Table, name: str) -> np.ndarray:
-    """A score of the tiles, NaN where they have none."""
+    """A score of the tiles; NaN if the table lacks it."""
     if name not in part.column_names:
         return np.full(len(part), np.nan)
     return part[name].to_numpy().astype(float)  # a copy, which may be written to

@@ -1,11 +1,11 @@
 """Exact nearest neighbours by blocked matrix products, with rows left out per query.
 
-Blocks of scores are made by float32 matrix products and searched at once, so memory
-stays small. Of each query a few more candidates than asked for are kept and measured
-anew in float64. Where they prove that no row passed over can belong to the nearest,
-the answer is exact; else (many rows as good as equal) the query is searched again in
-float64, where ties are kept in the order of rows. So CPU and GPU, and every block
-size, give the same rows.
+Scores are computed block by block as float32 matrix products, so memory stays small.
+For each query a few candidates more than k are kept, and their distances recomputed in
+float64. Where these prove that no discarded row can be among the nearest, the result
+is exact; otherwise (many nearly equal rows) the query is searched again in float64,
+with ties in the order of rows. So CPU and GPU, and every block size, give the same
+rows.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _BLOCK = {"cpu": 2048, "cuda": 1 << 16}  # rows: on a CPU the block stays in its
 _CONVERTED = 4096  # rows that are converted at once
 _MEASURED = 128  # queries whose candidates are measured at once
 _SPARE = 8  # candidates beyond k
-_DECIMALS = 13  # of scores relative to the largest: less is a tie
+_DECIMALS = 13  # of scores relative to the largest; equal when rounded: a tie
 _UNIT = 2.0**-24  # relative rounding of float32
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Nearest rows of each query, nearest first; of equals the lower row.
+    """The nearest rows of each query, nearest first; ties by row number.
 
-    ``rows``: int64 [Q, k], -1 where fewer may be found; ``distance``: float64 [Q, k],
+    ``rows``: int64 [Q, k], -1 where fewer are allowed; ``distance``: float64 [Q, k],
     inf there.
     """
 
@@ -47,13 +47,13 @@ def nearest(
     normalise: bool = True,
     device: str = "cpu",
 ) -> Neighbours:
-    """Nearest rows of a set for some of its own rows, by Euclidean distance.
+    """Find the nearest rows of a set for some of its own rows, by Euclidean distance.
 
     Args:
         values: embeddings [N, D], rows sorted by the exclusion's groups.
-        queries: rows that ask, [Q], in any order.
+        queries: rows used as queries, [Q], in any order.
         k: neighbours of each.
-        exclusion: rows that a query may not find.
+        exclusion: rows that are excluded for a query.
         normalise: measure between vectors of length 1 (the order of cosines).
         device: where the products are computed; it holds float32 [N, D].
     """
@@ -65,15 +65,15 @@ def nearest(
 
 
 def nearest_across(
-    asked: np.ndarray,
+    vectors: np.ndarray,
     values: np.ndarray,
     k: int,
     normalise: bool = True,
     device: str = "cpu",
 ) -> Neighbours:
-    """Nearest rows of ``values`` [N, D] for vectors of another set [Q, D]."""
-    search = _Search(asked, values, k, None, normalise, device)
-    return search.run(np.arange(len(asked)))
+    """Find the nearest rows of ``values`` [N, D] for ``vectors`` [Q, D]."""
+    search = _Search(vectors, values, k, None, normalise, device)
+    return search.run(np.arange(len(vectors)))
 
 
 def distances(
@@ -94,7 +94,7 @@ def _parts(num: int) -> Iterator[slice]:
 
 
 def _ready(vectors: np.ndarray, normalise: bool) -> np.ndarray:
-    """Vectors [..., D] in float64, of length 1 if so wanted (0 stays 0)."""
+    """Vectors [..., D] in float64, of length 1 if ``normalise`` (0 stays 0)."""
     ready = vectors.astype(np.float64)
     if normalise:
         length = np.sqrt((ready * ready).sum(-1, keepdims=True))
@@ -110,32 +110,32 @@ def _centre(values: np.ndarray, normalise: bool) -> np.ndarray:
 
 
 class _Search:
-    """One search: the ``k`` points [N, D] nearest to rows of ``asked`` [M, D].
+    """A search for the ``k`` points [N, D] nearest to rows of ``vectors`` [M, D].
 
     A score is q.c - |c|^2 / 2: the higher, the nearer.
     """
 
     def __init__(
         self,
-        asked: np.ndarray,
+        vectors: np.ndarray,
         values: np.ndarray,
         k: int,
         exclusion: Exclusion | None,
         normalise: bool,
         device: str,
     ):
-        self._sets, self._k, self._normalise = (asked, values), k, normalise
+        self._sets, self._k, self._normalise = (vectors, values), k, normalise
         self._exclusion = exclusion
         # Centring changes no distance and keeps the products small, and so precise.
         self._centre = _centre(values, normalise)
         self._points = self._converted(values, device)
-        same = asked is values
-        self._asked = self._points if same else self._converted(asked, device)
+        same = vectors is values
+        self._vectors = self._points if same else self._converted(vectors, device)
         self._half = _squared(self._points) / 2
-        longest = _squared(self._asked).max(), _squared(self._points).max()
+        longest = _squared(self._vectors).max(), _squared(self._points).max()
         scale = float(max(longest)) or 1.0
-        # The rounding error of a score: below 4 sqrt(D) u |q||c| but for a chance
-        # that nobody lives to see (Higham and Mary 2019), and four single roundings.
+        # The rounding error of a score: below 4 sqrt(D) u |q||c| with all but
+        # negligible probability (Higham and Mary 2019), and four single roundings.
         self._error = 4 * (values.shape[1] ** 0.5 + 1) * _UNIT * scale
         self._scale = scale
 
@@ -147,7 +147,7 @@ class _Search:
         return points.to(device)
 
     def run(self, queries: np.ndarray) -> Neighbours:
-        """Neighbours of rows of ``asked``, [Q], sorted where there is an exclusion."""
+        """Neighbours of rows [Q] of ``vectors``; sorted if there is an exclusion."""
         rows = np.full((len(queries), self._k), -1, np.int64)
         distance = np.full((len(queries), self._k), np.inf)
         for start in range(0, len(queries), _BATCH):
@@ -158,7 +158,7 @@ class _Search:
         return Neighbours(rows, distance)
 
     def _batch(self, queries: np.ndarray) -> Neighbours:
-        """Search in float32, prove, search in float64 what is not proven."""
+        """Search in float32; repeat in float64 where that is not proven exact."""
         scores, index = self._scan(queries, self._k + _SPARE, exact=False)
         found = self._measure(queries, scores, index)
         if index.shape[1] == len(self._points):
@@ -174,14 +174,14 @@ class _Search:
         return found
 
     def _wanted(self, queries: np.ndarray) -> torch.Tensor:
-        return self._asked[torch.from_numpy(queries).to(self._asked.device)]
+        return self._vectors[torch.from_numpy(queries).to(self._vectors.device)]
 
     def _scan(
         self, queries: np.ndarray, k: int, exact: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Best scores and their rows, best first, [Q, <= k].
 
-        ``exact``: in float64, the lower of tied rows; else in float32, any of them.
+        ``exact``: in float64, ties by row number; else in float32, ties in any order.
         """
         kind = torch.float64 if exact else torch.float32
         wanted = self._wanted(queries).to(kind)
@@ -201,7 +201,7 @@ class _Search:
                 scores.div_(self._scale).round_(decimals=_DECIMALS)
             if groups:
                 _leave_out(scores, block, groups)
-            # Few rows find better than they have: the rest need not be sorted.
+            # Few queries find a better row in a block: only these are sorted.
             better = (scores.amax(1) > best[:, -1]).nonzero()[:, 0]
             if len(better):
                 joined = torch.cat([best[better], scores[better]], 1)
@@ -216,12 +216,12 @@ class _Search:
         self, queries: np.ndarray, scores: torch.Tensor, index: torch.Tensor
     ) -> Neighbours:
         """The k nearest of the candidates by distances in float64, ties by row."""
-        asked, values = self._sets
+        vectors, values = self._sets
         rows, apart = index.cpu().numpy(), np.empty(index.shape)
         for start in range(0, len(rows), _MEASURED):
             part = slice(start, start + _MEASURED)
             gap = _ready(values[rows[part]], self._normalise)
-            gap -= _ready(asked[queries[part]], self._normalise)[:, None]
+            gap -= _ready(vectors[queries[part]], self._normalise)[:, None]
             apart[part] = np.sqrt((gap * gap).sum(2))
         apart[scores.cpu().numpy() == -np.inf] = np.inf
         rows = np.where(np.isinf(apart), -1, rows)
@@ -236,14 +236,14 @@ def _squared(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def _top(scores: torch.Tensor, k: int, stable: bool) -> torch.Tensor:
-    """Columns of the k highest scores of each row; stable: the first of equals."""
+    """Columns of the k highest scores of each row; ``stable``: ties by column."""
     if stable:
         return scores.argsort(dim=1, descending=True, stable=True)[:, :k]
     return scores.topk(k, dim=1).indices
 
 
 def _leave_out(scores: torch.Tensor, block: slice, groups: Groups) -> None:
-    """Set what queries may not find among the rows of a block to -inf."""
+    """Set the scores of excluded rows of a block to -inf."""
     for part, first, last in groups.within(block):
         own = scores[part, first - block.start : last - block.start]
         near = groups.near(part, first, last)

@@ -1,6 +1,6 @@
-"""What is asked of every encoder: queries, pairs, and what the bootstrap draws.
+"""The evaluation plan: queries, pairs and bootstrap clusters.
 
-It depends on tiles and classes alone, so every encoder is asked the same, and
+It depends on tiles and classes only, so it is the same for every encoder, and
 differences between encoders are paired.
 """
 
@@ -26,38 +26,39 @@ _LEAST_PATIENTS = 10
 
 
 class BootstrapConfig(Config):
-    """What intervals resample."""
+    """What the bootstrap resamples."""
 
     unit: Literal["auto", "patient", "block"] = option(
         "auto",
         "patients; or square blocks of the slides, where there are few patients: such "
-        "intervals speak of these slides alone; auto: patients if ten or more ask",
+        "intervals hold for these slides only; auto: patients if ten or more have "
+        "queries",
     )
     block_um: float = option(1000.0, "side of a block", unit="um", gt=0)
 
 
 class QuestionConfig(Config):
-    """What every encoder is asked."""
+    """Queries, pairs and intervals, the same for every encoder."""
 
     queries: tuple[str, ...] | None = option(
         None,
-        "classes that ask; null: every class, unannotated tiles never",
+        "classes used as queries; null: every class but the unannotated tiles",
         min_length=1,
     )
     max_queries: int = option(5000, "of each class, drawn at random", ge=1)
     exclude: ExclusionConfig = ExclusionConfig()
     depth: int = option(10, "k of mAP@k", ge=1)
     near_um: float = option(
-        300.0, "tiles of a slide are near up to this", unit="um", gt=0
+        300.0, "largest distance of a near pair of a slide", unit="um", gt=0
     )
     far_um: float = option(
-        1500.0, "tiles of a slide are far from this on", unit="um", gt=0
+        1500.0, "smallest distance of a far pair of a slide", unit="um", gt=0
     )
     normalise: bool = option(
         True, "distances between vectors of length 1 (the order of cosines)"
     )
     bootstrap: BootstrapConfig = BootstrapConfig()
-    seed: int = option(0, "of drawn queries and pairs", ge=0)
+    seed: int = option(0, "seed for drawing queries and pairs", ge=0)
 
     @model_validator(mode="after")
     def _near_is_nearer(self) -> QuestionConfig:
@@ -71,10 +72,11 @@ class QuestionConfig(Config):
 
 @dataclass(frozen=True)
 class Plan:
-    """Questions to every encoder.
+    """The queries and pairs that every encoder is scored on.
 
-    ``cluster``: what the bootstrap draws, of each row [N]; ``cross``: rows that look
-    for their parent, and its row in ``coarse``, [Q] each; ``notes``: what was left out.
+    ``cluster``: bootstrap cluster of each row [N]; ``cross``: rows whose parent is
+    searched, and the parent's row in ``coarse``, [Q] each; ``notes``: what was left
+    out.
     """
 
     labelled: LabelledTiles
@@ -96,16 +98,16 @@ def make_plan(
     Args:
         labelled: the tiles.
         coarse: all tiles of the same slides at the next coarser scale, if any.
-        config: what to ask.
+        config: queries, pairs and intervals.
 
     Raises:
         InputError: an unknown class, or no query has a relevant target.
     """
     rng = np.random.default_rng(config.seed)
-    asking = _sample(labelled, config, rng)
+    queries = _sample(labelled, config, rng)
     exclusion = labelled.exclusion(config.exclude)
-    task = plan_retrieval(labelled.label, asking, exclusion, config.depth)
-    notes = _without_target(labelled, task, config.exclude) if len(asking) else []
+    task = plan_retrieval(labelled.label, queries, exclusion, config.depth)
+    notes = _without_target(labelled, task, config.exclude) if len(queries) else []
     tiles, seed = labelled.tiles, config.seed
     by_label = label_pairs(labelled.label, task.queries, exclusion, seed=seed)
     by_distance = near_far_pairs(
@@ -117,16 +119,16 @@ def make_plan(
             f"({config.far_um:g} um) one on its slide: no spatial ADDR and AUC"
         )
     cross = _find_parents(tiles, coarse, config.max_queries, rng)
-    if not (len(asking) or len(by_distance.first) or len(cross[0])):
+    if not (len(queries) or len(by_distance.first) or len(cross[0])):
         raise InputError(
             "label.column: without classes only near and far pairs and parents are "
-            f"asked, and these tiles have neither: {'; '.join(notes)}; lower far_um, "
-            "or embed two scales"
+            f"evaluated, and these tiles have neither: {'; '.join(notes)}; lower "
+            "far_um, or embed two scales"
         )
     rows = task.queries if len(task.queries) else np.arange(len(labelled.label))
     cluster, kind = _clusters(labelled, rows, config.bootstrap)
     if len(np.unique(cluster[rows])) == 1:
-        notes.append(f"all queries are of one of the {kind}: no intervals")
+        notes.append(f"all queries belong to one of the {kind}: no intervals")
     return Plan(
         labelled,
         task,
@@ -143,7 +145,7 @@ def make_plan(
 def _sample(
     labelled: LabelledTiles, config: QuestionConfig, rng: np.random.Generator
 ) -> np.ndarray:
-    rows = labelled.asking(config.queries)
+    rows = labelled.query_rows(config.queries)
     drawn = []
     for code in np.unique(labelled.label[rows]):
         own = rows[labelled.label[rows] == code]
@@ -154,18 +156,18 @@ def _sample(
 def _without_target(
     labelled: LabelledTiles, task: RetrievalTask, exclude: ExclusionConfig
 ) -> list[str]:
-    """Notes on queries that have nothing to find; an error if none has."""
+    """A note on queries without a relevant target; InputError if all lack one."""
     names = {labelled.classes[c]: n for c, n in task.without_target.items() if n}
     counted = ", ".join(f"{name}: {n}" for name, n in names.items())
     if len(task.queries):
-        told = "queries without a relevant target, not in the means: "
-        return [told + counted] if names else []
+        note = "queries without a relevant target, not in the means: "
+        return [note + counted] if names else []
     rule = f"exclude.by={exclude.by}"
     rule += f" within {exclude.block_um:g} um" if exclude.by == "block" else ""
     raise InputError(
         f"queries: no query has a relevant target ({counted}): {rule} leaves no other "
         "tile of its class to find; exclude less (block, self), use smaller tiles, "
-        "or ask other classes"
+        "or query other classes"
     )
 
 

@@ -16,13 +16,13 @@ VOTES = 5
 
 @dataclass(frozen=True)
 class RetrievalTask:
-    """Who asks, and what there is to find, whatever the encoder.
+    """Queries and their relevant rows, the same for every encoder.
 
     ``labels``: class of each row, int64 [N]; ``queries``: sorted rows of the queried
-    classes that have something relevant to find, [Q]; ``num_relevant``: rows of the
-    query's class that it may find, [Q]; ``chance``: expected score of each query
-    under a random order, per metric, [Q]; ``without_target``: queries left out, per
-    queried class, because no row of their class may be found.
+    classes that have a relevant target, [Q]; ``num_relevant``: allowed rows of the
+    query's class, [Q]; ``chance``: expected score of each query under a random order,
+    per metric, [Q]; ``without_target``: queries left out, per queried class, because
+    every row of their class is excluded.
     """
 
     labels: np.ndarray
@@ -35,32 +35,32 @@ class RetrievalTask:
 
 
 def plan_retrieval(
-    labels: np.ndarray, asking: np.ndarray, exclusion: Exclusion, depth: int = 10
+    labels: np.ndarray, queries: np.ndarray, exclusion: Exclusion, depth: int = 10
 ) -> RetrievalTask:
-    """The retrieval task of some rows.
+    """The retrieval task with some rows as queries.
 
     Args:
         labels: class of each row, from 0, [N].
-        asking: rows that ask, sorted.
-        exclusion: rows that a query may not find.
+        queries: rows used as queries, sorted.
+        exclusion: rows that are excluded for a query.
         depth: k of mAP@k.
     """
     num_labels = int(labels.max()) + 1
-    counts = exclusion.allowed_counts(asking, labels, num_labels)
-    relevant = counts[np.arange(len(asking)), labels[asking]]
+    counts = exclusion.allowed_counts(queries, labels, num_labels)
+    relevant = counts[np.arange(len(queries)), labels[queries]]
     has = relevant > 0
     without = {
-        int(label): int((~has & (labels[asking] == label)).sum())
-        for label in np.unique(labels[asking])
+        int(label): int((~has & (labels[queries] == label)).sum())
+        for label in np.unique(labels[queries])
     }
-    chance = _chance(counts[has], labels[asking[has]], depth)
+    chance = _chance(counts[has], labels[queries[has]], depth)
     return RetrievalTask(
-        labels, exclusion, depth, asking[has], relevant[has], chance, without
+        labels, exclusion, depth, queries[has], relevant[has], chance, without
     )
 
 
 def metric_names(depth: int) -> tuple[str, str, str]:
-    """Names of the scores of a task, as in ``retrieve``."""
+    """The names of the scores of ``retrieve``, in its order."""
     return "hit_at_1", f"majority_at_{VOTES}", f"map_at_{depth}"
 
 
@@ -70,12 +70,12 @@ def retrieve(
     normalise: bool = True,
     device: str = "cpu",
 ) -> tuple[dict[str, np.ndarray], Neighbours]:
-    """Scores of each query, and the neighbours they were made from.
+    """Compute the scores of each query, and its nearest neighbours.
 
     ``hit_at_1``: the nearest row is of the query's class. ``majority_at_5``: most of
     the five nearest are; of classes with as many votes, that of the nearest row wins.
-    ``map_at_k``: mean over the relevant places i <= k of the precision at i, divided
-    by min(k, relevant rows there are), so that what is not found counts as 0.
+    ``map_at_k``: sum of the precision at i over the relevant places i <= k, divided
+    by min(k, relevant rows), so that rows that are not found count as 0.
 
     Args:
         task: of ``plan_retrieval``.
@@ -110,7 +110,7 @@ def cross_scale_hits(
     normalise: bool = True,
     device: str = "cpu",
 ) -> np.ndarray:
-    """Whether a tile finds itself at the coarser scale: its parent among all there.
+    """Whether a tile's parent is among its nearest tiles at the coarser scale.
 
     Args:
         fine: embeddings at the finer scale [Q, D].
@@ -129,7 +129,7 @@ def cross_scale_hits(
 
 
 def _majority(labels: np.ndarray) -> np.ndarray:
-    """Most frequent label of each row [Q, n], nearest first; -1 does not vote."""
+    """The most frequent label of each row [Q, n], nearest first; -1 does not count."""
     votes = (labels[:, :, None] == labels[:, None, :]).sum(2)
     votes[labels < 0] = 0
     # The first place with the most votes holds the nearest row of the tied classes.
@@ -154,7 +154,7 @@ def _chance(counts: np.ndarray, own: np.ndarray, depth: int) -> dict[str, np.nda
     total = counts.sum(1).astype(float)
     relevant = counts[np.arange(len(own)), own].astype(float)
     share = relevant / total
-    # Place i is relevant with `share`; then each of the i - 1 before it is with:
+    # Place i is relevant with probability `share`; each earlier place is then with:
     before = (relevant - 1) / np.maximum(total - 1, 1)
     places = np.arange(1, depth + 1)[:, None]
     terms = share * (1 + (places - 1) * before) / places * (places <= total)

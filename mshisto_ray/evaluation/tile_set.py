@@ -37,7 +37,7 @@ class TileSet:
         return len(self.row)
 
     def select(self, rows: np.ndarray) -> TileSet:
-        """Some rows (mask or indices), with the same slides."""
+        """The given rows (mask or indices), with the same slides."""
         names = [f.name for f in fields(self) if f.name not in ("mpp", "slide_ids")]
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
@@ -47,7 +47,7 @@ class TileSet:
         return slide_id, np.full(len(self), self.mpp), self.row, self.col
 
     def parents(self, coarse: TileSet) -> np.ndarray:
-        """Row in ``coarse``, of the same slides, of each tile's parent, or -1."""
+        """The row in ``coarse`` (of the same slides) of each tile's parent, or -1."""
         factor = round(coarse.mpp / self.mpp)
         slide_id, _, row, col = self.identity()
         mpp = np.full(len(self), coarse.mpp)
@@ -83,7 +83,7 @@ def read_tile_set(
     mpp: float,
     own_only: bool = True,
 ) -> TileSet:
-    """Tiles of these slides at a scale that every encoder has embedded."""
+    """Read the tiles of these slides at a scale that every encoder has embedded."""
     tables, slides = [], []
     for index, slide_id in enumerate(slide_ids):
         table = _planned(tiles, slide_id, mpp, own_only)
@@ -113,7 +113,7 @@ def read_tile_set(
 
 
 def read_values(directory: EmbeddingDirectory, tile_set: TileSet) -> np.ndarray:
-    """Embeddings [N, D] of a set's tiles, as stored."""
+    """Read the embeddings [N, D] of a set's tiles, as stored."""
     parts = []
     for index, slide_id in enumerate(tile_set.slide_ids):
         found = directory.read(slide_id, tile_set.mpp, own_only=False)

@@ -1,1 +1,1 @@
-"""What tile heads and MIL share: folds, metrics, intervals, comparison of models."""
+"""Shared by tile heads and MIL: folds, metrics, intervals, comparison of models."""

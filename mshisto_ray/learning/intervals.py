@@ -28,11 +28,11 @@ def intervals(predictions: Predictions) -> dict[str, Interval]:
     mean over repeats. The interval: patients are drawn with replacement, as many as
     there are; a drawn patient brings all its rows, in every repeat, as often as it
     was drawn; the value is computed anew; the 2.5 and 97.5 percentiles of 1000 such
-    draws. Draws that leave a class empty say nothing of metrics that need it and are
-    passed over. The draws are the same every time.
+    draws. A draw without a class is skipped for the metrics that need the class. The
+    draws are the same every time.
 
-    The interval speaks of the patients that were sampled. It holds the trained
-    models fixed: what another training set would have given is not in it.
+    The interval covers the sampling of patients. It holds the trained models fixed, so
+    the variation between training sets is not included.
     """
     rows = _by_repeat(predictions)
     values, replicates = _resampled(predictions, rows, _patients(predictions)[1])
@@ -57,8 +57,8 @@ def compare(
     """Paired patient bootstrap: both models are resampled with the same patients.
 
     Each model's value is that of ``intervals``, over its own repeats. An interval of
-    the difference that leaves out 0 is evidence that the models differ on patients
-    like these.
+    the difference that excludes 0 is evidence that the models differ on patients like
+    these.
 
     Raises:
         InputError: another metric than ``METRICS``, or tables that do not hold the
@@ -82,7 +82,7 @@ def _resampled(
     patient: np.ndarray,
     names: Sequence[str] = METRICS,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Mean over repeats of each metric, for the rows as they are and per replicate."""
+    """Mean over repeats of each metric: its value, and its replicates [R]."""
     num_patients = int(patient.max()) + 1
     generator = np.random.default_rng(SEED)
     widest = max(len(index) for index in rows)

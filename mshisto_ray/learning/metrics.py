@@ -29,7 +29,7 @@ def classification_metrics(
     Two classes: precision, recall, F1, AUROC and PR-AUC are those of the second
     class. More: the mean over classes, each against the rest. AUROC counts ties as
     one half; PR-AUC is average precision (no interpolation). Precision is 0 where
-    nothing was predicted; what needs a class that has no weight is NaN.
+    nothing was predicted; metrics of a class without weight are NaN.
 
     Args:
         probabilities: [N, C].
@@ -62,7 +62,7 @@ def auroc(probabilities: np.ndarray, targets: np.ndarray) -> float:
 
 
 def balanced_accuracy(probabilities: np.ndarray, targets: np.ndarray) -> float:
-    """Mean over the classes that occur of the share of their rows predicted as them.
+    """Mean recall of the classes that occur.
 
     Args:
         probabilities: [N, C].

@@ -40,16 +40,17 @@ class Predictions:
 
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
-    """Rows of all parts, which share their classes."""
+    """Join the rows of all parts, which share their classes."""
     names = [name for name in Predictions.__dataclass_fields__ if name != "classes"]
     columns = {n: np.concatenate([getattr(p, n) for p in parts]) for n in names}
     return Predictions(parts[0].classes, **columns)
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """``bag, slide_id, patient_id, target, fold, repeat, prob_<class>.., predicted``.
+    """Write predictions as a Parquet table.
 
-    ``target`` and ``predicted`` are class names.
+    Columns: ``bag, slide_id, patient_id, target, fold, repeat, prob_<class>..,
+    predicted``; ``target`` and ``predicted`` are class names.
     """
     classes = np.asarray(predictions.classes, dtype=object)
     columns = {
@@ -70,7 +71,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """What ``write_predictions`` wrote; the order of classes is that of the columns.
+    """Read a table of ``write_predictions``, with classes in the order of its columns.
 
     Raises:
         InputError: no such file, or not a table of predictions.

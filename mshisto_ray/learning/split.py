@@ -1,4 +1,4 @@
-"""Folds: patients stay together, classes are spread, and only a seed decides."""
+"""Random folds that keep patients together and spread the classes evenly."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 from mshisto_ray.config import Config, InputError, option
 
-_INNER = 1  # tells the randomness of inner splits from that of the folds
+_INNER = 1  # separates the random stream of inner splits from that of the folds
 
 
 class SplitConfig(Config):
     """Repeated cross-validation with patients kept together."""
 
     folds: int = option(5, "outer folds; each is the test set once", ge=2)
-    repeats: int = option(1, "times the folds are drawn anew", ge=1)
+    repeats: int = option(1, "number of times that folds are drawn", ge=1)
     validation: float = option(
         0.2,
         "share of each training fold set aside for early stopping and for choosing "
@@ -24,7 +24,7 @@ class SplitConfig(Config):
         ge=0,
         le=0.5,
     )
-    seed: int = option(0, "decides the folds, and nothing else does", ge=0)
+    seed: int = option(0, "seed for drawing the folds", ge=0)
     column: str | None = option(
         "fold", "column with given folds, used where the input has it; null: never"
     )
@@ -32,7 +32,7 @@ class SplitConfig(Config):
 
 @dataclass(frozen=True)
 class Split:
-    """Indices into the bags: what one fold model learns from, is chosen and tested on.
+    """Indices of the bags that one fold model is trained, validated and tested on.
 
     No patient is in two of the three.
     """
@@ -51,18 +51,18 @@ def make_splits(
     classes: Sequence[str],
     given: Sequence[str | None] | None = None,
 ) -> list[Split]:
-    """All splits, repeat by repeat and fold by fold.
+    """Make all splits, repeat by repeat and fold by fold.
 
     Args:
         config: folds, repeats, share of validation, seed.
         patients: patient of each of B bags.
         targets: class index of each bag, int [B].
         classes: names of the classes, for messages.
-        given: fold of each bag as text; takes the place of drawn folds.
+        given: fold of each bag as text; replaces drawn folds.
 
     Raises:
         InputError: fewer than two classes, a class with fewer patients than folds,
-            or given folds that part a patient.
+            or given folds that split a patient.
     """
     counts, patient = _class_counts(patients, targets, len(classes))
     _check_classes(counts, classes)
@@ -108,11 +108,11 @@ def _split(
 def _spread(
     counts: np.ndarray, shares: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """Part of each patient, so that every part gets its share of every class.
+    """Assign each patient to a part, so that every part gets its share of every class.
 
-    Patients come in random order, those with most bags first, and go where their
-    classes lack most, relative to the part's share; then where bags lack most; then
-    to the largest part.
+    Patients are taken in random order, those with most bags first. Each goes to the
+    part that lacks its classes most, relative to the part's share; ties go to the part
+    that lacks bags most, then to the largest part.
 
     Args:
         counts: bags per patient and class, int [G, C].
@@ -165,7 +165,7 @@ def _check_folds(counts: np.ndarray, classes: Sequence[str], folds: int) -> None
             fewer = f"give split.folds={num}, or " if num > 1 else ""
             raise InputError(
                 f"class {name!r} has {num} patients, fewer than split.folds={folds}: "
-                f"{fewer}name the classes to tell apart in target.classes"
+                f"{fewer}name the classes to use in target.classes"
             )
 
 

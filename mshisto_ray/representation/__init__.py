@@ -1,1 +1,1 @@
-"""What is done to embeddings before a head sees them: normalisation and noise."""
+"""Normalisation of embeddings, and noise added to them, before they enter a head."""

@@ -17,8 +17,8 @@ _RESOLUTION = 1e-6
 class Moments:
     """Per set of rows: count [S], mean [S, D] and sum of squared deviations [S, D].
 
-    Kept per slide in float64, so that the statistics of any fold are put together
-    without reading an embedding again.
+    Kept per slide in float64, so that the statistics of any fold are computed without
+    reading an embedding again.
     """
 
     count: np.ndarray
@@ -43,7 +43,7 @@ def moments(values: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
 
 
 def _merge(parts: Moments) -> tuple[int, np.ndarray, np.ndarray]:
-    """Moments of all sets together.
+    """The moments of the union of all sets.
 
     Source: Chan, Golub, LeVeque 1983, updating formulae for sample variances.
     """
@@ -59,7 +59,7 @@ def _merge(parts: Moments) -> tuple[int, np.ndarray, np.ndarray]:
 class Standardisation:
     """Maps each feature to (h - mean) / std; ``mean``, ``std``: float32 [D].
 
-    ``finer``: those of the finer scales, where bags hold several.
+    ``finer``: those of the finer scales, if bags hold several scales.
     """
 
     mean: torch.Tensor
@@ -67,12 +67,12 @@ class Standardisation:
     finer: tuple[Standardisation, ...] = ()
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        """Rows [N, D] of any floating type, standardised, as float32."""
+        """Standardise rows [N, D] of any floating type; returns float32."""
         # In place: a new array of this size costs more than the arithmetic.
         return (values.float() - self.mean).div_(self.std)
 
     def to(self, device: torch.device) -> Standardisation:
-        """The same on a device."""
+        """A copy on a device."""
         finer = tuple(part.to(device) for part in self.finer)
         return Standardisation(self.mean.to(device), self.std.to(device), finer)
 

@@ -1,1 +1,1 @@
-"""Classes of single tiles: encoders that are fine-tuned on them."""
+"""Fine-tuning of encoders on classes of single tiles."""

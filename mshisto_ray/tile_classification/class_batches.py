@@ -20,7 +20,7 @@ from mshisto_ray.training.tile_index import UNKNOWN, TileIndex
 
 @dataclass(frozen=True)
 class _Class:
-    """Tiles of a class [K] by slide, and where each slide's begin."""
+    """Tiles [K] of a class, sorted by slide, with each slide's start and size."""
 
     code: int
     tiles: np.ndarray
@@ -29,11 +29,11 @@ class _Class:
 
 
 class ClassBatches:
-    """Tiles whose classes take turns; the target is their class, int64 [M].
+    """Batches that take classes in turn; the target is the tiles' class, int64 [M].
 
-    Within a class slides are as likely as each other, and within a slide its tiles: a
-    large slide has no more say than a small one. A class without tiles in the block
-    leaves its turns to the others.
+    Within a class every slide is equally likely, and within a slide every tile: a
+    large slide weighs no more than a small one. A class without tiles in the block is
+    skipped.
     """
 
     def __init__(self, index: TileIndex, code: np.ndarray, batch_size: int):
@@ -43,7 +43,7 @@ class ClassBatches:
 
     def draw(self, seed: int, step: int) -> np.ndarray:
         """Tiles [M] of the batch of a step."""
-        # Turns go on where the last batch ended, so that no class is always first.
+        # Turns continue where the last batch ended, so that no class is always first.
         turn = (np.arange(self._batch_size) + step * self._batch_size) % len(
             self._classes
         )
@@ -64,17 +64,17 @@ class ClassBatches:
     def without_unreadable(
         self, batch: TileBatch, readable: np.ndarray, images: torch.Tensor
     ) -> TileBatch:
-        """Without a class where there was nothing to read."""
+        """The batch with the class of unreadable tiles set to ``UNKNOWN``."""
         (code,) = batch.targets
         counts = {"unreadable_tiles": int((~readable).sum())}
         return TileBatch(batch.tiles, (np.where(readable, code, UNKNOWN),), counts)
 
 
 class ClassLoss(nn.Module):
-    """Cross-entropy of logits [M, C] and classes [M]: its mean over known ones."""
+    """Mean cross-entropy of logits [M, C] over the tiles [M] of known class."""
 
     def forward(self, logits: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        """0, with a gradient, where no class is known."""
+        """The loss; 0, with a zero gradient, if no class is known."""
         with without_autocast(logits):
             total = functional.cross_entropy(
                 full_precision(logits), code, ignore_index=UNKNOWN, reduction="sum"

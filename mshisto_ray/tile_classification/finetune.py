@@ -1,8 +1,8 @@
 """Fine-tuning in one process: from tiles and their classes to an encoder directory.
 
 The loop is that of pretraining, with cross-entropy on a linear head over the pooled
-features in place of pairs: what deep feature learning is in the comparison with frozen
-features of Nivaggioli et al. 2023.
+features in place of pairs: the deep feature learning that Nivaggioli et al. 2023
+compare with frozen features.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NAME, STAGE = "finetune", "finetuning"
 
 
 def finetune(config: FinetuneConfig, say: Say = print) -> Trained:
-    """Train, keep the best encoder, go on where a former run stopped.
+    """Train and keep the best encoder; an unfinished run is resumed.
 
     Raises:
         InputError: see ``load_data``; training diverged.
@@ -55,7 +55,7 @@ def finetune_share(
 
 
 def _task(config: FinetuneConfig, data: FinetuneData, validates: bool) -> TrainingTask:
-    """Classes and their loss."""
+    """The training task of classifying tiles."""
     train, held_out = data.train, data.held_out
     validate = None
     if validates and len(held_out.index):
@@ -81,7 +81,7 @@ def _task(config: FinetuneConfig, data: FinetuneData, validates: bool) -> Traini
 
 
 def _monitor(logits: torch.Tensor, targets) -> dict[str, float]:
-    """Share of a training batch's known classes that are predicted."""
+    """Accuracy on a training batch's tiles of known class."""
     (code,) = targets
     known = code >= 0
     hits = logits[known].argmax(dim=1) == code[known]

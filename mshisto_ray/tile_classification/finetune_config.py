@@ -1,4 +1,4 @@
-"""The config of fine-tuning, and the check of what it is given."""
+"""The config of fine-tuning, and the checked loading of its data."""
 
 from __future__ import annotations
 
@@ -36,12 +36,14 @@ class FinetuneConfig(TrainingConfig):
         "val_balanced_accuracy",
         "val_slide_auroc",
         "val_slide_balanced_accuracy",
-    ] = option("val_auroc", "metric of the encoder that is kept; the loss: the lowest")
+    ] = option(
+        "val_auroc", "metric that selects the encoder to keep; val_loss: the lowest"
+    )
 
 
 @dataclass(frozen=True)
 class FinetuneData:
-    """Tiles with classes, all of them, and which are trained on and held out."""
+    """Tiles with classes: all of them, those trained on and those held out."""
 
     tiles: TileDirectory
     whole: ClassifiedTiles
@@ -50,11 +52,11 @@ class FinetuneData:
 
 
 def load_data(config: FinetuneConfig) -> FinetuneData:
-    """The tiles and their classes, checked against the config.
+    """Load the tiles and their classes, checked against the config.
 
     Raises:
-        InputError: see ``read_classified`` and ``check_held_out``; a batch that has no
-            room for every class; a metric of slides where tiles have classes.
+        InputError: see ``read_classified`` and ``check_held_out``; a batch smaller
+            than the number of classes; a slide metric with classes of single tiles.
     """
     tiles = TileDirectory(config.tiles)
     cohort = config.cohort and read_cohort(config.cohort, check_files=False)
@@ -77,17 +79,18 @@ def load_data(config: FinetuneConfig) -> FinetuneData:
 
 
 def with_head(config: FinetuneConfig, classes: tuple[str, ...]) -> ModelConfig:
-    """The backbone with a linear layer over its pooled features, a logit a class."""
+    """The backbone with a linear layer on its pooled features, one logit a class."""
     head = ProjectionConfig(hidden=(), dim=len(classes))
     return ModelConfig(**config.model.model_dump(), projection=head)
 
 
 def finetune_recipe(config: FinetuneConfig, data: FinetuneData) -> dict[str, Any]:
-    """What decides the weights: of the cohort, who has which class."""
+    """Everything that the weights depend on; of the cohort, patients and classes."""
     recipe = recipe_of(config, FinetuneConfig, data.tiles)
     del recipe["cohort"]
     index = data.whole.index
-    told = [index.slide_ids, index.patient.tolist(), index.label.tolist()]
+    labels = [index.slide_ids, index.patient.tolist(), index.label.tolist()]
     if config.target.column == ANNOTATION:
-        told.append(data.whole.code.tolist())
-    return recipe | {"classes": data.whole.classes, "labels": recipe_digest({"": told})}
+        labels.append(data.whole.code.tolist())
+    digest = recipe_digest({"": labels})
+    return recipe | {"classes": data.whole.classes, "labels": digest}

@@ -1,4 +1,4 @@
-"""The class of every tile: its slide's, or the one it is annotated as."""
+"""The class of every tile: that of its slide or of its annotation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COLUMNS = ["mpp", "row", "col", "own", "annotation", "annotated"]
 
 
 class TileTargetConfig(Config):
-    """What class a tile is of."""
+    """Where the class of a tile comes from."""
 
     column: str = option(
         "label",
@@ -59,11 +59,11 @@ class ClassifiedTiles:
     """Tiles that have a class.
 
     Attributes:
-        index: of these N tiles. A slide's label there is its class; where its tiles
-            have several, the one that the fewest patients have.
+        index: of these N tiles. A slide's label in it is its class; if its tiles have
+            several, the one that the fewest patients have.
         code: int64 [N] class of each tile.
         classes: names.
-        by_slide: whether a slide's tiles all have its class.
+        by_slide: whether classes are those of whole slides.
     """
 
     index: TileIndex
@@ -72,11 +72,11 @@ class ClassifiedTiles:
     by_slide: bool
 
     def part(self, tiles: np.ndarray) -> ClassifiedTiles:
-        """The given tiles alone (sorted, unique)."""
+        """Only the given tiles (sorted, unique)."""
         return replace(self, index=self.index.subset(tiles), code=self.code[tiles])
 
     def patients(self) -> np.ndarray:
-        """How many patients have tiles of each class, int [C]."""
+        """The number of patients with tiles of each class, int [C]."""
         return _has(self.index.patient[self._slide()], self.code, self.classes).sum(0)
 
     def _slide(self) -> np.ndarray:
@@ -89,12 +89,12 @@ def read_classified(
     target: TileTargetConfig,
     scales: Sequence[float] | None,
 ) -> ClassifiedTiles:
-    """Tiles with enough tissue themselves that have a class.
+    """Read the tiles with enough tissue of their own that have a class.
 
     Args:
         tiles: the tiles.
         cohort: slides to use, with their patients and classes; None: all, as tiled.
-        target: what class a tile is of.
+        target: where the class of a tile comes from.
         scales: mpp wanted; None: all.
 
     Raises:
@@ -134,7 +134,7 @@ def _patients(tiles: TileDirectory, cohort: Cohort | None) -> dict[str, str]:
 def _of_slides(
     cohort: Cohort | None, patients: Mapping[str, str], target: TileTargetConfig
 ) -> dict[str, str]:
-    """Class of each slide that has one of those wanted."""
+    """The class of each slide that has one of the wanted classes."""
     if cohort is None:
         raise InputError(
             f"target.column={target.column}: this is a column of the cohort; give "
@@ -168,7 +168,7 @@ def _with_patients(index: TileIndex, patients: Mapping[str, str]) -> TileIndex:
 def _annotated(
     tiles: TileDirectory, index: TileIndex, target: TileTargetConfig
 ) -> tuple[list[str], np.ndarray]:
-    """Names as they come, and each tile's place among them, -1 where it has none."""
+    """Class names in order of appearance; each tile's index into them, -1: none."""
     codes: dict[str, int] = {}
     found = np.full(len(index), UNKNOWN)
     other = target.unannotated == "other"
@@ -195,7 +195,7 @@ def _in_order(
 ) -> tuple[tuple[str, ...], np.ndarray]:
     classes = target.classes or tuple(sorted(names))
     order = {name: place for place, name in enumerate(classes)}
-    # One more for tiles without a class, which are at -1.
+    # The last place is for tiles without a class, whose code is -1.
     places = np.array([*(order.get(name, UNKNOWN) for name in names), UNKNOWN])
     return classes, places[code]
 
@@ -218,7 +218,7 @@ def _check_classes(made: ClassifiedTiles, target: TileTargetConfig) -> None:
 
 
 def _with_labels(made: ClassifiedTiles) -> TileIndex:
-    """The index with a class of each slide: of several its rarest."""
+    """The index with a class for each slide; of several, the rarest."""
     index = made.index
     has = _has(made._slide(), made.code, made.classes, len(index.slide_ids))
     rarity = np.where(has, made.patients(), np.iinfo(np.int64).max)
@@ -229,7 +229,7 @@ def _with_labels(made: ClassifiedTiles) -> TileIndex:
 def _has(
     group: np.ndarray, code: np.ndarray, classes: Sequence[str], num: int | None = None
 ) -> np.ndarray:
-    """Which groups have tiles of which class, bool [G, C]."""
+    """Whether each group has tiles of each class, bool [G, C]."""
     if num is None:
         num = int(group.max(initial=-1)) + 1
     has = np.zeros((num, len(classes)), bool)

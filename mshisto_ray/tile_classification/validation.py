@@ -1,4 +1,4 @@
-"""How well tiles and slides of held-out patients are told apart."""
+"""Classification metrics on tiles and slides of held-out patients."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ class TileValidationConfig(HeldOutConfig):
     """Held-out patients, and how many of their tiles are classified."""
 
     tiles: int = option(
-        2000, "of them, dealt out evenly over slides and their classes", "tiles", ge=2
+        2000,
+        "held-out tiles to classify, spread evenly over slides and their classes",
+        "tiles",
+        ge=2,
     )
 
 
 class TileValidation:
     """A fixed sample of tiles of held-out patients, read once.
 
-    Measures ``val_loss``, ``val_auroc`` and ``val_balanced_accuracy`` of tiles; where a
-    tile's class is its slide's also ``val_slide_auroc`` and
-    ``val_slide_balanced_accuracy``, of the mean of its tiles' probabilities.
+    Measures ``val_loss``, ``val_auroc`` and ``val_balanced_accuracy`` of tiles; with
+    classes of slides also ``val_slide_auroc`` and ``val_slide_balanced_accuracy``, of
+    the mean of a slide's tile probabilities.
 
     Raises InputError when none of the tiles can be read.
     """
@@ -42,7 +45,7 @@ class TileValidation:
         self._by_slide = held_out.by_slide
 
     def __call__(self, stepper: Stepper, loss: nn.Module) -> dict[str, float]:
-        """Measure the model as it is."""
+        """Measure the model with its current weights."""
         logits = torch.from_numpy(forward_tiles(stepper, self._pixels)[1]).double()
         found = {"val_loss": float(loss(logits, torch.from_numpy(self._code)))}
         probabilities = logits.softmax(dim=1).numpy()
@@ -68,7 +71,7 @@ def _measure(
 
 
 def _sample(held_out: ClassifiedTiles, num: int) -> np.ndarray:
-    """About ``num`` tiles, sorted: as many of each slide and class as there are."""
+    """About ``num`` tiles, sorted, spread evenly over slides and their classes."""
     index = held_out.index
     slide = index.slide(np.arange(len(index)))
     group = slide * len(held_out.classes) + held_out.code
@@ -80,13 +83,13 @@ def _sample(held_out: ClassifiedTiles, num: int) -> np.ndarray:
 
 
 def check_held_out(train: ClassifiedTiles, held_out: ClassifiedTiles) -> None:
-    """Refuse a split that a class is missing from.
+    """Refuse a split that leaves a class out of training or validation.
 
     Raises:
         InputError: a class whose tiles are all trained on, or all held out.
     """
-    learnt, asked = train.patients(), held_out.patients()
-    for name, num, others in zip(train.classes, learnt, asked, strict=True):
+    trained, held = train.patients(), held_out.patients()
+    for name, num, others in zip(train.classes, trained, held, strict=True):
         if num and others:
             continue
         where = "trained on" if num else "held out"

@@ -1,7 +1,7 @@
 """Augmentation of uint8 tiles in batched torch, one draw per image.
 
-On the CPU the batch is worked through a few images at a time, so that the planes of
-each stay in the cache between operations; on a GPU it goes as a whole.
+On the CPU a few images are processed at a time, so that their planes stay in the cache
+between operations; on a GPU the whole batch is processed at once.
 """
 
 from __future__ import annotations
@@ -17,22 +17,28 @@ from mshisto_ray.config import Config, option
 from mshisto_ray.training.draws import uniforms
 
 _IMAGES_AT_ONCE = 2
-# Luma as PIL and torchvision weigh it.
+# Luma weights of PIL and torchvision.
 _GRAY = (0.2989, 0.587, 0.114)
 # Optical density of haematoxylin, eosin and DAB in red, green, blue (Ruifrok and
 # Johnston 2001), a row each.
 _STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
-# Uniform numbers that an image takes, whatever is switched on.
+# Uniform numbers drawn per image, whatever is switched on.
 _DRAWS = 14
 
 
 class AugmentConfig(Config):
-    """What is done to each image, in this order; 0 or false leaves it out."""
+    """Augmentation of each image, in this order; 0 or false skips a step."""
 
-    flips: bool = option(True, "mirror left-right and top-bottom, each by chance 1/2")
+    flips: bool = option(
+        True, "mirror left-right and top-bottom, each with probability 1/2"
+    )
     quarter_turns: bool = option(True, "turn by a random multiple of 90 degrees")
     rotation: float = option(
-        0.0, "turn by up to so much, mirrored at the edges", "degrees", ge=0, le=180
+        0.0,
+        "largest random rotation, with reflection at the edges",
+        "degrees",
+        ge=0,
+        le=180,
     )
     hed: float = option(
         0.0,
@@ -49,7 +55,7 @@ class AugmentConfig(Config):
 
 @dataclass(frozen=True)
 class Parameters:
-    """One draw per image, each [B] or [B, ...] on the device.
+    """Augmentation parameters of B images, each [B] or [B, ...] on the device.
 
     ``mirror``: bool [B, 3], left-right, top-bottom, and transposed (before these);
     ``angle``: radians counterclockwise; ``density``: [B, 3, 3] and ``shift`` [B, 3]
@@ -67,7 +73,7 @@ class Parameters:
     hue: torch.Tensor
 
     def part(self, images: slice) -> Parameters:
-        """Those of some of the images."""
+        """The parameters of some of the images."""
         values = (getattr(self, field.name)[images] for field in fields(self))
         return Parameters(*values)
 
@@ -79,7 +85,7 @@ def draw_parameters(
     num: int,
     device: str | torch.device = "cpu",
 ) -> Parameters:
-    """Parameters of ``num`` images; image i's depend on (seed, step, i) alone."""
+    """Draw parameters of ``num`` images; image i's depend on (seed, step, i) only."""
     uniform = uniforms(seed, "augment", step, num, _DRAWS)
     signed = 2 * uniform - 1
     mirror = np.zeros((num, 3), bool)
@@ -119,7 +125,7 @@ def augment(
     parameters: Parameters,
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
-    """uint8 [B, H, W, 3] RGB to augmented [B, 3, H, W] in [0, 1].
+    """Augment uint8 RGB [B, H, W, 3]; returns [B, 3, H, W] in [0, 1].
 
     Tiles are square. ``dtype`` is that of the arithmetic.
     """
@@ -159,7 +165,7 @@ def _augment(
 
 
 def mirror(x: torch.Tensor, how: torch.Tensor) -> torch.Tensor:
-    """Images [B, C, S, S] transposed, then flipped, where ``how`` [B, 3] says so."""
+    """Transpose images [B, C, S, S], then flip them, where ``how`` [B, 3] is true."""
     across, down, transposed = (flag.view(-1, 1, 1, 1) for flag in how.unbind(1))
     x = torch.where(transposed, x.transpose(2, 3), x)
     x = torch.where(across, x.flip(3), x)
@@ -167,10 +173,10 @@ def mirror(x: torch.Tensor, how: torch.Tensor) -> torch.Tensor:
 
 
 def rotate(x: torch.Tensor, angle: torch.Tensor, how: torch.Tensor) -> torch.Tensor:
-    """Images [B, C, S, S] mirrored, then turned about their centres.
+    """Mirror images [B, C, S, S], then rotate them about their centres.
 
-    One bilinear reading does both; places outside are mirrored at the edges. ``how``
-    is that of ``mirror``.
+    One bilinear interpolation does both, with reflection at the edges. ``how`` is that
+    of ``mirror``.
     """
     num, side = len(x), x.shape[-1]
     at = (2 * torch.arange(side, dtype=x.dtype, device=x.device) + 1) / side - 1
@@ -195,14 +201,14 @@ def stain(x: torch.Tensor, density: torch.Tensor, shift: torch.Tensor) -> torch.
     join steps are multiplied out.
     """
     num, _, height, width = x.shape
-    # Below one grey level the logarithm means nothing.
+    # Below one grey level the logarithm is meaningless.
     od = x.reshape(num, 3, -1).clamp(min=1 / 255).log_().neg_()
     od = torch.baddbmm(shift[:, :, None], density, od)
     return od.neg_().exp_().clamp_(0, 1).view(num, 3, height, width)
 
 
 def turn_hue(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
-    """Images [B, 3, H, W] with their HSV hue turned by ``turn`` [B], in turns.
+    """Rotate the HSV hue of images [B, 3, H, W] by ``turn`` [B], in turns.
 
     Value and chroma stay; a channel is value - chroma * clip(2 - |k - 2|, 0, 1) with
     k = (n + hue) mod 6, hue in sixths and n = 5, 3, 1 for red, green, blue.

@@ -1,4 +1,4 @@
-"""Which of the validated encoders is kept."""
+"""Selection of the best validated encoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LOWER = {"loss", "alignment", "uniformity", "dead_negatives", "collapsed"}
 
 
 class Best:
-    """Whether a value of the named metric is the best so far."""
+    """The best value so far of the named metric."""
 
     def __init__(self, metric: str):
         self.metric = metric
@@ -26,7 +26,7 @@ class Best:
             )
 
     def improves(self, metrics: dict[str, float]) -> bool:
-        """Compare, and keep the value if it is better."""
+        """Whether the metric is the best so far; if so, its value is kept."""
         self.require(metrics)
         value = metrics[self.metric]
         sign = -1 if self.metric.removeprefix("val_") in _LOWER else 1

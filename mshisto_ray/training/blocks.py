@@ -1,8 +1,8 @@
-"""Which tiles are in memory when: neighbourhoods, read once, drawn from many times.
+"""Blocks of tiles in memory: neighbourhoods read once and drawn from many times.
 
-Pairs are random, slides are read best in one piece. So training goes block by block: a
-block is some windows of some slides, at every scale, and pairs are drawn among its
-tiles alone. Blocks are a pure function of (seed, number).
+Pairs are random, but slides are read fastest in one piece. So training proceeds block
+by block: a block is some windows of some slides, at every scale, and pairs are drawn
+only among its tiles. Blocks are a pure function of (seed, number).
 """
 
 from __future__ import annotations
@@ -13,33 +13,34 @@ from mshisto_ray.config import Config, option
 from mshisto_ray.training.draws import choose, uniforms
 from mshisto_ray.training.tile_index import TileIndex
 
-# Windows that each slide's share of a block has room for, so that some lie far apart.
+# Windows per slide that a block has room for, so that some lie far apart.
 _WINDOWS = 4
-# Windows of a slide that are drawn before a block may stay smaller than wished.
+# Most windows drawn per slide; after them a block may stay smaller than configured.
 _MOST_WINDOWS = 64
 
 
 class BlockConfig(Config):
     """How much is held in memory, and how often it is used."""
 
-    tiles: int = option(4096, "tiles in memory, about", "tiles", ge=2)
+    tiles: int = option(4096, "approximate number in memory", "tiles", ge=2)
     slides: int = option(16, "slides they come from", "slides", ge=1)
     window_um: float = option(
-        1000.0, "side of a window, smaller where four a slide do not fit", "um", gt=0
+        1000.0, "side of a window; smaller if four per slide do not fit", "um", gt=0
     )
-    reuse: float = option(4.0, "times that a tile is used on average", gt=0)
+    reuse: float = option(4.0, "average number of times that a tile is used", gt=0)
 
     def num_steps(self, batch_size: int, held: int) -> int:
-        """Steps for which a block of ``held`` tiles is used."""
+        """The number of steps for which a block of ``held`` tiles is used."""
         return max(1, round(self.reuse * held / batch_size))
 
 
 def plan_block(
     index: TileIndex, config: BlockConfig, seed: int, number: int
 ) -> np.ndarray:
-    """Tiles of a block, sorted; all of them where they are few enough.
+    """The tiles of a block, sorted; all tiles if they fit into one block.
 
-    Slides take turns by class, so that a block holds as many classes as it has slides.
+    Slides are taken from each class in turn, so that a block holds as many classes as
+    slides, if there are so many.
     """
     if len(index) <= config.tiles:
         return np.arange(len(index))
@@ -49,7 +50,7 @@ def plan_block(
     for window, (which, where) in enumerate(uniform):
         tiles = _window(index, slides[window % len(slides)], config, which, where)
         kept = np.union1d(kept, tiles)
-        # Every slide has its first windows, or far pairs and classes would lack.
+        # At least two windows per slide, or far pairs and classes would be missing.
         if len(kept) >= config.tiles and window + 1 >= 2 * len(slides):
             break
     return kept
@@ -69,7 +70,7 @@ def _slides(index: TileIndex, num: int, seed: int, number: int) -> np.ndarray:
 def _window(
     index: TileIndex, slide: int, config: BlockConfig, which: float, where: float
 ) -> np.ndarray:
-    """Tiles of all scales in whole cells of the coarsest one, about a drawn tile."""
+    """Tiles of all scales in a window of whole coarsest tiles around a drawn one."""
     scales = len(index.scales)
     layers = slide * scales + np.arange(scales)
     layer = layers[index.sizes()[layers] > 0][-1]

@@ -1,4 +1,4 @@
-"""Where the time of training steps goes, on the clock of the device."""
+"""Time spent in each phase of training steps, on the clock of the device."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-# Waiting for images; bringing them to the device; augmentation, network and optimiser;
-# exchanging projections and gradients, as far as nothing is computed meanwhile.
+# Waiting for images; copying them to the device; augmentation, network and optimiser;
+# exchanging projections and gradients, where it does not overlap with computing.
 Phase = Literal["data", "copy", "compute", "communication"]
 PHASES: tuple[Phase, ...] = ("data", "copy", "compute", "communication")
 _Instant = float | torch.cuda.Event
 
 
 class Clock:
-    """Adds up what each phase took.
+    """Adds up the seconds spent in each phase.
 
-    On a GPU, instants are events of its stream, read long after: nothing is waited for.
+    On a GPU, instants are events of its stream, read much later: timing never waits.
     """
 
     def __init__(self, device: torch.device):
@@ -31,21 +31,21 @@ class Clock:
         self.start()
 
     def start(self) -> None:
-        """What comes is timed; what was since the last mark is not."""
+        """Start timing now; the time since the last mark is not counted."""
         self._last = self._now()
 
     def mark(self, phase: Phase) -> None:
-        """What was done since the last mark was this phase."""
+        """Count the time since the last mark as this phase."""
         now = self._now()
         self._spans.append((phase, self._last, now))
         self._last, self._noted = now, None
 
     def note_gradient(self) -> None:
-        """A gradient is ready and is sent; the last one waits for nothing else."""
+        """Note that a gradient is sent; after the last one nothing is computed."""
         self._noted = self._now()
 
     def mark_backward(self) -> None:
-        """What was done since the last mark was computing, then sending gradients."""
+        """Count the time since the last mark as computing, then sending gradients."""
         if self._noted is not None:
             noted = self._noted
             self._spans.append(("compute", self._last, noted))
@@ -55,7 +55,7 @@ class Clock:
             self.mark("compute")
 
     def take(self) -> dict[Phase, float]:
-        """Seconds of each phase since the last ``take``; they join ``total``."""
+        """Seconds of each phase since the last ``take``; adds them to ``total``."""
         found = dict.fromkeys(PHASES, 0.0)
         if self._on_gpu:
             torch.cuda.synchronize()
@@ -82,7 +82,7 @@ def _seconds(start: _Instant, end: _Instant) -> float:
 
 
 def time_gradients(parallel: DistributedDataParallel, clock: Clock) -> None:
-    """Let a clock note when gradients are sent; their mean stays the usual one."""
+    """Note on a clock when gradients are sent; they are averaged as usual."""
 
     # Without annotations: torch compares them with its own types, here they are text.
     def average(state, bucket):
@@ -96,7 +96,7 @@ def time_gradients(parallel: DistributedDataParallel, clock: Clock) -> None:
 
 
 def bounded_by(seconds: Mapping[Phase, float]) -> str:
-    """The shares of a step in words, the largest named."""
+    """The share of each phase in a step as text that ends with the largest."""
     whole = max(sum(seconds.values()), 1e-12)
     shown = ", ".join(f"{name} {100 * s / whole:.1f} %" for name, s in seconds.items())
     return f"{shown}: bound by {max(seconds, key=lambda phase: seconds[phase])}"
@@ -105,18 +105,18 @@ def bounded_by(seconds: Mapping[Phase, float]) -> str:
 def bytes_sent(
     num_parameters: int, batch_size: int, dim: int, workers: int, buffers: int = 0
 ) -> float:
-    """Bytes that each worker sends in a step.
+    """The number of bytes that each worker sends in a step.
 
     A ring of W workers sends 2 (W - 1) / W of the gradients (float32) and (W - 1) times
-    each one's own projections (float32); the first worker's buffers are sent on by all
-    but the last.
+    each one's own projections (float32); the first worker's buffers are forwarded by
+    all but the last.
 
     Args:
-        num_parameters: trained numbers.
+        num_parameters: number of trained parameters.
         batch_size: images of all workers.
         dim: width of a projection.
         workers: W.
-        buffers: numbers of running statistics that are sent along.
+        buffers: number of values of running statistics that are sent too.
     """
     ring = (workers - 1) / workers
     projections = (workers - 1) * batch_size / workers * dim

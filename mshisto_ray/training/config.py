@@ -1,4 +1,4 @@
-"""What every training of an encoder is told, whatever its loss."""
+"""Configuration shared by pretraining and fine-tuning."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ Channels = tuple[float, float, float]
 
 
 class RunConfig(Config):
-    """How the arithmetic is done; none of it changes what is learnt but by rounding."""
+    """How the arithmetic is done; it changes the result only by rounding."""
 
     device: str = option("auto", "auto, cpu, cuda, cuda:1...")
     precision: Literal["auto", "float32", "bfloat16"] = option(
-        "auto", "of the network's products; auto: bfloat16 where hardware has it"
+        "auto",
+        "of the network's matrix products; auto: bfloat16 where hardware has it",
     )
-    channels_last: bool = option(True, "memory layout of convolutions")
+    channels_last: bool = option(True, "channels-last memory layout of convolutions")
     compile: bool = option(False, "torch.compile the network")
     micro_batch: int | None = option(
         None,
-        "images of a worker in memory at once, with the gradient of the whole batch "
-        "for a second forward pass; null: all",
+        "images of a worker in memory at once; the gradient stays that of the whole "
+        "batch, for a second forward pass; null: all",
         ge=1,
     )
     accumulation: Literal["cached", "plain"] = option(
-        "cached", "how micro-batches make up a batch; plain sums are refused"
+        "cached", "how micro-batch gradients are combined; plain sums are refused"
     )
 
     @field_validator("accumulation")
@@ -41,42 +42,49 @@ class RunConfig(Config):
     def _is_exact(cls, value: str) -> str:
         if value == "plain":
             raise ValueError(
-                "plain sums of micro-batches are another loss than the batch's: an "
-                "image of one has no negatives in the others. Take cached, which is "
-                "exact"
+                "plain sums of micro-batches are not the loss of the batch: an image "
+                "of one has no negatives in the others. Take cached, which is exact"
             )
         return value
 
 
 class TrainingConfig(Config):
-    """Tiles, augmentation, optimiser, steps."""
+    """Tiles, augmentation, optimiser and steps of a training."""
 
     tiles: InputPath = option(text="tiles directory")
-    out: OutputPath = option(text="directory to make")
+    out: OutputPath = option(text="output directory; an unfinished one is resumed")
     cohort: InputPath | None = option(None, "table with the label; null: no classes")
-    scales: tuple[float, ...] | None = option(None, "null: all tiles' scales", "um/px")
+    scales: tuple[float, ...] | None = option(
+        None, "to train on; null: all scales of the tiles", "um/px"
+    )
     augment: AugmentConfig = AugmentConfig()
-    mean: Channels = option((0.485, 0.456, 0.406), "of the input, per channel on 0-1")
-    std: Channels = option((0.229, 0.224, 0.225), "likewise")
+    mean: Channels = option(
+        (0.485, 0.456, 0.406), "subtracted from the input, per channel on 0-1"
+    )
+    std: Channels = option(
+        (0.229, 0.224, 0.225), "the input is divided by it, per channel on 0-1"
+    )
     optimiser: OptimiserConfig = OptimiserConfig()
     run: RunConfig = RunConfig()
     batch_size: int = option(128, "images a step, of all workers", "images", ge=2)
-    steps: int = option(1000, "of training", "steps", ge=1)
+    steps: int = option(1000, "training steps", "steps", ge=1)
     blocks: BlockConfig = BlockConfig()
     pixel_cache: PixelCacheConfig = PixelCacheConfig()
     readers: int = option(2, "threads that read slides", "threads", ge=1)
-    seed: int = option(0, "weights, draws, augmentation, held-out patients", ge=0)
+    seed: int = option(
+        0, "seed of weights, draws, augmentation and held-out patients", ge=0
+    )
 
 
 T = TypeVar("T", bound=TrainingConfig)
 
 
 def recipe_of(config: T, kind: type[T], tiles: TileDirectory) -> dict[str, Any]:
-    """What decides the weights.
+    """Everything that the trained weights depend on.
 
     Args:
         config: of the training, or of a job that adds keys of its own.
-        kind: the training's; keys beside its own decide nothing.
+        kind: config class of the training; keys that a job adds are left out.
         tiles: trained on.
     """
     others = set(type(config).model_fields) - set(kind.model_fields)

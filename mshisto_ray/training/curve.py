@@ -1,4 +1,4 @@
-"""The course of a training, ``metrics.jsonl``: a JSON object per validation."""
+"""The metrics over a training, ``metrics.jsonl``: a JSON object per validation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ METRICS = "metrics.jsonl"
 
 
 def write_curve(path: Path, records: Sequence[Mapping[str, float]]) -> None:
-    """Write all records under one rename; JSON has no NaN, so it becomes null."""
+    """Write all records atomically; JSON has no NaN, so it becomes null."""
     lines = [
         json.dumps({k: v if math.isfinite(v) else None for k, v in record.items()})
         for record in records
@@ -22,7 +22,7 @@ def write_curve(path: Path, records: Sequence[Mapping[str, float]]) -> None:
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:
-    """Records of ``write_curve``; null becomes NaN."""
+    """Read the records of ``write_curve``; null becomes NaN."""
     records = [json.loads(line) for line in path.read_text().splitlines()]
     return [
         {k: math.nan if v is None else float(v) for k, v in record.items()}

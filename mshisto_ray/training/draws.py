@@ -1,7 +1,7 @@
 """Counter-based randomness: a pure function of (seed, purpose, step, row).
 
-Nothing is drawn from a running generator, so a batch is the same whoever draws it,
-after a resume as before it, on one worker as on eight.
+No generator state is kept, so a batch is the same before and after a resume, and on
+any number of workers.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 def uniforms(
     seed: int, purpose: Purpose, step: int, num: int, width: int
 ) -> np.ndarray:
-    """Numbers in [0, 1), float64 [num, width].
+    """Draw uniform numbers in [0, 1), float64 [num, width].
 
-    Row i depends on (seed, purpose, step, width, i) alone, not on ``num``.
+    Row i depends on (seed, purpose, step, width, i) only, not on ``num``.
     """
-    # The step in the counter's last word: streams are 2^192 blocks apart.
+    # The step is the counter's last word: streams are 2^192 blocks apart.
     bits = np.random.Philox(
         key=np.array([seed, _PURPOSES.index(purpose)], np.uint64),
         counter=np.array([0, 0, 0, step], np.uint64),
@@ -33,5 +33,5 @@ def uniforms(
 
 
 def choose(uniform: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Uniform numbers to whole ones in [0, count); 0 where a count is 0."""
+    """Map uniform numbers to integers in [0, count); 0 where a count is 0."""
     return np.minimum((uniform * counts).astype(np.int64), np.maximum(counts - 1, 0))

@@ -1,4 +1,4 @@
-"""Batches for training: blocks read ahead, images drawn from the one at hand."""
+"""Batches for training: blocks are read ahead, images drawn from the current one."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ T = TypeVar("T")
 class TileBatch:
     """The whole batch of a step, of all workers.
 
-    ``tiles``: int64 [M]; ``targets``: what the loss takes beside projections;
-    ``counts``: what is summed over steps and told, by name.
+    ``tiles``: int64 [M]; ``targets``: arguments of the loss after the projections;
+    ``counts``: counts that are summed over steps and reported, by name.
     """
 
     tiles: np.ndarray
@@ -48,7 +48,7 @@ class BatchSource(Protocol):
     def without_unreadable(
         self, batch: TileBatch, readable: np.ndarray, images: torch.Tensor
     ) -> TileBatch:
-        """The batch whose loss is told nothing of images that could not be read.
+        """The batch with images that could not be read left out of its loss.
 
         Args:
             batch: of ``batch``.
@@ -58,7 +58,7 @@ class BatchSource(Protocol):
         ...
 
 
-# The source of a block: from its index and its tiles' numbers in the index of all.
+# Makes a block's source from its index and its tiles' numbers in the full index.
 MakeSource = Callable[[TileIndex, np.ndarray], BatchSource]
 
 
@@ -71,7 +71,7 @@ class Feed:
 
     @property
     def targets(self) -> tuple[torch.Tensor, ...]:
-        """What the loss takes beside projections, on the CPU."""
+        """Arguments of the loss after the projections, on the CPU."""
         return tuple(torch.from_numpy(target) for target in self.batch.targets)
 
 
@@ -87,7 +87,7 @@ class _Block:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A step's batch with this worker's pixels, before workers tell each other."""
+    """A step's batch and this worker's pixels, before ``readable`` is exchanged."""
 
     source: BatchSource
     batch: TileBatch
@@ -96,11 +96,11 @@ class _Prepared:
 
 
 class Feeder:
-    """Gives the batch of every step, in order, from any step on.
+    """Yields the batch of every step, in order, starting at any step.
 
-    A batch is a function of (seed, step) alone; of it, a worker reads its own images.
-    The next block is read, and the next step's images are put together, while the
-    present ones are trained on; of a block only the tiles that its steps use are read.
+    A batch is a function of (seed, step) only; each worker reads its own images of it.
+    The next block is read, and the next step's images are collected, while the current
+    ones are trained on; of a block only the tiles that its steps use are read.
     """
 
     def __init__(
@@ -122,8 +122,8 @@ class Feeder:
         self._clock = clock or Clock(device)
 
     def __call__(self, start: int, stop: int) -> Iterator[Feed]:
-        """Batches of the steps from ``start`` to ``stop`` (exclusive)."""
-        blocks = _ahead(self._plans(start, stop))
+        """Yield the batches of steps ``start`` to ``stop`` (exclusive)."""
+        blocks = _ahead(self._read_blocks(start, stop))
         for prepared in _ahead(self._prepared(blocks, start, stop)):
             self._clock.mark("data")
             yield self._feed(prepared)
@@ -131,7 +131,7 @@ class Feeder:
     def _prepared(
         self, blocks: Iterator[_Block], start: int, stop: int
     ) -> Iterator[_Prepared]:
-        """Steps of the blocks."""
+        """Yield the steps of the blocks."""
         for block in blocks:
             last = block.first_step + block.num_steps
             for step in range(max(start, block.first_step), min(stop, last)):
@@ -144,8 +144,8 @@ class Feeder:
                     block.source, batch, images, block.held.readable[places]
                 )
 
-    def _plans(self, start: int, stop: int) -> Iterator[_Block]:
-        """Blocks whose steps are wanted, read."""
+    def _read_blocks(self, start: int, stop: int) -> Iterator[_Block]:
+        """Read and yield the blocks that the steps use."""
         number = first = 0
         while first < stop and start < stop:
             chosen = plan_block(self._index, self._blocks, self._seed, number)
@@ -168,7 +168,7 @@ class Feeder:
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items, each made in a thread while the one before it is used."""
+    """Yield the items, each made in a thread while the one before it is used."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:

@@ -1,4 +1,4 @@
-"""Patients that are not trained on, and what the network makes of their tiles."""
+"""Held-out patients, and the network's output on their tiles."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _BATCH = 64
 
 
 class HeldOutConfig(Config):
-    """How many patients are held out, and when they are looked at."""
+    """How many patients are held out, and how often the model is validated."""
 
-    share: float = option(0.2, "of the patients", ge=0, lt=1)
+    share: float = option(0.2, "share of the patients held out", ge=0, lt=1)
     every: int = option(100, "steps between two validations", "steps", ge=1)
 
 
@@ -25,7 +25,7 @@ def split_patients(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tiles of training and of validation patients; no patient is in both.
 
-    Of every class the share is held out, at least one patient where there are two.
+    The share is held out of every class, at least one patient where there are two.
 
     Raises:
         InputError: there are too few patients.
@@ -55,13 +55,13 @@ def split_patients(
 
 
 def _patient_classes(index: TileIndex) -> np.ndarray:
-    """A class of each patient: of its slides' known ones, what fewest patients have."""
+    """The class of each patient: of its slides' known ones the rarest, by patients."""
     classes = np.full(int(index.patient.max()) + 1, UNKNOWN)
     known = index.label != UNKNOWN
     has = np.stack([index.patient[known], index.label[known]], axis=1)
     patient, label = np.unique(has, axis=0).reshape(-1, 2).T
     num = np.bincount(label, minlength=1)
-    for i in np.argsort(-num[label], kind="stable"):  # the rarest has the last word
+    for i in np.argsort(-num[label], kind="stable"):  # the rarest is assigned last
         classes[patient[i]] = label[i]
     return classes
 
@@ -70,14 +70,14 @@ def _patient_classes(index: TileIndex) -> np.ndarray:
 def forward_tiles(
     stepper: Stepper, pixels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings [N, D] and projections [N, P], float32, of plain tiles.
+    """Embeddings [N, D] and projections [N, P], float32, of unaugmented tiles.
 
     Args:
-        stepper: whose model it is; left in evaluation mode.
+        stepper: holds the model, which is left in evaluation mode.
         pixels: uint8 [N, H, W, 3].
 
     Raises:
-        InputError: they are not finite.
+        InputError: the outputs are not finite.
     """
     model = stepper.model.eval()
     device = next(model.parameters()).device

@@ -1,10 +1,10 @@
 """One loss over the joint batch of all workers, or over a batch larger than memory.
 
-A contrastive loss is no mean over images: with other images in the batch an image has
-another loss. So a loss of each worker's own images, averaged, is not that of the joint
+A contrastive loss is no mean over images: the loss of an image depends on the other
+images in the batch. So the workers' own losses, averaged, are not the loss of the joint
 batch, and gradients of parts of a batch do not add up to those of the whole. Both
-functions here give the gradient of the joint loss exactly, for networks that treat
-every image alone (no batch statistics in training).
+functions here give the gradient of the joint loss exactly, for networks that process
+every image on its own (no batch statistics in training).
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from mshisto_ray.config import InputError
 
 @dataclass(frozen=True)
 class Share:
-    """Which of the workers this process is: it has one part of every batch."""
+    """The rank of this process among the workers; each gets a part of every batch."""
 
     rank: int = 0
     workers: int = 1
 
     def part(self, num: int, together: Literal[1, 2] = 2) -> slice:
-        """This worker's images of a batch of ``num``.
+        """The range of this worker's images in a batch of ``num``.
 
         Args:
             num: images of all workers.
-            together: images that one worker has to have: 2, a pair, or 1.
+            together: images that must be on the same worker: 2 (a pair) or 1.
 
         Raises:
-            InputError: they cannot be dealt out evenly.
+            InputError: the images cannot be divided evenly.
         """
         if num % (together * self.workers):
             whole = "" if together == 1 else " in whole pairs"
             raise InputError(
-                f"batch_size: {num} images cannot be dealt out evenly to "
+                f"batch_size: {num} images cannot be divided evenly among "
                 f"{self.workers} worker(s){whole}: take a multiple of "
                 f"{together * self.workers}"
             )
@@ -75,7 +75,7 @@ class _Gather(torch.autograd.Function):
 
 
 def gather(z: torch.Tensor) -> torch.Tensor:
-    """Projections of all workers, by rank: [m, D] to [world * m, D].
+    """Gather the projections of all workers, by rank: [m, D] to [world * m, D].
 
     The same on every worker, with the gradient of a loss that every worker computes
     in the same way from all rows, for parameters under DistributedDataParallel.
@@ -87,7 +87,7 @@ def gather(z: torch.Tensor) -> torch.Tensor:
 
 
 def gather_flags(flags: np.ndarray, device: torch.device) -> np.ndarray:
-    """Flags of all workers' images, by rank: bool [m] to [world * m]."""
+    """Gather the flags of all workers' images, by rank: bool [m] to [world * m]."""
     own = torch.from_numpy(flags).to(device, torch.uint8)
     return gather(own).cpu().numpy().astype(bool)
 
@@ -98,10 +98,10 @@ def backward_in_chunks(
     joint_loss: Callable[[torch.Tensor], torch.Tensor],
     no_sync: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> torch.Tensor:
-    """Gradients of a loss over all chunks, with the activations of one at a time.
+    """Backpropagate a loss over all chunks, with the activations of one at a time.
 
     Each chunk is projected twice: first without a graph, for the loss and its gradient
-    with respect to projections; then with one, to carry that gradient on.
+    with respect to projections; then with one, to backpropagate that gradient.
 
     Args:
         project: images to projections [m, D]; the same numbers both times.

@@ -1,7 +1,7 @@
-"""The loop of every training: batches in, the best encoder's directory out.
+"""The training loop of pretraining and fine-tuning, which writes the best encoder.
 
-What is learnt is a ``TrainingTask``: its loss, its batches, what is measured. All else
-is here once: workers that share a batch, phases, checkpoints, resuming after a kill.
+A ``TrainingTask`` defines the loss, the batches and the metrics. This module does all
+else: workers that share a batch, timing, checkpoints, resuming after a kill.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Say = Callable[[str], None]
 class Training:
     """One worker's part of a training.
 
-    The first worker validates and writes; all of them read where to go on.
+    The first worker validates and writes; all of them load the state to resume from.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Training:
         self._history: list[dict[str, float]] = []
 
     def run(self) -> Trained:
-        """Train to the end, from where a former run stopped."""
+        """Train to the last step; an unfinished run is resumed."""
         config, task = self._config, self._task
         start = self._resume()
         if start == 0 and task.validate:
@@ -99,7 +99,7 @@ class Training:
                 window = Window()
                 self._clock.start()
         if start < config.steps:
-            self._say(f"{task.name}: of a step, {bounded_by(self._clock.total)}")
+            self._say(f"{task.name}: time per step: {bounded_by(self._clock.total)}")
         return Trained(config.out / ENCODER, self._best_metrics, self._history)
 
     def _make_stepper(self) -> Stepper:
@@ -133,7 +133,7 @@ class Training:
         return parallel
 
     def _record(self, metrics: dict[str, float], step: int) -> None:
-        """Keep what was measured, the encoder if it is the best, and tell of it."""
+        """Record and print the metrics; write the encoder if it is the best."""
         record = {"step": float(step), **metrics}
         self._history.append(record)
         shown = "  ".join(f"{k} {v:.4g}" for k, v in metrics.items())
@@ -159,7 +159,7 @@ class Training:
         )
 
     def _save(self, step: int) -> None:
-        """Everything that a resumed run needs, under one rename."""
+        """Save everything that a resumed run needs, atomically."""
         path = self._config.out / STATE
         state = {
             "step": step,
@@ -174,7 +174,7 @@ class Training:
         write_curve(self._config.out / METRICS, self._history)
 
     def _resume(self) -> int:
-        """The step to go on with."""
+        """Load the state of an unfinished run, if any; returns the next step."""
         path = self._config.out / STATE
         if not path.exists():
             return 0
@@ -182,7 +182,7 @@ class Training:
         self._stepper.load_state_dict(state)
         self._best.value, self._best_metrics = state["best"], state["best_metrics"]
         self._history = state["history"]
-        self._say(f"{self._task.name}: going on after step {state['step']}")
+        self._say(f"{self._task.name}: resuming after step {state['step']}")
         return int(state["step"])
 
 
@@ -193,12 +193,12 @@ def _device(name: str) -> torch.device:
 
 
 def _freeze_unused(model: nn.Module, side: int, device: torch.device) -> None:
-    """Leave out parameters that no loss reaches: workers would wait for their gradient.
+    """Freeze parameters without a gradient, for which workers would wait.
 
-    A backbone may keep layers after the maps that a head takes.
+    A backbone may have layers after the maps that a head takes.
     """
     was_training = model.training
-    model.eval()  # statistics stay as they are
+    model.eval()  # running statistics are not updated
     model(torch.zeros(2, 3, side, side, device=device)).sum().backward()
     for parameter in model.parameters():
         if parameter.grad is None:

@@ -1,4 +1,4 @@
-"""The network that is pretrained: a timm backbone and a projection head."""
+"""The network that is trained: a timm backbone and a projection head."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Norm = Literal["own", "frozen", "sync"]
 
 
 class ProjectionConfig(Config):
-    """The head whose output the loss sees; embeddings are taken before it."""
+    """The head whose output goes to the loss; embeddings are taken before it."""
 
     input: Literal["pooled", "maps"] = option(
         "pooled", "pooled features, or the last feature maps flattened"
@@ -33,11 +33,11 @@ class ProjectionConfig(Config):
 
 
 class BackboneConfig(Config):
-    """The network, and the weights that it starts from."""
+    """The network and its initial weights."""
 
-    backbone: str = option("resnet18", "timm's name")
+    backbone: str = option("resnet18", "name of the timm model")
     options: dict[str, Any] = option(
-        {"num_classes": 0}, "to timm's constructor; pre_logits: false for VGG"
+        {"num_classes": 0}, "of timm's constructor; pre_logits: false for VGG"
     )
     weights: str = option(
         "random",
@@ -46,9 +46,9 @@ class BackboneConfig(Config):
     )
     norm: Norm = option(
         "own",
-        "what batch norm layers normalise by: statistics of each worker's own images; "
-        "frozen: the running ones of `weights`, never moved; sync: of all workers' "
-        "images (GPUs alone)",
+        "statistics of batch norm layers; own: of each worker's images; frozen: the "
+        "running ones of `weights`, never updated; sync: of all workers' images (GPUs "
+        "only)",
     )
 
 
@@ -62,11 +62,11 @@ class ContrastiveModel(nn.Module):
     """Backbone and projection, [B, 3, H, W] to [B, P].
 
     Attributes:
-        backbone: the timm network; what is kept after pretraining.
+        backbone: the timm network, which is kept after training.
         projection: linear layers, batch norm and ReLU.
         dim: width of the embeddings.
         shape: of the projection.
-        norm: what its batch norm layers normalise by.
+        norm: statistics that its batch norm layers use.
     """
 
     norm: Norm = "own"
@@ -106,7 +106,7 @@ class ContrastiveModel(nn.Module):
         return pooled_features(self.backbone, x)
 
     def train(self, mode: bool = True) -> ContrastiveModel:
-        """As torch's, but frozen batch norm goes on with its running statistics."""
+        """As torch's, but frozen batch norm keeps its running statistics."""
         super().train(mode)
         if self.norm == "frozen":
             for layer in _batch_norms(self):
@@ -114,7 +114,7 @@ class ContrastiveModel(nn.Module):
         return self
 
     def _widths(self, tile_px: int) -> tuple[int, int]:
-        """Widths of embeddings and of the head's input, from a tile tried out."""
+        """Widths of embeddings and of the head's input, found with an empty tile."""
         training = self.backbone.training
         self.backbone.eval()
         tile = torch.zeros(1, 3, tile_px, tile_px)
@@ -131,7 +131,7 @@ class ContrastiveModel(nn.Module):
 
 
 def build_model(config: ModelConfig, tile_px: int, seed: int) -> ContrastiveModel:
-    """The model with its first weights.
+    """Build the model with its initial weights.
 
     Raises:
         InputError: unknown backbone, weights that do not fit, tiles it does not take.
@@ -150,14 +150,14 @@ def build_model(config: ModelConfig, tile_px: int, seed: int) -> ContrastiveMode
 
 def _load(backbone: nn.Module, config: BackboneConfig, path: Path) -> None:
     if path.is_dir():
-        told = {"model": config.backbone, "options": config.options}
-        checkpoint.load_start(backbone, told, path)
+        described = {"model": config.backbone, "options": config.options}
+        checkpoint.load_start(backbone, described, path)
     else:
         load_weights(backbone, path)
 
 
 def weights_digest(weights: str) -> str:
-    """What first weights are, wherever they lie; a word, or no file, as it is."""
+    """A digest of initial weights' content; a keyword or absent path is unchanged."""
     path = Path(weights).expanduser()
     if weights in ("random", "pretrained") or not path.exists():
         return weights
@@ -173,36 +173,36 @@ def mixes_images(model: ContrastiveModel) -> bool:
 
 
 def check_norm(norm: Norm, workers: int, device: str) -> None:
-    """Refuse joint batch statistics on CPUs, for which torch has none.
+    """Refuse joint batch statistics on CPUs, where torch does not support them.
 
     Raises:
         InputError: ``norm: sync`` for several workers without a GPU.
     """
     if norm == "sync" and workers > 1 and device == "cpu":
         raise InputError(
-            "model.norm: sync: torch joins the batch statistics of workers on GPUs "
-            "alone, and these have none: set model.norm=frozen with trained weights, "
+            "model.norm: sync: torch joins the batch statistics of workers only on "
+            "GPUs, and these have none: set model.norm=frozen with trained weights, "
             "take a backbone without batch norm, or set workers=1"
         )
 
 
 def check_micro_batch(model: ContrastiveModel, micro_batch: int | None) -> None:
-    """Refuse to take a batch apart whose images look at each other.
+    """Refuse micro-batches if an image's features depend on others in its batch.
 
     Raises:
         InputError: ``micro_batch`` for a network with batch statistics.
     """
     if micro_batch is not None and mixes_images(model):
         raise InputError(
-            "run.micro_batch: the network normalises by the statistics of a batch, and "
-            "a part of it has others, so that the loss would silently be another one: "
+            "run.micro_batch: the network normalises by batch statistics, which differ "
+            "in a part of the batch, so that the loss would silently change: "
             "set model.norm=frozen with trained weights, take a network without batch "
             "norm (model.projection.batch_norm=false too), or set run.micro_batch=null"
         )
 
 
 def join_norm(model: ContrastiveModel) -> ContrastiveModel:
-    """``norm: sync`` made so for the workers of the process group; same weights."""
+    """The model with batch norm joined over the process group; same weights."""
     from timm.layers.norm_act import convert_sync_batchnorm
 
     return convert_sync_batchnorm(model)  # pyright: ignore[reportReturnType]
@@ -213,5 +213,5 @@ def _batch_norms(model: nn.Module) -> list[nn.Module]:
 
 
 def num_parameters(modules: Sequence[nn.Module]) -> int:
-    """Trainable numbers."""
+    """The number of parameters of some modules."""
     return sum(p.numel() for module in modules for p in module.parameters())

@@ -1,4 +1,4 @@
-"""An encoder directory's network as ONNX, compared with the network it is made of."""
+"""Export of an encoder directory's network to ONNX, compared with the network."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mshisto_ray.encoders import checkpoint
 
 ONNX_FILE = "encoder.onnx"
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-# Of the largest feature: float32 kernels add in another order.
+# Share of the largest feature: float32 kernels may sum in another order.
 _TOLERANCE = 1e-4
 _COMPARED = 4
 
 
 def check_onnx_packages() -> None:
-    """Refuse to begin what could not be exported at its end.
+    """Refuse a training whose encoder could not be exported at its end.
 
     Raises:
         InputError: a package that exports or runs ONNX is not installed.
@@ -41,11 +41,11 @@ def export_onnx(directory: Path, tile_px: int) -> float:
     ``embeddings``, float32 [B, D]: the input transform is inside.
 
     Args:
-        directory: of ``checkpoint.save``.
+        directory: written by ``checkpoint.save``.
         tile_px: side of the tiles it will take.
 
     Returns:
-        The largest difference from the network on drawn tiles, as a share of its
+        The largest difference from the network on random tiles, as a share of its
         largest feature.
 
     Raises:

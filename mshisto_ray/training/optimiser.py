@@ -1,4 +1,4 @@
-"""The optimiser of a training and the course of its learning rate."""
+"""The optimiser of a training and its learning rate schedule."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mshisto_ray.config import Config, option
 
 
 class OptimiserConfig(Config):
-    """Optimiser and course of its learning rate."""
+    """Optimiser and learning rate schedule."""
 
     name: Literal["adamw", "adam", "sgd"] = option("adamw", "method")
     lr: float = option(1e-3, "learning rate", gt=0)
     weight_decay: float = option(1e-4, "weight decay (adam, sgd: L2 penalty)", ge=0)
-    momentum: float = option(0.9, "of sgd; adam and adamw have their own", ge=0, lt=1)
+    momentum: float = option(0.9, "of sgd; adam and adamw ignore it", ge=0, lt=1)
     warmup_steps: int = option(0, "linear rise of the learning rate", "steps", ge=0)
     schedule: Literal["constant", "cosine"] = option(
         "cosine", "after the warm-up; cosine ends at 0"
@@ -40,7 +40,7 @@ def learning_rate(config: OptimiserConfig, step: int, num_steps: int) -> float:
 
 
 def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
-    """The optimiser of a model's parameters."""
+    """Make the optimiser of a model's parameters."""
     parameters = list(model.parameters())
     keys: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     if config.name == "sgd":

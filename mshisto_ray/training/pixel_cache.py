@@ -17,24 +17,24 @@ _UNREADABLE, _UNKNOWN = -2, -1
 
 
 class PixelCacheConfig(Config):
-    """Where each worker keeps pixels, and how many."""
+    """Where each worker caches pixels, and how many."""
 
     dir: OutputPath = option(
         Path(tempfile.gettempdir()), "a folder on each node's own disk"
     )
     max_gib: float = option(
         0.0,
-        "of each worker, reserved from the start, gone with its process; 0: every "
-        "block is read from the slides",
+        "size per worker, reserved at the start and freed with its process; 0: no "
+        "cache, every block is read from the slides",
         "GiB",
         ge=0,
     )
 
 
 class CachedReader:
-    """A reader that remembers the first tiles it was asked for, as many as fit.
+    """A reader that caches the first tiles it reads, as many as fit.
 
-    None is dropped for another: blocks come back in no order that a queue could use.
+    None is evicted for another: blocks recur in no order that a queue could exploit.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class CachedReader:
         each = 3 * tile_px**2
         room = min(num_tiles, int(config.max_gib * _GIB) // each)
         shape = (room, tile_px, tile_px, 3)
-        # Without a name: the disk has its space back however this process ends.
+        # An unnamed file: its space is freed however this process ends.
         try:
             with tempfile.TemporaryFile(dir=config.dir) as file:
                 os.posix_fallocate(file.fileno(), 0, max(1, room * each))
@@ -62,7 +62,7 @@ class CachedReader:
         self._used = 0
 
     def __call__(self, tiles: np.ndarray) -> HeldTiles:
-        """As ``IndexedTileReader``, to the byte."""
+        """Read tiles (sorted, unique), with the same bytes as ``IndexedTileReader``."""
         place = self._place[tiles]
         side = self._tile_px
         pixels = np.full((len(tiles), side, side, 3), 255, np.uint8)
@@ -91,7 +91,7 @@ Reader = Callable[[np.ndarray], HeldTiles]
 def cached(
     reader: IndexedTileReader, num_tiles: int, tile_px: int, config: PixelCacheConfig
 ) -> Reader:
-    """The reader with a cache, or itself where none is wanted."""
+    """The reader with a cache, or the reader itself if ``max_gib`` is 0."""
     if not config.max_gib:
         return reader
     return CachedReader(reader, num_tiles, tile_px, config)

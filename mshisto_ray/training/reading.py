@@ -1,4 +1,4 @@
-"""Pixels of many tiles of many slides, read in the order in which they lie."""
+"""Reading of many tiles of many slides, in the order of their positions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mshisto_ray.tiling.pixels import read_tile
 from mshisto_ray.tiling.slide import readings_of
 from mshisto_ray.training.tile_index import TileIndex
 
-# Of the tiles asked for; beyond it the slides, not a tile or two, are at fault.
+# Share of the requested tiles; above it the slides, not single tiles, are at fault.
 _MOST_UNREADABLE = 0.5
 _LOOKING = 16
 
@@ -37,7 +37,7 @@ class HeldTiles:
     readable: np.ndarray
 
     def places(self, tiles: np.ndarray) -> np.ndarray:
-        """Where tiles [M], all held, lie in ``pixels``."""
+        """The rows of tiles [M], all held, in ``pixels``."""
         return np.searchsorted(self.tiles, tiles)
 
 
@@ -48,7 +48,7 @@ def check_slides(tiles: TileDirectory) -> None:
         InputError: a slide's file is not where it was tiled.
     """
     paths = [Path(record["path"]) for record in tiles.slides.values()]
-    # Storage answers in its own time, thousands of times.
+    # Thousands of look-ups, each of which waits for the storage.
     with ThreadPoolExecutor(_LOOKING) as pool:
         there = list(pool.map(Path.exists, paths))
     gone = [path for path, found in zip(paths, there, strict=True) if not found]
@@ -56,7 +56,7 @@ def check_slides(tiles: TileDirectory) -> None:
         raise InputError(
             f"tiles: {len(gone)} of {len(paths)} slides are not where they were tiled, "
             f"such as {gone[0]}: put them back, or give jobs/tile.py a cohort of their "
-            f"new paths with out={tiles.path}; no tile is planned again"
+            f"new paths with out={tiles.path}; tiles are not planned again"
         )
 
 
@@ -73,7 +73,7 @@ class IndexedTileReader:
 
         Args:
             tiles: numbers in the index.
-            of: how many were wanted, where others of them are at hand already.
+            of: number of tiles requested, if some of them came from a cache.
 
         Raises:
             InputError: a slide is not the file that was tiled, or most tiles cannot
@@ -89,9 +89,9 @@ class IndexedTileReader:
                 pool.submit(self._read_slide, slide, tiles, run, pixels, readable)
                 for slide, run in zip(slides, runs, strict=True)
             ]
-            told = [task.result() for task in tasks]
+            errors = [task.result() for task in tasks]
         if (~readable).sum() > _MOST_UNREADABLE * (of or len(tiles)):
-            reason = next(message for message in told if message)
+            reason = next(message for message in errors if message)
             raise InputError(
                 f"{(~readable).sum()} of {len(tiles)} tiles cannot be read, such as: "
                 f"{reason}"
@@ -106,9 +106,9 @@ class IndexedTileReader:
         pixels: np.ndarray,
         readable: np.ndarray,
     ) -> str:
-        """Fill in the tiles of one slide; says what went wrong last, or nothing."""
+        """Fill in the tiles of one slide; returns its last error message, if any."""
         index, record = self._index, self._tiles.slides[self._index.slide_ids[slide]]
-        path, told = Path(record["path"]), ""
+        path, last_error = Path(record["path"]), ""
         try:
             if slide_fingerprint(path) != record["fingerprint"]:
                 raise InputError(
@@ -122,12 +122,12 @@ class IndexedTileReader:
         rows, cols = index.row(tiles[run]), index.col(tiles[run])
         for place, scale, row, col in zip(run, scales, rows, cols, strict=True):
             reading = readings[index.scales[scale]]
-            # As the planning rounds them.
+            # Rounded as when the tiles were planned.
             x, y = round(col * reading.extent), round(row * reading.extent)
             try:
                 pixels[place] = read_tile(opened, reading, x, y, self._tile_px)
                 readable[place] = True
             except SlideError as error:
-                told = f"{path}: {error}"
+                last_error = f"{path}: {error}"
         opened.close()
-        return told
+        return last_error

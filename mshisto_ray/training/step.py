@@ -1,4 +1,4 @@
-"""One optimisation step: device-agnostic, and no number that is not finite gets in."""
+"""One optimisation step on any device; steps without finite gradients are skipped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST_SKIPPED = 10
 
 @dataclass(frozen=True)
 class Stepped:
-    """What a step did: its loss, its projections [M, P] (float32), if it was taken."""
+    """A step's loss, its projections [M, P] (float32), and whether it was taken."""
 
     loss: float
     projections: torch.Tensor
@@ -40,22 +40,22 @@ class Stepper:
     """Takes optimisation steps.
 
     ``gather`` turns this worker's projections into those of the whole batch, with a
-    gradient to its own part; ``wrap`` then has to be DistributedDataParallel. See
+    gradient for its own part; ``wrap`` must then be DistributedDataParallel. See
     ``joint_batch``.
 
     Args:
         model: trained in place; on its device.
         loss: of the joint batch's projections and targets.
         optimiser: its settings.
-        augmentation: what is done to the images.
+        augmentation: its settings.
         num_steps: of the whole training, for the learning rate.
         normalisation: mean and standard deviation per channel, on 0 to 1.
         precision: of the forward pass.
         compiled: whether to compile the model.
         micro_batch: images in memory at once; None: all of a call.
         gather: of projections; none with one worker.
-        wrap: makes of the model what is called in the forward pass.
-        clock: on which its phases are marked.
+        wrap: wraps the model for the forward pass.
+        clock: times the phases of steps.
     """
 
     def __init__(
@@ -103,10 +103,10 @@ class Stepper:
 
         Args:
             tiles: this worker's images, uint8 [m, H, W, 3].
-            targets: what the loss takes beside projections, of the whole batch.
+            targets: arguments of the loss after projections, of the whole batch.
             seed: of the augmentation.
             step: number of the step.
-            first: place of this worker's first image in the whole batch.
+            first: index of this worker's first image in the whole batch.
 
         Raises:
             InputError: the gradient was not finite too often in a row, or the weights
@@ -121,7 +121,7 @@ class Stepper:
 
         def project(part: torch.Tensor) -> torch.Tensor:
             images = self._images(tiles, int(part[0]), len(part), seed, step, first)
-            with self.autocast(), self._own_chance(seed, step, first + int(part[0])):
+            with self.autocast(), self._seeded(seed, step, first + int(part[0])):
                 return self._forward(images)
 
         loss, whole = self._backward(project, len(tiles), targets)
@@ -139,16 +139,16 @@ class Stepper:
         return stepped
 
     def autocast(self) -> torch.autocast:
-        """The precision of a forward pass."""
+        """A context with the precision of a forward pass."""
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._half)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [B, 3, H, W] in [0, 1] to the network's input."""
+        """Normalise images [B, 3, H, W] in [0, 1] to the network's input."""
         images = (images - self._mean) / self._std
         return images.contiguous(memory_format=torch.channels_last)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a resumed training needs beside the number of the next step."""
+        """Everything a resumed training needs except the number of the next step."""
         return {
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -156,7 +156,7 @@ class Stepper:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state_dict`` was taken."""
+        """Restore the state of ``state_dict``."""
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.skipped, self._in_a_row = state["skipped"]
@@ -167,7 +167,7 @@ class Stepper:
         num: int,
         targets: Sequence[torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradients of the batch; its loss, and the projections of all workers."""
+        """Backpropagate; returns the batch's loss and all workers' projections."""
         gathered: list[torch.Tensor] = []
 
         def joint_loss(own: torch.Tensor) -> torch.Tensor:
@@ -194,7 +194,7 @@ class Stepper:
         step: int,
         first: int,
     ) -> torch.Tensor:
-        """``num`` of the tiles, as the network takes them, from ``start`` on."""
+        """The network's input of ``num`` of the tiles, from ``start`` on."""
         stop = first + start + num
         parameters = draw_parameters(
             self._augmentation, seed, step, stop, self._device
@@ -203,8 +203,8 @@ class Stepper:
         return self.normalise(augment(part, self._augmentation, parameters))
 
     @contextmanager
-    def _own_chance(self, seed: int, step: int, place: int) -> Iterator[None]:
-        """What dropout draws is a function of the step: a pass can be done again."""
+    def _seeded(self, seed: int, step: int, place: int) -> Iterator[None]:
+        """Seed dropout by step and place, so that a forward pass can be repeated."""
         own = np.random.SeedSequence([seed, step, place]).generate_state(1)
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
@@ -213,12 +213,12 @@ class Stepper:
 
     def _is_finite(self, loss: torch.Tensor) -> bool:
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        # A norm overflows where its terms do not: ask every number.
+        # A norm can overflow where its terms do not: check every number.
         found = torch.stack([g.isfinite().all() for g in gradients]).all()
         return bool(found & loss.isfinite())
 
     def _check_weights(self, step: int) -> None:
-        """End a training whose step overflowed; what was saved before it stands."""
+        """End a training whose step overflowed; the last checkpoint is kept."""
         found = [p.detach().isfinite().all() for p in self.model.parameters()]
         if not torch.stack(found).all():
             raise InputError(
@@ -227,7 +227,7 @@ class Stepper:
             )
 
     def _skip(self, kept: list[torch.Tensor], loss: torch.Tensor, step: int) -> None:
-        """Leave the weights, put back the statistics that the forward pass moved."""
+        """Keep the weights; restore the statistics that the forward pass changed."""
         with torch.no_grad():
             for buffer, old in zip(self.model.buffers(), kept, strict=True):
                 buffer.copy_(old)
@@ -236,7 +236,7 @@ class Stepper:
         if self._in_a_row >= _MOST_SKIPPED:
             raise InputError(
                 f"training diverged: {self._in_a_row} steps in a row up to step {step} "
-                f"had no finite gradient (loss {loss.item():g}); their weights were "
-                f"left out. Lower optimiser.lr, now {self._settings.lr:g}, or use "
+                f"had no finite gradient (loss {loss.item():g}) and were skipped. "
+                f"Lower optimiser.lr, now {self._settings.lr:g}, or use "
                 "run.precision: float32"
             )

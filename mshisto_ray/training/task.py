@@ -1,4 +1,4 @@
-"""What one training is for: its model and loss, its batches, what is measured."""
+"""The definition of a training: its model, loss, batches and metrics."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from mshisto_ray.training.window import Monitor
 
 @dataclass(frozen=True)
 class Trained:
-    """The best encoder's directory, its metrics, and all that were measured.
+    """The best encoder's directory, its metrics, and those of all validations.
 
-    ``history``: one record per validation, the first before any step: what the
-    network's first weights are worth.
+    ``history``: one record per validation, the first before any step, of the initial
+    weights.
     """
 
     encoder: Path
@@ -39,20 +39,20 @@ class Trained:
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What one training is for.
+    """The definition of a training.
 
     Attributes:
-        name: its job, in what is said.
+        name: name of its job, for messages.
         model: the network and its head.
         loss: of the joint batch's projections and targets.
         index: tiles that are trained on.
-        make_source: of batches.
-        together: images of a batch that one worker has to have.
-        monitor: what is measured of a training batch.
-        validate: what is measured on held-out patients every ``every`` steps; None:
-            nothing, and the last encoder is kept.
+        make_source: makes the source of batches of a block.
+        together: images of a batch that must be on the same worker.
+        monitor: computes the metrics of a training batch.
+        validate: computes metrics on held-out patients every ``every`` steps; None:
+            no validation, and the last encoder is kept.
         every: steps.
-        best: metric of the encoder that is kept.
+        best: metric that selects the encoder to keep.
         judge: warns, or ends the training with InputError, from metrics and step.
     """
 
@@ -72,11 +72,11 @@ class TrainingTask:
 def make_model(
     config: TrainingConfig, model: ModelConfig, tile_px: int
 ) -> ContrastiveModel:
-    """The model with its first weights, checked against how it will be trained.
+    """Build the model with its initial weights, checked against the training config.
 
     Raises:
-        InputError: see ``build_model`` and ``check_micro_batch``; an encoder to start
-            from was trained on another input.
+        InputError: see ``build_model`` and ``check_micro_batch``; the initial encoder
+            was trained with another input normalisation.
     """
     start = Path(model.weights).expanduser()
     if start.is_dir():

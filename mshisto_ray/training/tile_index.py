@@ -1,4 +1,4 @@
-"""Where every tile lies: eight bytes a tile, found by place in O(log N).
+"""An index of tile positions: eight bytes a tile, looked up in O(log N).
 
 A *layer* is one scale of one slide. Tiles are sorted by (slide, scale, row, col), so
 that a row of a layer is a run of the array and a disc is a few runs.
@@ -79,7 +79,7 @@ class TileIndex:
     def run(
         self, layer: np.ndarray, row: np.ndarray, first: np.ndarray, last: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Tiles of a row with columns ``first`` to ``last``: from, to (exclusive).
+        """The range of tiles in columns ``first`` to ``last`` of a row: start, stop.
 
         Places outside the grid hold no tile; arrays broadcast.
         """
@@ -91,23 +91,23 @@ class TileIndex:
         return start, np.where(empty, start, stop)
 
     def layers_at(self, scale: int | None) -> np.ndarray:
-        """Numbers of the layers at one scale (None: at all)."""
+        """Numbers of the layers at one scale (None: at all scales)."""
         layers = np.arange(len(self.starts) - 1)
         return layers if scale is None else layers[scale :: len(self.scales)]
 
     def sizes(self) -> np.ndarray:
-        """Tiles of every layer, [S * L]."""
+        """The number of tiles of every layer, [S * L]."""
         return np.diff(self.starts)
 
     def scale_number(self, mpp: float) -> int:
-        """Which scale ``mpp`` is; InputError names what there is."""
+        """The number of scale ``mpp``; InputError lists the scales if it is absent."""
         if mpp not in self.scales:
             have = ", ".join(f"{scale:g}" for scale in self.scales)
             raise InputError(f"pairs: no tiles at {mpp:g} um/px; there are {have}")
         return self.scales.index(mpp)
 
     def subset(self, tiles: np.ndarray) -> TileIndex:
-        """An index of the given tiles alone (sorted, unique); slides keep numbers."""
+        """An index of only the given tiles (sorted, unique); slides keep numbers."""
         key = self.key[tiles]
         return replace(self, key=key, starts=_starts(key, len(self.starts) - 1))
 
@@ -120,7 +120,7 @@ def build_index(
     patient: np.ndarray,
     label: np.ndarray,
 ) -> TileIndex:
-    """An index from rows and columns per (slide number, scale number)."""
+    """Build an index from rows and columns per (slide number, scale number)."""
     parts = []
     for (slide, scale), (row, col) in sorted(layers.items()):
         layer = np.int64(slide * len(scales) + scale) << 2 * _BITS
@@ -138,7 +138,7 @@ def read_index(
     label: Mapping[str, int],
     scales: Sequence[float] | None = None,
 ) -> TileIndex:
-    """The tiles of slides that hold enough tissue themselves.
+    """Index the tiles of slides that have enough tissue of their own.
 
     Args:
         tiles: a tiles directory.

@@ -12,7 +12,7 @@ from mshisto_ray.training.clock import Clock
 from mshisto_ray.training.feeding import Feed
 from mshisto_ray.training.step import Stepped
 
-# What a batch's projections [M, P] (float32) and targets say, by name.
+# Metrics of a batch's projections [M, P] (float32) and targets, by name.
 Monitor = Callable[[torch.Tensor, Sequence[torch.Tensor]], dict[str, float]]
 
 
@@ -35,7 +35,7 @@ class Window:
     def metrics(
         self, feed: Feed, stepped: Stepped, monitor: Monitor, clock: Clock
     ) -> dict[str, float]:
-        """Means over the window; monitors of its last batch."""
+        """Means over the window, and the monitor's metrics of its last batch."""
         phases = clock.take()
         seconds = sum(phases.values())
         last = {}

@@ -1,4 +1,4 @@
-"""What every contrastive loss owes, whoever adds it, and the published formulas."""
+"""Requirements of every contrastive loss, and the published formulas."""
 
 import itertools
 import math

@@ -74,13 +74,13 @@ def test_spread_is_one_for_features_uniform_on_the_sphere():
     ],
     ids=["point", "plane", "healthy"],
 )
-def test_collapse_is_told(values, message):
+def test_collapse_is_reported(values, message):
     part = components.check(LOSSES, components.Part(name="margin"))
     none = np.zeros((30, 30), bool)
     found = monitor.projection_monitors(
         torch.from_numpy(values), none, none, components.build(LOSSES, part)
     )
-    told = monitor.collapse(found)
-    assert (told is None) == (message is None)
-    assert message is None or message in told
+    problem = monitor.collapse(found)
+    assert (problem is None) == (message is None)
+    assert message is None or message in problem
     assert np.isnan(found["alignment"]) and np.isnan(found["dead_negatives"])

@@ -67,15 +67,15 @@ def test_pretraining_writes_an_encoder_that_embeds(phantom, tmp_path):
     encoder = checkpoint.build("cpu", "float32", path=str(result.encoder))
     tiles = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     assert encoder(tiles).shape == (3, 96)
-    told = json.loads((result.encoder / "encoder.json").read_text())
-    assert told["trained_at"] == {"mpp": [0.5, 1.0, 2.0], "tile_px": 64}
+    described = json.loads((result.encoder / "encoder.json").read_text())
+    assert described["trained_at"] == {"mpp": [0.5, 1.0, 2.0], "tile_px": 64}
 
 
 class KilledError(Exception):
     pass
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(phantom, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_to_the_same_weights(phantom, tmp_path, monkeypatch):
     whole = run(config(phantom, tmp_path / "whole"))
     kept = Training._save
 
@@ -192,7 +192,7 @@ def test_divergence_ends_with_what_to_do(phantom, tmp_path):
     settings = {"name": "sgd", "lr": 1e30, "schedule": "constant"}
     with pytest.raises(InputError, match=r"diverged.*ower optimiser\.lr"):
         run(config(phantom, tmp_path / "out", optimiser=settings, steps=40))
-    # No encoder of weights that say nothing.
+    # No encoder of diverged weights.
     assert not (tmp_path / "out/encoder").exists()
 
 

@@ -1,4 +1,4 @@
-"""Every pretraining YAML is a config that its own check lets through."""
+"""Every pretraining YAML is a config that passes its own check."""
 
 from pathlib import Path
 

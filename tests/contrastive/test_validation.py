@@ -11,7 +11,7 @@ from mshisto_ray.training.reading import HeldTiles, IndexedTileReader
 
 
 class Damaged:
-    """Reads tiles, but some as what lies in memory, and says so."""
+    """Reads tiles, but returns some as unreadable, with junk for pixels."""
 
     def __init__(self, reader, share, junk):
         self._reader, self._share, self._junk = reader, share, junk
@@ -64,7 +64,7 @@ def measure(settings, directory, index, share, junk):
     return validation(Stepper(), loss)
 
 
-def test_what_cannot_be_read_counts_for_nothing(settings, directory, index):
+def test_unreadable_tiles_do_not_count(settings, directory, index):
     white = measure(settings, directory, index, 0.3, 255)
     black = measure(settings, directory, index, 0.3, 0)
     assert white == black
@@ -72,12 +72,12 @@ def test_what_cannot_be_read_counts_for_nothing(settings, directory, index):
     assert measure(settings, directory, index, 0.0, 0) != white
 
 
-def test_nothing_readable_is_told(settings, directory, index):
+def test_nothing_readable_is_refused(settings, directory, index):
     with pytest.raises(InputError, match="too damaged for any measure"):
         measure(settings, directory, index, 1.0, 0)
 
 
-def test_slides_too_small_for_any_measure_are_told(settings, directory, index):
+def test_slides_too_small_for_any_measure_are_refused(settings, directory, index):
     given = settings.validation, settings.pairs, 32
     with pytest.raises(InputError, match="too small, too few or too damaged"):
         Validation(index, IndexedTileReader(directory, index, 1), np.array([0]), *given)

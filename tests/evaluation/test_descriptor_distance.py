@@ -1,4 +1,4 @@
-"""Pairs hold what they promise; ADDR, AUC and rank against their definitions."""
+"""Pairs keep their rules; ADDR, AUC and rank against their definitions."""
 
 import numpy as np
 import pytest
@@ -62,8 +62,8 @@ def test_slides_too_small_for_a_far_pair_are_counted():
 def test_label_pairs_keep_classes_and_exclusion(exclusion_of):
     exclusion = exclusion_of(300)
     labels = np.random.default_rng(0).integers(0, 3, 300)
-    asking = np.flatnonzero(labels == 1)
-    pairs = label_pairs(labels, asking, exclusion, per_tile=20, num_tiles=50)
+    candidates = np.flatnonzero(labels == 1)
+    pairs = label_pairs(labels, candidates, exclusion, per_tile=20, num_tiles=50)
     assert (labels[pairs.first] == 1).all()
     assert ((labels[pairs.second] != 1) == pairs.unlike).all()
     assert not exclusion.is_excluded(pairs.first, pairs.second).any()
@@ -82,7 +82,7 @@ def drawn_pairs(num=60, seed=0):
 
 
 def definition(values, pairs, order):
-    """ADDR and AUC of some pairs, by their words."""
+    """ADDR and AUC of some pairs, by their definitions."""
     gaps = [values[pairs.first[i]] - values[pairs.second[i]] for i in order]
     apart = [np.linalg.norm(gap.astype(float)) for gap in gaps]
     unlike = [a for a, i in zip(apart, order, strict=True) if pairs.unlike[i]]
@@ -144,7 +144,7 @@ def test_one_cluster_has_no_interval():
     assert ClusterDraws(np.zeros(9)).means(np.ones((9, 1))).shape == (0, 1)
 
 
-def test_large_slides_are_asked_in_parts(monkeypatch):
+def test_large_slides_are_processed_in_parts(monkeypatch):
     rng = np.random.default_rng(0)
     slide, place = np.zeros(300, int), rng.uniform(0, 2000, (300, 2))
     keys = {"near_um": 300, "far_um": 900, "per_tile": 3, "num_tiles": 100}

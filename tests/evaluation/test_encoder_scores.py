@@ -1,4 +1,4 @@
-"""A plan asks every encoder the same; scores tell a good one from noise, paired."""
+"""A plan is the same for every encoder; scores separate a good one from noise."""
 
 import dataclasses
 
@@ -39,7 +39,7 @@ def planted(plan, strength, seed=0):
     return noise.astype(np.float32)
 
 
-def test_a_good_encoder_beats_noise_and_the_paired_interval_says_so(plan_of):
+def test_a_good_encoder_beats_noise_and_the_paired_interval_excludes_0(plan_of):
     plan = plan_of()
     good, _ = measure(planted(plan, 4), None, plan)
     noise, _ = measure(planted(plan, 0), None, plan)
@@ -75,7 +75,7 @@ def test_the_score_is_the_mean_over_classes_of_means_over_queries(plan_of):
         assert found == pytest.approx(np.mean(want))
 
 
-def test_one_class_that_asks_has_no_rows_of_single_classes(plan_of):
+def test_a_single_queried_class_has_no_rows_of_single_classes(plan_of):
     plan = plan_of(queries=["B"])
     scores, _ = measure(planted(plan, 2), None, plan)
     assert not [name for name in scores if "." in name]
@@ -98,7 +98,7 @@ def test_a_single_cluster_has_no_interval_and_a_note(plan_of):
                    patients={"s0": "p", "s1": "p"})  # fmt: skip
     scores, _ = measure(planted(plan, 4), None, plan)
     assert np.isnan(scores["hit_at_1"].interval.low)
-    assert "all queries are of one of the patients: no intervals" in plan.notes
+    assert "all queries belong to one of the patients: no intervals" in plan.notes
 
 
 def test_queries_are_drawn_per_class(plan_of):
@@ -123,7 +123,7 @@ def test_parents_are_found_by_embeddings_that_average(plan_of):
     assert chance(plan)[ten] == pytest.approx(10 / (12 * 9))
 
 
-def test_no_relevant_target_at_all_is_an_error_that_says_why(plan_of):
+def test_no_relevant_target_at_all_is_an_error_with_the_reason(plan_of):
     slides = {"s0": ["A"] * 30 + ["T"] * 2 + [None] * 4, "s1": ["A"] * 36}
     said = r"no query has a relevant target \(T: 2\): exclude.by=block within 120 um"
     with pytest.raises(InputError, match=said):
@@ -131,8 +131,8 @@ def test_no_relevant_target_at_all_is_an_error_that_says_why(plan_of):
     with pytest.raises(InputError, match=r"T: 2\): exclude.by=patient leaves no other"):
         plan_of(slides, queries=["T"])
     plan = plan_of(slides)
-    told = "queries without a relevant target, not in the means: T: 2"
-    assert told in plan.notes
+    note = "queries without a relevant target, not in the means: T: 2"
+    assert note in plan.notes
     scores, _ = measure(planted(plan, 1), None, plan)
     assert "hit_at_1.T" not in scores
 

@@ -1,4 +1,4 @@
-"""Rows, classes and groups of tiles; every mistake in what is given, one clear line."""
+"""Rows, classes and groups of tiles; every input mistake gives one clear line."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from mshisto_ray.store.tiles import TileDirectory
 
 
 def identity(table):
-    """An embedding that tells which tile it is of."""
+    """An embedding that identifies its tile."""
     slide = [ord(name[-1]) for name in table["slide_id"].to_pylist()]
     columns = [table[name].to_numpy() for name in ("mpp", "row", "col")]
     return np.column_stack([slide, *columns]).astype(float)
@@ -79,8 +79,8 @@ def test_classes_are_those_of_the_annotation(read):
     first = labelled.tiles.slide == 1
     want = [name or UNANNOTATED for name in CLASSES if name != "edge"]
     assert names[first].tolist() == want
-    assert set(names[labelled.asking(None)]) == {"A", "B"}
-    assert set(names[labelled.asking(["B"])]) == {"B"}
+    assert set(names[labelled.query_rows(None)]) == {"A", "B"}
+    assert set(names[labelled.query_rows(["B"])]) == {"B"}
     np.testing.assert_allclose(labelled.tiles.centre[0], [25, 25])
     _, _, strict = read(label={"unannotated": "leave_out", "min_annotated": 0.3})
     assert strict.counts() == {"A": 24, "B": 24, "edge": 6}
@@ -144,7 +144,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(read, change, said):
 def test_unknown_class_names_those_there_are(read):
     _, _, labelled = read()
     with pytest.raises(InputError, match=r"class 'C'; have A \(24 tiles\), B \(24"):
-        labelled.asking(["A", "C"])
+        labelled.query_rows(["A", "C"])
 
 
 def test_slides_that_an_encoder_lacks_are_left_out_with_a_note(read):

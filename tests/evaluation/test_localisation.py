@@ -44,13 +44,13 @@ def rows(slide_ids, places, values, name="attention"):
 def test_auroc_within_each_slide_whatever_the_order_of_rows(tmp_path, tiles):
     # Slide a: signs (rows 1, 3) score .9 and .2, the others .5 and .1: 3 of 4 pairs.
     one = rows(["a"] * 4, [3, 0, 1, 2], [0.2, 0.1, 0.9, 0.5])
-    # One bag of two slides; b has no sign and says nothing, d is not among the tiles.
+    # One bag of two slides; b has no sign and no value, d is not among the tiles.
     two = rows(["b", "c", "b", "c", "d"], [0, 0, 1, 1, 0], [0.9, 0.1, 0.8, 0.4, 1])
     paths = [write_scores(tmp_path, "p1", one), write_scores(tmp_path, "p2", two)]
     found = localise(paths, tiles, "sign", "sick")
     assert found == {"attention_auroc_0.5": {"a": 0.75, "c": 0.0}}
-    told = summarise(found, {"a": "p1", "c": "p2"})["attention_auroc_0.5"]
-    assert (told.value, told.low, told.high) == (0.375, 0.0, 0.75)
+    mean = summarise(found, {"a": "p1", "c": "p2"})["attention_auroc_0.5"]
+    assert (mean.value, mean.low, mean.high) == (0.375, 0.0, 0.75)
 
 
 def test_scores_of_the_class_and_of_instances(tmp_path, tiles):

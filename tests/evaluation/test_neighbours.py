@@ -113,10 +113,10 @@ def test_rows_that_are_not_sorted_by_group_are_an_error():
 def test_across_sets_finds_the_nearest_of_the_other_set():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(50, 9)).astype(np.float32)
-    asked = (3 * values[[7, 31, 2]] + 1e-3).astype(np.float32)
-    assert nearest_across(asked, values, 1).rows[:, 0].tolist() == [7, 31, 2]
-    unlike = nearest_across(asked, values, 50, normalise=False)
-    want = np.linalg.norm(asked[:, None] - values[None], axis=2)
+    vectors = (3 * values[[7, 31, 2]] + 1e-3).astype(np.float32)
+    assert nearest_across(vectors, values, 1).rows[:, 0].tolist() == [7, 31, 2]
+    unlike = nearest_across(vectors, values, 50, normalise=False)
+    want = np.linalg.norm(vectors[:, None] - values[None], axis=2)
     np.testing.assert_array_equal(unlike.rows, want.argsort(1))
 
 

@@ -18,12 +18,12 @@ from mshisto_ray.evaluation.retrieval import (
 HIT, MAJORITY, PRECISION = metric_names(10)
 
 
-def on_a_line(labels, slides=None, depth=10, asking=(0,)):
+def on_a_line(labels, slides=None, depth=10, queries=(0,)):
     """Row i at place i of a line, so that row 0 finds 1, 2, 3 ... in this order."""
     labels = np.array(labels)
     values = np.arange(len(labels), dtype=np.float32)[:, None]
     group = np.arange(len(labels)) if slides is None else np.array(slides)
-    task = plan_retrieval(labels, np.array(asking), Exclusion(group), depth)
+    task = plan_retrieval(labels, np.array(queries), Exclusion(group), depth)
     scores, found = retrieve(task, values, normalise=False)
     return task, {name: score.tolist() for name, score in scores.items()}, found
 
@@ -64,7 +64,7 @@ def test_the_denominator_of_map_is_fixed():
 def test_queries_without_a_relevant_row_are_left_out_and_counted():
     labels = [0, 0, 1, 1, 2, 0, 2]
     slides = [0, 0, 0, 0, 1, 1, 1]
-    task, scores, _ = on_a_line(labels, slides, asking=range(7))
+    task, scores, _ = on_a_line(labels, slides, queries=range(7))
     assert task.queries.tolist() == [0, 1, 5]
     assert task.without_target == {0: 0, 1: 2, 2: 2}
     assert all(len(values) == 3 for values in scores.values())
@@ -111,7 +111,7 @@ def test_chance_is_the_mean_over_every_order(labels, depth):
     assert found == pytest.approx(draws(labels, 0, depth))
 
 
-def test_random_embeddings_score_as_chance_says():
+def test_random_embeddings_score_at_chance():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 3000) % 3
     exclusion = Exclusion(np.arange(3000) // 100)
@@ -126,8 +126,8 @@ def test_equal_to_a_naive_loop(exclusion_of):
     labels = rng.integers(0, 3, 200)
     values = rng.normal(size=(200, 5)).astype(np.float32) + labels[:, None]
     exclusion = exclusion_of(200)
-    asking = np.flatnonzero(labels > 0)
-    task = plan_retrieval(labels, asking, exclusion)
+    queries = np.flatnonzero(labels > 0)
+    task = plan_retrieval(labels, queries, exclusion)
     scores, _ = retrieve(task, values)
     everything = nearest(values, task.queries, 200, exclusion)
     for place, query in enumerate(task.queries):

@@ -138,7 +138,7 @@ def test_a_killed_driver_changes_no_weight(tiles, uninterrupted):
     time.sleep(5)  # its workers end with it
     done = steps_done(out)
     assert 10 <= done < 60
-    assert f"going on after step {done}" in run("pretrain", *words(tiles, out))
+    assert f"resuming after step {done}" in run("pretrain", *words(tiles, out))
     assert_same_weights(weights(out), weights(uninterrupted[0]))
 
 

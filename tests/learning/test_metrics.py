@@ -65,7 +65,7 @@ def test_auroc_of_perfect_reversed_and_equal_scores():
     assert classification_metrics(np.full((4, 2), 0.5), y)["auroc"][0] == 0.5
 
 
-def test_without_a_class_its_metrics_are_nan_and_accuracy_stands():
+def test_without_a_class_its_metrics_are_nan_and_accuracy_is_not():
     p, _ = rows(10, 2)
     found = classification_metrics(p, np.zeros(10, int))
     assert np.isnan([found[n][0] for n in ("recall", "f1", "auroc", "pr_auc")]).all()

@@ -47,7 +47,7 @@ def test_a_batch_is_a_function_of_seed_and_step(index):
     np.testing.assert_array_equal(batch.targets[0], code[batch.tiles])
 
 
-def test_a_block_without_a_class_gives_its_turns_to_the_others(index):
+def test_a_class_without_tiles_in_the_block_is_skipped(index):
     code = np.full(sum(SIZES), 3)
     code[:100] = 1
     counts = np.bincount(code[drawn(ClassBatches(index, code, 8), 1)])
@@ -80,7 +80,7 @@ def test_the_loss_is_the_mean_over_known_classes(kind):
     assert not logits.grad[code < 0].any() and logits.grad[code >= 0].any()
 
 
-def test_without_any_class_the_loss_is_nothing():
+def test_without_any_known_class_the_loss_is_zero():
     logits = torch.randn(4, 2, requires_grad=True)
     loss = ClassLoss()(logits, torch.full((4,), -1))
     loss.backward()

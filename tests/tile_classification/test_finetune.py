@@ -36,7 +36,7 @@ def test_a_sign_that_colour_shows_is_learnt(config, coloured):
     assert last["val_auroc"] > 0.95 and last["val_balanced_accuracy"] > 0.7
     assert last["val_loss"] < result.history[0]["val_loss"]
     assert "val_slide_auroc" not in last  # a slide has tiles of both classes
-    # What it learnt is in the encoder, not in its head alone.
+    # What it learnt is in the encoder, not only in its head.
     data = load_data(settings)
     encoder = checkpoint.build("cpu", "float32", path=str(result.encoder))
     tiles = np.arange(len(data.held_out.index))
@@ -81,15 +81,15 @@ def test_slides_are_scored_by_the_mean_of_their_tiles(config):
     assert last["val_slide_auroc"] == pytest.approx(auroc(means, codes))
     own = [-row[c] for row, c in zip(logits.log_softmax(1), held_out.code, strict=True)]
     assert last["val_loss"] == pytest.approx(float(torch.stack(own).mean()), rel=1e-5)
-    told = json.loads((result.encoder / "encoder.json").read_text())
-    assert told["trained_at"] == {"mpp": [2.0], "tile_px": 64}
+    described = json.loads((result.encoder / "encoder.json").read_text())
+    assert described["trained_at"] == {"mpp": [2.0], "tile_px": 64}
 
 
 class KilledError(Exception):
     pass
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(config, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_to_the_same_weights(config, tmp_path, monkeypatch):
     finetune(config(out=tmp_path / "whole"), quiet)
     kept = Training._save
 
@@ -157,7 +157,7 @@ def test_the_job_refuses_what_its_workers_cannot_do(config):
         check(job(batch_size=7))
     with pytest.raises(InputError, match=r"run\.micro_batch: .* model\.norm=frozen"):
         check(job(run={"micro_batch": 2}))
-    # One process made it, which tells nothing of workers.
+    # One process made it, and its recipe does not name workers.
     finetune(config(steps=1), quiet)
     with pytest.raises(InputError, match=r"recipe \(workers_normalising_apart: absent"):
         check(job(steps=1))

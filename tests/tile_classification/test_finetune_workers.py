@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 JOBS = Path(__file__).parents[2] / "jobs"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-# Nothing in it looks at other images of a batch.
+# It processes every image of a batch on its own.
 BATCH_FREE = {
     "backbone": "convnext_atto",
     "options": {"num_classes": 0, "depths": [1, 1, 1, 1], "dims": [8, 16, 16, 16]},
@@ -83,8 +83,8 @@ def test_the_job_fine_tunes_and_its_encoder_embeds(coloured, tmp_path):
     assert "finetune: step 4/4" in said and "val_slide_auroc" in said
     assert "held out, with patients: negative: " in said
     assert run("finetune", *words).count("step") == 0
-    told = run("finetune", *words, "workers=1", code=2)
-    assert "was begun by 2, and 1 would train another network" in told
+    refused = run("finetune", *words, "workers=1", code=2)
+    assert "was begun by 2, and 1 would train another network" in refused
     encoder = f"{{name: checkpoint, path: {out / 'encoder'}}}"
     made = f"out={tmp_path / 'embeddings'}"
     said = run("embed", f"tiles={coloured / 'tiles'}", made, f"encoder={encoder}")

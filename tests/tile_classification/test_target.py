@@ -13,7 +13,7 @@ LABELS = {"a": "tumour", "b": "normal", "c": "", "d": "normal", "e": "other"}
 
 
 def annotated(seed):
-    """Classes of the fine tiles; those called edge are annotated by 0.4 alone."""
+    """Classes of the fine tiles; only 0.4 of those called edge is annotated."""
     names = np.array([None, "gland", "vessel", "edge"], object)
     drawn = np.random.default_rng(seed).choice(4, SIDE**2, p=[0.4, 0.3, 0.2, 0.1])
     return names[drawn].tolist()
@@ -73,8 +73,8 @@ def test_a_tile_has_the_class_of_its_slide(tiles, cohort):
 
 @pytest.mark.parametrize("unannotated", ["other", "leave_out"])
 def test_a_tile_has_the_class_it_is_annotated_as(tiles, unannotated):
-    told = target(column="annotation", unannotated=unannotated)
-    made = read_classified(tiles, None, told, None)
+    settings = target(column="annotation", unannotated=unannotated)
+    made = read_classified(tiles, None, settings, None)
     bare = "(unannotated)" if unannotated == "other" else None
 
     def name_of(_, row):
@@ -105,7 +105,7 @@ def test_patients_are_those_of_the_cohort(tiles, cohort):
         ({"column": "annotation", "classes": ["x", "y"]}, "no tile has a class"),
     ],
 )
-def test_what_cannot_be_told_apart_is_refused(tiles, cohort, keys, message):
+def test_targets_without_two_classes_are_refused(tiles, cohort, keys, message):
     with pytest.raises(InputError, match=message):
         read_classified(tiles, cohort, target(**keys), None)
 

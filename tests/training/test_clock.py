@@ -9,7 +9,7 @@ from mshisto_ray.training.clock import Clock, bounded_by, bytes_sent
 def test_a_clock_adds_up_what_was_marked():
     clock = Clock(torch.device("cpu"))
     time.sleep(0.05)
-    clock.start()  # what was before counts for nothing
+    clock.start()  # the time before is not counted
     time.sleep(0.01)
     clock.mark("data")
     time.sleep(0.02)

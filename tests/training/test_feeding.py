@@ -22,7 +22,7 @@ from mshisto_ray.training.reading import IndexedTileReader, check_slides
 RULES = {"same_slide": "negative", "neutral": "negative", "places_per_slide": 16}
 
 
-def test_the_index_holds_the_tiles_that_are_tissue_themselves(directory, index):
+def test_the_index_holds_the_tiles_with_tissue_of_their_own(directory, index):
     tiles = np.arange(len(index))
     found = set()
     for t, s in zip(tiles, index.slide(tiles), strict=True):
@@ -99,7 +99,7 @@ def test_batches_are_the_same_from_any_step_on_and_with_a_cache(
 
     whole, later = batches(0, 9), batches(4, 9)
     assert len(whole) == 9 and len(later) == 5
-    assert not batches(9, 9)  # of a training that came to its end
+    assert not batches(9, 9)  # of a training that is complete
     for one, two in zip(whole[4:], later, strict=True):
         assert torch.equal(one.images, two.images)
         assert all(map(torch.equal, one.targets, two.targets))

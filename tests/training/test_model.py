@@ -35,10 +35,10 @@ def test_tan2023_has_the_published_number_of_parameters(tmp_path):
     assert kinds == ["Linear", "BatchNorm1d", "Linear", "BatchNorm1d", "Linear"]
     widths = [(m.in_features, m.out_features) for m in model.projection[::2]]
     assert widths == [(32768, 1024), (1024, 1024), (1024, 256)]
-    told = {"model": "vgg16", "options": PRESETS["tan2023"]["model"]["options"]}
+    described = {"model": "vgg16", "options": PRESETS["tan2023"]["model"]["options"]}
     transform = InputTransform((0.5,) * 3, (0.5,) * 3, 64, "as_is")
     checkpoint.save(
-        tmp_path, model.backbone, transform, told, model.dim, [0.5, 1.0], 256
+        tmp_path, model.backbone, transform, described, model.dim, [0.5, 1.0], 256
     )
     encoder = checkpoint.build("cpu", "float32", path=str(tmp_path))
     tiles = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
@@ -131,8 +131,8 @@ def test_the_descriptor_is_what_the_loss_saw(kind, tmp_path):
     config = ModelConfig.model_validate({"backbone": "resnet10t", "projection": head})
     model = build_model(config, 64, seed=0).eval()
     transform = InputTransform((0.5,) * 3, (0.5,) * 3, 64, "as_is")
-    told = {"model": "resnet10t", "options": {"num_classes": 0}}
-    shared = (told, model.dim, [0.5], 64)
+    described = {"model": "resnet10t", "options": {"num_classes": 0}}
+    shared = (described, model.dim, [0.5], 64)
     projection = (model.projection, model.shape)
     checkpoint.save(tmp_path / "a", model.backbone, transform, *shared, projection)
     build = functools.partial(checkpoint.build, "cpu", "float32")
@@ -150,9 +150,9 @@ def test_the_descriptor_is_what_the_loss_saw(kind, tmp_path):
         build(path=str(tmp_path / "b"), output="projection")
 
 
-def test_weights_are_what_they_hold_not_where_they_lie(tmp_path, monkeypatch):
+def test_weights_are_identified_by_content_not_by_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("random").mkdir()  # a word of the config all the same
+    Path("random").mkdir()  # still a keyword of the config
     assert weights_digest("random") == "random"
     assert weights_digest("absent.pt") == "absent.pt"
     for name, tail in (("a.pt", b"1"), ("b.pt", b"1"), ("c.pt", b"2")):

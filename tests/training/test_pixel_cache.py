@@ -21,7 +21,7 @@ def index(directory):
 
 
 class Counting(IndexedTileReader):
-    """A reader that tells what it was asked for."""
+    """A reader that records the tiles it is asked for."""
 
     def __call__(self, tiles, of=None):
         self.asked = [*getattr(self, "asked", []), len(tiles)]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from mshisto_ray.config import InputError
 from mshisto_ray.training.joint_batch import Share
 
-# Nothing in it looks at other images of a batch.
+# It processes every image of a batch on its own.
 SETTINGS = {
     "pairs": {
         "name": "multi_scale",

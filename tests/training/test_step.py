@@ -109,7 +109,7 @@ def test_no_number_that_is_not_finite_reaches_a_weight_or_statistic(factor, batc
     assert step(*batch, seed=0, step=2).taken
 
 
-def test_batch_statistics_of_a_bad_forward_pass_are_put_back(batch):
+def test_batch_statistics_of_a_bad_forward_pass_are_restored(batch):
     step = stepper()
     with torch.no_grad():
         step._mean.fill_(math.nan)
@@ -180,7 +180,7 @@ def test_parts_of_a_batch_with_own_statistics_are_refused():
 
 
 class Plain(ContrastiveModel):
-    """Without batch statistics, so that parts of a batch do not see each other."""
+    """Without batch statistics, so that parts of a batch are independent."""
 
     def __init__(self):
         nn.Module.__init__(self)

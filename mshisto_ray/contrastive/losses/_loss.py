@@ -1,4 +1,4 @@
-"""What a contrastive loss takes and gives, and the arithmetic that all share."""
+"""The interface of a contrastive loss, and the arithmetic that all losses share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ContrastiveLoss(Protocol):
 
 
 def full_precision(z: torch.Tensor) -> torch.Tensor:
-    """``z`` as float32, or float64 where it is that already."""
+    """``z`` as float32, or unchanged if it is float64."""
     return z if z.dtype == torch.float64 else z.float()
 
 
@@ -39,7 +39,7 @@ def unit_rows(z: torch.Tensor) -> torch.Tensor:
     return z / torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp(min=_SHORTEST)
 
 
-def nothing(z: torch.Tensor) -> torch.Tensor:
+def zero_loss(z: torch.Tensor) -> torch.Tensor:
     """A loss of 0 that still has a (zero) gradient."""
     return (z * 0).sum()
 
@@ -47,7 +47,7 @@ def nothing(z: torch.Tensor) -> torch.Tensor:
 def log_sum_exp(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """log(sum(exp)) of each row's masked values, [M, M] to [M].
 
-    A row without any gives a very negative number, whose gradient is zero.
+    A row without masked values gives a very negative number, whose gradient is zero.
     """
     lowest = torch.finfo(values.dtype).min / 4
     return torch.logsumexp(values.masked_fill(~mask, lowest), dim=1)

@@ -10,9 +10,9 @@ from torch import nn
 
 from mshisto_ray.contrastive.losses._loss import (
     full_precision,
-    nothing,
     unit_rows,
     without_autocast,
+    zero_loss,
 )
 
 
@@ -38,7 +38,7 @@ class Margin(nn.Module):
     def forward(
         self, z: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
     ) -> torch.Tensor:
-        """Projections [M, D] and relations [M, M] to the loss."""
+        """The loss of projections [M, D] with relations [M, M]."""
         with without_autocast(z):
             distance = self.distances(z)
             near, far = distance[positive.triu()], distance[negative.triu()]
@@ -48,7 +48,7 @@ class Margin(nn.Module):
             if not self.balanced:
                 costs = [torch.cat(costs)]
             means = [cost.mean() for cost in costs if len(cost)]
-            return torch.stack(means).mean() if means else nothing(distance)
+            return torch.stack(means).mean() if means else zero_loss(distance)
 
     def distances(self, z: torch.Tensor) -> torch.Tensor:
         """Euclidean distances [M, M] of projections [M, D].

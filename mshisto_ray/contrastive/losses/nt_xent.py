@@ -1,4 +1,4 @@
-"""NT-Xent: each positive pair is told from the anchor's negatives."""
+"""NT-Xent: each positive pair is contrasted with the anchor's negatives."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch.nn import functional
 from mshisto_ray.contrastive.losses._loss import (
     full_precision,
     log_sum_exp,
-    nothing,
     unit_rows,
     without_autocast,
+    zero_loss,
 )
 
 
@@ -23,8 +23,8 @@ class NTXent(nn.Module):
 
     L = mean over ordered positive pairs (i, j) of
     -log(exp(s_ij / t) / (exp(s_ij / t) + sum_k exp(s_ik / t))), k over the negatives
-    of i, s the cosine and t the temperature. What the pairs are (near tiles, one place
-    at two scales, two augmentations of a tile) is the relations' business.
+    of i, s the cosine and t the temperature. The relations define the pairs (near
+    tiles, one place at two scales, two augmentations of a tile).
 
     Source: Chen et al. 2020, equation 1 (one positive an anchor, all others negative).
     """
@@ -36,14 +36,14 @@ class NTXent(nn.Module):
     def forward(
         self, z: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
     ) -> torch.Tensor:
-        """Projections [M, D] and relations [M, M] to the loss."""
+        """The loss of projections [M, D] with relations [M, M]."""
         with without_autocast(z):
             z = unit_rows(full_precision(z))
             scores = z @ z.T / self.temperature
             others = log_sum_exp(scores, negative)[:, None]
             # -log(a / (a + b)) = softplus(log b - log a)
             costs = functional.softplus(others - scores)[positive]
-            return costs.mean() if len(costs) else nothing(z)
+            return costs.mean() if len(costs) else zero_loss(z)
 
 
 def build(*, temperature: Annotated[float, Field(gt=0)] = 0.1) -> NTXent:

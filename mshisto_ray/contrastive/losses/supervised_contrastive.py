@@ -12,9 +12,9 @@ from torch.nn import functional
 from mshisto_ray.contrastive.losses._loss import (
     full_precision,
     log_sum_exp,
-    nothing,
     unit_rows,
     without_autocast,
+    zero_loss,
 )
 
 
@@ -44,7 +44,7 @@ class SupervisedContrastive(nn.Module):
     def forward(
         self, z: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
     ) -> torch.Tensor:
-        """Projections [M, D] and relations [M, M] to the loss."""
+        """The loss of projections [M, D] with relations [M, M]."""
         with without_autocast(z):
             z = unit_rows(full_precision(z))
             scores = z @ z.T / self.temperature
@@ -57,7 +57,7 @@ class SupervisedContrastive(nn.Module):
             counts = positive.sum(dim=1)
             costs = costs.masked_fill(~positive, 0).sum(dim=1) / counts.clamp(min=1)
             if self.reduction == "sum" or not counts.any():
-                return costs.sum() + nothing(z)
+                return costs.sum() + zero_loss(z)
             return costs.sum() / (counts > 0).sum()
 
 
@@ -72,7 +72,7 @@ def build(
     Args:
         temperature: divides cosines.
         denominator: ``all`` related pairs of the anchor, or its ``negatives`` and the
-            positive at hand.
+            current positive.
         reduction: over anchors that have positives.
     """
     return SupervisedContrastive(temperature, denominator, reduction)

@@ -32,7 +32,7 @@ class _Runs:
 def near_counts(
     index: TileIndex, tiles: np.ndarray, near_um: float, metric: Metric
 ) -> np.ndarray:
-    """Other tiles of the layer with centres at most ``near_um`` away, [M]."""
+    """The number of other tiles of the layer at most ``near_um`` away, [M]."""
     return _near(index, tiles, near_um, metric).length.sum(axis=1) - 1
 
 
@@ -43,12 +43,12 @@ def draw_near(
     metric: Metric,
     uniform: np.ndarray,
 ) -> np.ndarray:
-    """One of those tiles for each tile [M], or -1 where there is none."""
+    """Draw a tile at most ``near_um`` away for each tile [M]; -1 if there is none."""
     runs = _near(index, tiles, near_um, metric)
     ends = runs.length.cumsum(axis=1)
     counts = ends[:, -1] - 1
     place = choose(uniform, counts)
-    # The tile itself lies in the middle run and is passed over.
+    # The tile itself lies in the middle run and is skipped.
     middle = runs.length.shape[1] // 2
     before = ends[:, middle] - runs.length[:, middle]
     own = before + tiles - runs.start[:, middle]
@@ -62,7 +62,7 @@ def draw_near(
 def far_counts(
     index: TileIndex, tiles: np.ndarray, far_um: float, metric: Metric
 ) -> np.ndarray:
-    """Tiles of the layer with centres at least ``far_um`` away, [M]."""
+    """The number of tiles of the layer at least ``far_um`` away, [M]."""
     held = index.sizes()[index.layer(tiles)]
     return held - _nearer(index, tiles, far_um, metric).length.sum(axis=1)
 
@@ -74,14 +74,14 @@ def draw_far(
     metric: Metric,
     uniform: np.ndarray,
 ) -> np.ndarray:
-    """One of those tiles for each tile [M], or -1 where there is none."""
+    """Draw a tile at least ``far_um`` away for each tile [M]; -1 if there is none."""
     runs = _nearer(index, tiles, far_um, metric)
     layer = index.layer(tiles)
     start = index.starts[layer]
     counts = index.sizes()[layer] - runs.length.sum(axis=1)
     place = choose(uniform, counts)
     skipped = runs.length.cumsum(axis=1) - runs.length
-    # Far tiles that come before each run; runs at or before the place are passed over.
+    # Far tiles that come before each run; runs at or before the place are skipped.
     before = runs.start - start[:, None] - skipped
     passed = np.where(before <= place[:, None], runs.length, 0).sum(axis=1)
     return np.where(counts > 0, start + place + passed, -1)
@@ -145,7 +145,7 @@ def _nearer(index: TileIndex, tiles: np.ndarray, limit_um: float, metric: Metric
 
 
 def _rows(index: TileIndex, tiles: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-    """Offsets of rows within reach; none beyond the extent of the layers at hand."""
+    """Offsets of rows within reach; none beyond the extent of the tiles' layers."""
     layers = np.unique(index.layer(tiles))
     first, last = (
         index.row(index.starts[layers]),

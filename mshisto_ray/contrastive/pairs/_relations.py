@@ -15,12 +15,12 @@ Neutral = Literal["ignore", "by_class", "negative"]
 
 @dataclass(frozen=True)
 class Rules:
-    """What the relations leave open.
+    """Options of the relations.
 
     Attributes:
         same_slide: tiles of one slide and scale at different places; ``by_distance``:
-            positive up to ``near_um``, negative from ``far_um``, ignored between, and
-            so at different scales too.
+            positive up to ``near_um``, negative from ``far_um``, ignored between, also
+            at different scales.
         neutral: pairs that are neither: ignored, by class (the same: positive, another:
             negative), or negative unless they are of one patient.
         near_um: with ``by_distance``; None: no other place is positive.
@@ -36,16 +36,16 @@ class Rules:
 def relate(
     index: TileIndex, tiles: np.ndarray, rules: Rules
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positive and negative pairs of tiles [M], bool [M, M] each.
+    """The positive and negative pairs of tiles [M], bool [M, M] each.
 
     In this order: a tile with itself is ignored; tiles of which one covers the other
     are positive if their scales are neighbours, else ignored; other tiles of one slide
     and scale (of any scale ``by_distance``) follow ``same_slide``; tiles of different
     known classes at one scale are negative; everything else follows ``neutral``.
 
-    Source: Tan et al. 2023, section 3.2 (``same_slide`` positive; what the paper leaves
-    unsaid is ``neutral``). The paper speaks of a main tile's negatives at its scale;
-    here every tile of the batch is an anchor, the finer ones too.
+    Source: Tan et al. 2023, section 3.2 (``same_slide`` positive; pairs that the paper
+    does not mention are ``neutral``). The paper names a main tile's negatives at its
+    scale; here every tile of the batch is an anchor, the finer ones too.
     """
     slide, scale = index.slide(tiles), index.scale(tiles)
     same_slide, same_scale = slide[:, None] == slide, scale[:, None] == scale
@@ -58,7 +58,7 @@ def relate(
 
     positive = covers & (apart == 1)
     elsewhere = same_slide & ~covers
-    if rules.same_slide != "by_distance":  # place is the same question at every scale
+    if rules.same_slide != "by_distance":  # distance is compared across scales too
         elsewhere &= same_scale
     near, far = _elsewhere(index, tiles, elsewhere, rules)
     positive |= near
@@ -76,7 +76,7 @@ def relate(
 def _elsewhere(
     index: TileIndex, tiles: np.ndarray, elsewhere: np.ndarray, rules: Rules
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positive and negative among tiles of one slide."""
+    """The positive and negative pairs among those ``elsewhere`` on one slide."""
     none = np.zeros_like(elsewhere)
     if rules.same_slide == "positive":
         return elsewhere, none
@@ -94,7 +94,7 @@ def _elsewhere(
 
 
 def _covers(index: TileIndex, tiles: np.ndarray) -> np.ndarray:
-    """Whether one of two tiles lies in the other, were they of one slide."""
+    """Whether one of two tiles covers the other, as if all were of one slide."""
     scale = index.scale(tiles)
     fold = np.array([round(s / index.scales[0]) for s in index.scales])[scale]
     coarser = np.maximum(fold[:, None], fold)

@@ -1,4 +1,4 @@
-"""What a source of pairs offers, and a batch of them."""
+"""The interface of a pair source, and a batch of pairs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class PairBatch:
         tiles: int64 [M], pair p at places 2p and 2p + 1.
         positive: bool [M, M] pairs that should be alike.
         negative: bool [M, M] pairs that should not.
-        missing: pairs for which no partner was found; their two places hold the
-            same tile and say nothing of each other.
+        missing: number of pairs for which no partner was found; their two places hold
+            the same tile and have no relation.
     """
 
     tiles: np.ndarray
@@ -27,10 +27,10 @@ class PairBatch:
 
 
 class PairSource(Protocol):
-    """Draws pairs of tiles and says how the tiles of a batch are related.
+    """Draws pairs of tiles and relates the tiles of a batch.
 
     ``draw`` is a pure function of its arguments, pair by pair: [P] numbers to tiles
-    [P, 2]. ``relations`` takes the [P, 2] tiles of those pairs and gives positive and
+    [P, 2]. ``relations`` takes the [P, 2] tiles of those pairs and returns positive and
     negative, bool [2P, 2P]: symmetric, disjoint, False on the diagonal.
     """
 
@@ -46,11 +46,11 @@ class PairSource(Protocol):
 
 
 def draw_batch(source: PairSource, seed: int, step: int, num_pairs: int) -> PairBatch:
-    """The whole batch of a step; any part of it is drawn the same by any worker."""
+    """Draw the whole batch of a step; every worker draws any part of it the same."""
     pairs = np.arange(num_pairs)
     tiles = source.draw(seed, step, pairs)
     positive, negative = source.relations(tiles, pairs)
-    # A drawn pair that says nothing has no partner; one that is ignored is no loss.
+    # A pair of the same tile twice lacks a partner, unless it is a positive pair.
     missing = int((tiles[:, 0] == tiles[:, 1]).sum())
     even = np.arange(0, 2 * num_pairs, 2)
     missing -= int((positive[even, even + 1] & (tiles[:, 0] == tiles[:, 1])).sum())
@@ -58,7 +58,7 @@ def draw_batch(source: PairSource, seed: int, step: int, num_pairs: int) -> Pair
 
 
 def drawn_pairs(wanted: np.ndarray) -> np.ndarray:
-    """Relation [2P, 2P] that holds within the pairs [P] marked True."""
+    """The relation [2P, 2P] that holds only within the pairs [P] marked True."""
     matrix = np.zeros((2 * len(wanted), 2 * len(wanted)), bool)
     first = 2 * np.flatnonzero(wanted)
     matrix[first, first + 1] = matrix[first + 1, first] = True

@@ -1,4 +1,4 @@
-"""A tile and one of its finer tiles as a positive pair; classes against each other."""
+"""A tile and one of its finer tiles as a positive pair; other classes as negatives."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class MultiScalePairs:
 
     Places come in groups of ``places_per_slide`` from one slide, near each other if
     near places are alike (``same_slide: by_distance`` with ``near_um``), else anywhere.
-    With classes, places take turns among those that there are tiles of, so that a batch
-    holds every one of them at the main scale and every anchor has negatives.
+    With classes, places take each class that has tiles in turn, so that a batch holds
+    all of them at the main scale and every anchor has negatives.
 
     Source: Tan et al. 2023, section 3.2.
     """
@@ -50,24 +50,24 @@ class MultiScalePairs:
             _check_near(rules, places_per_slide, pitch)
         known = np.unique(index.label[index.label != UNKNOWN])
         self._classes = known if len(known) else np.array([UNKNOWN])
-        # Whether far tiles are the only negatives; a slide without any has no part.
+        # Whether far tiles are the only negatives; slides without any are left out.
         self._needs_far = (
             len(self._classes) == 1
             and rules.same_slide == "by_distance"
             and rules.neutral != "negative"
         )
-        # Without a class a slide has no part in batches of classes.
+        # With classes, slides without one are left out.
         self._slides = {
             (coarse, group): self._slides_of(coarse, cls)
             for coarse in self._coarse
             for group, cls in enumerate(self._classes)
         }
-        # A part of the cohort may have no slide with tiles at one of them.
+        # A part of the cohort may have no slide with tiles at one of these scales.
         held = [c for c in self._coarse if any(map(len, self._at(c)))]
         self._coarse = np.array(held, self._coarse.dtype)
 
     def draw(self, seed: int, step: int, pairs: np.ndarray) -> np.ndarray:
-        """Tiles [P, 2]: main and finer; a main tile without any is (main, main)."""
+        """Tiles [P, 2]: main and finer; (main, main) if it has no finer tile."""
         if not len(self._coarse):
             tiles = uniforms(seed, "pairs", step, int(pairs.max()) + 1, 2)[pairs, 0]
             main = choose(tiles, np.full(len(pairs), len(self._index)))
@@ -102,7 +102,7 @@ class MultiScalePairs:
     def relations(
         self, tiles: np.ndarray, pairs: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Relations of all tiles of the batch, whichever pair they came with."""
+        """Relations of all tiles of the batch, whichever pair they belong to."""
         return _relations.relate(self._index, tiles.reshape(-1), self._rules)
 
     def check(self, num_pairs: int) -> None:
@@ -212,7 +212,7 @@ def _check_near(rules: Rules, places_per_slide: int, pitch: float) -> None:
         raise InputError("pairs: far_um must be above near_um")
     if rules.near_um and places_per_slide > 1 and rules.near_um < pitch * (1 - 1e-9):
         raise InputError(
-            f"pairs: places_per_slide={places_per_slide} asks for places near each "
+            f"pairs: places_per_slide={places_per_slide} needs places near each "
             f"other, and no other tile lies within near_um={rules.near_um:g} of one "
             f"whose side is {pitch:.1f} um: set places_per_slide to 1, near_um to "
             f"{math.ceil(pitch)} or more, or near_um to null"
@@ -234,18 +234,18 @@ def build(
 
     Args:
         index: the tiles.
-        places_per_slide: drawn from a slide each time it is visited.
+        places_per_slide: places drawn from a slide each time it is visited.
         slides_per_batch: of each class, visited in turns; the fewer, the more places
-            of one slide a batch compares, which its stain cannot tell apart. By
-            default every visit draws its slide anew.
+            of one slide a batch compares, which stain cannot distinguish. By default
+            every visit draws its slide independently.
         scales: the two mpp; by default each step draws one of all neighbouring pairs.
-        same_slide: what tiles of one slide and scale at other places are;
-            ``by_distance`` says it of all scales. Where far tiles are the only
-            negatives, slides (or parts in memory) without any have no part.
-        neutral: what pairs that the paper does not name are.
-        near_um: with ``same_slide: by_distance``, up to where other places are alike;
-            null: none is, and only tiles of one place are.
-        far_um: with ``same_slide: by_distance``.
+        same_slide: relation of tiles of one slide and scale at other places;
+            ``by_distance`` applies to all scales. Where far tiles are the only
+            negatives, slides (or parts in memory) without any are left out.
+        neutral: relation of pairs that the paper does not mention.
+        near_um: with ``same_slide: by_distance``, largest distance of places that are
+            positive; null: only tiles of one place are.
+        far_um: with ``same_slide: by_distance``, smallest distance of negative places.
     """
     rules = Rules(same_slide, neutral, near_um, far_um)
     return MultiScalePairs(index, places_per_slide, slides_per_batch, scales, rules)

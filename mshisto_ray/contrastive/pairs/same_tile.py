@@ -28,7 +28,7 @@ class SameTilePairs:
     def relations(
         self, tiles: np.ndarray, pairs: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The same tile is positive, another one negative."""
+        """The relations: the same tile is positive, any other one negative."""
         flat = tiles.reshape(-1)
         same = flat[:, None] == flat
         return same & ~np.eye(len(flat), dtype=bool), ~same

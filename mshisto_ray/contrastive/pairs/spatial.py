@@ -76,7 +76,7 @@ class SpatialPairs:
     def relations(
         self, tiles: np.ndarray, pairs: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The drawn pairs alone, or (``in_batch``) every near and far pair."""
+        """Relations of the drawn pairs, or (``in_batch``) of all near and far pairs."""
         is_far = self._is_far(pairs)
         has_partner = tiles[:, 0] != tiles[:, 1]
         near, far = (
@@ -89,7 +89,7 @@ class SpatialPairs:
         return near | everywhere[0], far | everywhere[1]
 
     def all_relations(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Near and far of all tiles [M] by their places, bool [M, M] each."""
+        """Near and far pairs of all tiles [M] by position, bool [M, M] each."""
         index = self._index
         layer, centre = index.layer(tiles), index.centre_um(tiles)
         delta = abs(centre[:, None] - centre)
@@ -134,7 +134,7 @@ class SpatialPairs:
             )
 
     def count_missing(self) -> tuple[int, int, int, int]:
-        """Tiles that lack a near partner, a far one, one of the two; and all tiles."""
+        """Count tiles that lack a near partner, a far one, either; and all tiles."""
         index, lonely, lost, either, total = self._index, 0, 0, 0, 0
         for layer in self._layers.tolist():
             tiles = np.arange(int(index.starts[layer]), int(index.starts[layer + 1]))
@@ -153,7 +153,7 @@ class SpatialPairs:
         return lonely, lost, either, total
 
     def _is_far(self, pairs: np.ndarray) -> np.ndarray:
-        """Which pairs are far: the wanted share of any run of pairs."""
+        """Whether each pair is far: ``far_share`` of any run of pairs."""
         share = self._far_share
         return np.floor((pairs + 1) * share) > np.floor(pairs * share)
 
@@ -185,7 +185,7 @@ class SpatialPairs:
         """Tiles of the same scale on slides of other patients, or -1."""
         index = self._index
         found = np.full(len(anchors), -1)
-        # Slides patient by patient, so that those of one are a range to pass over.
+        # Slides patient by patient, so that those of one are a range to skip.
         order = np.argsort(index.patient, kind="stable")
         patient = index.patient[order]
         for scale in np.unique(index.scale(anchors)):
@@ -223,9 +223,9 @@ def build(
         near_um: centres at most so far apart make a positive pair.
         far_um: centres at least so far apart make a negative pair.
         metric: of the distance.
-        far_share: of the drawn pairs.
+        far_share: share of far pairs among the drawn ones.
         far_fallback: for a tile without far partner: draw another anchor, take a tile
-            of another patient's slide, or refuse the cohort.
+            of another patient's slide, or raise an error.
         in_batch: every near and every far pair of the batch counts, not only those
             drawn.
         other_slides: with ``in_batch``, whether tiles of other patients are negative.

@@ -1,4 +1,4 @@
-"""What a noise is."""
+"""The interface of a noise on embeddings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every source of pairs owes, whoever adds it."""
+"""Requirements of every pair source."""
 
 import numpy as np
 import pytest

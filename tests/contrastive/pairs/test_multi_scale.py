@@ -21,7 +21,7 @@ RULES = [
 
 
 def relation(index, a, b, rules):
-    """+1, -1 or 0 of two tiles, one question after the other."""
+    """+1, -1 or 0 for two tiles, one rule after the other."""
     (sa, sb), (la, lb) = index.slide(np.array([a, b])), index.scale(np.array([a, b]))
     if a == b:
         return 0
@@ -129,7 +129,7 @@ def test_places_of_a_visit_lie_near_each_other_by_distance(make_index):
 
 @pytest.mark.parametrize("same_slide", ["negative", "by_distance"])
 def test_other_places_are_negatives_enough(same_slide, make_index):
-    """Without classes, and with nothing said of other slides."""
+    """Without classes, and with pairs of different slides ignored."""
     source = multi_scale.build(
         make_index(labels=[-1] * 6, side=24),
         same_slide=same_slide,
@@ -173,7 +173,7 @@ def test_without_near_tiles_any_place_is_drawn_and_only_its_own_is_alike(make_in
     assert batch.negative.any(axis=1).mean() > 0.75
 
 
-def test_slides_without_far_tiles_have_no_part(make_index):
+def test_slides_without_far_tiles_are_left_out(make_index):
     """Where far tiles are the only negatives; in memory may be a part of a slide."""
     whole = make_index(labels=[-1] * 6, side=24)
     tiles = np.arange(len(whole))
@@ -190,7 +190,7 @@ def test_slides_without_far_tiles_have_no_part(make_index):
     corner = whole.subset(tiles[(centre <= 150).all(axis=1)])
     source = multi_scale.build(corner, **keys)
     main, finer = source.draw(0, 0, np.arange(16)).T
-    assert (main == finer).all()  # pairs that say nothing, and are counted
+    assert (main == finer).all()  # pairs without a partner, which are counted
     with pytest.raises(InputError, match="no slide has tiles at two scales 250 um"):
         source.check(16)
 
@@ -255,7 +255,7 @@ def test_a_block_draws_where_it_has_tiles(make_index):
             assert set(index.scale(finer)) == {coarse - 1}
             assert (index.row(finer) // 2 == index.row(main)).all()
     finest = lacking.subset(np.flatnonzero(scale == 0))
-    # Places without any finer tile are told as such.
+    # Places without any finer tile are marked as such.
     alone = multi_scale.build(finest).draw(0, 0, np.arange(16))
     assert (alone[:, 0] == alone[:, 1]).all() and len(set(alone[:, 0])) > 1
 

@@ -140,7 +140,7 @@ def test_tiles_without_far_partner_are_counted_and_left_out(make_index):
     assert set(index.slide(far)) == {0, 2}
 
 
-def test_a_part_of_the_cohort_without_the_scale_gives_pairs_that_say_nothing(
+def test_a_part_of_the_cohort_without_the_scale_gives_pairs_without_relation(
     make_index,
 ):
     whole = make_index()
@@ -150,7 +150,7 @@ def test_a_part_of_the_cohort_without_the_scale_gives_pairs_that_say_nothing(
     assert batch.missing == 8 and not (batch.positive | batch.negative).any()
 
 
-def test_a_pair_without_partner_says_nothing(make_index):
+def test_a_pair_without_partner_has_no_relation(make_index):
     index = make_index(side=12, scales=(0.5,))
     # Two tiles far from the others are all that have far partners.
     source = spatial.build(index, near_um=40, far_um=500)
