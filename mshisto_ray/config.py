@@ -26,7 +26,7 @@ _SUBMITTED_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used; the message names thing, rule and fix."""
+    """Unusable input from the user; the message names the thing, rule and fix."""
 
 
 class TooManyFailuresError(RuntimeError):
@@ -186,7 +186,7 @@ def _stop(error: Exception, code: int) -> typing.NoReturn:
 
 
 def help_text(config_class: type[Config], doc: str) -> str:
-    """Every key with its type, default, unit and meaning."""
+    """The help text: every key with its type, default, unit and meaning."""
     head = doc.strip().splitlines()[0] if doc.strip() else config_class.__name__
     lines = [
         head,
@@ -226,7 +226,7 @@ def _tail(field: FieldInfo) -> str:
 
 
 def _hints(field: FieldInfo) -> list[str]:
-    """What a part's family says of itself (see components.Family)."""
+    """Help lines on the parts of a field's family (see components.Family)."""
     found: list[Any] = [*field.metadata]
     for argument in typing.get_args(field.annotation):
         found += [argument, *getattr(argument, "__metadata__", ())]
