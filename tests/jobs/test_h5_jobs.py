@@ -62,7 +62,7 @@ def imported(local_ray, given, tmp_path_factory):
     return out
 
 
-def test_slides_with_features_are_embedded_and_the_others_told_of(imported):
+def test_slides_with_features_are_embedded_others_are_failures(imported):
     directory = EmbeddingDirectory(imported)
     assert directory.slide_ids == ["a", "b-1"]
     assert directory.incomplete == ["c", "d", "e"]

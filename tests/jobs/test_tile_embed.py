@@ -191,7 +191,7 @@ def test_two_actors_give_the_same_rows_as_one(tiled, embedded, tmp_path):
     assert_same_shards(embedded, tmp_path / "two")
 
 
-def test_a_second_run_does_no_work_and_says_so(tiled, embedded, cohort, capfd):
+def test_a_second_run_does_no_work_and_reports_it(tiled, embedded, cohort, capfd):
     before = modified(tiled) | modified(embedded)
     tile.run(tile_config(cohort, tiled))
     embed.run(embed_config(tiled, embedded))
@@ -274,7 +274,7 @@ def test_too_many_failures_stop_with_the_reasons_kept(local_ray, slides, tmp_pat
         tile.run(tile_config(cohort, tmp_path / "out", max_failures=0.4))
     (row,) = pq.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
     assert row["slide_id"] == "broken"
-    # Accepting them goes on from there.
+    # Accepting them resumes from there.
     tile.run(tile_config(cohort, tmp_path / "out", max_failures=0.5))
 
 
