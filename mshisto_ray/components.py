@@ -1,4 +1,4 @@
-"""Families of interchangeable parts: one part a file, its file name its name.
+"""Families of interchangeable parts: one file per part, named after the part.
 
 A family is a package (``mshisto_ray.mil.poolings``). Each of its modules without a
 leading underscore is a part and has one public function, ``build``: positional
@@ -53,7 +53,7 @@ def available(family: str) -> list[str]:
 
 
 def builder(family: str, name: str) -> Callable[..., Any]:
-    """The ``build`` function of a part; ValueError names what there is instead."""
+    """The ``build`` function of a part; a ValueError lists the parts if unknown."""
     if name not in available(family):
         kind = family.rsplit(".", 1)[-1]
         raise ValueError(f"no {name!r} in {kind}; have {', '.join(available(family))}")
@@ -101,7 +101,7 @@ def check(family: str, part: Part) -> Part:
 
 
 def build(family: str, part: Part, *runtime: Any) -> Any:
-    """Build a part from its config and what is known only at run time."""
+    """Build a part from its config and its run-time arguments."""
     return builder(family, part.name)(*runtime, **part.parameters)
 
 
@@ -117,7 +117,7 @@ class Family:
         )
 
     def describe(self) -> list[str]:
-        """One line a part, with its parameters and defaults, for ``--help``."""
+        """One line per part with its parameters and defaults, for ``--help``."""
         lines = []
         for name in available(self.package):
             fields = schema(self.package, name).model_fields

@@ -25,7 +25,7 @@ _SUBMITTED_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used; the message names thing, rule and fix."""
+    """Unusable input from the user; the message names the thing, rule and fix."""
 
 
 class TooManyFailuresError(RuntimeError):

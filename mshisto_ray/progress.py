@@ -1,4 +1,4 @@
-"""What an operator sees of a running stage, and when it has to stop."""
+"""Progress lines of a running stage, and the check that stops a failing one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _CHECK_AFTER_SLIDES = 20
 
 
 class Progress:
-    """Counts units as they come in; prints a line every few seconds.
+    """Counts finished units; prints a line every few seconds.
 
     Args:
         name: of the stage.
         units_per_slide: units still to do of each slide.
-        expected_tiles: tiles in all those units, for the time left; 0 if unknown,
-            then units count.
+        expected_tiles: tiles in all those units, to estimate the time left; 0 if
+            unknown: units are counted instead.
         max_failures: share of slides that may fail wholly.
     """
 
@@ -67,11 +67,11 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return time.monotonic() - self._started
 
     def line(self) -> str:
-        """Units, slides, tiles, pace, failures and time left."""
+        """The progress line: units, slides, tiles, tiles/s, failures and time left."""
         pace = self.tiles / max(self.seconds, 1e-9)
         return (
             f"{self._name}: {self.units}/{self._num_units} units, "
@@ -88,15 +88,15 @@ class Progress:
 
 
 def say(line: str) -> None:
-    """Print a line at once, also into a file."""
+    """Print a line and flush it, also when output goes to a file."""
     print(line, flush=True)
 
 
 def check_failures(failed: int, slides: int, max_failures: float) -> None:
-    """Stop when a larger share of slides failed wholly than may.
+    """Stop when a larger share of slides than ``max_failures`` gave no tile.
 
     Raises:
-        TooManyFailuresError: says how many and where the reasons are.
+        TooManyFailuresError: with the counts and the file that lists the reasons.
     """
     if slides and failed / slides > max_failures:
         raise TooManyFailuresError(

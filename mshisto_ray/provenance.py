@@ -1,4 +1,4 @@
-"""What code made a result: versions of packages, and the commit of this one."""
+"""The code that made a result: package versions, and the commit of this package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGE = "mshisto-ray"
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Version of Python and of each package, or ``absent``."""
+    """Versions of Python and of each package; ``absent`` if not installed."""
     found = {"python": platform.python_version()}
     for name in packages:
         try:

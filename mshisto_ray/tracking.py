@@ -1,4 +1,4 @@
-"""MLflow: the only place that knows it. One store, runs written whole by the driver.
+"""The only module that uses MLflow: one store, whole runs written by the driver.
 
 Only the driver writes. ``open_store`` creates database and experiment before any
 worker starts, and no run is ever "active": every call names its run.
@@ -34,7 +34,7 @@ _PARENT_TAG = "mlflow.parentRunId"
 _COMMIT_TAG = "mlflow.source.git.commit"
 _VERSION_TAG = "mshisto_ray.version"
 _NOT_FINITE_TAG = "metrics_not_finite"
-# MLflow's limits: refused beyond, or cut without a sign.
+# MLflow's limits: longer values are refused, or cut without a warning.
 _MAX_VALUE = 6000
 _MAX_KEY = 250
 _PARAMS_A_BATCH = 100
@@ -44,7 +44,7 @@ _SERVER_TIMEOUT_S = 5.0
 
 
 class TrackingConfig(Config):
-    """Where a job's runs are logged."""
+    """MLflow store and experiment of a job's runs."""
 
     uri: str | None = option(
         None,
@@ -92,8 +92,8 @@ class Store:
         Returns:
             The id of the run.
         """
-        born = {**_code_version(), **({_PARENT_TAG: parent} if parent else {})}
-        run = self._client.create_run(self.experiment_id, run_name=name, tags=born)
+        initial = {**_code_version(), **({_PARENT_TAG: parent} if parent else {})}
+        run = self._client.create_run(self.experiment_id, run_name=name, tags=initial)
         run_id = run.info.run_id
         self._log_params(run_id, params)
         self._log_curve(run_id, curve)
@@ -132,7 +132,7 @@ class Store:
             self._client.set_terminated(run_id, status)
 
     def find_run(self, key_tag: str, value: str) -> str | None:
-        """Id of the run with this tag, or None; failed runs are no answer."""
+        """The id of the run with this tag, or None; failed runs are ignored."""
         quote = '"' if "'" in value else "'"
         found = self._client.search_runs(
             [self.experiment_id],
@@ -143,7 +143,7 @@ class Store:
         return found[0].info.run_id if found else None
 
     def view_command(self) -> str:
-        """How to see the runs: a command to type, or the server's address."""
+        """The command that shows the runs, or the server's address."""
         if self.uri.startswith(("http://", "https://")):
             return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}"
         return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}"
@@ -171,7 +171,7 @@ class Store:
 
 
 def open_store(uri: str | None, out: Path, experiment: str) -> Store:
-    """The experiment in an MLflow store; both are created where they don't exist.
+    """Open an experiment of an MLflow store; both are created if they don't exist.
 
     Args:
         uri: None for a database in ``out`` itself; ``sqlite:////absolute/path.db``
@@ -180,7 +180,7 @@ def open_store(uri: str | None, out: Path, experiment: str) -> Store:
         experiment: name of the experiment.
 
     Raises:
-        InputError: a kind of store that cannot be used, or a server that is silent.
+        InputError: the kind of store cannot be used, or the server does not answer.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     uri = uri or f"sqlite:///{out.absolute() / 'mlflow.db'}"
@@ -199,15 +199,15 @@ def check_uri(uri: str) -> None:
     if uri.startswith("sqlite:"):
         if not uri.startswith("sqlite:////"):
             raise InputError(
-                f"mlflow store {uri!r}: a path that is not absolute is lost in a "
-                "submitted job: use sqlite:////absolute/path/mlflow.db"
+                f"mlflow store {uri!r}: a submitted job loses a path that is not "
+                "absolute: use sqlite:////absolute/path/mlflow.db"
             )
     elif uri.startswith(("http://", "https://")):
         try:
             url = f"{uri.rstrip('/')}/health"
             urllib.request.urlopen(url, timeout=_SERVER_TIMEOUT_S).close()
         except urllib.error.HTTPError:
-            pass  # somebody is there; a proxy may guard this page
+            pass  # a server answers; a proxy may guard this page
         except (OSError, ValueError) as error:
             raise InputError(
                 f"mlflow store {uri}: no server answers ({error}): start it, or leave "
@@ -246,7 +246,7 @@ def _open(uri: str, experiment: str, artifacts: str | None) -> Store:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One process at a time: the first use of a database builds its tables."""
+    """Lock out other processes: the first use of a database creates its tables."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -285,7 +285,7 @@ def _shorten(value: str) -> str:
 
 
 def _legal_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys in MLflow's alphabet: class names of users may hold anything."""
+    """Replace characters that MLflow refuses in keys, such as in class names."""
     legal: dict[str, Any] = {}
     for key, value in values.items():
         name = _NOT_ALLOWED.sub("_", key)[:_MAX_KEY]
@@ -296,7 +296,7 @@ def _legal_names(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _code_version() -> dict[str, str]:
-    """Tags that say what code wrote a run."""
+    """Tags of a run: the package version and git commit that write it."""
     tags = {_VERSION_TAG: provenance.versions([provenance.PACKAGE])[provenance.PACKAGE]}
     commit = provenance.commit()
     return tags | ({_COMMIT_TAG: commit} if commit else {})

@@ -29,7 +29,7 @@ def test_file_then_overrides_win(tmp_path):
     assert config.out == Path.cwd() / "results"
 
 
-def test_every_problem_is_told_at_once_and_by_name():
+def test_every_problem_is_listed_at_once_and_by_name():
     raw = {"lr": -1, "nois": {}, "noise": {"sgma": 1}}
     with pytest.raises(InputError) as caught:
         configs.validate(Example, raw)

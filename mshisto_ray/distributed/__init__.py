@@ -1,4 +1,4 @@
-"""All of Ray, thin: the stages above know nothing of it.
+"""The only package that imports Ray; the stages do not depend on it.
 
 Ray reads its environment once, when it is first imported, so the variables below are
 set here, before any module of this package can import it. A value that the user has
@@ -9,7 +9,7 @@ import os
 import secrets
 import sys
 
-# Whether this process's Ray session has a token that nobody else knows.
+# Whether this process's Ray session has a token of its own.
 OWN_TOKEN = False
 
 if "ray" not in sys.modules:
@@ -22,7 +22,7 @@ if "ray" not in sys.modules:
     # Ray's default for an embedded session is to write a token to ~/.ray/auth_token,
     # after which every later `ray start` demands it while `ray job submit` does not
     # send it. A token of this process alone keeps other users of the machine out and
-    # leaves nothing behind. On a running cluster the user's settings hold.
+    # leaves nothing behind. On a running cluster the user's settings apply.
     if not os.environ.get("RAY_ADDRESS") and "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -19,7 +19,7 @@ from ray.data import ActorPoolStrategy
 
 from mshisto_ray.distributed.session import ActorPlan
 
-# One block a unit keeps the pool busy to the end; beyond this many, driver memory
+# One block per unit keeps the pool busy to the end; beyond this many, driver memory
 # and scheduling cost more than the last block's skew.
 _MAX_BLOCKS = 4096
 
@@ -27,7 +27,7 @@ Work = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class _Worker:
-    """Builds the unit's function once an actor."""
+    """Builds the unit's function once per actor."""
 
     def __init__(self, make: Callable[..., Work], arguments: Sequence[Any]):
         self._work = make(*arguments)
@@ -48,17 +48,17 @@ def stream(
     arguments: Sequence[Any],
     plan: ActorPlan,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of all units in order of completion.
+    """Yield the rows of all units in order of completion.
 
-    To each are added ``worker``, who made it, and ``worker_cpu_s``, the CPU time of
-    that process so far, Ray's own threads included.
+    To each are added ``worker``, the process that made it, and ``worker_cpu_s``, the
+    CPU time of that process so far, Ray's own threads included.
 
-    A worker whose process ends is restarted and its block tried again, so ``make``'s
-    function has to leave done units alone and to count its attempts.
+    A worker whose process ends is restarted and its block retried, so ``make``'s
+    function has to skip finished units and to count its attempts.
 
     Args:
         units: JSON objects.
-        make: importable function; called once an actor, gives the unit's function.
+        make: importable function; called once per actor, returns the unit's function.
         arguments: of ``make``, picklable and small.
         plan: number of actors and what each reserves.
     """

@@ -1,4 +1,4 @@
-"""What one node has, found out by a Ray task on it."""
+"""Resources and software of one node, collected by a Ray task on it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TIMEOUT_S = 120.0
 
 @dataclass
 class Probe:
-    """A node's answers. ``shared`` is what went wrong with the shared folder, or "".
+    """Findings on a node. ``shared`` is the error of the shared folder, or "".
 
     Sizes are bytes; ``gpus`` are (name, computes bfloat16) of those that torch sees.
     """
@@ -42,17 +42,17 @@ class Probe:
 
 
 def probe_node(node: Node, out: Path | None, nonce: str) -> Probe:
-    """What a node of the cluster has; see ``probe``.
+    """Run ``probe`` on a node of the cluster.
 
     Raises:
         TimeoutError: the node does not answer.
-        ConnectionError: the task failed there; its last line says why.
+        ConnectionError: the task failed there; with the last line of its error.
     """
     place = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
-    # A sliver of a GPU, so that torch may see it and others may go on using it.
-    sliver = 0.01 if node.gpus else 0
+    # A small part of a GPU: torch sees it, and others can still use it.
+    part = 0.01 if node.gpus else 0
     remote = ray.remote(probe).options(
-        num_cpus=0, num_gpus=sliver, scheduling_strategy=place, max_retries=0
+        num_cpus=0, num_gpus=part, scheduling_strategy=place, max_retries=0
     )
     task = remote.remote(out, nonce, node.node_id, node.gpus > 0)
     try:
@@ -66,7 +66,7 @@ def probe_node(node: Node, out: Path | None, nonce: str) -> Probe:
 
 
 def probe(out: Path | None, nonce: str, node_id: str, wants_gpu: bool) -> Probe:
-    """Look around on this node; read the driver's note in ``out`` and leave one."""
+    """Probe this node; read the driver's note in ``out`` and write one."""
     found = Probe(
         host=socket.gethostname(),
         cpus=os.cpu_count() or 1,
@@ -79,7 +79,7 @@ def probe(out: Path | None, nonce: str, node_id: str, wants_gpu: bool) -> Probe:
     if _SHARED_MEMORY.is_dir():
         found.shared_memory = shutil.disk_usage(_SHARED_MEMORY).free
     if out is not None:
-        found.shared = _meet(out, nonce, node_id)
+        found.shared = _exchange_notes(out, nonce, node_id)
         if out.is_dir():
             found.disk_free[str(out)] = shutil.disk_usage(out).free
     if wants_gpu:
@@ -88,11 +88,11 @@ def probe(out: Path | None, nonce: str, node_id: str, wants_gpu: bool) -> Probe:
 
 
 def note_path(out: Path, nonce: str, writer: str) -> Path:
-    """Where the driver or a node leaves its note."""
+    """The file in which the driver or a node leaves its note."""
     return out / f".doctor-{nonce}-{writer}"
 
 
-def _meet(out: Path, nonce: str, node_id: str) -> str:
+def _exchange_notes(out: Path, nonce: str, node_id: str) -> str:
     try:
         if note_path(out, nonce, "driver").read_text() != nonce:
             return "another file is there"

@@ -1,4 +1,4 @@
-"""Processes that read tiles for a worker that embeds, on whatever node has cores."""
+"""Processes that read tiles for an embedding worker, on any node with free cores."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from mshisto_ray.slides import (
 class Readers:
     """Actors of one worker, a CPU each; their pixels come through the object store.
 
-    They end with the worker that made them. One whose process a file ends is started
-    again by Ray, and the worker is told.
+    They end with the worker that made them. One whose process a file crashes is
+    restarted by Ray, and the worker gets a ``ReaderDiedError``.
     """
 
     def __init__(self, num: int):
@@ -35,13 +35,13 @@ class Readers:
         self._actors: list[Any] = [make.remote() for _ in range(num)]
 
     def __call__(self, source: SlideSource, cells: Run) -> Iterator[Answer]:
-        """Pixels of every tile in order, or why there are none."""
+        """Yield the pixels of every tile in order, or the error of reading it."""
         turn = 0
 
         def submit(run: Run) -> ray.ObjectRef:
             nonlocal turn
             turn += 1
-            # One run after another to each: they take equal time, on average.
+            # Runs are dealt out in turn: they take equal time, on average.
             return self._actors[turn % len(self._actors)].read.remote(source, run)
 
         for answers in in_order(submit, cells, len(self._actors)):
@@ -61,7 +61,7 @@ class _Reader:
         self._read = InTurn()
 
     def read(self, source: SlideSource, cells: Run) -> list[Answer] | Exception:
-        """A run's tiles; or what kept it from being read, to raise in the worker."""
+        """The tiles of a run, or the error of reading it, to raise in the worker."""
         try:
             return list(self._read(source, cells))
         except (SlideError, OSError) as error:

@@ -31,7 +31,7 @@ _CONNECT_TIMEOUT_S = 5.0
 
 
 class Resources(Config):
-    """What the workers of a job may use; null means: chosen from the cluster."""
+    """Resources of a job's workers; null: chosen from the cluster."""
 
     actors: int | None = option(
         None, "worker processes; null = as many as fit in the cluster", ge=1
@@ -149,7 +149,7 @@ def object_store_bytes() -> int:
 
 
 def shared_memory_bytes() -> int:
-    """Free bytes of /dev/shm; as much as is wanted where there is no such thing."""
+    """Free bytes of /dev/shm; ``OBJECT_STORE_BYTES`` where it does not exist."""
     if not _SHARED_MEMORY.is_dir():
         return OBJECT_STORE_BYTES
     return shutil.disk_usage(_SHARED_MEMORY).free
@@ -172,7 +172,7 @@ def check_temporary_folder() -> None:
 def plan_actors(
     resources: Resources, *, use_gpu: bool = False, keys: str = "resources"
 ) -> ActorPlan:
-    """How many actors of what size, checked against the nodes of the cluster.
+    """Choose number and size of the actors, checked against the cluster's nodes.
 
     All CPUs may be given to the actors: a pipeline whose rows come from the driver and
     whose only stage is the actor pool needs none besides. A pipeline with a further
@@ -180,12 +180,12 @@ def plan_actors(
 
     Args:
         resources: what the config asks for.
-        use_gpu: the stage can use a GPU, so take one where there is one.
+        use_gpu: the stage can use a GPU: reserve one where there are any.
         keys: of the config, for messages.
 
     Raises:
-        InputError: the cluster has no room for what was asked; Ray would wait for
-            ever.
+        InputError: the cluster has no room for what was requested; Ray would wait
+            forever.
     """
     nodes = cluster_nodes()
     gpus = resources.gpus
@@ -199,15 +199,15 @@ def plan_actors(
         held = "; ".join(f"{node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes)
         raise InputError(
             f"{keys}: {resources.actors or 1} worker(s) with {cpus:g} CPUs and "
-            f"{gpus:g} GPUs each are asked for, {fit} fit; nodes: {held}. Ask "
-            "for less, or add nodes first"
+            f"{gpus:g} GPUs each are requested, {fit} fit; nodes: {held}. Request "
+            "less, or add nodes first"
         )
     return ActorPlan(actors=resources.actors or fit, cpus=cpus, gpus=gpus)
 
 
 @dataclass(frozen=True)
 class Node:
-    """What Ray may give out on one node of the cluster."""
+    """Resources that Ray can reserve on one node of the cluster."""
 
     node_id: str
     address: str

@@ -1,8 +1,8 @@
-"""Any training by several workers on Ray Train.
+"""Training by several workers on Ray Train.
 
-Workers are one process group. All that a restart needs lies in ``out``, written by the
-first worker: Ray only starts workers, watches them, and starts them again, after which
-they go on from there to the same weights.
+Workers are one process group. All that a restart needs is in ``out``, written by the
+first worker: Ray only starts, watches and restarts workers, which then resume from
+``out`` and reach the same weights.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from mshisto_ray.training.task import make_model
 
 # Restarts of the workers before the job gives up.
 _MAX_RESTARTS = 3
-_RAY_FOLDER, _REFUSED, _SAID = ".train", ".refused", "progress.log"
+_RAY_FOLDER, _REFUSED, _LOG = ".train", ".refused", "progress.log"
 _LOOK_EVERY_S = 1.0
-# Of the recipe: the number of workers where weights depend on it, else "any".
+# Recipe key: the number of workers where weights depend on it, else "any".
 _APART = "workers_normalising_apart"
 
 
 class TrainingJobConfig(TrainingConfig):
-    """The workers of a training, and what the job adds to its output."""
+    """The workers of a training, and additional outputs of the job."""
 
     workers: int = option(
         1, "processes that share every batch, a GPU each where there are any", ge=1
@@ -71,7 +71,7 @@ def with_workers(
     stage: str,
     recipe: dict[str, Any],
 ) -> dict[str, Any]:
-    """The recipe with what of it depends on the workers: their batch statistics.
+    """The recipe with the number of workers, where batch statistics depend on it.
 
     Raises:
         InputError: see ``make_model``; ``out`` was begun by another number of workers,
@@ -87,8 +87,8 @@ def with_workers(
             raise InputError(
                 f"workers: {config.out} was begun by {begun}, and {now} would train "
                 "another network: each normalises by the statistics of its own part "
-                f"of a batch. Give workers={begun}, or a new out, with model.norm="
-                "frozen or sync if any number is to go on with it"
+                f"of a batch. Give workers={begun}, or a new out; with model.norm="
+                "frozen or sync any number of workers can resume it"
             )
     return recipe | {_APART: now}
 
@@ -98,7 +98,7 @@ def planned_workers(config: TrainingJobConfig, norm: Norm) -> Iterator[ActorPlan
     """A Ray session with room for the workers that the config asks for.
 
     Raises:
-        InputError: there is none, or they cannot normalise so.
+        InputError: there is no room, or these workers cannot use this norm.
     """
     with connect():
         wanted = Resources(actors=config.workers, cpus=config.cpus, gpus=config.gpus)
@@ -111,13 +111,13 @@ def train(name: str, config: C, plan: ActorPlan, work: WorkerPart[C]) -> None:
     """Train until all steps are done.
 
     Args:
-        name: of the job, in what it says.
+        name: of the job, in messages.
         config: as the workers get it.
         plan: of ``planned_workers``.
         work: a function of a module, which a worker imports.
 
     Raises:
-        InputError: the workers refused to train, or to go on.
+        InputError: the workers refused to train, or to resume.
     """
     say(
         f"{name}: {config.workers} worker(s) of {plan.cpus:g} CPUs and {plan.gpus:g} "
@@ -129,7 +129,7 @@ def train(name: str, config: C, plan: ActorPlan, work: WorkerPart[C]) -> None:
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     trainer = _trainer(config, plan, work)
     try:
-        with _telling(config.out / _SAID):
+        with _following(config.out / _LOG):
             trainer.fit()
     except ray.train.TrainingFailedError:
         refused = config.out / _REFUSED
@@ -152,8 +152,8 @@ def _trainer(
             "threads": plan.threads,
         },
         scaling_config=_scaling(plan),
-        # Progress lies in `out`; a name that Ray has seen finished would be entered
-        # again with its last checkpoint.
+        # Progress is in `out`; Ray would resume a name that it has seen finished from
+        # its last checkpoint.
         run_config=ray.train.RunConfig(
             name="workers",
             storage_path=str(config.out / _RAY_FOLDER),
@@ -163,8 +163,8 @@ def _trainer(
 
 
 @contextlib.contextmanager
-def _telling(path: Path) -> Iterator[None]:
-    """Say what the first worker adds to its log: its own output stays on its node."""
+def _following(path: Path) -> Iterator[None]:
+    """Print what the first worker adds to its log: its output stays on its node."""
     ended = threading.Event()
 
     def follow() -> None:
@@ -199,7 +199,7 @@ def _scaling(plan: ActorPlan) -> ray.train.ScalingConfig:
 
 
 def _work(given: dict[str, Any]) -> None:
-    """What each worker does."""
+    """Run one worker's part of the training."""
     torch.set_num_threads(given["threads"])
     config = configs.validate(given["config_class"], given["config"])
     refused = config.out / _REFUSED
@@ -211,7 +211,7 @@ def _work(given: dict[str, Any]) -> None:
     assert isinstance(device, torch.device)
 
     def note(line: str) -> None:
-        with (config.out / _SAID).open("a") as file:
+        with (config.out / _LOG).open("a") as file:
             file.write(f"{line}\n")
 
     try:
@@ -223,7 +223,7 @@ def _work(given: dict[str, Any]) -> None:
 
 
 def steps_done(out: Path) -> int:
-    """Steps of a training that a next one would not take again."""
+    """Number of steps in ``out`` that a resumed training skips."""
     path = out / STATE
     if not path.exists():
         return 0

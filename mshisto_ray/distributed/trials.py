@@ -111,7 +111,7 @@ class _Progress(Callback):
     def on_trial_result(
         self, iteration: int, trials: list, trial: Trial, result: dict, **info: Any
     ) -> None:
-        """A fold is done."""
+        """Print the number of models done, at most every few seconds."""
         self._models[trial.trial_id] = result["models"]
         if time.monotonic() - self._printed > _PRINT_EVERY_S:
             models = sum(self._models.values())
@@ -121,13 +121,13 @@ class _Progress(Callback):
     def on_trial_complete(
         self, iteration: int, trials: list, trial: Trial, **info: Any
     ) -> None:
-        """A config is done, or has said why it cannot be."""
+        """Print the line of a config that is done or has reported an error."""
         self._say_end(trial.config["digest"])
 
     def on_trial_error(
         self, iteration: int, trials: list, trial: Trial, **info: Any
     ) -> None:
-        """A config's process ended, more often than it is restarted."""
+        """Print the line of a config whose process ended once too often."""
         self._say_end(trial.config["digest"])
 
     def _say_end(self, digest: str) -> None:
@@ -142,7 +142,7 @@ class _Progress(Callback):
 def train_point(
     config: dict[str, Any], work: Mapping[str, Any], out: Path, threads: int
 ) -> None:
-    """Train one config; its folder is the result, a report says why there is none.
+    """Train one config: write its folder, or report the error.
 
     Args:
         config: of the trial: ``digest`` of the config.
@@ -153,14 +153,14 @@ def train_point(
     torch.set_num_threads(threads)
     digest = config["digest"]
 
-    told = time.monotonic()
+    reported = time.monotonic()
 
     def on_fold(done: int, total: int) -> None:
-        nonlocal told
+        nonlocal reported
         # A report waits for the driver.
-        if done == total or time.monotonic() - told > _REPORT_EVERY_S:
+        if done == total or time.monotonic() - reported > _REPORT_EVERY_S:
             tune.report({"models": done, "error": None})
-            told = time.monotonic()
+            reported = time.monotonic()
 
     try:
         point = configs.validate(ExperimentConfig, work[digest])

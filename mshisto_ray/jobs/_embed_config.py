@@ -29,11 +29,11 @@ _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class ReadingConfig(Config):
-    """Who reads the tiles that a worker embeds; rows are the same."""
+    """The readers of the tiles that a worker embeds; they do not change rows."""
 
     by: Literal["auto", "worker", "threads", "actors"] = option(
         "auto",
-        "worker: itself, in turn; threads: of the worker, ahead of it; actors: "
+        "worker: reads itself, in turn; threads: of the worker, ahead of it; actors: "
         "processes with a CPU each, also on other nodes, for GPU nodes short of cores; "
         "auto: threads where a worker has a GPU and cores to spare, else worker",
     )
@@ -49,7 +49,7 @@ class EmbedConfig(Config):
 
     tiles: InputPath = option(text="tiles directory that jobs/tile.py made")
     out: OutputPath = option(
-        text="embeddings directory to make or to go on with; of several encoders, the "
+        text="embeddings directory; an unfinished one is resumed; with encoders, the "
         "folder of their directories"
     )
     encoder: Annotated[Part, Family(ENCODERS)] | None = option(
@@ -57,13 +57,13 @@ class EmbedConfig(Config):
     )
     encoders: dict[str, Annotated[Part, Family(ENCODERS)]] = option(
         {},
-        "in place of encoder: several over one read of the tiles, [encoder, ...] or "
-        "{name: encoder, ...}; each fills out/NAME as it would alone",
+        "in place of encoder: several that share one read of the tiles, [encoder, ...] "
+        "or {name: encoder, ...}; each writes out/NAME as it would alone",
     )
     batch_size: int = option(64, "tiles per forward pass", unit="tiles", ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = option(
         "auto",
-        "of the forward pass; auto: float32, as bfloat16 gives tiles other neighbours",
+        "of the forward pass; auto: float32, as bfloat16 changes nearest neighbours",
     )
     dtype: Literal["float16", "float32"] = option("float16", "of the stored vectors")
     stain: Annotated[Part, Family(STAINS)] = option(
@@ -73,7 +73,7 @@ class EmbedConfig(Config):
         ("rgb",), "rgb, gray (luma), or both: a column each", min_length=1
     )
     pixels_out: bool = option(
-        False, "keep the tiles too, as they are read, as JPEG in out/pixels"
+        False, "also write the tiles, as they are read, as JPEG to out/pixels"
     )
     pixels_quality: int = option(90, "of that JPEG", ge=1, le=100)
     reading: ReadingConfig = ReadingConfig()
@@ -83,7 +83,7 @@ class EmbedConfig(Config):
     max_failures: float = option(
         0.5, "share of slides that may fail wholly", unit="share", ge=0, le=1
     )
-    retry_failures: bool = option(False, "try again what failed because of its input")
+    retry_failures: bool = option(False, "retry what failed because of its input")
     resources: Resources = Resources()
     mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
 
@@ -106,10 +106,10 @@ class EmbedConfig(Config):
     def _safe_names(cls, given: dict[str, Part]) -> dict[str, Part]:
         for name in given:
             if name == PIXELS:
-                raise ValueError(f"{name!r} is where pixels_out keeps the tiles")
+                raise ValueError(f"{name!r} is reserved for the tiles of pixels_out")
             if not _SAFE.fullmatch(name):
                 raise ValueError(
-                    f"{name!r} is to be a directory's name: letters, digits, . _ -"
+                    f"{name!r} is not a directory name of letters, digits, . _ -"
                 )
         return given
 
@@ -118,7 +118,7 @@ class EmbedConfig(Config):
         if (self.encoder is None) == (not self.encoders):
             raise ValueError(
                 "give either encoder or encoders; where a YAML has the other one, "
-                "encoder=null or encoders={} takes it away"
+                "encoder=null or encoders={} removes it"
             )
         return self
 
@@ -128,7 +128,7 @@ class EmbedConfig(Config):
         return "float32" if self.precision == "auto" else self.precision
 
     def alone(self) -> list[EmbedConfig]:
-        """This config with one encoder, for each of them."""
+        """One config for each encoder, otherwise as this one."""
         if self.encoder is not None:
             return [self]
         return [
@@ -146,9 +146,9 @@ class EmbedConfig(Config):
 
 @dataclass(frozen=True)
 class Target:
-    """A stage directory that the job makes, as if it made no other.
+    """A stage directory that the job writes, independent of its other ones.
 
-    ``config`` is what would make it alone; tiles are kept along with embeddings.
+    ``config`` would write it alone; for tiles that are kept, along with embeddings.
     """
 
     out: Path
@@ -158,7 +158,7 @@ class Target:
 
 
 def make_targets(config: EmbedConfig, tiles: TileDirectory) -> list[Target]:
-    """The directories; every encoder is built once here, so its mistakes show here.
+    """The directories to write; builds every encoder once, so that errors show here.
 
     Raises:
         InputError: an encoder cannot be built or does not take the tiles; ``out`` is
@@ -184,7 +184,7 @@ def make_targets(config: EmbedConfig, tiles: TileDirectory) -> list[Target]:
 
 
 def _recipe(config: EmbedConfig, tiles: TileDirectory) -> dict[str, Any]:
-    """What changes rows."""
+    """The settings that change rows."""
     assert config.encoder is not None
     encoder = components.build(ENCODERS, config.encoder, "cpu", "float32")
     check_takes(encoder, tiles.manifest.recipe["tile_px"])
@@ -201,13 +201,13 @@ def _recipe(config: EmbedConfig, tiles: TileDirectory) -> dict[str, Any]:
         "stain": config.stain.model_dump(mode="json"),
         "colour": list(config.colour),
     }
-    # Only where it is set: what was made before this key was not compiled.
+    # Only if set: directories made before this key existed were not compiled.
     return recipe | ({"compile": True} if config.compile else {})
 
 
 def _name(part: Any) -> str:
-    """What tells one encoder of a list from the others."""
-    told = part if isinstance(part, Mapping) else {}
-    path = str(told.get("path", "")).rstrip("/")
-    name = told.get("model") or path.rpartition("/")[2] or told.get("name") or ""
+    """The directory name of an encoder given in a list."""
+    keys = part if isinstance(part, Mapping) else {}
+    path = str(keys.get("path", "")).rstrip("/")
+    name = keys.get("model") or path.rpartition("/")[2] or keys.get("name") or ""
     return re.sub(r"[^A-Za-z0-9._-]", "_", str(name))

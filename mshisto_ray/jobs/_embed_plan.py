@@ -1,4 +1,4 @@
-"""How many workers embed, and who reads for each of them."""
+"""The number of embedding workers, and the readers of each."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mshisto_ray.distributed.session import ActorPlan, cluster_nodes, plan_actor
 from mshisto_ray.embedding.reading import InTurn, Reading, Threads
 from mshisto_ray.jobs._embed_config import EmbedConfig
 
-# A GPU takes the tiles of some cores; what it is short of shows as its idle time.
+# A GPU embeds the tiles that some cores read; with too few readers it is idle.
 _ACTORS = 4
 
 
 def plan_reading(
     config: EmbedConfig,
 ) -> tuple[ActorPlan, Callable[[], Reading]]:
-    """Workers, and what starts the reading of each; the cluster has room for all.
+    """Plan the workers, and the function that starts the reading of each.
 
     Raises:
-        InputError: it has not; Ray would wait for ever.
+        InputError: the cluster has no room for them; Ray would wait forever.
     """
     resources, reading = config.resources, config.reading
     if reading.by == "actors" and resources.cpus is None:
-        # The cores of a node are for those that read.
+        # Leave the cores of a node to the readers.
         resources = resources.model_copy(update={"cpus": 1.0})
     plan = plan_actors(resources, use_gpu=True)
     if reading.by == "actors":
@@ -46,7 +46,7 @@ def _with_actors(config: EmbedConfig, plan: ActorPlan, num: int) -> ActorPlan:
     if fit < wanted:
         raise InputError(
             f"reading: {wanted} worker(s) with {plan.cpus:g} CPUs and {num} readers "
-            f"each ask for {wanted * (plan.cpus + num):g} CPUs, the cluster has "
+            f"each need {wanted * (plan.cpus + num):g} CPUs, the cluster has "
             f"{cpus:g}: lower reading.num or resources.actors, or add nodes"
         )
     return replace(plan, actors=min(plan.actors, fit))

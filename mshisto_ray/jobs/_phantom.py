@@ -1,4 +1,4 @@
-"""Write a phantom cohort with every core: one unit a slide."""
+"""Write a phantom cohort on all cores: one unit per slide."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mshisto_ray.phantom.write import write_slide
 def write_slides(config: PhantomConfig, out: Path) -> list[dict[str, str]]:
     """Write every slide and annotation; returns the cohort's rows, patient by patient.
 
-    The same files as ``phantom.write.write_cohort``, whoever writes which.
+    The same files as those of ``phantom.write.write_cohort``.
     """
     out.mkdir(parents=True, exist_ok=True)
     units = [{"slide": slide} for slide in range(config.num_slides)]

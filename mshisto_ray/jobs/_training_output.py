@@ -15,7 +15,7 @@ from mshisto_ray.training.onnx import ONNX_FILE, check_onnx_packages, export_onn
 
 
 def check(config: TrainingJobConfig) -> None:
-    """Refuse to begin what could not be finished.
+    """Check before training that the requested outputs can be written.
 
     Raises:
         InputError: see ``check_onnx_packages``.
@@ -31,13 +31,13 @@ def finish(
     manifest: Manifest,
     pictures: Sequence[str] = (),
 ) -> None:
-    """ONNX where it is asked for, and one MLflow run with the whole curve.
+    """Write ONNX if requested, and one MLflow run with the whole curve.
 
-    What is there already is not made again.
+    Existing results are kept.
 
     Args:
-        name: of the job, in what it says.
-        config: of the training that came to its end.
+        name: of the job, in messages.
+        config: of the finished training.
         tiles: trained on.
         manifest: of ``out``.
         pictures: files of ``out`` that are logged too.

@@ -1,7 +1,7 @@
-"""A stage that is made unit by unit: what is missing is made, counted and reported.
+"""Stages made unit by unit: missing units are made, counted and reported.
 
-Tiling, embedding, import, export and prediction have one course: plan the units, make
-those that are missing through Ray, read what all shards hold, write the tables, report.
+Tiling, embedding, import, export and prediction share these steps: plan the units, make
+the missing ones through Ray, read all shards, write the tables, report.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ Unit = dict[str, Any]
 
 @dataclass(frozen=True)
 class Collected:
-    """What the shards of a stage directory hold.
+    """The content of a stage directory's shards.
 
     Attributes:
-        failures: of all units that have ended.
+        failures: of all finished units.
         failed: slides (or bags) that gave nothing at all.
         total: slides (or bags) of the cohort.
-        tables: to write, by file name; the first one says that the stage is whole.
+        tables: to write, by file name; the first one marks the stage as complete.
     """
 
     failures: list[Failure]
@@ -58,9 +58,9 @@ class UnitStage:
         total: units that the cohort has.
         pending: units still to make; JSON objects that name their ``slide_id``.
         collect: reads what the shards hold.
-        report: tells the console and MLflow; takes what was collected, and what this
-            run made (None: nothing was left to make).
-        tables: that say the stage is whole, removed until it is so again.
+        report: writes to the console and MLflow; takes what was collected, and the
+            progress of this run (None: nothing was left to make).
+        tables: that mark the stage as complete, removed while units are pending.
     """
 
     name: str
@@ -85,10 +85,10 @@ def run_units(
         stages: one, or several that share the making of a unit.
         make: yields the row of counts of each unit as it is done.
         max_failures: share of slides that may fail wholly.
-        expected_tiles: of all pending units, for the time left; 0: units count.
+        expected_tiles: of all pending units, for the time left; 0: unknown.
 
     Raises:
-        TooManyFailuresError: more failed; the failures are written first.
+        TooManyFailuresError: more slides failed; the failures are written first.
     """
     for stage in stages:
         done = stage.total - len(stage.pending)

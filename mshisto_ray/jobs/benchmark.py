@@ -1,4 +1,4 @@
-"""Measure a part of the path against the plain way of doing it, in the same run."""
+"""Measure a part of the pipeline against a plain way to do it, in the same run."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ BENCHMARKS = "mshisto_ray.jobs.benchmarks"
 
 
 class BenchmarkConfig(Config):
-    """Measure one part of the path against a plain loop."""
+    """Measure one part of the pipeline against a plain loop."""
 
     benchmark: Annotated[Part, Family(BENCHMARKS)] = option(
-        Part(name="read"), "what is measured"
+        Part(name="read"), "the part to measure"
     )
     out: OutputPath = option(Path("benchmark"), "folder of benchmark.json")
 
 
 def to_words(argv: Sequence[str]) -> list[str]:
-    """``PART [CONFIG.yaml] [key=value ...]`` in the grammar of every job.
+    """Rewrite ``PART [CONFIG.yaml] [key=value ...]`` in the grammar of every job.
 
-    A key that is the part's own needs no ``benchmark.`` before it.
+    Keys of the part itself need no ``benchmark.`` prefix.
     """
     words = list(argv)
     if not words or words[0].startswith("-") or words[0].endswith((".yaml", ".yml")):
@@ -50,7 +50,7 @@ def to_words(argv: Sequence[str]) -> list[str]:
 
 
 def run(config: BenchmarkConfig) -> None:
-    """Measure a part of the path against the plain way of doing it."""
+    """Measure a part of the pipeline against a plain way to do it."""
     benchmark: Benchmark = components.build(BENCHMARKS, config.benchmark)
     found = benchmark(config.out)
     config.out.mkdir(parents=True, exist_ok=True)

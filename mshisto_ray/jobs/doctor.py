@@ -1,4 +1,4 @@
-"""Whether jobs can run here: Ray, storage, GPUs and packages, on every node."""
+"""Check whether jobs can run here: Ray, storage, GPUs and packages, on every node."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _SHARED_WAIT_S = 10.0
 
 
 class DoctorConfig(Config):
-    """What to check."""
+    """The folder and MLflow store to check."""
 
     out: OutputPath | None = option(
-        None, "folder that every node must see, where results are to go"
+        None, "folder for results, which every node must see"
     )
     min_free_gb: float = option(
-        20.0, "less free disk than this is worth a warning", unit="GB", ge=0
+        20.0, "warn if less disk than this is free", unit="GB", ge=0
     )
     mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
 
@@ -59,7 +59,7 @@ def run(config: DoctorConfig) -> int:
 
 
 def diagnose(config: DoctorConfig) -> Iterator[Finding]:
-    """Every finding, as it is found."""
+    """Yield every finding as soon as it is made."""
     yield check_authentication()
     yield check_omp_threads()
     yield check_mlflow(config.mlflow.uri)
@@ -71,7 +71,7 @@ def diagnose(config: DoctorConfig) -> Iterator[Finding]:
 
 
 def check_authentication() -> Finding:
-    """Whether this shell, `ray start` and `ray job submit` agree on tokens."""
+    """Check whether this shell, `ray start` and `ray job submit` agree on tokens."""
     subject, mode = "ray auth", os.environ.get("RAY_AUTH_MODE")
     token = Path.home() / ".ray" / "auth_token"
     if mode and not distributed.OWN_TOKEN:
@@ -96,18 +96,18 @@ def check_authentication() -> Finding:
 
 
 def check_omp_threads() -> Finding:
-    """Whether every worker would take all cores."""
+    """Check whether every worker would use all cores."""
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads in ("", "1"):
-        return Finding("ok", "omp threads", "each worker uses what it has reserved")
+        return Finding("ok", "omp threads", "each worker uses the cores it reserved")
     return Finding(
-        "warn", "omp threads", f"OMP_NUM_THREADS={threads} holds for every worker",
+        "warn", "omp threads", f"OMP_NUM_THREADS={threads} applies to every worker",
         "unset OMP_NUM_THREADS",
     )  # fmt: skip
 
 
 def check_mlflow(uri: str | None) -> Finding:
-    """Whether the store can be used from the driver."""
+    """Check whether the store can be used from the driver."""
     if uri is None:
         return Finding("ok", "mlflow", "mlflow.db in each job's output folder")
     try:
@@ -140,7 +140,7 @@ def _check_cluster(config: DoctorConfig) -> Iterator[Finding]:
         )
     try:
         for node in nodes:
-            found = _ask(node, out, nonce)
+            found = _probe(node, out, nonce)
             if isinstance(found, Finding):
                 yield found
             else:
@@ -153,7 +153,7 @@ def _check_cluster(config: DoctorConfig) -> Iterator[Finding]:
                 note.unlink(missing_ok=True)
 
 
-def _ask(node: Node, out: Path | None, nonce: str) -> Probe | Finding:
+def _probe(node: Node, out: Path | None, nonce: str) -> Probe | Finding:
     try:
         return probe_node(node, out, nonce)
     except TimeoutError as error:
@@ -165,7 +165,7 @@ def _ask(node: Node, out: Path | None, nonce: str) -> Probe | Finding:
 
 
 def check_node(node: Node, found: Probe, min_free_gb: float) -> Iterator[Finding]:
-    """What one node's answers mean."""
+    """Findings on one node."""
     name = node.address
     own = versions(PACKAGES)
     other = [
@@ -205,11 +205,11 @@ def _check_gpus(node: Node, found: Probe) -> Iterator[Finding]:
         yield Finding("ok", node.address, text)
     elif found.gpu_device:
         fix = "start Ray with --num-gpus"
-        yield Finding("warn", node.address, "has a GPU that Ray does not know", fix)
+        yield Finding("warn", node.address, "has a GPU that Ray does not manage", fix)
 
 
 def _check_note(node: Node, found: Probe, out: Path, nonce: str) -> Finding:
-    """Did the node read the driver's note, and does its own arrive here?"""
+    """Check that the node read the driver's note, and that its own arrives here."""
     if found.shared:
         text = f"does not share out={out}: {found.shared}"
         return Finding("FAIL", node.address, text, "mount it there under this path")
@@ -217,7 +217,7 @@ def _check_note(node: Node, found: Probe, out: Path, nonce: str) -> Finding:
     note = note_path(out, nonce, node.node_id)
     while not note.exists():
         if time.monotonic() > end:
-            text = f"what it writes to out={out} does not arrive here"
+            text = f"files it writes to out={out} do not arrive here"
             return Finding("FAIL", node.address, text, "mount the same storage")
         time.sleep(0.2)
     return Finding("ok", node.address, f"reads and writes {out}")

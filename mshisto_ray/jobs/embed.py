@@ -1,4 +1,4 @@
-"""Embed the tiles of a cohort: one unit a chunk, read + embed + write in the actor."""
+"""Embed the tiles of a cohort: one unit per chunk, read, embedded and written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SLIDES = "slides.parquet"
 
 
 def check(config: EmbedConfig) -> None:
-    """Check the tiles, the encoders and that ``out`` can be entered."""
+    """Check the tiles, the encoders and that ``out`` can be used."""
     tiles = TileDirectory(config.tiles)
     for target in make_targets(config, tiles):
         check_stage(target.out, target.stage, target.recipe)
@@ -42,7 +42,7 @@ def run(config: EmbedConfig) -> None:
     """Embed every planned tile of a tiles directory."""
     tiles = TileDirectory(config.tiles)
     targets = make_targets(config, tiles)
-    for target in targets:  # all of them before the first is made
+    for target in targets:  # check all before making the first
         check_stage(target.out, target.stage, target.recipe)
     with contextlib.ExitStack() as stack:
         for target in targets:
@@ -82,7 +82,7 @@ def _make_stage(target: Target, tiles: TileDirectory) -> UnitStage:
 
 
 def _expected_tiles(tiles: TileDirectory, chunks: Iterable[Chunk]) -> int:
-    """About how many tiles lie in chunks: those of a slide are taken as equal."""
+    """Approximate number of tiles in chunks: a slide's chunks are taken as equal."""
     per_slide = Counter(chunk.slide_id for chunk in chunks)
     return sum(
         n * per_slide[slide] // tiles.slides[slide]["num_chunks"]
@@ -92,10 +92,10 @@ def _expected_tiles(tiles: TileDirectory, chunks: Iterable[Chunk]) -> int:
 
 
 def plan_units(target: Target, tiles: TileDirectory) -> tuple[int, list[Chunk]]:
-    """How many chunks there are, and those to make; outdated shards are removed.
+    """The number of all chunks, and the chunks to make; removes outdated shards.
 
-    Large slides come first: what is left for the end, when some workers have nothing
-    more to do, are the small ones.
+    Large slides come first, so that small ones remain for the end, when some workers
+    run out of units.
     """
 
     def num_tiles(slide_id: str) -> int:
@@ -122,7 +122,7 @@ def plan_units(target: Target, tiles: TileDirectory) -> tuple[int, list[Chunk]]:
     planned = {shard_path(target.out, u.slide_id, u.chunk) for u in units}
 
     def remove_surplus(slide_id: str) -> None:
-        """Tiled anew, a slide may have fewer chunks."""
+        """Remove chunks of an earlier tiling, which may have had more."""
         folder = shard_path(target.out, slide_id, 0).parent
         for path in set(folder.glob("chunk-*.parquet")) - planned:
             path.unlink()

@@ -1,4 +1,4 @@
-"""Judge encoders by the tiles that they find, beside two baselines for free."""
+"""Compare encoders by the tiles that they retrieve, beside two baselines."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ BASELINES = ("colour_stats", "random")
 
 
 class BaselinesConfig(Config):
-    """The two encoders that cost nothing and that every other one has to beat."""
+    """The two baselines that every encoder has to beat."""
 
     colour_stats: InputPath | None = option(
-        None, "its embeddings of the tiles; null: made here"
+        None, "embeddings by colour statistics; null: made here"
     )
     random: InputPath | None = option(
         None, "embeddings of a network with random weights; null: made here"
     )
     random_encoder: Annotated[Part, Family(ENCODERS)] = option(
         Part.model_validate({"name": "timm", "model": "resnet18", "weights": "random"}),
-        "what is made for random: take the backbone of your encoders",
+        "network of the random baseline: choose the backbone of your encoders",
     )
 
 
@@ -63,11 +63,11 @@ class EvaluateConfig(QuestionConfig):
     encoders: dict[str, InputPath] = option(
         text="{name: embeddings directory}, all of the same tiles", min_length=1
     )
-    tiles: InputPath = option(text="tiles directory that they are embeddings of")
+    tiles: InputPath = option(text="tiles directory of the embeddings")
     cohort: InputPath | None = option(
-        None, "for labels, patients or sites that are not those of the tiles"
+        None, "labels, patients or sites in place of those of the tiles directory"
     )
-    out: OutputPath = option(text="directory to make")
+    out: OutputPath = option(text="output directory")
     label: LabelConfig = LabelConfig()
     scale: float | None = option(
         None, "scale of the tiles; null: the finest", unit="um/px", gt=0
@@ -85,21 +85,21 @@ class EvaluateConfig(QuestionConfig):
         for name in ("chance", *BASELINES):
             if name in encoders:
                 raise ValueError(
-                    f"{name!r} is taken: give embeddings of the baselines as "
+                    f"{name!r} is reserved: give embeddings of the baselines as "
                     "baselines.colour_stats and baselines.random"
                 )
         return encoders
 
 
 def check(config: EvaluateConfig) -> None:
-    """Check tiles, embeddings, labels, that something can be found, and ``out``."""
+    """Check tiles, embeddings, labels, that queries have targets, and ``out``."""
     if config.embedding_map:
         check_installed()
     directories = _directories(config)
     _plan(config, directories)
     check_stage(config.out, STAGE, _recipe(config, directories))
     for baseline in _missing_baselines(config).values():
-        # Whatever the cluster's precision will be.
+        # Builds the encoder, so that its errors show here.
         make_targets(baseline, TileDirectory(config.tiles))
 
 
@@ -135,12 +135,12 @@ def _measure(
             tiles, plain = plan.labelled, config.normalise
             path = folder / f"{name}.png"
             draw_embedding_map(path, name, values, tiles, plain, config.seed)
-        say(f"evaluate: {name} ({directory.dim} numbers a tile) done")
+        say(f"evaluate: {name} ({directory.dim} values per tile) done")
     return scores, found
 
 
 def _directories(config: EvaluateConfig) -> dict[str, EmbeddingDirectory]:
-    """The embeddings that are given: encoders, then baselines."""
+    """The given embeddings: encoders, then baselines."""
     given = {name: getattr(config.baselines, name) for name in BASELINES}
     paths = config.encoders | {name: path for name, path in given.items() if path}
     return {name: EmbeddingDirectory(path) for name, path in paths.items()}
@@ -149,12 +149,12 @@ def _directories(config: EvaluateConfig) -> dict[str, EmbeddingDirectory]:
 def _recipe(
     config: EvaluateConfig, directories: Mapping[str, EmbeddingDirectory]
 ) -> dict[str, Any]:
-    """What decides the scores, but for labels, which may be mended."""
+    """The settings that decide the scores, except labels, which may be corrected."""
     keys = {*QuestionConfig.model_fields, "label", "scale"}
-    asked = config.model_dump(mode="json", include=keys)
+    settings = config.model_dump(mode="json", include=keys)
     random = config.baselines.random_encoder.model_dump(mode="json")
     digests = {name: directory.digest for name, directory in directories.items()}
-    return asked | {"encoders": digests, "random_encoder": random}
+    return settings | {"encoders": digests, "random_encoder": random}
 
 
 def _plan(
@@ -189,7 +189,7 @@ def _make_baselines(config: EvaluateConfig) -> dict[str, EmbeddingDirectory]:
 
 
 def _missing_baselines(config: EvaluateConfig) -> dict[str, embed.EmbedConfig]:
-    """How the baselines that were not given are made."""
+    """Embedding configs of the baselines that were not given."""
     parts = {
         "colour_stats": {"name": "colour_stats"},
         "random": config.baselines.random_encoder.model_dump(),
@@ -211,7 +211,7 @@ def _tracking(config: EvaluateConfig) -> dict[str, str]:
 
 
 def _draw(config: EvaluateConfig, plan: Plan, found: Mapping[str, Neighbours]) -> None:
-    """``queries/<encoder>.png``: the same queries, and what each encoder found."""
+    """Draw ``queries/<encoder>.png``: the same queries, and the tiles each found."""
     places = choose_queries(plan)
     if not len(places):
         return
@@ -227,11 +227,11 @@ def _draw(config: EvaluateConfig, plan: Plan, found: Mapping[str, Neighbours]) -
     for name, neighbours in found.items():
         page = draw_retrieval_sheet(name, plan, neighbours, places, pictures)
         page.save(folder / f"{name}.png")
-    say(f"evaluate: queries and what they found: {folder}")
+    say(f"evaluate: queries and their nearest tiles: {folder}")
 
 
 def _log(config: EvaluateConfig, scores: Scores) -> None:
-    """A run for the evaluation, and one for each encoder under it."""
+    """Log a run for the evaluation, and one for each encoder under it."""
     store = tracking.open_store(**_tracking(config), out=config.out)
     names = ("summary.md", "metrics.json", "metrics.parquet", PICTURES, MAPS)
     files = [config.out / name for name in names if (config.out / name).exists()]

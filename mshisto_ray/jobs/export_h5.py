@@ -1,4 +1,4 @@
-"""Export embeddings for other software: one unit a slide, an HDF5 file each."""
+"""Export embeddings for other software: one unit and HDF5 file per slide."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class ExportConfig(Config):
     """Export embeddings as files of features for TRIDENT's and CLAM's users."""
 
     embeddings: InputPath = option(text="embeddings directory")
-    out: OutputPath = option(text="folder to make or to go on with: SLIDE_ID.h5")
+    out: OutputPath = option(text="folder of SLIDE_ID.h5; an unfinished one is resumed")
     mpp: float | None = option(None, "scale; null: the finest", unit="um/px", gt=0)
-    layout: Layout = option("trident", "whose attributes: trident or clam")
-    colour: str | None = option(None, "mode embedded; null: the first there is")
+    layout: Layout = option("trident", "whose attributes to write: trident or clam")
+    colour: str | None = option(None, "colour mode to export; null: the first")
     ancestors: bool = option(
-        False, "also tiles with too little tissue, planned for their children"
+        False, "also tiles with too little tissue, planned only for their children"
     )
     resources: Resources = Resources()
     mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
 
 
 def check(config: ExportConfig) -> None:
-    """Check the embeddings and that ``out`` can be entered."""
+    """Check the embeddings and that ``out`` can be used."""
     check_stage(
         config.out, STAGE, _recipe(config, EmbeddingDirectory(config.embeddings))
     )
@@ -51,7 +51,7 @@ def _recipe(config: ExportConfig, directory: EmbeddingDirectory) -> dict[str, An
     mpp = directory.scales[0] if config.mpp is None else config.mpp
     if mpp not in directory.scales:
         raise InputError(
-            f"mpp: {mpp} is not in {directory.path}; {directory.scales} is"
+            f"mpp: {mpp} is not in {directory.path}; have {directory.scales}"
         )
     colour = config.colour or directory.colours[0]
     if colour not in directory.colours:

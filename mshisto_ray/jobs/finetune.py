@@ -34,7 +34,7 @@ class FinetuneJobConfig(FinetuneConfig, TrainingJobConfig):
 
 
 def check(config: FinetuneJobConfig) -> None:
-    """Check tiles, classes, the batch and that ``out`` can be entered."""
+    """Check tiles, classes, the batch and that ``out`` can be used."""
     data = load_data(config)
     check_slides(data.tiles)
     output.check(config)
@@ -50,7 +50,7 @@ def run(config: FinetuneJobConfig) -> None:
     ) as manifest:
         if steps_done(config.out) < config.steps:
             with planned_workers(config, config.model.norm) as plan:
-                _tell(data)
+                _say_counts(data)
                 train(NAME, config, plan, _work)
         output.finish(NAME, config, data.tiles, manifest)
     say(f"{NAME}: encoder in {config.out / ENCODER}")
@@ -69,8 +69,8 @@ def _recipe(config: FinetuneJobConfig, data: FinetuneData) -> dict[str, Any]:
     return with_workers(config, model, data.tiles, STAGE, recipe)
 
 
-def _tell(data: FinetuneData) -> None:
-    """How many tiles and patients of each class there are to learn from."""
+def _say_counts(data: FinetuneData) -> None:
+    """Print the tiles and patients of each class, trained on and held out."""
     for part, what in ((data.train, "trained on"), (data.held_out, "held out")):
         tiles = [int((part.code == code).sum()) for code in range(len(part.classes))]
         counts = zip(part.classes, tiles, part.patients(), strict=True)

@@ -1,4 +1,4 @@
-"""Import features of other software: one unit a slide, its HDF5 file to a shard."""
+"""Import features of other software: one unit per slide, HDF5 file to shard."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ class ImportConfig(Config):
     """Import tile features that TRIDENT or CLAM extracted as embeddings."""
 
     features: InputPath = option(
-        text="folder of NAME.h5, NAME a slide_id or slide file"
+        text="folder of NAME.h5; NAME: a slide_id, or a slide file without suffix"
     )
     coordinates: InputPath | None = option(
-        None, "folder of CLAM's patches, which say how large its tiles are"
+        None, "folder of CLAM's patches, which hold the size of its tiles"
     )
-    cohort: InputPath = option(text="CSV or Parquet, a row a slide; needs `path`")
-    out: OutputPath = option(text="embeddings directory to make or to go on with")
-    encoder: str = option(text="name of what made the features", min_length=1)
+    cohort: InputPath = option(text="CSV or Parquet, one row per slide; needs `path`")
+    out: OutputPath = option(text="embeddings directory; an unfinished one is resumed")
+    encoder: str = option(text="name of the encoder of the features", min_length=1)
     mpp: float = option(text="scale of the tiles (20x is 0.5)", unit="um/px", gt=0)
     tile_px: int = option(256, "side of a tile as embedded", unit="px", ge=1)
     extent: float | None = option(
-        None, "side of a tile where no file says it", unit="level-0 px", gt=0
+        None, "side of a tile if no file gives it", unit="level-0 px", gt=0
     )
     dtype: Literal["float16", "float32"] = option(
         "float32", "of the stored vectors; float32 keeps both kinds exactly"
     )
     check_slides: bool = option(
-        True, "hold places and resolution against the slides; false: they are not here"
+        True, "compare places and resolution with the slides; false: without slides"
     )
     mpp_tolerance: float = option(
         0.1,
@@ -72,7 +72,7 @@ class ImportConfig(Config):
 
 
 def check(config: ImportConfig) -> None:
-    """Check cohort and folders, and that ``out`` can be entered."""
+    """Check cohort and folders, and that ``out`` can be used."""
     cohort = read_cohort(config.cohort, check_files=config.check_slides)
     check_stage(config.out, STAGE, _recipe(config, _find(config, cohort)))
 
@@ -113,7 +113,7 @@ def _run(
 
 
 def _find(config: ImportConfig, cohort: Cohort) -> dict[str, Path]:
-    """Files of features by slide_id; InputError where there is none at all."""
+    """Files of features by slide_id; InputError if there are none at all."""
     if not config.features.is_dir():
         raise InputError(f"features: no such folder: {config.features}")
     if config.coordinates and not config.coordinates.is_dir():
@@ -133,7 +133,7 @@ def _find(config: ImportConfig, cohort: Cohort) -> dict[str, Path]:
 
 
 def _recipe(config: ImportConfig, files: Mapping[str, Path]) -> dict[str, Any]:
-    """What changes rows; the first readable file says how wide embeddings are."""
+    """The settings that change rows; the first readable file gives the width."""
     for path in files.values():
         try:
             dim = width_of(path)
@@ -159,7 +159,7 @@ def _recipe(config: ImportConfig, files: Mapping[str, Path]) -> dict[str, Any]:
 def _keys(
     config: ImportConfig, cohort: Cohort, files: Mapping[str, Path]
 ) -> dict[str, Any]:
-    """What each slide's shard has to have been made from to stand."""
+    """The inputs that a slide's shard must match to be kept, by slide_id."""
 
     def key(row: CohortSlide) -> dict[str, Any]:
         path = files.get(row.slide_id)
@@ -202,7 +202,7 @@ def _collect(
     for row in cohort.rows:
         metadata = read_metadata(shard_path(config.out, row.slide_id, 0))
         if metadata is None:
-            continue  # not reached: the run was ended before
+            continue  # not reached: the run was stopped before
         found = [Failure(**failure) for failure in metadata["failures"]]
         features, _, slide = metadata["key"]["files"]
         slides.append(
@@ -224,7 +224,7 @@ def _collect(
 
 
 def _unknown(config: ImportConfig, files: Mapping[str, Path]) -> list[Failure]:
-    """Files of no slide of the cohort."""
+    """Failures of files that match no slide of the cohort."""
     known = set(files.values())
     message = f"{{}}: no slide of {config.cohort.name} has this name: add its row, or "
     message += "rename the file after its slide_id"

@@ -1,4 +1,4 @@
-"""Apply a saved head to new slides: one unit a bag, its tiles' scores to a shard."""
+"""Apply a saved head to new slides: one unit per bag, its scores in a shard."""
 
 from __future__ import annotations
 
@@ -42,18 +42,20 @@ STAGE = "predictions"
 class PredictConfig(Config):
     """Predict new slides with a saved head."""
 
-    head: InputPath = option(text="head directory (`best` of a sweep, or of train)")
+    head: InputPath = option(
+        text="head directory (`best` of sweep, `result/head` of train)"
+    )
     embeddings: InputPath | tuple[InputPath, ...] = option(
         text="directory that jobs/embed.py made; a list: one per scale of the head"
     )
     cohort: InputPath = option(text="the slides to predict; labels are not needed")
-    out: OutputPath = option(text="predictions directory to make or to go on with")
+    out: OutputPath = option(text="predictions directory; an unfinished one is resumed")
     tiles: InputPath | None = option(
         None, "tiles directory, for heat maps over the slides; null: none are drawn"
     )
     annotation: str | None = option(
         None,
-        "class of annotated tiles that scores are held against; null: the only one",
+        "class of annotated tiles to compare scores with; null: the only one",
     )
     max_failures: float = option(
         0.5, "share of bags that may fail", unit="share", ge=0, le=1
@@ -63,7 +65,7 @@ class PredictConfig(Config):
 
 
 def check(config: PredictConfig) -> None:
-    """Check head, embeddings, cohort and that ``out`` can be entered."""
+    """Check head, embeddings, cohort and that ``out`` can be used."""
     head, embeddings = _open(config)
     cohort = read_cohort(config.cohort, check_files=False)
     find_targets(head, cohort, _bags(head, cohort))
@@ -75,7 +77,7 @@ def run(config: PredictConfig) -> None:
     head, embeddings = _open(config)
     cohort = read_cohort(config.cohort, check_files=False)
     bags = _bags(head, cohort)
-    find_targets(head, cohort, bags)  # a patient of two labels shows here
+    find_targets(head, cohort, bags)  # raises for a patient with two labels
     recipe = _recipe(head, embeddings, config)
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
         _run(config, head, embeddings, cohort, bags)
@@ -169,7 +171,7 @@ def _head_digest(path: Path) -> str:
 
 
 def _bags(head: Head, cohort: Cohort) -> list[Bag]:
-    """One bag a slide, or a patient, as the head was trained."""
+    """One bag per slide or per patient, as the head was trained."""
     groups: dict[str, list[str]] = {}
     patients: dict[str, str] = {}
     for row in cohort.rows:
@@ -195,7 +197,7 @@ def _report(
     bags: list[Bag],
     found: Collected,
 ) -> None:
-    """Write what was found, show it, and log it to MLflow."""
+    """Write the results, print them, and log them to MLflow."""
     outcome = write_result(
         config.out, head, cohort, bags, config.tiles, config.annotation
     )

@@ -35,7 +35,7 @@ class PretrainJobConfig(PretrainConfig, TrainingJobConfig):  # pyright: ignore[r
 
 
 def check(config: PretrainJobConfig) -> None:
-    """Check tiles, labels, pairs, the batch and that ``out`` can be entered."""
+    """Check tiles, labels, pairs, the batch and that ``out`` can be used."""
     tiles, index = load_index(config)
     check_slides(tiles)
     output.check(config)
@@ -66,7 +66,7 @@ def _work(
 def _recipe(
     config: PretrainJobConfig, tiles: TileDirectory, index: TileIndex
 ) -> dict[str, Any]:
-    """What decides the weights; with batch statistics, also the number of workers."""
+    """The settings that decide the weights; the number of workers if it does."""
     Share(0, config.workers).part(config.batch_size)
     if config.verify is not None and config.workers > 1:
         raise InputError(
@@ -80,7 +80,7 @@ def _recipe(
 def _draw_pairs(
     config: PretrainJobConfig, tiles: TileDirectory, index: TileIndex
 ) -> None:
-    """Draw the first pairs of the training into ``out``, where they are not yet."""
+    """Draw the first pairs of the training into ``out``, unless already there."""
     path = config.out / _PAIRS
     if not path.exists():
         pairs = sample_pairs(config, tiles, index, SHOWN)

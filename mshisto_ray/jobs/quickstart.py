@@ -1,4 +1,4 @@
-"""The whole path on synthetic slides with a known truth, in one Ray session."""
+"""The whole pipeline on synthetic slides with a known truth, in one Ray session."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _SIGN, _LABEL = "fine_sign", "label_fine"
 class QuickstartConfig(Config):
     """Make slides, tile, embed, sweep six poolings, predict new slides."""
 
-    out: OutputPath = option(Path("quickstart"), "folder to make or to go on with")
-    num_patients: int = option(40, "to train on, two slides each", ge=16)
-    new_patients: int = option(8, "kept apart, to predict", ge=4)
+    out: OutputPath = option(Path("quickstart"), "folder; an unfinished one is resumed")
+    num_patients: int = option(40, "patients to train on, two slides each", ge=16)
+    new_patients: int = option(8, "held-out patients to predict", ge=4)
     witness_rate: float = option(
-        0.03, "share of a positive slide's tiles that show it", unit="share", gt=0
+        0.03, "share of a positive slide's tiles with the sign", unit="share", gt=0
     )
     seed: int = option(0, "of the slides, the folds and the training", ge=0)
 
@@ -171,7 +171,7 @@ def _predict_config(out: Path, head: Path) -> predict.PredictConfig:
 
 
 def _conclude(out: Path, gated: Path, mean: Path) -> None:
-    """The ranking, and whether the planted truth was found."""
+    """Print the ranking, and how well the planted tiles were found."""
     _step("ranking")
     say((out / "sweep" / "summary.md").read_text())
     first, second = (

@@ -1,7 +1,7 @@
-"""A published study run again: unit by unit, resumable, its table beside the paper.
+"""Run a published study again, unit by unit; its table beside the paper's.
 
-Units may be made anywhere: each says its own recipe, and those that lie in ``out`` are
-gone on from, whoever made them.
+Units may be made on any machine: each records its own recipe, and finished ones in
+``out`` are kept.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ _RECORDED = ("mshisto-ray", "numpy", "torch")
 class ReproduceConfig(Config):
     """Run a published study again and print its table."""
 
-    study: Annotated[Part, Family(STUDIES)] = option(text="which one")
+    study: Annotated[Part, Family(STUDIES)] = option(text="the study to run")
     data: InputPath = option(text="folder with the study's data")
     out: OutputPath = option(
-        text="directory to make or to go on with; may hold `units` made elsewhere"
+        text="directory; an unfinished one is resumed; may hold `units` made elsewhere"
     )
 
 
 def check(config: ReproduceConfig) -> None:
-    """Check the study's data, that ``out`` can be entered, and the units in it."""
+    """Check the study's data, that ``out`` can be used, and the units in it."""
     study = _study(config)
     check_stage(config.out, STAGE, _recipe(config), [_UNITS])
-    _standing(config.out, study.units())
+    _finished_units(config.out, study.units())
 
 
 def run(config: ReproduceConfig) -> None:
@@ -67,18 +67,18 @@ def _study(config: ReproduceConfig) -> Study:
 
 
 def _recipe(config: ReproduceConfig) -> dict[str, object]:
-    """Of the directory; what decides a unit is in the unit."""
+    """The recipe of the directory; each unit records its own."""
     return {"study": config.study.name}
 
 
 def _run(study: Study, out: Path) -> None:
     units = study.units()
-    done = _standing(out, units)
+    done = _finished_units(out, units)
     print(
         f"reproduce: {len(done)} of {len(units)} units already done -> {out}",
         flush=True,
     )
-    _tell_strangers(out, units)
+    _warn_unknown_units(out, units)
     for unit in units:
         if unit.name in done:
             continue
@@ -98,8 +98,8 @@ def _run(study: Study, out: Path) -> None:
     print(f"\n{text}\nreproduce: {out / 'table.md'}", flush=True)
 
 
-def _standing(out: Path, units: Sequence[StudyUnit]) -> dict[str, UnitResult]:
-    """Results of the units that lie in ``out``.
+def _finished_units(out: Path, units: Sequence[StudyUnit]) -> dict[str, UnitResult]:
+    """Results of the finished units in ``out``.
 
     Raises:
         InputError: some were made with another recipe, or lack their predictions.
@@ -113,26 +113,26 @@ def _standing(out: Path, units: Sequence[StudyUnit]) -> dict[str, UnitResult]:
         if content.get("recipe_digest") == recipe_digest(unit.recipe):
             found[unit.name] = _read(file, content)
         elif "recipe" not in content:
-            wrong.append(f"{file.name} (says no recipe)")
+            wrong.append(f"{file.name} (records no recipe)")
         else:
             keys = "; ".join(differences(content["recipe"], unit.recipe))
             wrong.append(f"{file.name} ({keys})")
     if wrong:
         raise InputError(
             f"{out / _UNITS}: {len(wrong)} units were made with another recipe: "
-            f"{', '.join(wrong[:3])}{', ...' if wrong[3:] else ''}; take them away to "
+            f"{', '.join(wrong[:3])}{', ...' if wrong[3:] else ''}; remove them to "
             "make them here, or give the study and the data that they were made with"
         )
     return found
 
 
-def _tell_strangers(out: Path, units: Sequence[StudyUnit]) -> None:
+def _warn_unknown_units(out: Path, units: Sequence[StudyUnit]) -> None:
     names = {path.stem for path in (out / _UNITS).glob("*.json")}
-    strangers = sorted(names - {unit.name for unit in units})
-    if strangers:
+    unknown = sorted(names - {unit.name for unit in units})
+    if unknown:
         print(
-            f"reproduce: {len(strangers)} files in {_UNITS} are none of this study's "
-            f"units and have no part in its table: {', '.join(strangers[:3])}",
+            f"reproduce: {len(unknown)} files in {_UNITS} are not units of this study "
+            f"and are left out of its table: {', '.join(unknown[:3])}",
             flush=True,
         )
 
@@ -140,7 +140,7 @@ def _tell_strangers(out: Path, units: Sequence[StudyUnit]) -> None:
 def _write(
     out: Path, unit: StudyUnit, result: UnitResult, cost: dict[str, float]
 ) -> None:
-    """Predictions first: the file of numbers says that the unit is whole."""
+    """Write predictions first: the JSON file marks the unit as finished."""
     file = out / _UNITS / f"{unit.name}.json"
     write_predictions(file.with_suffix(".parquet"), result.predictions)
     if result.area:

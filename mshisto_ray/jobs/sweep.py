@@ -1,7 +1,7 @@
 """Sweep MIL configs with Ray Tune: a trial is one config over all folds and repeats.
 
-Results are files, one folder per config named by its digest. What is finished is not
-done again, so the same command goes on after a kill. Only this driver writes MLflow.
+Results are files, one folder per config named by its digest. Finished configs are
+skipped, so the same command resumes after a kill. Only this driver writes MLflow.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STAGE = "sweep"
 class SweepConfig(AxesConfig, ExperimentConfig):
     """Train a MIL config at every combination of axes, and compare them."""
 
-    out: OutputPath = option(text="directory to make or to go on with")
+    out: OutputPath = option(text="output directory; an unfinished one is resumed")
     resources: Resources = Resources()
     mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
 
@@ -46,8 +46,8 @@ def check(config: SweepConfig) -> None:
 def run(config: SweepConfig) -> int:
     """Train a MIL config at every combination of axes, and compare them."""
     points, notes = sweep.check(sweep.expand(config, config.axes), config.select)
-    # Other axes may come later into the same directory: configs are told apart by
-    # their digests, so its recipe is only that it holds a sweep.
+    # Other axes may be added to the directory later: configs are identified by their
+    # digests, so its recipe only marks it as a sweep.
     recorded = config.model_dump(mode="json")
     with open_stage(config.out, STAGE, {"stage": STAGE}, recorded):
         return _run(config, points, notes)
@@ -74,7 +74,7 @@ def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> 
 
 
 def _conclude(config: SweepConfig, outcomes: Sequence[PointResult], bags: Bags) -> int:
-    """Summary, plot, best head and MLflow; the exit code."""
+    """Write summary, plot, best head and MLflow runs; return the exit code."""
     ranked = sweep.rank(outcomes, config.select)
     failed = [o for o in outcomes if not o.metrics]
     for outcome in failed:
@@ -94,7 +94,7 @@ def _conclude(config: SweepConfig, outcomes: Sequence[PointResult], bags: Bags) 
 
 
 def _keep_best(config: SweepConfig, chosen: PointResult) -> Path:
-    """A copy of the chosen config's head as ``out/best``."""
+    """Copy the chosen config's head to ``out/best``."""
     best = config.out / "best"
     temporary = config.out / ".best.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -108,7 +108,7 @@ def _keep_best(config: SweepConfig, chosen: PointResult) -> Path:
 def _log(
     config: SweepConfig, ranked: Sequence[PointResult], bags: Bags, best: Path | None
 ) -> None:
-    """A parent run with a child per config; those that are there are kept."""
+    """Log a parent run with a child per config; existing runs are kept."""
     store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
     digests = sorted(outcome.digest for outcome in ranked)
     text = json.dumps([str(config.out), config.select, digests])

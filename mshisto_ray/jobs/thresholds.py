@@ -1,4 +1,4 @@
-"""Where near ends and far begins in a cohort: thresholds judged by appearance."""
+"""Near and far thresholds of a cohort, compared by the appearance of tiles."""
 
 from __future__ import annotations
 
@@ -38,18 +38,20 @@ class ThresholdsConfig(Config):
     out: OutputPath = option(text=f"folder of {FILE}")
     embeddings: InputPath | None = option(
         None,
-        "of the tiles: appearance is an encoder's; null: colours, read from slides",
+        "of the tiles, to compare appearance; null: colours, read from the slides",
     )
-    scale: float | None = option(None, "null: the finest", unit="um/px", gt=0)
+    scale: float | None = option(
+        None, "of the tiles; null: the finest", unit="um/px", gt=0
+    )
     near_um: tuple[Micrometres, ...] = option(
         (100.0, 200.0, 300.0, 500.0, 1000.0, 1742.0), "candidates", "um", min_length=1
     )
     far_um: tuple[Micrometres, ...] = option(
         (1000.0, 1500.0, 3000.0, 6000.0, 9145.0), "candidates", "um", min_length=1
     )
-    pairs: int = option(2000, "drawn for each near and far", "pairs", ge=100)
+    pairs: int = option(2000, "drawn for each near_um and far_um", "pairs", ge=100)
     least_covered: float = option(
-        0.9, "share of tiles that the best ones find partners for", ge=0, le=1
+        0.9, "share of tiles that must have partners", ge=0, le=1
     )
     readers: int = option(2, "threads that read slides", "threads", ge=1)
     seed: int = option(0, "of the draw", ge=0)
@@ -60,8 +62,8 @@ def check(config: ThresholdsConfig) -> None:
     _open(config)
     if min(config.near_um) >= max(config.far_um):
         raise InputError(
-            f"far_um: {max(config.far_um):g} um at most, and near_um is "
-            f"{min(config.near_um):g} at least: far has to be above near"
+            f"far_um: the largest is {max(config.far_um):g} um, the smallest near_um "
+            f"{min(config.near_um):g} um: far has to be above near"
         )
 
 
@@ -86,7 +88,7 @@ def run(config: ThresholdsConfig) -> None:
 
 
 def _open(config: ThresholdsConfig) -> tuple[TileIndex, Describe]:
-    """Tiles of the scale, and what tells how they look."""
+    """The tiles of the scale, and the function that describes their appearance."""
     tiles = TileDirectory(config.tiles)
     scales = sorted(tiles.manifest.recipe["scales"])
     scale = scales[0] if config.scale is None else config.scale

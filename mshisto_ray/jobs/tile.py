@@ -1,4 +1,4 @@
-"""Tile a cohort: one unit a slide, its tiles to a shard, its overview to a picture."""
+"""Tile a cohort: one unit per slide, its tiles in a shard, its overview a picture."""
 
 from __future__ import annotations
 
@@ -40,13 +40,15 @@ _SHEET_PIXELS = 40_000_000
 class TileConfig(TilingRecipe):
     """Plan the tiles of a cohort: from slides to linked tiles at every scale."""
 
-    cohort: InputPath = option(text="CSV or Parquet, a row a slide; needs `path`")
-    out: OutputPath = option(text="tiles directory to make or to go on with")
-    geojson: bool = option(False, "tissue and tiles of each slide also for QuPath")
+    cohort: InputPath = option(text="CSV or Parquet, one row per slide; needs `path`")
+    out: OutputPath = option(text="tiles directory; an unfinished one is resumed")
+    geojson: bool = option(
+        False, "also write tissue and tiles of each slide for QuPath"
+    )
     max_failures: float = option(
         0.5, "share of slides that may fail wholly", unit="share", ge=0, le=1
     )
-    retry_failures: bool = option(False, "try again what failed because of its input")
+    retry_failures: bool = option(False, "retry what failed because of its input")
     resources: Resources = Resources()
     mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
 
@@ -57,7 +59,7 @@ class TileConfig(TilingRecipe):
 
 
 def check(config: TileConfig) -> None:
-    """Check the cohort and that ``out`` can be entered; nothing is written."""
+    """Check the cohort and that ``out`` can be used; nothing is written."""
     _read_cohort(config)
     check_stage(config.out, STAGE, config.recipe.as_recipe())
 
@@ -74,8 +76,8 @@ def _read_cohort(config: TileConfig) -> Cohort:
     cohort = read_cohort(config.cohort)
     if config.tissue.name == DRAWN and not any(row.annotation for row in cohort.rows):
         raise InputError(
-            f"{config.cohort}: tissue is what is annotated, and no slide has an "
-            "annotation: fill the column `annotation`, or choose another tissue mask"
+            f"{config.cohort}: tissue is taken from annotations, and no slide has one: "
+            "fill the column `annotation`, or choose another tissue mask"
         )
     return cohort
 
@@ -103,14 +105,14 @@ def _run(config: TileConfig, cohort: Cohort) -> None:
 
 
 def _keys(cohort: Cohort) -> dict[str, Any]:
-    """What each slide's shard has to have been made from to stand."""
+    """The inputs that a slide's shard must match to be kept, by slide_id."""
 
     def key(row: CohortSlide) -> dict[str, Any]:
         try:
             files = [slide_fingerprint(row.path)]
             files += [slide_fingerprint(row.annotation)] if row.annotation else []
         except OSError:
-            files = []  # told as that slide's failure when it is its turn
+            files = []  # reported as the slide's failure when it is tiled
         return {"files": files, "mpp": row.mpp}
 
     with ThreadPoolExecutor(16) as pool:
@@ -135,10 +137,10 @@ def _collect(out: Path, cohort: Cohort) -> Collected:
     for row in cohort.rows:
         metadata = read_metadata(shard_path(out, row.slide_id))
         if metadata is None:
-            continue  # not reached: the run was ended before
+            continue  # not reached: the run was stopped before
         failures += [Failure(**failure) for failure in metadata["failures"]]
         if metadata["slide"]:
-            # Where it lies and whose it is may change without any new work.
+            # Its path and patient may change without tiling it again.
             moved = {"patient_id": row.patient_id, "path": str(row.path)}
             record = metadata["slide"] | moved
             record["tiles_per_scale"] = [tuple(n) for n in record["tiles_per_scale"]]

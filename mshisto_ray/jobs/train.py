@@ -19,12 +19,12 @@ RESULT = "result"
 class TrainJobConfig(ExperimentConfig):
     """Cross-validate one MIL config and keep its head."""
 
-    out: OutputPath = option(text="directory to make")
+    out: OutputPath = option(text="output directory")
     mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
 
 
 def check(config: TrainJobConfig) -> None:
-    """Check input, labels, folds and that ``out`` can be entered."""
+    """Check input, labels, folds and that ``out`` can be used."""
     bags, _ = experiment.check(config)
     check_stage(config.out, STAGE, experiment.recipe(config, bags))
 

@@ -1,4 +1,4 @@
-"""One MIL experiment: a config, its cross-validation, and the files it leaves."""
+"""One MIL experiment: a config, its cross-validation, and the files it writes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HEAD_FOLDER = "head"
 
 
 class ExperimentConfig(TrainConfig, InputConfig):
-    """Bags, target, split, model and training: all that decides a result."""
+    """Bags, target, split, model and training: everything that decides a result."""
 
     target: TargetConfig = TargetConfig()
     split: SplitConfig = SplitConfig()
@@ -55,35 +55,35 @@ class ExperimentConfig(TrainConfig, InputConfig):
 
 
 def load(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
-    """Bags and splits of a config.
+    """Read the bags of a config and plan its splits.
 
     Raises:
-        InputError: input, target or split that cannot be used.
+        InputError: input, target or split cannot be used.
     """
     bags = read_bags(config, config.target, config.split.column, config.cache)
     return bags, plan_splits(bags, config.split, config)
 
 
 def notes(config: ExperimentConfig, bags: Bags) -> list[str]:
-    """Lines for the user: what was left out, and a pooling that suits other bags."""
+    """Lines for the user: bags left out, and a pooling that does not suit the bags."""
     median = float(np.median(bags.sizes[bags.sizes > 0])) if bags.sizes.any() else 0.0
     if config.pooling.name != "noisy_or" or median <= _NOISY_OR_SATURATES:
         return list(bags.notes)
     return [
         *bags.notes,
-        f"pooling noisy_or counts instances: in bags of {median:g} (the median here) "
-        "nearly every bag is positive; noisy_and, top_k or attention suit them",
+        f"pooling noisy_or saturates: for bags of {median:g} instances (the median "
+        "here) it predicts nearly always positive; use noisy_and, top_k or attention",
     ]
 
 
 def check(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
-    """As ``load``, but without filling the node cache: for a look before work."""
+    """As ``load``, but without filling the node cache: for a check before work."""
     unfilled = CacheConfig(dir=config.cache.dir, max_gib=0)
     return load(config.model_copy(update={"cache": unfilled}))
 
 
 def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
-    """What decides the result: settings, and what was read instead of its paths."""
+    """The settings and data digests that decide the result; no paths."""
     names = set(ExperimentConfig.model_fields)
     paths = {"embeddings", "cohort", "bags", "cache", "scale", "scales"}
     settings = config.model_dump(mode="json", include=names - paths)
@@ -113,7 +113,7 @@ def run(
         config: the experiment.
         bags: of ``load``.
         splits: of ``load``.
-        folder: to make; one that another process has made meanwhile is left.
+        folder: output folder; one that another process wrote meanwhile is kept.
         on_fold: see ``cross_validate``.
 
     Returns:
@@ -148,7 +148,7 @@ def run(
     (temporary / _METRICS).write_text(json.dumps(known, indent=2) + "\n")
     try:
         os.rename(temporary, folder)
-    except OSError:  # not empty: a run that was thought dead has finished it
+    except OSError:  # not empty: another run of this config has finished it
         if not (folder / _METRICS).is_file():
             raise
         shutil.rmtree(temporary)
@@ -158,7 +158,7 @@ def run(
 def measure(test: Predictions, validation: Predictions | None) -> dict[str, float]:
     """``test_<metric>_mean``, ``_ci_low``, ``_ci_high``, and ``val_...`` likewise.
 
-    See ``learning.bootstrap.intervals`` for what is computed. ``test``: out-of-fold
+    See ``learning.intervals.intervals`` for what is computed. ``test``: out-of-fold
     predictions of all bags; ``val``: those of the bags set aside within training
     folds, which is what configs are chosen by. A value that is not defined is NaN.
     """
@@ -174,7 +174,7 @@ def measure(test: Predictions, validation: Predictions | None) -> dict[str, floa
 
 
 def read_metrics(folder: Path) -> dict[str, float] | None:
-    """What ``run`` measured, or None where it has not come to its end."""
+    """The metrics that ``run`` wrote, or None if it has not finished."""
     file = folder / _METRICS
     if not file.is_file():
         return None
@@ -183,7 +183,7 @@ def read_metrics(folder: Path) -> dict[str, float] | None:
 
 
 def write_folds(path: Path, bags: Bags, splits: Sequence[Split]) -> None:
-    """``bag, patient_id, repeat, fold, part``: a row per bag of every split."""
+    """Write ``bag, patient_id, repeat, fold, part``: a row per bag of every split."""
     rows = [
         {
             "bag": bags.names[index],

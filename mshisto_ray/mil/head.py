@@ -1,4 +1,4 @@
-"""A saved head: the fold models of one config, whole in one directory."""
+"""A saved head: the fold models of one config, in one directory."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Head:
     """Models of one config.
 
     ``folds``: test fold of each patient in each repeat, for every patient that a
-    model may have seen; ``dims``: of tiles, coarsest scale first; ``scales``: where
-    an instance holds several; ``encoder``: name and digest of what embedded the tiles
-    (by scale, where there are several), None for a bag table; ``about``: all that
-    ``model.json`` holds.
+    model may have seen; ``dims``: widths of embeddings, coarsest scale first;
+    ``scales``: None if an instance has one; ``encoder``: name and digest of the tiles'
+    encoder (by scale, if there are several), None for a bag table; ``about``: the
+    content of ``model.json``.
     """
 
     classes: tuple[str, ...]
@@ -68,9 +68,9 @@ def save_head(
     """Write ``model.json`` and a safetensors file per model; whole or not at all.
 
     Args:
-        path: directory; one that is there is replaced.
+        path: directory; an existing one is replaced.
         result: the models.
-        bags: that they learned from.
+        bags: that they were trained on.
         config: of the models.
         about: JSON values on where the bags came from (unit, target, paths).
     """
@@ -85,7 +85,7 @@ def save_head(
     content = {
         "version": _VERSION,
         "classes": list(bags.classes),
-        # A bag is called the class of the highest probability; of two, above this.
+        # A bag is assigned the most probable class; of two, the second above this.
         "threshold": 0.5 if len(bags.classes) == 2 else None,
         "dims": bags.dims,
         "scale": bags.scale,
@@ -110,7 +110,7 @@ def save_head(
 
 
 def load_head(path: Path) -> Head:
-    """A head as ``save_head`` wrote it.
+    """Read a head that ``save_head`` wrote.
 
     Raises:
         InputError: not a head, or one of another version.

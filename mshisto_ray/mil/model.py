@@ -31,8 +31,8 @@ class MILModel(nn.Module):
             are (after dropout).
         dropout: probability, once, on what the pooling sees.
         pooling: part of the poolings family.
-        combine: part of the combinations family, which makes one instance of a tile
-            and its finer ones first.
+        combine: part of the combinations family; it first turns a tile and its finer
+            ones into one instance.
     """
 
     def __init__(

@@ -20,14 +20,13 @@ from mshisto_ray.mil.poolings import (
 
 @dataclass(frozen=True)
 class HeadPrediction:
-    """What a head says of B bags with N instances.
+    """Predictions of a head for B bags with N instances.
 
-    ``probabilities``: [B, C], where random bags vote those of the vote; of whole
-    bags: ``attention`` [N], ``class_attention`` and ``instance_probabilities``
-    [N, C], None where the pooling has none, and ``child_attention``, for each finer
-    scale [M], its tiles slide by slide and parent by parent; ``offsets``: int64
-    [B + 1]; ``models``: how many models were averaged, int [B]. All means over the
-    same models, which are in float64.
+    ``probabilities``: [B, C], of the vote where random bags vote; for whole bags:
+    ``attention`` [N], ``class_attention`` and ``instance_probabilities`` [N, C], None
+    where the pooling has none, and ``child_attention``, for each finer scale [M], its
+    tiles slide by slide and parent by parent; ``offsets``: int64 [B + 1]; ``models``:
+    number of models averaged, int [B]. All are float64 means over the same models.
     """
 
     probabilities: np.ndarray
@@ -47,7 +46,7 @@ class _Sums:
     found: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, out: Pooled, bags: np.ndarray) -> None:
-        """Add what a model says of the instances of bags."""
+        """Add a model's scores of the instances of bags."""
         parts = {
             "attention": out.attention,
             "class_attention": out.class_attention,
@@ -59,7 +58,7 @@ class _Sums:
                 self.put(name, value.double().cpu().numpy(), bags)
 
     def put(self, name: str, values: np.ndarray, bags: np.ndarray) -> None:
-        """Add values to the rows that the bags have under this name."""
+        """Add values to the bags' rows of the sum of this name."""
         offsets = self.offsets(name)
         if name not in self.found:
             self.found[name] = np.zeros((offsets[-1], *values.shape[1:]))
@@ -73,7 +72,7 @@ class _Sums:
         return np.concatenate([[0], sizes.cumsum()]).astype(np.int64)
 
     def mean(self, name: str, models: np.ndarray) -> np.ndarray | None:
-        """The sums over how many models each bag had."""
+        """The sums divided by each bag's number of models; None without sums."""
         if name not in self.found:
             return None
         total = self.found[name]
@@ -141,7 +140,7 @@ def _add_model(
 
 
 def _bags_by_model(head: Head, bags: Bags) -> list[np.ndarray]:
-    """For each model, the bags that it predicts."""
+    """Indices of the bags that each model predicts."""
     found: list[list[int]] = [[] for _ in head.models]
     has_refit = any(model.fold is None for model in head.models)
     for bag, patient in enumerate(bags.patient_ids):

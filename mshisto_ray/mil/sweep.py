@@ -1,4 +1,4 @@
-"""The points of a sweep, where their results lie, and which one is chosen."""
+"""The points of a sweep, the folders of their results, and the choice of the best."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _COMMON = ("cohort", "unit", "target", "split", "cache")
 
 
 class AxesConfig(Config):
-    """What a sweep varies, and what it chooses by."""
+    """The axes of a sweep, and the metric that chooses the best config."""
 
     axes: dict[str, tuple[Any, ...]] = option(
-        {}, "key: values; a config for every combination"
+        {}, "{key: values}; one config per combination of values"
     )
     select: Literal["auroc", "pr_auc", "accuracy", "f1"] | None = option(
         "auroc", "val_ metric that the best config is chosen by; null: none is chosen"
@@ -56,7 +56,7 @@ class Point:
 
     @property
     def label(self) -> str:
-        """``pooling=attention, noise.sigma=0.1``; parts with what they were given."""
+        """``pooling=attention, noise.sigma=0.1``; parts with their parameters."""
         return ", ".join(f"{k}={show(v)}" for k, v in self.values.items()) or "config"
 
 
@@ -74,8 +74,8 @@ def expand(
     """Every combination of the axes' values as a validated config.
 
     Raises:
-        InputError: a point that is no valid config, named by its values, or two
-            equal points.
+        InputError: a point is not a valid config (named by its values), or two
+            points are equal.
     """
     names = set(ExperimentConfig.model_fields)
     raw = base.model_dump(mode="json", include=names)
@@ -108,8 +108,8 @@ def check(
         The points by the digest of their results; lines for the user.
 
     Raises:
-        InputError: input that cannot be used, bags that differ between points, or
-            nothing to choose by.
+        InputError: input cannot be used, bags differ between points, or there are no
+            validation bags to choose by.
     """
     common = points[0].config.split
     if select and len(points) > 1 and common.validation == 0:
@@ -160,7 +160,7 @@ def _check_same(first: Bags, other: Bags, point: Point) -> None:
 
 @dataclass(frozen=True)
 class PointResult:
-    """What came of a point: metrics, or why there are none."""
+    """The result of a point: metrics, or the error."""
 
     digest: str
     point: Point
@@ -169,19 +169,19 @@ class PointResult:
 
 
 def folder(out: Path, digest: str) -> Path:
-    """Where the results of a config lie."""
+    """The folder with the results of a config."""
     return out / "configs" / digest
 
 
 def read_metrics(out: Path, digest: str) -> dict[str, float] | None:
-    """Metrics of a finished config, None where it has no result."""
+    """Metrics of a finished config, None if it has no result."""
     return experiment.read_metrics(folder(out, digest))
 
 
 def rank(outcomes: Sequence[PointResult], select: str | None) -> list[PointResult]:
     """Finished configs, the best on validation first; without ``select`` as given.
 
-    Test metrics have no say. Equal configs stay in their order; a metric that is not
+    Test metrics are not used. Equal configs stay in their order; a metric that is not
     defined comes last.
     """
     finished = [o for o in outcomes if o.metrics]

@@ -1,4 +1,4 @@
-"""What a phantom cohort is made of."""
+"""Configuration of a phantom cohort."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PhantomConfig(Config):
     """
 
     num_patients: int = option(
-        48, "labels are balanced exactly if even", ge=2, le=10_000
+        48, "patients; labels are balanced exactly if even", ge=2, le=10_000
     )
     slides_per_patient: int = option(2, "all with the patient's labels", ge=1, le=20)
     size: int = option(
@@ -40,8 +40,8 @@ class PhantomConfig(Config):
     )
     light: float = option(
         3.0,
-        "unevenness of its light, at most so much up and down each axis: where colour "
-        "may tell nothing of the place it has to be 0",
+        "unevenness of the light, at most this much up and down along each axis; 0 if "
+        "colour must not depend on the position",
         "grey levels",
         ge=0,
         le=3,

@@ -24,7 +24,7 @@ _NOISE_RANGE = 18
 def draw(config: PhantomConfig, slide: int, layout: Layout) -> np.ndarray:
     """Level 0 of a slide: uint8 [size, size, 3].
 
-    The same slide with other signs differs in the signs' tiles alone.
+    The same slide with other signs differs only in the signs' tiles.
     """
     rng = stream(config, DRAW_STREAM, slide)
     table = _stain(config, stream(config, STAIN_STREAM, patient_of(config, slide)))

@@ -1,6 +1,6 @@
-"""What is where on a phantom slide: tissue, zones, glands and the planted signs.
+"""Layout of a phantom slide: tissue, zones, glands and the planted signs.
 
-Three labels, each a matter of one scale or of two:
+Three labels, each visible at one scale or at two:
 
 - ``label_fine``: a share of finest tiles carries ``fine_sign``, or none does.
 - ``label_coarse``: the glands of the free context cells are arranged as in context A
@@ -109,7 +109,7 @@ def plan(config: PhantomConfig, slide: int) -> Layout:
 
 
 def _depth(config: PhantomConfig, rng: np.random.Generator) -> np.ndarray:
-    """One or two wobbly pieces of tissue, glass around them."""
+    """Depth inside one or two irregular pieces of tissue (see ``Layout``)."""
     side = config.size // PLAN_PX
     y, x = (np.mgrid[:side, :side] + 0.5) / side
     pieces = [(0.5, 0.5, 0.44, 0.40)]
@@ -134,7 +134,7 @@ def _depth(config: PhantomConfig, rng: np.random.Generator) -> np.ndarray:
 
 
 def _zones(config: PhantomConfig, rng: np.random.Generator) -> np.ndarray:
-    """Smooth regions: the largest of three random fields."""
+    """Zone of each plan pixel: the largest of three smooth random fields."""
     side, sigma = config.size // PLAN_PX, config.region / PLAN_PX
     white = rng.standard_normal((NUM_ZONES, side, side))
     fields = ndimage.gaussian_filter(white, (0, sigma, sigma))
@@ -168,9 +168,9 @@ def _glands(
 ) -> np.ndarray:
     """Which middle tiles hold a gland: two of four on average in either context.
 
-    Matched colours: two on a diagonal (A) or side by side (B). Else: all or none, as
-    often the one as the other (A), or any two (B), which the colour of a coarse tile
-    shows and that of a smaller one cannot.
+    Matched colours: two on a diagonal (A) or side by side (B). Else: all or none,
+    equally often (A), or any two (B), which the colour of a coarse tile shows and
+    that of a smaller one cannot.
     """
     gland = np.zeros((2 * context.shape[0], 2 * context.shape[1]), bool)
     full = True

@@ -1,10 +1,10 @@
 """The signs of a phantom: patterns of grains in nuclei and in the tissue between them.
 
 Both are made of blocks of two by two pixels, of zero mean in each block: at twice the
-finest mpp they are gone. Tissue always has the plain pattern, the two dark pixels of a
+finest mpp they vanish. Tissue always has the plain pattern, the two dark pixels of a
 block side by side. A sign with matched colours has them on a diagonal, so that no
-statistic of single pixels tells the two apart: same ink, other arrangement. Else it has
-one much darker pixel in each block.
+statistic of single pixels separates the two: the same pixels, arranged differently.
+Else it has one much darker pixel in each block.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _GRANULAR_EOSIN, _CHROMATIN_DENSITY = 52, 150
 
 
 def keep_room(colours: np.ndarray, noise: int, config: PhantomConfig) -> None:
-    """Move colours [eosin, nuclei, 3] off black and white, by what grains may add.
+    """Move colours [eosin, nuclei, 3] off black and white, to leave room for grains.
 
-    Grains that are cut off there would leave a mean behind. Densities are in quarters.
+    Clipped grains would not have zero mean. Densities are in quarters.
     """
     granular = colours[_GRANULAR_EOSIN >> 2 :]
     chromatin = colours[:, _CHROMATIN_DENSITY >> 2 :]
@@ -37,7 +37,7 @@ def keep_room(colours: np.ndarray, noise: int, config: PhantomConfig) -> None:
 
 
 def _contrast(config: PhantomConfig) -> int:
-    """Of chromatin, in grey levels."""
+    """Contrast of chromatin, in grey levels."""
     return _CHROMATIN if config.colour_matched else _CHROMATIN_COLOURED
 
 
@@ -48,7 +48,7 @@ def grains(
     nuclei: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """What the chromatin and the granules add: int16 [size, size, 1]."""
+    """Grey levels that chromatin and granules add: int16 [size, size, 1]."""
     blocks = config.size // BLOCK_PX
     per_tile = config.tile_px // BLOCK_PX
     plain, sign = _patterns(blocks, rng, config.colour_matched)

@@ -1,4 +1,4 @@
-"""What phantom tissue looks like: fibres, nuclei, glands."""
+"""Textures of phantom tissue: fibres, nuclei, glands."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def scatter_nuclei(
     turn: float,
     rng: np.random.Generator,
 ) -> None:
-    """Nuclei outside glands.
+    """Draw nuclei outside glands.
 
     Matched colours: spindles along the fibres, round, or spindles both ways. Else:
     sparse spindles, an even spread of round nuclei, or dense clusters.

@@ -67,7 +67,7 @@ def write_slide(config: PhantomConfig, slide: int, out: Path) -> dict[str, str]:
 
 
 def truth(config: PhantomConfig, slide: int) -> pd.DataFrame:
-    """What is planted in each tile of a slide, from the plan alone.
+    """A table of what is planted in each tile of a slide, from the plan alone.
 
     Columns ``mpp, row, col``; ``tissue``, its share; and bool ``coarse_context``
     (coarse tiles alone), ``fine_sign``, ``relation_sign`` (also of the tiles that
@@ -101,10 +101,10 @@ def _blocks(values: np.ndarray, side: int) -> np.ndarray:
 
 
 def _write_tiff(config: PhantomConfig, pixels: np.ndarray, path: Path) -> None:
-    """A generic pyramidal TIFF; each level is the 2 x 2 mean of the one before.
+    """Write a generic pyramidal TIFF; each level is the 2 x 2 mean of the one before.
 
     Chroma is not subsampled: that would blur a diagonal of grains more than a pair
-    side by side, and so give the signs away by colour.
+    side by side, and so reveal the signs by colour.
     """
     per_cm = 10_000 / config.mpp
     with tifffile.TiffWriter(path) as tiff:
@@ -136,7 +136,7 @@ def _pyramid(pixels: np.ndarray, least: int) -> Iterator[np.ndarray]:
 
 
 def _write_asap(config: PhantomConfig, layout: Layout, path: Path) -> None:
-    """Squares of the planted tiles, in level-0 pixels, one group a sign."""
+    """Write squares of the planted tiles, in level-0 pixels, one group per sign."""
     root = ElementTree.Element("ASAP_Annotations")
     annotations = ElementTree.SubElement(root, "Annotations")
     coarse = FINE_PER_COARSE * config.tile_px

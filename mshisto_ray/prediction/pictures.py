@@ -30,7 +30,7 @@ _CHILD_MAP_PX = 256
 
 
 class Painter:
-    """Draws what a head says of the slides of a tiles directory."""
+    """Draws the predictions of a head on the slides of a tiles directory."""
 
     def __init__(self, tiles: TileDirectory, out: Path):
         self._tiles, self._out = tiles, out
@@ -43,7 +43,7 @@ class Painter:
         prediction: HeadPrediction,
         failures: list[Failure],
     ) -> None:
-        """Pictures of every slide of a bag; a slide out of reach is told, not fatal."""
+        """Draw every slide of a bag; add those that cannot be read to ``failures``."""
         (probabilities,) = prediction.probabilities
         shown = head.classes[int(probabilities.argmax())]
         title = f"{shown} p={probabilities.max():.3f}"
@@ -91,7 +91,7 @@ class Painter:
                     scores, f"{name}  {title}", label.replace("_", " ", 1),
                     record["mpp"],
                 )  # fmt: skip
-                # A class may be named as no file can be.
+                # A class name may hold a slash, a file name may not.
                 image.save(folder / f"{name}.{label.replace('/', '_')}.png")
             attention = layers.get("attention")
             for fine, scores, image in _child_maps(
@@ -108,7 +108,7 @@ class Painter:
 def _layers(
     head: Head, prediction: HeadPrediction, rows: slice
 ) -> dict[str, np.ndarray]:
-    """Scores of the instances of one slide, by what they are."""
+    """Scores of the instances of one slide, by the name of the layer."""
     layers = {}
     if prediction.attention is not None:
         layers["attention"] = prediction.attention[rows]
@@ -118,7 +118,7 @@ def _layers(
     if prediction.instance_probabilities is not None:
         scores = prediction.instance_probabilities[rows].T
         named = zip(head.classes, scores, strict=True)
-        # Of two classes the first is what the second is not.
+        # Of two classes the first is the complement of the second.
         kept = list(named)[1:] if len(scores) == 2 else named
         layers |= {f"instance_{name}": column for name, column in kept}
     return layers
@@ -131,10 +131,10 @@ def _child_maps(
     attention: np.ndarray | None,
     title: str,
 ) -> Iterator[tuple[TileEmbeddings, dict[str, np.ndarray], Image.Image]]:
-    """Of each finer scale that has tiles: these, their scores, and a picture.
+    """Yield the tiles of each finer scale that has any, their scores, and a picture.
 
-    ``child_attention``: a tile's share of its parent; ``attention``: times what the
-    parent has, which is how much a tile of a middle scale matters.
+    Scores: ``child_attention``, a tile's share within its parent; ``attention``, that
+    share times the parent's attention, also the weight of a tile of a middle scale.
     """
     tiles = part.tiles
     for fine, linked, weights in zip(
@@ -158,9 +158,9 @@ def _child_map(
     attention: np.ndarray | None,
     title: str,
 ) -> Image.Image:
-    """The tiles that matter most, with the attention over their finer tiles.
+    """Draw the most relevant tiles with the attention over their finer tiles.
 
-    Those of highest attention; where there is none, those whose children differ most.
+    Those of highest attention; without attention, those whose children differ most.
     """
     starts = np.cumsum(counts) - counts
     spread = np.array(

@@ -1,4 +1,4 @@
-"""What predicted bags amount to: tables, external metrics, where the head looks."""
+"""Results of predicted bags: the table, external metrics, localisation."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ def write_result(
     tiles: Path | None,
     annotation: str | None,
 ) -> PredictionSummary:
-    """``predictions.parquet`` and ``metrics.json``.
+    """Write ``predictions.parquet`` and ``metrics.json``.
 
     Metrics of labels where the cohort has them, and of localisation where the tiles
     are annotated (see ``localisation.localise``).
 
     Args:
-        out: directory with a shard a bag.
+        out: directory with one shard per bag.
         head: that predicted them.
         cohort: with or without labels.
         bags: of the cohort.
         tiles: directory of the slides' tiles, None where none was given.
-        annotation: class of annotation; None: the only one there is.
+        annotation: class of annotation; None: the only one.
     """
     found = _shards(out, bags)
     predicted = find_predicted(out, bags)
@@ -66,20 +66,20 @@ def write_result(
     targets = find_targets(head, cohort, predicted)
     _write_table(out, head, predicted, probabilities, targets)
     known = [i for i, target in enumerate(targets) if target is not None]
-    metrics, notes = {}, _strangers(head, cohort, predicted)
+    metrics, notes = {}, _unknown_labels(head, cohort, predicted)
     if len({targets[i] for i in known}) > 1:
         labelled = [predicted[i] for i in known]
         index = [head.classes.index(str(targets[i])) for i in known]
         metrics = intervals(_predictions(head, labelled, probabilities[known], index))
     if tiles is not None:
         metrics |= _localise(out, head, predicted, tiles, annotation, notes)
-    told = {name: _defined(interval) for name, interval in metrics.items()}
-    write_text(out / "metrics.json", json.dumps(told, indent=2) + "\n")
+    content = {name: _defined(interval) for name, interval in metrics.items()}
+    write_text(out / "metrics.json", json.dumps(content, indent=2) + "\n")
     return PredictionSummary(len(predicted), len(known), metrics, notes)
 
 
 def find_failures(out: Path, bags: list[Bag]) -> list[Failure]:
-    """What went wrong with the bags that have come to their end."""
+    """The failures recorded in the shards of the bags."""
     shards = _shards(out, bags).values()
     return [Failure(**failure) for shard in shards for failure in shard["failures"]]
 
@@ -91,7 +91,7 @@ def find_predicted(out: Path, bags: list[Bag]) -> list[Bag]:
 
 
 def _shards(out: Path, bags: list[Bag]) -> dict[str, dict[str, Any]]:
-    """Metadata of the shards that there are, by bag."""
+    """Metadata of the existing shards, by bag."""
     shards = {bag.name: read_metadata(shard_path(out, bag.name)) for bag in bags}
     return {name: shard for name, shard in shards.items() if shard}
 
@@ -104,7 +104,7 @@ def _localise(
     annotation: str | None,
     notes: list[str],
 ) -> dict[str, Interval]:
-    """How well scores find annotated tiles, where there are any."""
+    """Metrics of how well scores find annotated tiles; none without annotations."""
     directory = TileDirectory(tiles)
     patients = {slide: bag.patient_id for bag in bags for slide in bag.slide_ids}
     names = localisation.annotation_names(directory, patients)
@@ -113,7 +113,7 @@ def _localise(
     if annotation is None and len(names) > 1:
         notes.append(
             f"tiles are annotated as {', '.join(names)}: give annotation={names[0]} or "
-            "another to see how well attention finds them"
+            "another to measure how well attention finds them"
         )
         return {}
     name = annotation or names[0]
@@ -137,7 +137,7 @@ def _localise(
 
 
 def _defined(interval: Interval) -> dict[str, float | None]:
-    """JSON has no NaN; a number that is not defined is null."""
+    """The interval as JSON values: None for NaN, which JSON does not have."""
     return {k: v if math.isfinite(v) else None for k, v in asdict(interval).items()}
 
 
@@ -164,8 +164,8 @@ def find_targets(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str | None
     return targets
 
 
-def _strangers(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str]:
-    """A line on bags whose label is none of the head's classes, if there are any."""
+def _unknown_labels(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str]:
+    """A note on slides whose label is not a class of the head, if there are any."""
     column = head.about["target"]["column"]
     if column not in cohort.column_names:
         return []
@@ -176,8 +176,8 @@ def _strangers(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str]:
     if not others:
         return []
     return [
-        f"{len(others)} slides have a {column} that is none of the head's classes "
-        f"({', '.join(head.classes)}) and no part in external metrics: "
+        f"{len(others)} slides have a {column} that is not a class of the head "
+        f"({', '.join(head.classes)}) and are left out of external metrics: "
         f"{', '.join(others[:5])}{', ...' if others[5:] else ''}"
     ]
 
@@ -208,7 +208,7 @@ def _write_table(
     probabilities: np.ndarray,
     targets: list[str | None],
 ) -> None:
-    """``predictions.parquet``; fold and repeat are null: folds are averaged."""
+    """Write ``predictions.parquet``; fold and repeat are null: folds are averaged."""
     nothing = pa.nulls(len(bags), pa.int32())
     columns = {
         "bag": pa.array([bag.name for bag in bags], pa.string()),

@@ -1,4 +1,4 @@
-"""One bag of embedded tiles, read for a head that will predict it."""
+"""One bag of embedded tiles, as the input of a head."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SlideTiles:
     """Tiles of a slide as a head takes them.
 
     ``tiles``: the instances; ``finer``: for each finer scale its tiles, parent by
-    parent; ``children``: likewise, rows counting from 0.
+    parent; ``children``: for each finer scale its links, rows counting from 0.
     """
 
     tiles: TileEmbeddings
@@ -34,7 +34,7 @@ class SlideTiles:
 def read_slide(
     head: Head, directories: Sequence[EmbeddingDirectory], slide_id: str
 ) -> SlideTiles:
-    """Own tiles at the head's scale, or all tiles of the scales that it combines.
+    """Read own tiles at the head's scale, or all tiles of the scales it combines.
 
     Args:
         head: a head of embeddings.

@@ -46,7 +46,7 @@ class Bag:
         return self.slide_ids[0] if self.slide_ids == [self.name] else None
 
     def as_unit(self) -> dict[str, Any]:
-        """As JSON values, to send to a worker; progress is counted by ``slide_id``."""
+        """The bag as JSON values for a worker; progress is counted by ``slide_id``."""
         rest = {"patient_id": self.patient_id, "slide_ids": self.slide_ids}
         return {"slide_id": self.name, **rest}
 
@@ -58,7 +58,7 @@ class Bag:
 
 @dataclass(frozen=True)
 class PredictWork:
-    """What every unit shares; ``embeddings``: one directory per scale of the head."""
+    """The inputs of all units; ``embeddings``: one directory per scale of the head."""
 
     head: Path
     embeddings: tuple[Path, ...]
@@ -67,14 +67,14 @@ class PredictWork:
 
 
 def shard_path(out: Path, bag: str) -> Path:
-    """Where the tiles' scores of a bag lie."""
+    """The file with the scores of a bag's tiles."""
     return out / "shards" / f"{bag}.parquet"
 
 
 def make_predictor(
     work: PredictWork, threads: int
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """The function that predicts one bag; its shard and pictures are its result."""
+    """The function that predicts one bag and writes its shard and pictures."""
     torch.set_num_threads(threads)
     head = load_head(work.head)
     directories = [EmbeddingDirectory(path) for path in work.embeddings]
@@ -115,14 +115,14 @@ def make_predictor(
 
 def _not_drawn(bag: Bag, attempt: int) -> Failure:
     message = (
-        f"no heat map: the process ended {attempt - 1} times at this bag; reading its "
-        "slide does that, or memory: look at the worker's log"
+        f"no heat map: the process ended {attempt - 1} times at this bag, by reading "
+        "its slide or for lack of memory: see the worker's log"
     )
     return Failure(bag.name, "predict", "crash", "NoHeatMap", message)
 
 
 def made_from(directories: Sequence[EmbeddingDirectory], bag: Bag) -> list[str]:
-    """What a bag's shard has to have been made from to stand."""
+    """The inputs that a bag's shard must match to be kept."""
     return [
         directory.state(slide_id) or f"{slide_id} incomplete"
         for slide_id in bag.slide_ids
@@ -136,7 +136,7 @@ def _read(
     bag: Bag,
     failures: list[Failure],
 ) -> list[SlideTiles]:
-    """Tiles of each slide as the head takes them; what is missing is told."""
+    """Tiles of each slide as the head takes them; others are added to ``failures``."""
     slides = []
     for slide_id in bag.slide_ids:
         error = "NoTiles"
@@ -158,7 +158,7 @@ def _read(
 def _scores(
     slides: list[SlideTiles], prediction: HeadPrediction | None, head: Head
 ) -> pa.Table:
-    """Instances first, then the tiles of each finer scale, with what each has."""
+    """The table of scores: instances, then the tiles of each finer scale."""
     scales = [[slide.tiles for slide in slides]]
     for i in range(len(slides[0].finer) if slides else 0):
         scales.append([slide.finer[i] for slide in slides])

@@ -20,7 +20,7 @@ _GREY = (0.75, 0.75, 0.75)
 
 
 def check_installed() -> None:
-    """Refuse maps where UMAP is not installed."""
+    """Raise InputError if UMAP is not installed."""
     if importlib.util.find_spec("umap") is None:
         raise InputError(
             "embedding_map: UMAP is not installed: pip install 'mshisto-ray[plots]', "
@@ -39,7 +39,7 @@ def draw_embedding_map(
     """Write ``path`` (PNG) and the points beside it (Parquet).
 
     The same 20,000 rows at most are drawn for every encoder. Distances on the map,
-    and sizes of groups, mean little: it shows who is near whom.
+    and sizes of groups, mean little: it shows which tiles are near each other.
 
     Args:
         path: picture to write.
@@ -85,8 +85,8 @@ def _plot(
     for name in order:
         own = points[names == name]
         colour = _GREY if name == UNANNOTATED else next(colours)
-        told = f"{name} ({len(own):,})"
-        axes.scatter(own[:, 0], own[:, 1], s=size**2, color=colour, label=told, lw=0)
+        label = f"{name} ({len(own):,})"
+        axes.scatter(own[:, 0], own[:, 1], s=size**2, color=colour, label=label, lw=0)
     axes.set_title(title)
     axes.set_xticks([])
     axes.set_yticks([])

@@ -47,10 +47,10 @@ def write_report(
 
     Args:
         out: folder.
-        plan: what was asked.
-        scores: answers of each encoder.
+        plan: queries and pairs.
+        scores: of each encoder.
         found: neighbours of each encoder.
-        exclude: what the queries could not find.
+        exclude: the tiles that queries could not find.
 
     Returns:
         The summary.
@@ -63,9 +63,9 @@ def write_report(
     levels, table = chance(plan), metric_table(intervals, gaps)
     write_shard(out / "metrics.parquet", [table])
     write_shard(out / "neighbours.parquet", [neighbour_table(plan, found)])
-    told = {"chance": _plain(levels), "notes": plan.notes}
-    told["metrics"] = [_plain(row) for row in table.to_pylist()]
-    write_text(out / "metrics.json", json.dumps(told, indent=2) + "\n")
+    content = {"chance": _plain(levels), "notes": plan.notes}
+    content["metrics"] = [_plain(row) for row in table.to_pylist()]
+    write_text(out / "metrics.json", json.dumps(content, indent=2) + "\n")
     text = summary(_about(plan, exclude), intervals, levels, gaps, plan.notes)
     write_text(out / "summary.md", text)
     return text
@@ -130,7 +130,7 @@ def _tiles(plan: Plan, rows: np.ndarray, prefix: str) -> dict[str, np.ndarray]:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: what has no value is null."""
+    """The values with None for NaN, which JSON does not have."""
     return {
         key: None if isinstance(value, float) and math.isnan(value) else value
         for key, value in values.items()
@@ -138,7 +138,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _about(plan: Plan, exclude: ExclusionConfig) -> str:
-    """What was asked, in words."""
+    """A paragraph on tiles, queries, exclusion and intervals."""
     labelled, task = plan.labelled, plan.retrieval
     counts = ", ".join(f"{name} {n:,}" for name, n in labelled.counts().items())
     rule = {
@@ -146,11 +146,11 @@ def _about(plan: Plan, exclude: ExclusionConfig) -> str:
         "block": f"tiles of its slide within {exclude.block_um:g} um",
     }.get(exclude.by, f"tiles of its {exclude.by}")
     rows = task.queries if len(task.queries) else np.arange(len(labelled.label))
-    asked = f"{len(rows):,} of them ask; none may find {rule}."
+    query = f"{len(rows):,} of them are queries; none may find {rule}."
     if not len(task.queries):
-        asked = "Only places are asked."
+        query = "No queries: only pairs of places are scored."
     return (
         f"{len(labelled.label):,} tiles at {labelled.tiles.mpp:g} um/px of "
-        f"{len(labelled.tiles.slide_ids)} slide(s): {counts}. {asked} Intervals: 95 % "
+        f"{len(labelled.tiles.slide_ids)} slide(s): {counts}. {query} Intervals: 95 % "
         f"bootstrap over {len(np.unique(plan.cluster[rows]))} {plan.cluster_kind}."
     )

@@ -27,12 +27,12 @@ def summary(
     differences: Sequence[Difference],
     notes: Sequence[str],
 ) -> str:
-    """Every encoder's scores, then those of single classes, then the differences.
+    """Markdown: scores of every encoder, of single classes, and the differences.
 
     Args:
-        about: what was asked, in words.
+        about: paragraph on tiles and queries.
         encoders: scores by encoder and metric; ``metric.class`` for single classes.
-        chance: what no information scores, by metric.
+        chance: scores at chance level, by metric.
         differences: of pairs of encoders.
         notes: what was left out.
     """
@@ -47,8 +47,8 @@ def summary(
             lines += _table(encoders, chance, single, f"{metric}.")
     lines += ["", "## Differences", ""]
     lines += [
-        "First minus second, paired: both answered the same questions and were "
-        "resampled together. Bold: the interval leaves out 0.",
+        "First minus second, paired: both had the same queries and pairs and were "
+        "resampled together. Bold: the interval excludes 0.",
         "",
     ]
     shown = [name for name in overall if name not in _NEUTRAL]

@@ -16,10 +16,10 @@ _HEADS = ("first tile", "as trained on", "second tile", "as trained on")
 
 
 def draw_pair_sheet(title: str, pairs: Sequence[SamplePair]) -> Image.Image:
-    """A row a pair: the first tile plain and augmented, then the second one.
+    """One row per pair: the first tile plain and augmented, then the second one.
 
     Args:
-        title: above it all.
+        title: above all rows.
         pairs: of ``sample_pairs``.
     """
     height = _TOP + len(pairs) * (_CELL + _TEXT + _GAP) + _GAP
@@ -43,7 +43,7 @@ def draw_pair_sheet(title: str, pairs: Sequence[SamplePair]) -> Image.Image:
 
 
 def _left(column: int) -> int:
-    # The second tile stands a little apart from the first.
+    # A wider gap before the second tile.
     return _GAP + column * (_CELL + _GAP) + (2 * _GAP if column >= 2 else 0)
 
 

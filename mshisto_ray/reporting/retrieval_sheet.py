@@ -24,12 +24,12 @@ SHOWN = 5  # found tiles of a query
 _QUERIES = 8
 _CELL, _GAP, _FRAME, _TEXT = 144, 12, 4, 18
 _TOP = 64
-# Told apart by every eye.
+# Blue and orange that colour-blind readers can distinguish.
 _SAME, _OTHER = (0, 114, 178), (213, 94, 0)
 
 
 def choose_queries(plan: Plan) -> np.ndarray:
-    """Places in the plan's queries that are shown: of every class some, in order."""
+    """Indices of the plan's queries to show: some of every class, in order."""
     labels = plan.retrieval.labels[plan.retrieval.queries]
     codes = np.unique(labels)[:_QUERIES]
     if not len(codes):
@@ -46,7 +46,7 @@ def choose_queries(plan: Plan) -> np.ndarray:
 def read_pictures(
     tiles: TileDirectory, plan: Plan, rows: Sequence[int]
 ) -> dict[int, Image.Image]:
-    """Pixels of rows of the plan, from the slides; rows that cannot be read are left.
+    """Read the tiles of rows from the slides; those that cannot be read are left out.
 
     Args:
         tiles: the tiles of the plan.
@@ -80,10 +80,10 @@ def draw_retrieval_sheet(
     places: np.ndarray,
     pictures: Mapping[int, Image.Image],
 ) -> Image.Image:
-    """A row a query: the query, then its five nearest tiles with their class.
+    """One row per query: the query, then its five nearest tiles with their class.
 
     Args:
-        title: above it all.
+        title: above all rows.
         plan: of ``make_plan``.
         found: neighbours of the plan's queries.
         places: which queries, of ``choose_queries``.
@@ -115,7 +115,7 @@ def draw_retrieval_sheet(
 
 
 def _left(column: int) -> int:
-    # The query stands a little apart.
+    # A wider gap after the query.
     return _GAP + column * (_CELL + _GAP) + (_GAP if column else 0)
 
 

@@ -22,7 +22,7 @@ def summary(
     Args:
         ranked: finished configs, of ``mil.sweep.rank``.
         failed: configs without a result.
-        select: what the first one was chosen by; None: it was not.
+        select: metric that the first one was chosen by; None: none was chosen.
     """
     columns = [name.format(select=select) for name in _COLUMNS]
     if select is None:
@@ -33,7 +33,7 @@ def summary(
         "",
         f"{len(ranked)} configs, "
         + (
-            f"ranked and chosen by val_{select}; tests had no say. "
+            f"ranked and chosen by val_{select}, without test results. "
             if select
             else "in the order of the axes; none was chosen. "
         )

@@ -33,7 +33,7 @@ class ImageBags:
 
 @dataclass(frozen=True)
 class ImageTraining:
-    """Adam with betas (0.9, 0.999), one bag a step.
+    """Adam with betas (0.9, 0.999), one bag per step.
 
     ``flips``: each image of a training bag flipped and turned by quarters at random.
     """
@@ -45,7 +45,7 @@ class ImageTraining:
 
 
 class ImageModel(nn.Module):
-    """Network, then pooling, of images standardised a channel by ``mean`` and ``std``.
+    """Network, then pooling, of images standardised per channel by ``mean``, ``std``.
 
     Channels lie last in memory, where convolutions and poolings of few channels are
     fastest on CPUs; results are those of any other layout, to rounding.
@@ -86,7 +86,7 @@ def fit(
 ) -> ImageModel:
     """Train a model; all randomness comes from ``seed``.
 
-    The same device gives the same model. A GPU draws other dropout than a CPU.
+    The same device gives the same model; a GPU and a CPU draw different dropout.
 
     Args:
         model_of: makes the instance network; has its ``width``.
@@ -176,7 +176,7 @@ def _moments(bags: ImageBags, train: np.ndarray) -> tuple[torch.Tensor, torch.Te
 
 
 def _symmetries(side: int) -> torch.Tensor:
-    """Where each pixel of a square comes from in its eight symmetries: [8, side^2]."""
+    """Source index of each pixel in the eight symmetries of a square: [8, side^2]."""
     own = torch.arange(side * side).view(side, side)
     turned = [torch.rot90(own, turn) for turn in range(4)]
     return torch.stack([*turned, *(square.flip(0) for square in turned)]).flatten(1)

@@ -1,4 +1,4 @@
-"""What a study is: units of work with predictions, and a table made of them."""
+"""The interface of a study: units of work with predictions, and their table."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from mshisto_ray.statistics.bootstrap import Interval
 
 @dataclass(frozen=True)
 class UnitResult:
-    """Predictions of bags that the unit did not learn, and other numbers of it.
+    """Predictions of a unit's held-out bags, and other numbers of it.
 
-    ``area``: what the same models say of the bags' annotated area, where it is known;
+    ``area``: predictions of the same models for the bags' annotated area, if known;
     ``device``: what trained them.
     """
 
@@ -37,7 +37,7 @@ class UnitResult:
 
 @dataclass(frozen=True)
 class StudyUnit:
-    """A piece of work that is done whole or again, on this machine or another.
+    """A piece of work that is finished or repeated as a whole, on any machine.
 
     ``name``: a file's stem; ``recipe``: JSON values that decide the result, the
     fingerprint of the data among them, and no path.
@@ -49,7 +49,7 @@ class StudyUnit:
 
 
 class Study(Protocol):
-    """Experiments of a paper. ``data`` is checked when it is made."""
+    """Experiments of a paper; building one checks its data."""
 
     def units(self) -> Sequence[StudyUnit]:
         """Pieces of work, those that matter most first."""
@@ -61,7 +61,7 @@ class Study(Protocol):
 
 
 def check_part(family: str, part: Part, key: str) -> Part:
-    """A part named in a study's settings, filled in.
+    """A part named in a study's settings, with its defaults filled in.
 
     Raises:
         InputError: see ``components.check``.
@@ -120,12 +120,12 @@ def mean(values: Sequence[float]) -> str:
 
 
 def cell(value: Interval) -> str:
-    """``.892 (.831 to .941)``."""
+    """An interval as ``.892 (.831 to .941)``."""
     return f"{short(value.value)} ({short(value.low)} to {short(value.high)})"
 
 
 def short(value: float) -> str:
-    """Three decimals, without the zero before the point."""
+    """A number with three decimals, without the zero before the point."""
     return "" if np.isnan(value) else f"{value:.3f}".replace("0.", ".", 1)
 
 

@@ -85,7 +85,7 @@ def render(
                     lines.append([name, *map(_gain, above, found)])
                 above = found
             parts.append(_study.markdown([area, *header], lines))
-    return "\n".join([*parts, _told(settings, has_area)])
+    return "\n".join([*parts, _caption(settings, has_area)])
 
 
 def _lines(
@@ -133,7 +133,7 @@ def _gain(above: Sequence[UnitResult], own: Sequence[UnitResult]) -> str:
     return _study.cell(compare(*parts, metric="accuracy").difference)
 
 
-def _told(settings: Mapping[str, Any], has_area: bool) -> str:
+def _caption(settings: Mapping[str, Any], has_area: bool) -> str:
     area = (
         "Annotated area: the same models on test slides' tiles of "
         f"{settings['annotation']!r} (at least {settings['min_annotated']:g} of each "
@@ -144,7 +144,7 @@ def _told(settings: Mapping[str, Any], has_area: bool) -> str:
         f"0 is {settings['scales'][0]:g} um/px. 50 random bags of 100 tiles of each "
         "slide, majority vote; mean, two ReLU layers of 512 (the second of the paper "
         f"has no ReLU), softmax; SGD, lr {settings['lr']:g}, momentum 0.9 (the paper "
-        f"says none), {settings['epochs']} epochs; {settings['folds']} folds by "
+        f"gives none), {settings['epochs']} epochs; {settings['folds']} folds by "
         f"patient, {settings['repeats']} repeats, 95 % bootstrap over patients, "
         f"gains paired. {area if has_area else ''}An encoder pretrained with these "
         "slides' labels has seen what it is tested on: scale_* and shared should come "

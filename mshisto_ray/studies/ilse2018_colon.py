@@ -35,9 +35,9 @@ _FOLDS = 10
 _CLASSES = ("no epithelium", "epithelium")
 # From memory of the paper's appendix, as are the network's sizes: not confirmed.
 _TRAINING = ImageTraining(lr=1e-4, weight_decay=5e-4, epochs=100, flips=True)
-# Of frozen features, and in the table.
+# Images per call of a frozen encoder, and its names in the table.
 _IMAGES_AT_ONCE = 256
-_TOLD = {"colour": "colour statistics", "frozen": "frozen features"}
+_KINDS = {"colour": "colour statistics", "frozen": "frozen features"}
 _METRICS = ("accuracy", "precision", "recall", "f1", "auroc")
 _PUBLISHED = {
     "instance_max": (".842 +- .021", ".866 +- .017", ".816 +- .031", ".839 +- .023",
@@ -70,7 +70,7 @@ class NucleusNet(nn.Sequential):
 
 
 class ColonStudy:
-    """Frozen features with every pooling; then the network, a unit a fold."""
+    """Frozen features with every pooling; then the network, one unit per fold."""
 
     def __init__(
         self, data: Path, poolings: Sequence[str], epochs: int, encoder: Part | None
@@ -95,7 +95,7 @@ class ColonStudy:
             self._encoders["frozen"] = made
 
     def units(self) -> list[StudyUnit]:
-        """The floor first: it takes minutes, the network hours."""
+        """Units of frozen features first: they take minutes, the network hours."""
         data = {"data": _study.fingerprint(self._file), "folds": _FOLDS}
         training = {"training": dataclasses.asdict(self._training)}
         network = {"network": [str(layer) for layer in NucleusNet()]}
@@ -178,7 +178,7 @@ class ColonStudy:
         )  # fmt: skip
 
     def table(self, done: Mapping[str, UnitResult]) -> str:
-        """The paper's columns; rows: the network, its published values, the floor."""
+        """The paper's columns; rows: network, its published values, frozen features."""
         rows = []
         for name in self._poolings:
             keys = [f"network-{name}-{fold}" for fold in range(_FOLDS)]
@@ -192,9 +192,9 @@ class ColonStudy:
         for kind in self._encoders:
             for name in components.available(POOLINGS):
                 found = [done[key] for key in (f"{kind}-{name}",) if key in done]
-                rows.append([f"{name}, {_TOLD[kind]}", *_cells(found), ""])
+                rows.append([f"{name}, {_KINDS[kind]}", *_cells(found), ""])
         header = ["", *_METRICS, "auroc by fold", "attention against epithelium"]
-        told = (
+        caption = (
             f"100 images, one ten-fold repeat, 95 % bootstrap over images, folds by "
             "image (the data do not tell patients). Network: "
             f"Adam, lr 1e-4, weight decay 5e-4, {self._training.epochs} epochs, flips "
@@ -206,7 +206,7 @@ class ColonStudy:
             "epithelium, a fold's mean AUROC within images that hold both kinds of "
             "nuclei. Published: mean +- standard error over five repeats.\n"
         )
-        return "\n".join([_study.markdown(header, rows), told])
+        return "\n".join([_study.markdown(header, rows), caption])
 
 
 def _frozen_training(pooling: str) -> dict[str, Any]:
@@ -238,7 +238,7 @@ def build(
 ) -> _study.Study:
     """``poolings``: those with the network; ``epochs``: of its training.
 
-    ``encoder``: whose frozen features all poolings are tried on, beside colours.
+    ``encoder``: gives frozen features for all poolings, beside colour statistics.
     """
     # A part within a part comes as plain data.
     part = Part.model_validate(encoder) if encoder else None

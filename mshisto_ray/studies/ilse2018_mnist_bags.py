@@ -59,7 +59,7 @@ class MnistBagsStudy:
         self._seeds, self._mean_size = seeds, mean_size
 
     def units(self) -> list[StudyUnit]:
-        """Seed by seed."""
+        """All units, seed by seed."""
         common = {
             "mean_size": float(self._mean_size),
             "test_bags": _TEST_BAGS,
@@ -96,7 +96,7 @@ class MnistBagsStudy:
         return UnitResult(_predictions(test, found, seed), {"attention_auroc": area})
 
     def table(self, done: Mapping[str, UnitResult]) -> str:
-        """Test AUROC and attention's AUROC: a row a pooling, a column a size."""
+        """Test AUROC and attention's AUROC: a row per pooling, a column per size."""
         parts = []
         for title, value in (
             ("test AUROC", lambda unit: _study.measure([unit])["auroc"].value),
@@ -112,7 +112,7 @@ class MnistBagsStudy:
                 rows.append(row)
             header = [title, *(f"{num} training bags" for num in self._num_bags)]
             parts.append(_study.markdown(header, rows))
-        told = (
+        caption = (
             f"Mean, 95 % t-interval over seeds (in square brackets how many, where not "
             f"{self._seeds}); bag size N({self._mean_size:g}, 2), half of the bags "
             f"positive, {_TEST_BAGS} test bags; Adam, lr 5e-4, weight decay 1e-4, 20 "
@@ -120,7 +120,7 @@ class MnistBagsStudy:
             "Attention against nines: mean AUROC within positive bags. The paper shows "
             "this experiment as a figure.\n"
         )
-        return "\n".join([*parts, told])
+        return "\n".join([*parts, caption])
 
 
 def draw_bags(

@@ -91,7 +91,7 @@ class MuskStudy:
         return UnitResult(result.test, {})
 
     def table(self, done: Mapping[str, UnitResult]) -> str:
-        """Accuracy and AUROC, a row a pooling, a column a data set."""
+        """Accuracy and AUROC, one row per pooling, one column per data set."""
         parts = []
         poolings = (*_OF_THE_PAPER, *self._others)
         for metric in ("accuracy", "auroc"):
@@ -109,14 +109,14 @@ class MuskStudy:
             for name, (lr, decay, epochs) in _SETTINGS.items()
             if name in self._datasets
         ]
-        told = (
+        caption = (
             "Ten folds, SGD with momentum 0.9, one bag a step, the last epoch scored, "
             "nothing selected; 256-128-64 ReLU layers, dropout 0.5. "
             f"{'; '.join(settings)}. Means over repeats (in brackets how many, where "
             f"not {self._repeats}) of out-of-fold predictions, 95 % bootstrap over "
             "bags.\n"
         )
-        return "\n".join([*parts, told])
+        return "\n".join([*parts, caption])
 
     def _row(
         self, pooling: str, metric: str, done: Mapping[str, UnitResult]

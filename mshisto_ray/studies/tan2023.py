@@ -1,6 +1,6 @@
 """Tan 2023: one scale against several, with and without multi-scale attention.
 
-On whole slides, and on their annotated area at inference where ``tiles`` say it.
+On whole slides, and on their annotated area at inference where ``tiles`` record it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class TanStudy:
         }
         cohort = read_cohort(data / "cohort.csv", check_files=False)
         labels = cohort.column(settings["label"])
-        # Not the file: it holds the paths of one machine.
+        # Not the file's digest: it holds the paths of one machine.
         rows = [(r.slide_id, r.patient_id, labels[r.slide_id]) for r in cohort.rows]
         self._labels = recipe_digest({"rows": rows})
         self._tiles, self._area = self._open_tiles(), {}
@@ -78,7 +78,7 @@ class TanStudy:
         self._check_slides([slide for slide, _, label in rows if label is not None])
 
     def _check_slides(self, labelled: Sequence[str]) -> None:
-        """Rows are compared, so that they have to be of the same slides."""
+        """Raise InputError unless all rows, which are compared, have equal slides."""
         without: dict[str, str] = {}
         used = {
             (path, mpp)
@@ -105,7 +105,7 @@ class TanStudy:
         path = self._data / "tiles"
         if not path.is_dir():
             raise InputError(
-                f"data: no tiles in {self._data}, which study.annotation needs to know "
+                f"data: no tiles in {self._data}, which study.annotation needs for "
                 "the annotated area; give the tiles that were embedded, or null"
             )
         return TileDirectory(path)
@@ -116,7 +116,7 @@ class TanStudy:
         return paths if all(path.is_dir() for path in paths) else []
 
     def units(self) -> list[StudyUnit]:
-        """Repeat by repeat."""
+        """All units, repeat by repeat."""
         return [
             StudyUnit(
                 unit_name(row, scales, repeat),
@@ -158,7 +158,7 @@ class TanStudy:
     def _training(
         self, row: TableRow, scales: Sequence[float], repeat: int
     ) -> dict[str, Any]:
-        """All of a unit's settings but where its data are."""
+        """All settings of a unit except the paths of its data."""
         single, given = len(scales) == 1, self._settings
         return {
             "scale" if single else "scales": scales[0] if single else list(scales),
@@ -209,8 +209,8 @@ def build(
     """
     if list(scales) != sorted(set(scales)):
         raise InputError(
-            f"study.scales: {list(scales)} do not rise: level 0 is the finest, as "
-            "[0.5, 1.0, 2.0]"
+            f"study.scales: {list(scales)} are not in rising order: level 0 is the "
+            "finest, as [0.5, 1.0, 2.0]"
         )
     settings = {"label": label, "scales": scales, "repeats": repeats, "lr": lr}
     settings |= {"folds": folds, "epochs": epochs, "annotation": annotation}

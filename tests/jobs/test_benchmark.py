@@ -88,7 +88,7 @@ def test_a_part_that_is_not_there_is_one_line(monkeypatch, capsys):
     assert said.startswith("error: benchmark: no 'reed' in benchmarks; have ")
 
 
-def test_targets_are_told_by_their_sense():
+def test_targets_are_judged_by_their_sense():
     found = {
         "a": Measure(5.0, "x", 1.0, 4.5),
         "b": Measure(1.3, "x", None, 1.25, "at most"),
@@ -108,7 +108,7 @@ def test_ways_take_turns():
     assert all(np.shape(values) == (3,) for values in seconds.values())
 
 
-def test_tiles_are_told_from_themselves_out_of_focus(made, tmp_path):
+def test_tiles_are_separated_from_themselves_out_of_focus(made, tmp_path):
     found = focus.build(slide=made["20x_256"].path, blur_um=(4.0,))(tmp_path)
     assert found["focus.tiles"].value == 256 + 64 + 16
     areas = {name: m.value for name, m in found.items() if m.unit == "AUROC"}

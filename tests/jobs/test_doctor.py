@@ -44,7 +44,7 @@ def test_folder_that_cannot_be_written_fails_with_exit_code_1(
     assert "cannot be written" in capsys.readouterr().out
 
 
-def test_a_node_without_the_folder_says_so(tmp_path):
+def test_a_node_without_the_folder_fails(tmp_path):
     found = probe(tmp_path / "absent", "n", "id", wants_gpu=False)
     assert "FileNotFoundError" in found.shared
     note_path(tmp_path, "n", "driver").write_text("something else")
@@ -78,7 +78,7 @@ def test_note_that_does_not_arrive_fails(tmp_path, monkeypatch):
         (CPU_NODE, {"openslide": "error: no library"}, "FAIL", "no library"),
         (CPU_NODE, {"disk_free": {"/tmp": 10**9}}, "warn", "1 GB free in /tmp"),
         (CPU_NODE, {"shared_memory": 64 * 2**20}, "warn", "/dev/shm has 0.1 GB"),
-        (CPU_NODE, {"gpu_device": True}, "warn", "Ray does not know"),
+        (CPU_NODE, {"gpu_device": True}, "warn", "Ray does not manage"),
         (GPU_NODE, {"cuda_error": "torch sees no GPU"}, "FAIL", "2 GPU(s) here, but"),
         (GPU_NODE, {"gpus": [("H100", True)]}, "ok", "2 x H100, bfloat16 yes"),
     ],

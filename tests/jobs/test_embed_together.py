@@ -64,7 +64,7 @@ def alone(tiled, plainly):
 
 
 def assert_same(first, second, recorded=True):
-    """Shards with their failures, tables and recipe; and what else was told."""
+    """Shards with their failures, tables, recipe and recorded config."""
     names = sorted(p.relative_to(first) for p in first.glob("shards/*/*.parquet"))
     assert names == sorted(p.relative_to(second) for p in second.glob("shards/*/*"))
     assert len(names) > 10
@@ -131,7 +131,7 @@ def check_reading(by, tiled, alone, tmp_path):
 
 
 def test_readers_that_have_no_room_are_refused(local_ray, tiled, tmp_path):
-    with pytest.raises(InputError, match=r"3 readers each ask for 4 CPUs, .* has 2"):
+    with pytest.raises(InputError, match=r"3 readers each need 4 CPUs, .* has 2"):
         run(tiled, tmp_path, encoder=FEW, reading={"by": "actors", "num": 3})
 
 
@@ -203,9 +203,9 @@ def test_a_list_names_its_directories(tiled, tmp_path):
     [
         ({}, "give either encoder or encoders"),
         ({"encoder": FLOOR, "encoders": [FEW]}, "encoder=null or encoders={}"),
-        ({"encoders": {"a/b": FLOOR}}, "'a/b' is to be a directory's name"),
+        ({"encoders": {"a/b": FLOOR}}, "'a/b' is not a directory name"),
         ({"encoders": [{"name": "hest"}]}, "no 'hest' in encoders"),
-        ({"encoders": {"pixels": FLOOR}}, "'pixels' is where pixels_out keeps"),
+        ({"encoders": {"pixels": FLOOR}}, "'pixels' is reserved for the tiles"),
         ({"encoder": FLOOR, "compile": True}, "colour_stats has no network to compile"),
     ],
 )

@@ -137,7 +137,7 @@ def test_the_same_questions_again_are_the_same_answers_others_are_refused(
     [
         ({"queries": ["C"]}, r"no tile is of class 'C'; have A \(198 tiles\), B"),
         ({"scale": 3.0}, r"has no 3 um/px; have \[0.5, 1.0\]"),
-        ({"encoders": {"random": "x"}}, "'random' is taken: give embeddings of the"),
+        ({"encoders": {"random": "x"}}, "'random' is reserved: give embeddings of the"),
         ({"encoders": {}}, "encoders: Dictionary should have at least 1 item"),
         ({"encoders": {"x": "nowhere"}}, "nowhere: no manifest.json; this is not a"),
         ({"exclude": {"by": "site"}}, "this is a column of the cohort; give cohort="),
@@ -170,10 +170,11 @@ def test_maps_without_umap_are_refused_before_work(raw, monkeypatch):
         evaluate.check(config)
 
 
-def test_without_classes_places_alone_are_asked(raw, out, tmp_path):
+def test_without_classes_only_pairs_of_places_are_scored(raw, out, tmp_path):
     places = run(raw | {"label": {"column": None}, "out": str(tmp_path / "places")})
     text = (places / "summary.md").read_text()
-    assert "(no class) 396" in text and "Only places are asked." in text
+    assert "(no class) 396" in text
+    assert "No queries: only pairs of places are scored." in text
     asked = {}
     for folder in (out, places):
         table = pq.read_table(folder / "metrics.parquet").to_pandas()
@@ -186,7 +187,7 @@ def test_without_classes_places_alone_are_asked(raw, out, tmp_path):
     assert score["low"] < score["value"] < score["high"]
 
 
-def test_nothing_to_ask_is_refused(raw, tmp_path):
+def test_no_query_and_no_pair_is_refused(raw, tmp_path):
     nothing = {"label": {"column": None}, "far_um": 9e5, "scale": 1.0}
     nothing["out"] = str(tmp_path / "no")
     with pytest.raises(InputError, match="these tiles have neither"):

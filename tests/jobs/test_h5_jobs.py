@@ -84,7 +84,7 @@ def test_workers_of_ray_write_the_same_files(local_ray, given, imported, tmp_pat
         np.testing.assert_array_equal(one.coords, two.coords)
 
 
-def test_slides_with_features_are_embedded_and_the_others_told_of(imported):
+def test_slides_with_features_are_embedded_others_are_failures(imported):
     directory = EmbeddingDirectory(imported)
     assert directory.slide_ids == ["a", "b-1"]
     assert directory.incomplete == ["c", "d", "e"]

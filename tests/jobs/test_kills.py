@@ -126,7 +126,7 @@ def test_driver_killed_and_run_again(tiles, uninterrupted, tmp_path):
     assert_same(out, uninterrupted)
 
 
-def test_worker_killed_and_the_job_goes_on(tiles, uninterrupted, tmp_path):
+def test_a_job_resumes_after_a_killed_worker(tiles, uninterrupted, tmp_path):
     out = tmp_path / "out"
     driver = start_and_wait_for(tiles, out, 3)
     workers = workers_of(driver)

@@ -38,7 +38,7 @@ def test_both_ways_train_the_same_bags(case, tmp_path, monkeypatch):
 
 
 def test_plain_and_ragged_models_are_the_same_function():
-    """So that their times compare: one bag a step, equal weights, equal logits."""
+    """So that times are comparable: one bag per step, equal weights, equal logits."""
     case = dataclasses.replace(mil._CASES[0], bags=4, dim=12)
     bags = mil._make_bags(case)
     train = np.arange(0, 8, 2)

@@ -46,7 +46,7 @@ NUM = 8
 
 @pytest.fixture(scope="module")
 def study(plainly, tmp_path_factory, write_slide):
-    """Tiles, embeddings and a head of eight slides; two more that nobody trained on."""
+    """Tiles, embeddings and a head of eight slides; two more for prediction only."""
     folder = tmp_path_factory.mktemp("study")
     rows = ["path,patient_id,label,annotation"]
     write_square(folder / "tumour.geojson")
@@ -215,7 +215,7 @@ def test_attention_is_held_against_annotated_tiles(study, predicted):
     assert "external_attention_auroc_0.5_ci_low" in logged.data.metrics
 
 
-def test_a_slide_without_embeddings_is_told(predicted):
+def test_a_slide_without_embeddings_is_a_failure(predicted):
     (row,) = pq.read_table(predicted / "failures.parquet").to_pylist()
     assert (row["slide_id"], row["stage"], row["error"]) == (
         "gone",
@@ -350,7 +350,7 @@ def test_a_second_run_does_only_what_is_missing(plain, study, predicted, capfd):
     said = capfd.readouterr().out
     assert "no tile of these slides is annotated as 'gland'; have tumour" in said
     run(study, predicted)
-    # The bag without tiles is tried again: it may have been embedded since.
+    # The bag without tiles is retried: it may have been embedded since.
     assert "predict: 10 of 11 bags already done" in capfd.readouterr().out
 
 
@@ -399,15 +399,13 @@ def test_unusable_inputs(study, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_labels_that_the_head_does_not_know_are_told():
+def test_labels_that_are_no_class_of_the_head_are_reported():
     head = SimpleNamespace(
         classes=("even", "odd"), about={"target": {"column": "label"}}
     )
     labels = {"a": "odd", "b": "neither", "c": None, "d": "neither"}
     cohort = SimpleNamespace(column_names=["label"], column=lambda name: labels)
     bags = [SimpleNamespace(slide_ids=("a", "b")), SimpleNamespace(slide_ids=("c",))]
-    (line,) = predict_result._strangers(head, cohort, bags)
-    assert line.startswith("1 slides have a label that is none") and line.endswith(
-        ": b"
-    )
-    assert predict_result._strangers(head, cohort, bags[1:]) == []
+    (line,) = predict_result._unknown_labels(head, cohort, bags)
+    assert line.startswith("1 slides have a label that is not") and line.endswith(": b")
+    assert predict_result._unknown_labels(head, cohort, bags[1:]) == []

@@ -89,7 +89,7 @@ def wait_for_steps(process, out, num):
         time.sleep(0.2)
 
 
-def test_a_run_tells_its_course_and_another_does_no_work(tiles, uninterrupted):
+def test_a_run_prints_progress_and_another_does_no_work(tiles, uninterrupted):
     out, said = uninterrupted
     assert "pretrain: step 60/60" in said and "val_recall_at_10" in said
     again = run("pretrain", *words(tiles, out))

@@ -1,4 +1,4 @@
-"""The README's first command, whole; the truth that it plants has to show."""
+"""The README's first command; the truth that it plants has to be found."""
 
 import re
 import subprocess
@@ -49,7 +49,7 @@ def test_everything_it_names_is_there(quickstart):
     assert len(list((out / "sweep" / "configs").iterdir())) == 12
 
 
-def test_again_it_does_no_work_and_says_the_same(quickstart):
+def test_again_it_does_no_work_and_prints_the_same(quickstart):
     command, _, said = quickstart
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr

@@ -35,7 +35,7 @@ def musk(tmp_path):
     return tmp_path
 
 
-def test_a_stopped_study_goes_on_and_ends_with_the_table(
+def test_a_stopped_study_resumes_and_ends_with_the_table(
     musk, tmp_path, capsys, monkeypatch, config
 ):
     monkeypatch.setitem(ilse2018_musk._SETTINGS, "musk1", (5e-4, 0.005, 2))
@@ -62,7 +62,7 @@ def test_a_stopped_study_goes_on_and_ends_with_the_table(
         reproduce._run(Two(), out)
     assert (out / "table.md").read_text() == first.name
     capsys.readouterr()
-    found = reproduce._standing(out, [first])[first.name]
+    found = reproduce._finished_units(out, [first])[first.name]
     done = _study.UnitResult(found.predictions, {"x": 1.5, "y": float("nan")})
 
     class Rest(Two):
@@ -74,7 +74,7 @@ def test_a_stopped_study_goes_on_and_ends_with_the_table(
     reproduce._run(Rest(), out)
     said = capsys.readouterr().out
     assert "1 of 2 units already done" in said and first.name + ", second" in said
-    extras = reproduce._standing(out, [second])["second"].extras
+    extras = reproduce._finished_units(out, [second])["second"].extras
     assert extras["x"] == 1.5 and np.isnan(extras["y"])
 
 
@@ -99,7 +99,7 @@ def made(musk, tmp_path, config):
     return out / "units", keys, first.name
 
 
-def test_units_made_elsewhere_are_gone_on_from(musk, made, tmp_path, capsys, config):
+def test_units_made_elsewhere_are_kept(musk, made, tmp_path, capsys, config):
     units, keys, name = made
     text = (units / f"{name}.json").read_text()
     metadata = str(pq.read_schema(units / f"{name}.parquet").metadata)
@@ -114,7 +114,7 @@ def test_units_made_elsewhere_are_gone_on_from(musk, made, tmp_path, capsys, con
     settings = config(elsewhere / "data", elsewhere / "out", **keys | {"repeats": 2})
     reproduce.check(settings)
     study = reproduce._study(settings)
-    assert list(reproduce._standing(settings.out, study.units())) == [name]
+    assert list(reproduce._finished_units(settings.out, study.units())) == [name]
     reproduce._tell_strangers(settings.out, study.units())
     said = capsys.readouterr().out
     assert "1 files in units are none of this study's units" in said
@@ -129,11 +129,11 @@ def test_units_of_another_recipe_are_refused_with_what_differs(musk, made, confi
     with pytest.raises(InputError, match=rf"1 units .*{name}\.json \(data: '.* -> "):
         reproduce.check(settings)
     (units / f"{name}.json").write_text("{}")
-    with pytest.raises(InputError, match=rf"{name}\.json \(says no recipe\)"):
+    with pytest.raises(InputError, match=rf"{name}\.json \(records no recipe\)"):
         reproduce.check(settings)
 
 
-def test_a_unit_without_its_predictions_is_told(musk, made, config):
+def test_a_unit_without_its_predictions_is_refused(musk, made, config):
     units, keys, name = made
     (units / f"{name}.parquet").unlink()
     with pytest.raises(InputError, match=rf"{name}\.parquet: no such predictions"):
@@ -200,10 +200,10 @@ def test_merging_numbers_repeats_where_bags_recur():
         ({"name": "ilse2018_colon", "epochs": 0}, "epochs"),
         ({"name": "ilse2018_mnist_bags", "num_bags": [0]}, "num_bags"),
         ({"name": "ilse2018_mnist_bags", "mean_size": 500}, "mean_size"),
-        ({"name": "tan2023", "scales": [2.0, 1.0]}, "study.scales: .* do not rise"),
+        ({"name": "tan2023", "scales": [2.0, 1.0]}, "study.scales: .* rising order"),
     ],
 )
-def test_missing_data_is_told_at_once(tmp_path, keys, message, config):
+def test_missing_data_is_refused_at_once(tmp_path, keys, message, config):
     with pytest.raises(InputError, match=message):
         reproduce.check(config(tmp_path, tmp_path / "out", **keys))
 

@@ -106,10 +106,10 @@ def test_colours_of_the_slides_judge(stage, tmp_path, capsys):
     ("keys", "message"),
     [
         ({"scale": 4.0}, r"scale: no tiles at 4 um/px; there are 0\.5, 1"),
-        ({"far_um": [40.0]}, "far_um: 40 um at most, and near_um is 50 at least"),
+        ({"far_um": [40.0]}, "far_um: the largest is 40 um, the smallest near_um 50"),
     ],
 )
-def test_wrong_input_is_told(stage, tmp_path, keys, message):
+def test_wrong_input_is_refused(stage, tmp_path, keys, message):
     with pytest.raises(InputError, match=message):
         thresholds.check(job(stage, tmp_path / "out", **keys))
     assert not (tmp_path / "out").exists()

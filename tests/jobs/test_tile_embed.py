@@ -189,7 +189,9 @@ def test_two_actors_give_the_same_rows_as_one(tiled, embedded, tmp_path):
     assert_same_shards(embedded, tmp_path / "two")
 
 
-def test_a_second_run_does_no_work_and_says_so(tiled, embedded, cohort, plain, capfd):
+def test_a_second_run_does_no_work_and_reports_it(
+    tiled, embedded, cohort, plain, capfd
+):
     before = modified(tiled) | modified(embedded)
     tile.run(tile_config(cohort, tiled))
     embed.run(embed_config(tiled, embedded))
@@ -273,7 +275,7 @@ def test_too_many_failures_stop_with_the_reasons_kept(plain, slides, tmp_path):
         tile.run(tile_config(cohort, tmp_path / "out", max_failures=0.4))
     (row,) = pq.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
     assert row["slide_id"] == "broken"
-    # Accepting them goes on from there.
+    # Accepting them resumes from there.
     tile.run(tile_config(cohort, tmp_path / "out", max_failures=0.5))
 
 

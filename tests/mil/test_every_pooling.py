@@ -1,4 +1,4 @@
-"""What every pooling owes, whoever adds it."""
+"""The contract of every pooling."""
 
 import itertools
 
@@ -113,7 +113,7 @@ def test_a_bag_of_one_instance_is_that_instance(name, num_classes):
     h, _ = batch([1])
     out = alone(pool, h)
     twice = alone(pool, h.repeat(2, 1))
-    # A noisy-or counts its instances: the same one twice is more evidence.
+    # For a noisy-or a repeated instance is more evidence.
     if name != "noisy_or":
         torch.testing.assert_close(out.log_probabilities, twice.log_probabilities)
     if name in ("instance_max", "instance_mean", "noisy_or", "log_sum_exp",
@@ -167,7 +167,7 @@ def test_autocast_agrees_with_float32(name, num_classes):
 @classes
 @sizes
 def test_gradients_are_those_of_finite_differences(name, num_classes, sizes):
-    """Of the instances and of every weight."""
+    """Gradients of the instances and of every weight."""
     pool = pooling(name, num_classes, torch.float64)
     h, offsets = batch(sizes, torch.float64)
     names, weights = zip(*pool.named_parameters(), strict=True)

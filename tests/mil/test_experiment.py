@@ -178,7 +178,7 @@ def test_labels_that_cannot_be_learned_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_some_missing_labels_are_left_out_and_said(tmp_path, planted, capsys):
+def test_some_missing_labels_are_left_out_and_noted(tmp_path, planted, capsys):
     labels = [None, None, *(["a", "b"] * 14)]
     table = write(tmp_path / "bags.parquet", planted(num=30), labels)
     run(job(table, tmp_path / "out"))

@@ -1,4 +1,4 @@
-"""GPUs give what CPUs give."""
+"""Results on GPUs equal those on CPUs."""
 
 import itertools
 

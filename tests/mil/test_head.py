@@ -30,7 +30,7 @@ def trained(bags, path, refit=False, **keys):
 
 
 def renamed(bags):
-    """The same bags of patients that nobody has seen."""
+    """The same bags, of patients that no model was trained on."""
     patients = tuple(f"new {p}" for p in bags.patient_ids)
     return dataclasses.replace(bags, patient_ids=patients)
 
@@ -85,7 +85,7 @@ def test_the_refit_predicts_unseen_patients_only(planted, tmp_path):
     assert predict(head, mixed, CPU).models.tolist() == [1] + [2] * 35
 
 
-def test_a_head_says_what_it_is(planted, tmp_path):
+def test_a_head_records_its_origin(planted, tmp_path):
     bags = planted(num=36, per_patient=2)
     trained(bags, tmp_path / "head")
     about = json.loads((tmp_path / "head" / "model.json").read_text())

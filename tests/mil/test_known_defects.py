@@ -75,7 +75,7 @@ def test_labels_of_the_test_fold_change_no_prediction(planted):
     """No epoch, threshold or weight is picked on the fold that is reported."""
     bags = planted(num=40)
     fixed = dataclasses.replace(bags, folds=tuple("ab"[i // 20] for i in range(40)))
-    # The first fold's labels change hands; the second fold's stay.
+    # The first fold's labels are swapped; the second fold's are kept.
     order = np.concatenate([np.arange(20)[::-1], np.arange(20, 40)])
     swapped = dataclasses.replace(fixed, targets=fixed.targets[order])
     training = config.validate(

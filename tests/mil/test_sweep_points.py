@@ -115,13 +115,13 @@ def test_bags_have_instances_at_every_point_or_at_none(table):
         sweep._check_same(bags, fewer, points[1])
 
 
-def test_notes_of_every_point_are_told_once(table, monkeypatch):
+def test_notes_of_every_point_are_listed_once(table, monkeypatch):
     monkeypatch.setattr(experiment, "_NOISY_OR_SATURATES", 0)
     names = ["embedding_mean", "noisy_or", "top_k"]
     axes = {"pooling": [{"name": name} for name in names], "seed": [0, 1]}
     _, notes = check(expand(base(table), axes), "auroc")
     (note,) = notes
-    assert note.startswith("pooling noisy_or counts instances: in bags of 1 (the ")
+    assert note.startswith("pooling noisy_or saturates: for bags of 1 instances (the ")
 
 
 def test_without_validation_nothing_can_be_chosen(table):

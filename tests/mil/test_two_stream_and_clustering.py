@@ -1,4 +1,4 @@
-"""DSMIL, CLAM, attention a class and the set transformer, against plain loops."""
+"""DSMIL, CLAM, attention per class and the set transformer, against plain loops."""
 
 import itertools
 
@@ -150,7 +150,7 @@ def test_transformer_ways_of_reducing_agree():
 
 
 def attend_by_loop(attend, query, context):
-    """Each of ``query`` asks ``context``, head by head: values [Q, W], weights."""
+    """Attend from ``query`` to ``context``, head by head: values [Q, W], weights."""
     key, value = attend.key(context), attend.value(context)
     found, weights = [], []
     for q in attend.query(query):
@@ -166,7 +166,7 @@ def attend_by_loop(attend, query, context):
 
 @sizes
 def test_transformer_equals_a_loop(sizes):
-    """Points gather from the bag and give back, then the learned query pools."""
+    """Points attend to the bag, the bag to the points, then the learned query pools."""
     pool = make("transformer", width=4, heads=2, points=3, layers=2)
     h, offsets = batch(sizes)
     out = pool(h, offsets)

@@ -1,4 +1,4 @@
-"""What can be seen where: each sign at its own scale, and by colour only if asked for.
+"""Visibility of signs: each at its own scale, and by colour only if configured.
 
 Judged tile by tile, on written slides, by a linear model over colour statistics that is
 tested on patients it was not fitted to.
@@ -25,7 +25,7 @@ SCALES = (0, 1, 2)  # level, and power of two over the finest mpp
 
 
 def tile_features(config, slide, folder):
-    """Colour statistics of each scale's tiles: [rows, cols, dim] a scale."""
+    """Colour statistics of each scale's tiles: [rows, cols, dim] per scale."""
     write_slide(config, slide, folder)
     encode = colour_stats.build("cpu", "float32")
     features = []
@@ -47,7 +47,7 @@ def blocks(values, side):
 
 
 def signs(layout, level):
-    """For each sign: which tiles to tell apart, and which of them have it."""
+    """For each sign: masks of the tiles to compare, and of those that have it."""
     side = 2**level
     tissue = blocks(layout.tissue, side).mean((2, 3)) >= 0.9
     context = layout.context.repeat(4 // side, 0).repeat(4 // side, 1)
@@ -56,7 +56,7 @@ def signs(layout, level):
     found = {"context": (context != NO_CONTEXT, context == CONTEXT_A)}
     if fine.any():
         found["fine_sign"] = (tissue, fine)
-    # Beside the sign itself only the cell's context tells, so within such cells.
+    # The cell's context would reveal the sign, so within cells of that context.
     cells = context == context[relation][0]
     found["relation_sign"] = (tissue & cells, relation)
     return found
@@ -65,7 +65,7 @@ def signs(layout, level):
 @pytest.fixture(scope="module", params=[True, False], ids=["matched", "coloured"])
 def seen(request, tmp_path_factory):
     """AUROC of each sign at each scale by colour statistics."""
-    # Chance needs more slides to be told from something than something from chance.
+    # Showing that nothing is visible needs more slides than showing that a sign is.
     num_patients = 8 if request.param else 4
     config = CONFIG.model_copy(
         update={"colour_matched": request.param, "num_patients": num_patients}
@@ -98,14 +98,14 @@ def seen(request, tmp_path_factory):
     return request.param, found
 
 
-def test_colour_tells_no_matched_sign_at_any_scale(seen):
+def test_colour_shows_no_matched_sign_at_any_scale(seen):
     matched, found = seen
     assert len(found) >= 8
     if matched:
         assert max(found.values()) < 0.60, found
 
 
-def test_colour_tells_other_signs_at_their_own_scale_alone(seen):
+def test_colour_shows_other_signs_only_at_their_own_scale(seen):
     matched, found = seen
     if not matched:
         own = {("fine_sign", 0), ("relation_sign", 0), ("context", 2)}
@@ -114,7 +114,7 @@ def test_colour_tells_other_signs_at_their_own_scale_alone(seen):
 
 
 @pytest.mark.parametrize("matched", [True, False])
-def test_signs_are_gone_where_two_by_two_pixels_are_one(matched):
+def test_signs_vanish_where_two_by_two_pixels_are_one(matched):
     config = CONFIG.model_copy(update={"colour_matched": matched})
     layout = plan(config, 0)
     everywhere = np.ones_like(layout.tissue, bool)

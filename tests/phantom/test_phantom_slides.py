@@ -1,4 +1,4 @@
-"""Phantom slides: real files, decided by the seed, with the truth they say."""
+"""Phantom slides: real files, decided by the seed, with the annotated truth."""
 
 import numpy as np
 import openslide
@@ -92,7 +92,7 @@ def test_the_relation_is_in_neither_marginal():
         rows, cols = np.nonzero(layout.relation_sign)
         contexts = layout.context[rows // 4, cols // 4]
         label = layout.labels["label_relation"]
-        # All signs lie in one context, and the label says in which.
+        # All signs lie in one context, which the label determines.
         assert len(set(contexts.tolist())) == 1
         counts[label].append(
             (int(contexts[0]), len(rows) / (layout.tissue > 0.5).sum())

@@ -26,7 +26,7 @@ def test_every_class_is_shown_and_places_are_spread(plan):
     assert set(plan.labelled.tiles.slide[plan.retrieval.queries[places]]) == {0, 1, 2}
 
 
-def test_tiles_stand_where_they_belong_and_frames_tell_the_class(plan):
+def test_tiles_are_in_their_cells_and_frames_show_the_class(plan):
     queries = plan.retrieval.queries
     rows = np.stack(
         [np.roll(np.arange(len(queries)), -1 - i)[queries] for i in range(10)], 1

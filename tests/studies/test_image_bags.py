@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 def digits():
-    """Pictures of one grey level a digit."""
+    """Pictures of one grey level per digit."""
     labels = np.arange(2000) % 10
     shape = (2000, 28, 28)
     return np.broadcast_to((labels * 25)[:, None, None], shape).astype(np.uint8), labels
@@ -138,7 +138,7 @@ def test_flips_are_symmetries_of_each_image():
     assert {tuple(t.flatten().tolist()) for t in turned} == wanted
 
 
-def test_frozen_features_of_any_encoder_stand_beside_colours(
+def test_frozen_features_of_any_encoder_are_added_to_colours(
     tmp_path, make_study_config
 ):
     rng = np.random.default_rng(0)

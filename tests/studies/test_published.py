@@ -1,4 +1,4 @@
-"""Published units are those of today's studies, and their tables are made of them."""
+"""Published units match the current studies, and the published tables match them."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ STUDIES = sorted(path.name for path in PUBLISHED.iterdir() if path.is_dir())
 
 
 def settings(name, test_data):
-    """Of the study whose units are published: its defaults, and a frozen encoder."""
+    """Settings of the published units: the study's defaults, and a frozen encoder."""
     if name != "ilse2018_colon":
         return {"name": name}
     weights = test_data / "weights" / "mobilenetv2_100_imagenet_fp16.safetensors"
@@ -29,7 +29,7 @@ def settings(name, test_data):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_unit_is_whole_and_says_no_path(name):
+def test_every_unit_is_whole_and_records_no_path(name):
     units = PUBLISHED / name / "units"
     files = sorted(units.glob("*.json"))
     assert files and len(files) == len(list(units.glob("*.parquet")))
@@ -42,10 +42,10 @@ def test_every_unit_is_whole_and_says_no_path(name):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_study_goes_on_from_the_published_units(name, test_data, tmp_path):
+def test_a_study_resumes_from_the_published_units(name, test_data, tmp_path):
     shutil.copytree(PUBLISHED / name / "units", tmp_path / "units")
     given = settings(name, test_data)
     raw = {"study": given, "data": test_data / "mil", "out": tmp_path}
     study = reproduce._study(configs.validate(ReproduceConfig, raw))
-    done = reproduce._standing(tmp_path, study.units())
+    done = reproduce._finished_units(tmp_path, study.units())
     assert study.table(done) == (PUBLISHED / name / "table.md").read_text()

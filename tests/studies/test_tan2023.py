@@ -1,4 +1,4 @@
-"""Tan's rows of the embeddings that are there, and on the annotated area."""
+"""Tan's rows of the given embeddings, also on the annotated area."""
 
 import numpy as np
 import pytest
@@ -88,7 +88,7 @@ def test_tan_tests_on_the_annotated_area_too(make_embeddings, write_tiles, tmp_p
     out = tmp_path / "out"
     with reproduce.open_stage(out, "study", {"study": "tan2023"}, {}):
         reproduce._run(study, out)
-    found = reproduce._standing(out, [unit])[unit.name]
+    found = reproduce._finished_units(out, [unit])[unit.name]
     assert sorted(found.predictions.bag) == sorted(slides)
     assert sorted(found.area.bag) == [f"s{i}" for i in range(6)]
     text = (out / "table.md").read_text()

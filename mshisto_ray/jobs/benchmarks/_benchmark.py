@@ -1,4 +1,4 @@
-"""What every benchmark gives, and how CPU time and memory are taken."""
+"""The interface of a benchmark, and measures of CPU time and memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Measure:
-    """A number, what it is measured against in the same run, and what it should be.
+    """A number, its baseline measured in the same run, and its target.
 
     ``target`` is the least ``value`` (``at least``) or the largest (``at most``).
     """
@@ -35,7 +35,7 @@ class Measure:
 
 
 class Benchmark(Protocol):
-    """Measures; ``folder`` is for what it makes."""
+    """Returns measures; writes the files that it needs to ``folder``."""
 
     def __call__(self, folder: Path) -> dict[str, Measure]:
         """Names to measures, in the order to show."""
@@ -47,10 +47,10 @@ def interleaved(
     repeats: int,
     clock: Callable[[], float] = time.process_time,
 ) -> dict[str, np.ndarray]:
-    """Seconds, CPU time of this process unless told, for each way, [repeats].
+    """Seconds of each way, [repeats]; CPU time of this process by default.
 
-    Ways take turns, so that a ratio of the same repeat is of the same minute: CPU time
-    too moves by a third when others use the machine.
+    Ways take turns, so that both sides of a ratio are measured in the same minute: CPU
+    time, too, varies by a third when others use the machine.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
@@ -62,12 +62,12 @@ def interleaved(
 
 
 def forget_peak_memory() -> None:
-    """Let ``peak_memory_mib`` tell of what comes from here on (Linux)."""
+    """Reset the peak that ``peak_memory_mib`` returns (Linux)."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory_mib() -> float:
-    """Most memory this process has held."""
+    """Peak memory of this process, in MiB; NaN if the kernel does not report it."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024

@@ -1,4 +1,4 @@
-"""Embedding in plain processes, a chunk after the other: what Ray is measured by."""
+"""Embedding in plain processes, chunk after chunk: the baseline for Ray."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Ended:
-    """A unit that a worker has ended; ``cpu_s`` of its process until then."""
+    """A unit that a worker has finished; ``cpu_s`` of its process until then."""
 
     worker: str
     tiles: int
@@ -37,7 +37,7 @@ class Ended:
 def plain(
     tiles: Path, out: Path, encoder: dict[str, Any], actors: int, chunks: range
 ) -> list[Ended]:
-    """The same work in as many plain processes, each with its share of the chunks."""
+    """Embed in ``actors`` plain processes, each with its share of the chunks."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(actors, mp_context=context) as pool:
         shares = [chunks[start::actors] for start in range(actors)]
@@ -50,7 +50,7 @@ def plain(
 def _plain_loop(
     directory: Path, out: Path, encoder: dict[str, Any], chunks: range
 ) -> list[Ended]:
-    """Read, embed and keep one chunk after the other."""
+    """Read, embed and save one chunk after the other."""
     torch.set_num_threads(1)
     embedder = components.build(
         "mshisto_ray.encoders", Part(**encoder), "cpu", "float32"

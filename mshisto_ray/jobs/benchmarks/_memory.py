@@ -1,4 +1,4 @@
-"""Memory of a driver and its Ray workers, as the kernel tells it (Linux)."""
+"""Memory of a driver and its Ray workers, as the kernel reports it (Linux)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _EVERY_S = 0.25
 
 
 class PeakMemory:
-    """Most memory that a process and its Ray workers have held together, in MiB.
+    """Peak memory that a process and its Ray workers have held together, in MiB.
 
-    A context manager that looks every quarter of a second. Counted is the
+    A context manager that samples every quarter of a second. It counts the
     proportional set size: a page that n processes share is an n-th of each. Ray's own
     servers, whose size depends on the machine and not on the work, are left out.
     """

@@ -16,7 +16,7 @@ PLAIN_LR = 1e-3
 
 
 class Ours:
-    """Epochs as ``mil.train`` makes them."""
+    """Epochs as ``mil.fit`` makes them."""
 
     def __init__(
         self,
@@ -51,12 +51,12 @@ class Ours:
             self._optimiser.step()
 
     def probabilities(self, index: np.ndarray) -> np.ndarray:
-        """Of bags, [B, 2]."""
+        """Probabilities of bags, [B, 2]."""
         return log_probabilities(self._model, self._batches, index).exp().numpy()
 
 
 class Plain:
-    """The same model, one bag a step, on tensors made ready before.
+    """The same model, one bag per step, on tensors prepared before.
 
     Its Adam is torch's default, not the fused one.
     """
@@ -94,7 +94,7 @@ class Plain:
             self._optimiser.step()
 
     def probabilities(self, index: np.ndarray) -> np.ndarray:
-        """Of bags, [B, 2]."""
+        """Probabilities of bags, [B, 2]."""
         with torch.inference_mode():
             logits = torch.stack([self._logit(bag) for bag in index]).double().cpu()
         return torch.stack([-logits, logits], 1).sigmoid().numpy()

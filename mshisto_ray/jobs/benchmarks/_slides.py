@@ -39,7 +39,7 @@ class MadeSlide:
 def make_slides(
     folder: Path, names: tuple[str, ...] = tuple(_LAYOUTS)
 ) -> list[MadeSlide]:
-    """Write one slide per layout into ``folder``, where it is not there yet."""
+    """Write one slide per layout into ``folder``, unless already there."""
     folder.mkdir(parents=True, exist_ok=True)
     config = PhantomConfig(num_patients=2, slides_per_patient=1, size=_SIDE_PX)
     tissue: dict[float, np.ndarray] = {}
@@ -61,7 +61,7 @@ def make_slides(
 
 
 def make_repeated(folder: Path, side: int) -> Path:
-    """A slide of all tissue, ``side`` px wide and high, at 0.5 um/px with 3 levels.
+    """Write a slide of all tissue, ``side`` px wide and high, at 0.5 um/px, 3 levels.
 
     The encoded tiles of a small slide are repeated, so that its size costs no
     encoding: 40,960 px take seconds. ``side`` is a multiple of 1024.

@@ -28,7 +28,7 @@ def build(
 
     Args:
         tile_px: side of the tiles.
-        repeats: times that each way is measured, in turns; the median ratio is told.
+        repeats: times that each way is measured, in turns; the median ratio counts.
     """
 
     def measure(folder: Path) -> dict[str, Measure]:
@@ -76,7 +76,7 @@ def _measure(tile_px: int, repeats: int) -> dict[str, Measure]:
 
 
 def _torchvision(config: AugmentConfig) -> v2.Compose:
-    """The same steps as torchvision has them; mirrored edges it has not."""
+    """The same steps in torchvision, which does not mirror edges."""
     return v2.Compose(
         [
             v2.RandomHorizontalFlip(),

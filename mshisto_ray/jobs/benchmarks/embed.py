@@ -50,7 +50,7 @@ def build(
         model: timm's name of the network for ``cost``, with random weights.
         actors: Ray workers, and plain processes.
         slide: take this slide for ``cost`` instead of the one made.
-        mpp: of that slide, where its file does not say.
+        mpp: of that slide, if its file does not give it.
     """
     measures = {
         "cost": partial(_cost, model=model, given=slide, mpp=mpp),
@@ -224,6 +224,6 @@ def _cpu_ms(ended: Sequence[Ended]) -> float:
 
 
 def _rate(ended: Sequence[Ended], workers: int) -> float:
-    """Tiles a second of so many workers, each at the median pace of all units."""
+    """Tiles per second of the workers, each at the median pace of all units."""
     paces = [end.tiles / (end.at_s - prior.at_s) for prior, end in _steady(ended)]
     return workers * float(np.median(paces))

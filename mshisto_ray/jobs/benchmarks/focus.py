@@ -34,11 +34,11 @@ def build(
     mpp: Annotated[float | None, Field(gt=0)] = None,
     blur_um: tuple[Annotated[float, Field(gt=0)], ...] = (1.0, 2.0, 4.0),
 ) -> Benchmark:
-    """How well `focus` tells tiles from themselves defocused, at every scale.
+    """How well `focus` separates tiles from their defocused copies, at every scale.
 
     Args:
         slide: measure this slide instead of the one made.
-        mpp: of that slide, where its file does not say.
+        mpp: of that slide, if its file does not give it.
         blur_um: standard deviations of the Gaussian, in micrometres.
     """
 
@@ -56,7 +56,7 @@ def build(
             "focus.cost": Measure(1e3 * (seconds - without) / num, "CPU ms/tile"),
         }
         for um in blur_um:
-            found |= _told(tiled, path, um)
+            found |= _separation(tiled, path, um)
         return found
 
     return measure
@@ -68,7 +68,7 @@ def _cpu_s(row: CohortSlide, recipe: TilingRecipe) -> tuple[float, TiledSlide]:
     return time.process_time() - started, tiled
 
 
-def _told(tiled: TiledSlide, path: Path, um: float) -> dict[str, Measure]:
+def _separation(tiled: TiledSlide, path: Path, um: float) -> dict[str, Measure]:
     """AUROC of sharp against defocused tiles, by scale."""
     opened = open_slide(path)
     blurred = _Defocused(opened, um / tiled.record["mpp"])
@@ -94,7 +94,7 @@ def _told(tiled: TiledSlide, path: Path, um: float) -> dict[str, Measure]:
 
 
 class _Defocused:
-    """A slide seen through a Gaussian of ``sigma`` level-0 pixels."""
+    """A slide blurred by a Gaussian of ``sigma`` level-0 pixels."""
 
     def __init__(self, slide: Slide, sigma: float):
         self._slide, self._sigma = slide, sigma
@@ -103,7 +103,7 @@ class _Defocused:
         self.close = slide.close
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
-        """As of a slide; what surrounds the region is read for its border."""
+        """Read as from a slide; the blur uses pixels around the region, too."""
         down = self.levels[level].downsample
         sigma = self._sigma / down
         more = math.ceil(4 * sigma)

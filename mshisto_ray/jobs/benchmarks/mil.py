@@ -32,7 +32,7 @@ _FOLDS = 10
 
 @dataclass(frozen=True)
 class _Case:
-    """Bags of one kind; ``target``: least ratio of bags a second.
+    """Bags of one kind; ``target``: least ratio of bags per second.
 
     ``lr``: larger where a step has several bags, as there are fewer steps.
     """
@@ -67,7 +67,7 @@ def build(
     """Epochs of an attention model, Adam, one thread; half the bags are for testing.
 
     Args:
-        repeats: epochs of each way, in turns; the median ratio is told, and the
+        repeats: epochs of each way, in turns; reported are the median ratio and the
             gain in AUROC with a 95 % bootstrap over test bags.
         device: where both ways train: CPU time is taken, on a GPU wall time.
     """

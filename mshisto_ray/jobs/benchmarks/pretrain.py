@@ -1,4 +1,4 @@
-"""Pretraining from slides: what bounds it by worker count, what more GPUs need."""
+"""Pretraining from slides: its bottleneck by worker count, the needs of more GPUs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Workers = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True)
 class Needs:
-    """What GPUs that train ask of the rest.
+    """Resources that training GPUs need.
 
     ``read_mb_per_s`` from storage, ``read_cores`` that decode, ``copy_mb_per_s`` to
     each GPU.
@@ -75,7 +75,7 @@ def build(
     workers: Annotated[tuple[Workers, ...], Field(min_length=1)] = (1, 2),
     gpu_images_per_s: Annotated[float, Field(gt=0)] = 4500.0,
 ) -> Benchmark:
-    """Share of a step in each phase, images a second, bytes sent, and needs of GPUs.
+    """Share of a step in each phase, images per second, bytes sent, needs of GPUs.
 
     Args:
         tiles: a tiles directory; phantom slides are made and tiled without one.
@@ -137,7 +137,7 @@ def _make_tiles(folder: Path, tile_px: int) -> Path:
 
 
 def _run_measures(config: pretrain.PretrainJobConfig, num: int) -> dict[str, Measure]:
-    """Of the steps in the middle: the first ones warm up."""
+    """Measures of the steps in the middle: the first ones warm up."""
     steps = config.validation.every
     curve = read_curve(config.out / METRICS)
     timed = next(record for record in curve if record["step"] == 2 * steps)
@@ -161,7 +161,7 @@ def _run_measures(config: pretrain.PretrainJobConfig, num: int) -> dict[str, Mea
 
 
 def _blocks_read(config: pretrain.PretrainJobConfig, steps: int) -> int:
-    """Blocks that timed steps, from ``steps`` to twice that, begin with."""
+    """Number of blocks that start within the timed steps, ``steps`` to twice that."""
     _, index = load_index(config)
     number = first = read = 0
     while first < 2 * steps:

@@ -1,4 +1,4 @@
-"""Reading tiles: every way of it against a plain OpenSlide and PIL loop."""
+"""Reading tiles: every way to read against a plain OpenSlide and PIL loop."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TILE_PX = 256
 _SCALES = (0.5, 1.0, 2.0)
 _TOLERANCE = 0.02
 
-# Corners x, y in level-0 pixels of every tile of whole cells, a reading after another.
+# Corners x, y in level-0 pixels of every tile of whole cells, reading by reading.
 Tiles = list[tuple[ScaleReading, int, int]]
 
 
@@ -48,9 +48,9 @@ def build(
 
     Args:
         slide: measure this slide instead of the ones made.
-        mpp: of that slide, where its file does not say.
+        mpp: of that slide, if its file does not give it.
         cells: squares of 4 x 4 tiles, from the slide's middle.
-        repeats: medians over so many.
+        repeats: times that each way is measured; medians count.
     """
 
     def measure(folder: Path) -> dict[str, Measure]:
@@ -73,7 +73,7 @@ def _given(path: Path, mpp: float | None) -> MadeSlide:
     slide.close()
     if mpp is None:
         raise InputError(
-            f"benchmark.slide: {path} does not say its resolution: give benchmark.mpp"
+            f"benchmark.slide: {path} does not give its resolution: give benchmark.mpp"
         )
     return MadeSlide(path.stem, path, mpp, {})
 
@@ -150,7 +150,7 @@ def _tiles(
 
 
 def _plain(slide: MadeSlide, tiles: Tiles) -> None:
-    """What most tools do: a region of level 0 in PIL, resized where need be."""
+    """Read as most tools do: a region of level 0 in PIL, resized where needed."""
     handle = openslide.OpenSlide(slide.path)
     for reading, x, y in tiles:
         side = round(reading.extent)

@@ -38,8 +38,8 @@ def build(
     Args:
         rows: tiles to find, made at random with a shift of each slide.
         dim: width of the embeddings.
-        queries: that are asked in each repeat, of all slides.
-        repeats: times that each way is measured, in turns; the median ratio is told.
+        queries: number of queries in each repeat, of all slides.
+        repeats: times that each way is measured, in turns; the median ratio counts.
     """
 
     def measure(folder: Path) -> dict[str, Measure]:
@@ -56,20 +56,20 @@ def _measure(rows: int, dim: int, queries: int, repeats: int) -> dict[str, Measu
     values = rng.standard_normal((rows, dim), dtype=np.float32)
     values += rng.standard_normal((slide[-1] + 1, dim), dtype=np.float32)[slide]
     values /= np.linalg.norm(values, axis=1, keepdims=True)
-    asking = np.sort(rng.choice(rows, queries, replace=False))
+    query_rows = np.sort(rng.choice(rows, queries, replace=False))
     exclusion = Exclusion(slide)
     forget_peak_memory()
-    found = nearest(values, asking, _NEIGHBOURS, exclusion)
+    found = nearest(values, query_rows, _NEIGHBOURS, exclusion)
     peak = peak_memory_mib()
-    exact = _share_exact(values, slide, asking, found.rows)
+    exact = _share_exact(values, slide, query_rows, found.rows)
     brute = NearestNeighbors(n_neighbors=_NEIGHBOURS, algorithm="brute", n_jobs=1)
     brute.fit(values)
 
     def ours() -> None:
-        nearest(values, asking, _NEIGHBOURS, exclusion)
+        nearest(values, query_rows, _NEIGHBOURS, exclusion)
 
     def sklearn() -> None:
-        brute.kneighbors(values[asking])
+        brute.kneighbors(values[query_rows])
 
     seconds = interleaved({"ours": ours, "sklearn": sklearn}, repeats)
     ratio = float(np.median(seconds["sklearn"] / seconds["ours"]))
@@ -85,13 +85,13 @@ def _measure(rows: int, dim: int, queries: int, repeats: int) -> dict[str, Measu
 
 
 def _share_exact(
-    values: np.ndarray, slide: np.ndarray, asking: np.ndarray, found: np.ndarray
+    values: np.ndarray, slide: np.ndarray, query_rows: np.ndarray, found: np.ndarray
 ) -> float:
     """Share of some queries whose rows are those of a plain search in float64."""
-    some = np.linspace(0, len(asking) - 1, _CHECKED).astype(int)
+    some = np.linspace(0, len(query_rows) - 1, _CHECKED).astype(int)
     hits = []
     for query in some:
-        row = asking[query]
+        row = query_rows[query]
         apart = np.zeros(len(values))
         for start in range(0, len(values), 1 << 16):
             part = slice(start, start + (1 << 16))

@@ -1,4 +1,4 @@
-"""Drawing pairs from cohorts of more and more tiles: what a pair costs."""
+"""Drawing pairs from cohorts of more and more tiles: the cost of a pair."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def build(
 
     Args:
         tiles: of each cohort.
-        repeats: times that each cohort is measured, in turns; the median ratio is told.
+        repeats: times that each cohort is measured, in turns; the median ratio counts.
     """
 
     def measure(folder: Path) -> dict[str, Measure]:

@@ -1,4 +1,4 @@
-"""What a combination of scales takes and gives."""
+"""The interface of a combination of scales."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Finer(NamedTuple):
 
 
 class Combined(NamedTuple):
-    """One instance a coarse tile.
+    """One instance per coarse tile.
 
     ``h``: [N, width]; ``child_attention``: for each finer scale the weight of every
     tile [M], summing to one over the children of a parent; none where there is none.
@@ -31,7 +31,7 @@ class Combined(NamedTuple):
 
 
 class Combination(Protocol):
-    """A torch module; ``width``: of the instances that it gives."""
+    """A torch module; ``width``: of the instances that it returns."""
 
     width: int
 

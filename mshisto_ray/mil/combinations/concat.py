@@ -18,7 +18,7 @@ class Concat(nn.Module):
     standardised embeddings. No parameters.
 
     Source: Tan et al. 2023, the conventional multi-scale model, whose features of all
-    scales are concatenated; that the finer ones are averaged first is ours.
+    scales are concatenated; averaging the finer ones first is our addition.
     """
 
     def __init__(self, width: int):

@@ -1,4 +1,4 @@
-"""Multi-scale attention: a coarse tile asks the finer tiles of its own area."""
+"""Multi-scale attention: a coarse tile attends to the finer tiles of its area."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class CrossScaleAttention(nn.Module):
         reduced = self.reduce_fine(fine)
         query = self._split(self.query(self.reduce(h)))
         key, value = self._split(self.key(reduced)), self._split(self.value(reduced))
-        asked = segments.spread(query, offsets)
-        scores = (asked * key).sum(-1) / math.sqrt(self.head_dim)
+        spread = segments.spread(query, offsets)
+        scores = (spread * key).sum(-1) / math.sqrt(self.head_dim)
         weights = segments.segment_softmax(scores, offsets)
         weighted = (weights[..., None] * value).flatten(1)
         found = self.enlarge(self.out(segments.segment_sum(weighted, offsets)))
@@ -64,8 +64,8 @@ class CrossScaleAttention(nn.Module):
 class CrossScale(nn.Module):
     """``CrossScaleAttention`` of every pair of neighbouring scales, finest first.
 
-    The tiles of a middle scale ask their children before they are asked themselves:
-    the paper's plan for more than two scales.
+    The tiles of a middle scale attend to their children before the coarser tiles
+    attend to them: the paper's plan for more than two scales.
     """
 
     def __init__(

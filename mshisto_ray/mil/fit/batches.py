@@ -86,7 +86,7 @@ class BagBatch(NamedTuple):
 
 
 class _Tiles(NamedTuple):
-    """Standardised tiles of some slides: [N, D], and (tiles, counts) a finer scale."""
+    """Standardised tiles of slides: [N, D], and (tiles, counts) per finer scale."""
 
     h: torch.Tensor
     finer: tuple[tuple[torch.Tensor, np.ndarray], ...]
@@ -146,14 +146,14 @@ class Batches:
         return np.stack([np.repeat(index, numbers), number], 1)
 
     def training_draws(self, index: np.ndarray) -> np.ndarray:
-        """As ``all_draws``, with as many of every bag: small slides weigh no less."""
+        """As ``all_draws``, the same number per bag: small slides weigh no less."""
         if self.vote is None:
             return self.all_draws(index)
         number = np.tile(np.arange(self.vote.bags), len(index))
         return np.stack([np.repeat(index, self.vote.bags), number], 1)
 
     def in_order(self, index: np.ndarray) -> Iterator[np.ndarray]:
-        """All draws of ``index`` cut into runs for evaluation, by their tiles."""
+        """All draws of ``index`` in runs of a limited size in tiles, for evaluation."""
         draws = self.all_draws(index)
         sizes = self._num_tiles[draws[:, 0]]
         if self.vote is not None:
@@ -209,7 +209,7 @@ class Batches:
 
 
 def _offsets(counts: Sequence[int] | np.ndarray) -> torch.Tensor:
-    if len(counts) == 1:  # steps of one small bag cost what their calls cost
+    if len(counts) == 1:  # for small bags the calls dominate the cost
         return torch.tensor([0, int(counts[0])])
     ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return torch.from_numpy(ends)
@@ -227,7 +227,7 @@ def _concatenate(parts: Sequence[_Tiles]) -> _Tiles:
 
 
 def _take(tiles: _Tiles, rows: np.ndarray) -> _Tiles:
-    """Some rows with all that hangs on them."""
+    """Some rows with their finer tiles."""
     h, finer = tiles.h[torch.from_numpy(rows)], []
     for values, counts in tiles.finer:
         starts = (np.cumsum(counts) - counts)[rows]

@@ -1,4 +1,4 @@
-"""What a MIL model is and how it is trained, as a config tells it."""
+"""Configuration of a MIL model and its training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class MILOptimiserConfig(Config):
     name: Literal["adam", "adamw", "sgd"] = option("adam", "method")
     lr: float = option(1e-4, "learning rate", gt=0)
     weight_decay: float = option(1e-5, "weight decay (adam, sgd: L2 penalty)", ge=0)
-    momentum: float = option(0.9, "of sgd; adam and adamw have their own", ge=0, lt=1)
+    momentum: float = option(0.9, "of sgd; adam and adamw ignore it", ge=0, lt=1)
 
 
 class EarlyStoppingConfig(Config):
@@ -45,7 +45,7 @@ class TrainConfig(Config):
         None, "null: a slide is one bag; else random bags of it, which vote"
     )
     noise: Annotated[Part, Family(NOISES)] = option(
-        Part(name="gaussian"), "on training instances, fresh in every step"
+        Part(name="gaussian"), "added to training instances, drawn anew in each step"
     )
     hidden: tuple[Annotated[int, option(ge=1)], ...] = option(
         (256,), "widths of the ReLU layers before the pooling; []: none"
@@ -62,7 +62,7 @@ class TrainConfig(Config):
     @model_validator(mode="after")
     def _pooling_can_be_built(self) -> TrainConfig:
         try:
-            with torch.random.fork_rng([]):  # nobody else's random numbers
+            with torch.random.fork_rng([]):  # keep the global random state
                 components.build(POOLINGS, self.pooling, 1, 2)
         except ValueError as error:
             raise ValueError(f"pooling: {error}") from None

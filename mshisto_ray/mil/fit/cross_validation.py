@@ -1,4 +1,4 @@
-"""Cross-validation of one MIL config: every bag is predicted by models blind to it."""
+"""Cross-validation of one MIL config: out-of-fold predictions of every bag."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from mshisto_ray.representation.normalise import Moments
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Models of all folds and repeats, and what they say of bags they did not learn.
+    """Models of all folds and repeats, and their predictions of held-out bags.
 
-    ``test``: each bag once a repeat, by the model of the fold that it was kept out
-    of; ``validation``: the bags set aside within each training fold, None where none
+    ``test``: each bag once per repeat, by the model of the fold that held it out;
+    ``validation``: the bags set aside within each training fold, None where none
     were; ``models``: in the order of ``splits``; ``refit``: one model of all bags.
     """
 
@@ -40,8 +40,8 @@ def plan_splits(
 ) -> list[Split]:
     """Splits of all labelled bags, of which those with instances are kept.
 
-    Folds are drawn before bags without instances are passed over, so that they are
-    the same for every encoder and scale.
+    Folds are drawn before bags without instances are dropped, so that they are the
+    same for every encoder and scale.
 
     Raises:
         InputError: folds that cannot be drawn (see ``make_splits``), or a part that
@@ -103,7 +103,7 @@ def cross_validate(
         device: where to train.
         refit: whether to train one more model on all bags, for the median number of
             epochs of the fold models and without validation.
-        on_fold: called with how many models are done, and of how many.
+        on_fold: called with the number of models done and the number of all.
     """
     slides = slide_moments(bags)
     models, tests, validations = [], [], []
@@ -132,7 +132,7 @@ def _fit(
     device: torch.device,
     on_fold: Callable[[int, int], None],
 ) -> Iterator[tuple[Split, FoldModel]]:
-    """The model of every split, all at once where that is sooner done."""
+    """Yield each split and its model; all are trained at once where that is faster."""
     tasks = [
         FoldTask(
             fit_standardisation(bags, slides, s.train), s.train, (s.repeat, s.fold)
@@ -157,7 +157,7 @@ def _fit(
 def predict_tests(
     result: CrossValidation, bags: Bags, config: TrainConfig, device: torch.device
 ) -> Predictions:
-    """What the models say of the bags they were tested on, in another form.
+    """Predict each model's test bags again, from other instances of them.
 
     Args:
         result: of ``cross_validate``.
@@ -174,7 +174,7 @@ def predict_tests(
             found.append(_predict(bags, batches, model, split, index))
             model.model.cpu()
     if not found:
-        raise InputError("none of the bags has an instance in the form asked for")
+        raise InputError("none of the bags has an instance to predict from")
     return concatenate(found)
 
 
@@ -189,8 +189,8 @@ def _refit(
     epochs = int(np.median([model.epochs for model in models]))
     last = config.model_copy(update={"early_stopping": None, "epochs": epochs})
     standardisation = fit_standardisation(bags, slides, everything)
-    # No split has three numbers as its stream: the randomness is its own (numpy takes
-    # a stream that ends in zeros for the shorter one).
+    # Three numbers, unlike the stream of any split, give other random numbers (numpy
+    # treats a stream that ends in zeros as the shorter one).
     parts = (everything, everything[:0])
     model = fit_fold(bags, standardisation, *parts, last, (0, 0, 1), device)
     model.model.cpu()
@@ -207,7 +207,7 @@ def _predict(
 def as_predictions(
     bags: Bags, index: np.ndarray, probabilities: np.ndarray, fold: int, repeat: int
 ) -> Predictions:
-    """Probabilities [B, C] of the bags at ``index`` with what the bags are."""
+    """``Predictions`` of the bags at ``index`` from their probabilities [B, C]."""
     assert bags.targets is not None
     return Predictions(
         classes=bags.classes,

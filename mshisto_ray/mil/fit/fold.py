@@ -1,4 +1,4 @@
-"""Training of one fold model: plain torch, one device, decided by its seeds."""
+"""Training of one fold model: plain torch, one device, reproducible by its seeds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from mshisto_ray.representation.normalise import Standardisation
 class FoldModel:
     """A trained model with the normalisation that its inputs need.
 
-    ``epochs``: how many led to its weights; ``history``: per epoch ``loss`` (mean
+    ``epochs``: those trained up to its weights; ``history``: per epoch ``loss`` (mean
     training loss) and, with validation bags, ``val_loss`` and ``val_auroc``.
     """
 
@@ -64,7 +64,7 @@ def fit_fold(
         device: where to train.
 
     Raises:
-        InputError: the loss is no longer finite.
+        InputError: the loss is not finite any more.
     """
     seeds = seeds_of(config.seed, stream)
     order = np.random.default_rng(seeds.order)
@@ -82,7 +82,7 @@ def fit_fold(
 
 
 class Seeds(NamedTuple):
-    """Of a model's order of bags, its noise, and its weights and dropout."""
+    """Seeds of a model's order of bags, its noise, and its weights and dropout."""
 
     order: int
     noise: int
@@ -96,7 +96,7 @@ def seeds_of(seed: int, stream: tuple[int, ...]) -> Seeds:
 
 
 def build_model(config: TrainConfig, dims: Sequence[int], num_classes: int) -> MILModel:
-    """The untrained model of a config; ``dims``: of tiles, coarsest scale first."""
+    """The untrained model of a config; ``dims``: tile widths, coarsest scale first."""
     return MILModel(
         dims,
         num_classes,
@@ -108,7 +108,7 @@ def build_model(config: TrainConfig, dims: Sequence[int], num_classes: int) -> M
 
 
 class _Steps:
-    """Model, optimiser and batches of one fold; an epoch of steps, an evaluation."""
+    """Model, optimiser and batches of one fold; runs an epoch or an evaluation."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class _Steps:
         self._device = device
 
     def epoch(self, order: np.ndarray, generator: torch.Generator) -> float:
-        """One pass over the bags (or their random bags) in this order; mean loss."""
+        """Train on the bags (or random bags) in this order; return the mean loss."""
         self.model.train()
         targets = self._targets[torch.from_numpy(order[:, 0]).to(self._device)]
         losses, size = [], self.config.batch_size
@@ -148,7 +148,7 @@ class _Steps:
         """``val_loss`` and ``val_auroc`` of bags.
 
         Where random bags vote, the loss is their mean, as in training: a vote changes
-        in steps, and hardly tells a sure model from a doubtful one.
+        in steps and hardly reflects how confident a model is.
         """
         each, bag = _of_draws(self.model, self.batches, index)
         targets = self._targets.cpu()
@@ -173,7 +173,7 @@ def log_probabilities(
 def _of_draws(
     model: MILModel, batches: Batches, index: np.ndarray
 ) -> tuple[torch.Tensor, np.ndarray]:
-    """Log probabilities [M, C] of all draws of the bags, and whose they are, [M]."""
+    """Log probabilities [M, C] of all draws of the bags, and the bag of each, [M]."""
     model.eval()
     with torch.inference_mode():
         found = [
@@ -199,7 +199,7 @@ def _train(
     order: np.random.Generator,
     generator: torch.Generator,
 ) -> tuple[int, tuple[dict[str, float], ...]]:
-    """Epochs that led to the weights that the model is left with, and the history."""
+    """Train; return the number of epochs of the final weights, and the history."""
     draws = steps.batches.training_draws(train)
     history: list[dict[str, float]] = []
     best, kept, weights = -np.inf, 0, None
@@ -229,7 +229,7 @@ def _train(
 
 
 def check_finite(loss: float, epoch: int, config: TrainConfig) -> None:
-    """Refuse to go on after an epoch whose loss is not finite."""
+    """Raise InputError after an epoch whose loss is not finite."""
     if not np.isfinite(loss):
         raise InputError(
             f"training diverged in epoch {epoch} (the loss is {loss}): lower "

@@ -1,7 +1,7 @@
-"""Several models of one shape as one, so that a step trains all of them.
+"""Several models of one shape stacked into one, so that a step trains all of them.
 
-Steps of small bags cost what their calls cost; a stack makes one call where its models
-would make one each. Rows of a batch lie model by model, and every linear layer
+For small bags the calls dominate the cost of a step; a stack makes one call where its
+models would make one each. Rows of a batch lie model by model, and every linear layer
 multiplies each model's rows with that model's weights.
 """
 
@@ -19,8 +19,8 @@ from mshisto_ray.mil.poolings import (
     Pooled,
 )
 
-# Grouped products want rows of whole 16 bytes: widths are filled up with zeros, whose
-# gradients are zero, so that no optimiser moves them.
+# Grouped products need rows of a multiple of 16 bytes: widths are padded with zeros,
+# whose gradients are zero, so that no optimiser changes them.
 _WHOLE = 4
 
 
@@ -72,7 +72,7 @@ class _StackedLinear(nn.Module):
         return functional.grouped_mm(values, self.weight, offs=ends)[:, : self._out]
 
     def copy_to(self, layer: nn.Linear, place: int) -> None:
-        """Give the model at ``place`` its weights back."""
+        """Copy the weights of the model at ``place`` into its own layer."""
         with torch.no_grad():
             own = self.weight[place, :, : self._out]
             layer.weight.copy_(own[: self._ones].t())
@@ -80,7 +80,7 @@ class _StackedLinear(nn.Module):
 
 
 class _StackedDropout(nn.Module):
-    """``nn.Dropout`` of every model, each with random numbers of its own."""
+    """``nn.Dropout`` of every model, each with its own random numbers."""
 
     def __init__(self, p: float, rows: Rows, generators: list[torch.Generator]):
         super().__init__()
@@ -107,9 +107,9 @@ class Stack:
     """Models of one shape, trained together.
 
     Args:
-        models: untrained; ``can_stack`` holds of them. They get the trained weights
+        models: untrained; ``can_stack`` is true for them. They get the trained weights
             when they leave the stack.
-        generators: of each one's dropout.
+        generators: random numbers of each model's dropout.
     """
 
     def __init__(
@@ -136,15 +136,15 @@ class Stack:
         instances: Sequence[int],
         bags: Sequence[int],
     ) -> Pooled:
-        """Instances [N, D] of all models and offsets [B + 1] of all bags.
+        """Instances [N, D] of all models and offsets [B + 1] of all bags to ``Pooled``.
 
-        ``instances[s]``, ``bags[s]``: how many are model s's.
+        ``instances[s]``, ``bags[s]``: numbers of instances and bags of model s.
         """
         self.rows.set(instances, bags)
         return self.module(h, offsets)
 
     def leave(self, places: Sequence[int], optimiser: torch.optim.Optimizer) -> None:
-        """The models at these places end: they take their weights, the rest go on."""
+        """Remove the models at these places and copy their trained weights to them."""
         for place in places:
             for name, stacked in self._linear.items():
                 stacked.copy_to(self._models[place].get_submodule(name), place)  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""Training of many small fold models at once: what ``train`` does, in fewer calls."""
+"""Training of many small fold models at once: as ``fit_fold``, in fewer calls."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from mshisto_ray.representation.noises import (
 )
 from mshisto_ray.representation.normalise import Standardisation
 
-# Instances of a model's step from which its products cost more than its calls.
+# Instances per step of a model above which its products cost more than its calls.
 _LONG_STEP = 256
-# Every model has standardised instances of its own.
+# Every model holds its own standardised instances: the most that all may take.
 _MOST_BYTES = 1 << 30
 
 
@@ -45,7 +45,7 @@ class FoldTask:
 def can_train_together(
     bags: Bags, config: TrainConfig, num: int, device: torch.device
 ) -> bool:
-    """Whether ``num`` models can be trained at once, and are sooner trained so.
+    """Whether ``num`` models can be trained at once, and faster than one by one.
 
     They have to run for the same number of epochs (no early stopping), on one scale,
     with weights in linear layers alone, on a CPU, from steps of few instances.
@@ -66,16 +66,16 @@ def fit_together(
     config: TrainConfig,
     on_model: Callable[[int], None],
 ) -> list[FoldModel]:
-    """Train a model a task; each is what ``fold.fit_fold`` gives, to rounding.
+    """Train one model per task; each equals that of ``fold.fit_fold``, to rounding.
 
     Args:
         bags: with targets; those used here have instances.
-        tasks: of which ``can_train_together`` holds.
+        tasks: for which ``can_train_together`` is true.
         config: model and training.
-        on_model: called with how many models are done.
+        on_model: called with the number of models done.
 
     Raises:
-        InputError: a loss is no longer finite.
+        InputError: a loss is not finite any more.
     """
     assert bags.targets is not None
     learners = [_Learner.of(bags, task, config) for task in tasks]
@@ -108,9 +108,9 @@ def fit_together(
 
 @dataclass
 class _Learner:
-    """One model on its way: its bags, its randomness, its losses.
+    """One model in training: its bags, its random numbers, its losses.
 
-    ``now``: draws [b, 2] of the step at hand; ``history``: mean loss of past epochs.
+    ``now``: draws [b, 2] of the current step; ``history``: mean loss of past epochs.
     """
 
     model: MILModel
@@ -141,7 +141,7 @@ class _Learner:
         return cls(model, batches, config, dropout, disturb, noise, steps)
 
     def advance(self) -> bool:
-        """Take the draws of the next step; whether there is one.
+        """Take the draws of the next step; return whether there is one.
 
         Raises:
             InputError: the epoch that has ended has a loss that is not finite.
@@ -176,7 +176,7 @@ def _step(
     optimiser: torch.optim.Optimizer,
     targets: torch.Tensor,
 ) -> None:
-    """One step of every learner; the mean loss of each drives its own weights alone."""
+    """Take one step of every learner; its mean loss changes only its own weights."""
     batches = [learner.batches.draws(learner.now) for learner in learners]
     pairs = zip(batches, learners, strict=True)
     parts = [learner.disturb(batch.h, learner.noise) for batch, learner in pairs]

@@ -14,7 +14,7 @@ class VoteConfig(Config):
 
     bags: int = option(50, "random bags of each slide or patient", ge=1)
     size: int = option(
-        100, "instances of each; a slide that has no more gives all it has", ge=1
+        100, "instances of each; a slide with fewer gives all of them", ge=1
     )
     seed: int = option(0, "decides which instances", ge=0)
 
@@ -25,8 +25,8 @@ def draw(config: VoteConfig, name: str, num: int, number: int) -> np.ndarray:
     Without replacement. They depend on (seed, name, number) alone: not on order,
     epoch, fold, worker or other bags.
 
-    Source: Tan et al. 2023, section 3.3: 50 bags of 100 tiles of each slide. Whether
-    a tile may come twice is not said.
+    Source: Tan et al. 2023, section 3.3: 50 bags of 100 tiles of each slide. The paper
+    does not state whether a tile may be drawn twice.
     """
     if num <= config.size:
         return np.arange(num)
@@ -37,7 +37,7 @@ def draw(config: VoteConfig, name: str, num: int, number: int) -> np.ndarray:
 
 
 def num_draws(config: VoteConfig, num: int) -> int:
-    """Random bags that differ: one of a slide that they would hold whole."""
+    """Number of distinct random bags: one for a slide that fits into a bag."""
     return config.bags if num > config.size else 1
 
 

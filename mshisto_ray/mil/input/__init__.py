@@ -1,1 +1,1 @@
-"""Bags and where they come from."""
+"""Bags and their sources."""

@@ -1,4 +1,4 @@
-"""Bags of what a pathologist has outlined: the same slides, fewer tiles."""
+"""Bags restricted to the area that a pathologist has annotated."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def restrict(
     name: str,
     min_annotated: float,
 ) -> Bags:
-    """The same bags with annotated tiles alone, at every scale.
+    """The same bags with only their annotated tiles, at every scale.
 
-    A bag without any stays, without an instance; an instance whose finer tiles are
-    not annotated stays without them.
+    A bag without annotated tiles is kept with no instance; an instance whose finer
+    tiles are not annotated is kept without them.
 
     Args:
         bags: of embeddings.
@@ -84,8 +84,8 @@ def fingerprint(
 def _keep(
     whole: Children, parents: np.ndarray, marked: np.ndarray
 ) -> tuple[Children, np.ndarray]:
-    """Marked children of the parents that stay, and which of them those are."""
+    """Marked children of the kept parents, and a mask of them over all children."""
     parent = np.repeat(np.arange(len(whole.counts)), whole.counts)
-    stays = parents[parent] & marked
-    counts = np.bincount(parent[stays], minlength=len(whole.counts))
-    return Children(whole.rows[stays], counts[parents]), stays
+    kept = parents[parent] & marked
+    counts = np.bincount(parent[kept], minlength=len(whole.counts))
+    return Children(whole.rows[kept], counts[parents]), kept

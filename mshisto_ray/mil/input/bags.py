@@ -25,11 +25,11 @@ class Bags:
     ``names``: identity of each bag (slide, patient, or the table's bag);
     ``members``: places in ``features`` of each bag's slides; ``slide_ids``: None
     where a bag is not one slide; ``targets``: class index int64 [B], None where
-    nothing is known; ``folds``: given folds as text, None where there are none;
+    labels are not needed; ``folds``: given folds as text, None where there are none;
     ``sizes``: instances of each bag, int64 [B] (0: no tile at this scale);
-    ``finer``: tiles of finer scales that hang on the instances, where there are any;
-    ``digest``: of embeddings or table; ``encoder``: what embedded, None for a table;
-    ``notes``: what was left out, a line each.
+    ``finer``: tiles of finer scales linked to the instances, if any; ``digest``: of
+    embeddings or table; ``encoder``: of the embeddings, None for a table; ``notes``:
+    slides or bags left out, one line per reason.
     """
 
     features: Features
@@ -85,7 +85,7 @@ def read_bags(
     """Bags of the input; with a target, those that have a label.
 
     Bags without an instance stay in the result (``sizes`` 0), so that folds do not
-    depend on which embeddings are at hand; whoever trains passes over them.
+    depend on which embeddings exist; training skips them.
 
     Raises:
         InputError: unreadable input, no such column or scale, a class that does not
@@ -150,15 +150,15 @@ def _labelled(
             raise InputError(
                 f"{target.column}: {len(others)} of {len(rows)} {what} "
                 f"({', '.join(names[:5])}{', ...' if names[5:] else ''}) have labels "
-                f"that are not in target.classes: {', '.join(labels[:5])}; mend them, "
-                "name the classes, or give target.others=leave_out"
+                f"that are not in target.classes: {', '.join(labels[:5])}; correct "
+                "them, add the classes, or give target.others=leave_out"
             )
         notes.append(_left_out(names, len(rows), what, "a label not in target.classes"))
     return kept, target.classes
 
 
 def _class_order(name: str) -> tuple[int, float, str]:
-    """Numbers by value, before words by letters."""
+    """Sort key: numbers by value, then words in alphabetical order."""
     try:
         return (0, float(name), name)
     except ValueError:
@@ -170,15 +170,15 @@ def _by_patient(rows: Sequence[BagRow]) -> list[list[BagRow]]:
     for row in rows:
         groups.setdefault(row.patient_id, []).append(row)
     for key in ("label", "fold"):
-        torn = [
+        mixed = [
             f"{name!r} ({', '.join(sorted(str(getattr(r, key)) for r in group))})"
             for name, group in groups.items()
             if len({getattr(row, key) for row in group}) > 1
         ]
-        if torn:
+        if mixed:
             raise InputError(
-                f"unit: patient, but {len(torn)} patients have slides with different "
-                f"{key}s: {'; '.join(torn[:3])}; give each patient one {key}, or use "
+                f"unit: patient, but {len(mixed)} patients have slides with different "
+                f"{key}s: {'; '.join(mixed[:3])}; give each patient one {key}, or use "
                 "unit: slide"
             )
     return list(groups.values())
@@ -187,7 +187,7 @@ def _by_patient(rows: Sequence[BagRow]) -> list[list[BagRow]]:
 def _empty(
     groups: Sequence[Sequence[BagRow]], sizes: np.ndarray, source: BagSource
 ) -> list[str]:
-    """Lines on bags without an instance, by reason."""
+    """Notes on bags without an instance, one line per reason."""
     empty = [g for g, size in zip(groups, sizes, strict=True) if size == 0]
     absent = [r.name for g in groups for r in g if r.member < 0]
     without = [r.name for g in empty for r in g if r.member >= 0]

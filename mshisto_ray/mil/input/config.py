@@ -1,4 +1,4 @@
-"""What a MIL run is told of its bags: where they come from, what is predicted."""
+"""Configuration of a MIL run's bags: their source, and the target."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ ClassName = Annotated[str, BeforeValidator(str)]
 
 
 class InputConfig(Config):
-    """Where bags come from: ``embeddings`` with ``cohort``, or ``bags``."""
+    """Source of the bags: ``embeddings`` with ``cohort``, or ``bags``."""
 
     embeddings: InputPath | tuple[InputPath, ...] | None = option(
         None,
-        "directory that jobs/embed.py made; a list: one per scale of scales, where "
-        "each scale has an encoder of its own",
+        "directory that jobs/embed.py made; a list: one per entry of scales, if each "
+        "scale has its own encoder",
     )
     cohort: InputPath | None = option(None, "table of slides with their labels")
     bags: InputPath | None = option(
@@ -31,8 +31,8 @@ class InputConfig(Config):
     )
     scales: tuple[Annotated[float, option(gt=0)], ...] | None = option(
         None,
-        "scales that combine brings together, from the coarsest down, as [2.0, 1.0]; "
-        "an instance is then a tile of the first with its finer ones",
+        "scales that combine joins, coarsest first, as [2.0, 1.0]; an instance is then "
+        "a tile of the first with its finer ones",
         unit="um/px",
     )
     unit: Literal["slide", "patient"] = option(
@@ -71,10 +71,10 @@ class InputConfig(Config):
 
 
 class TargetConfig(Config):
-    """What is predicted of a bag."""
+    """The target that is predicted for a bag."""
 
     kind: Literal["classes", "multilabel", "regression", "survival"] = option(
-        "classes", "kind of target; only classes is built"
+        "classes", "kind of target; only classes is implemented"
     )
     column: str = option("label", "column of the cohort or bag table")
     classes: tuple[ClassName, ...] | None = option(
@@ -83,14 +83,14 @@ class TargetConfig(Config):
         "occur, sorted",
     )
     others: Literal["refuse", "leave_out"] = option(
-        "refuse", "what is done where bags have a label that is none of `classes`"
+        "refuse", "what to do with bags whose label is not one of `classes`"
     )
 
     @field_validator("kind")
     @classmethod
     def _is_built(cls, kind: str) -> str:
         if kind != "classes":
-            raise ValueError(f"{kind!r} is not built yet; have 'classes'")
+            raise ValueError(f"{kind!r} is not implemented; have 'classes'")
         return kind
 
     @field_validator("classes")

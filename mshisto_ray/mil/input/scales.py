@@ -21,10 +21,10 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class FinerScale:
-    """All tiles of a finer scale and how they hang on the next coarser one.
+    """All tiles of a finer scale, linked to the tiles of the next coarser one.
 
-    ``place``: where in ``features`` a slide is, by its place in the coarsest scale's
-    features; ``children``: likewise.
+    ``place``: index of a slide in ``features``, by its index in the coarsest scale's
+    features; ``children``: its links, by the same index.
     """
 
     mpp: float
@@ -64,7 +64,7 @@ def open_chain(
         cache: the node cache.
 
     Raises:
-        InputError: scales that are no chain, or one that a directory lacks.
+        InputError: see ``check_scales``.
     """
     factors = check_scales(directories, scales)
     features = [
@@ -98,7 +98,7 @@ def open_chain(
 def check_scales(
     directories: Sequence[EmbeddingDirectory], scales: Sequence[float]
 ) -> list[int]:
-    """How many times coarser each scale is than the next; InputError if none is."""
+    """The integer ratios of neighbouring scales; InputError for any other scales."""
     for directory, mpp in zip(directories, scales, strict=True):
         if mpp not in directory.scales:
             have = ", ".join(map(str, directory.scales))

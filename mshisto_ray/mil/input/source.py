@@ -1,4 +1,4 @@
-"""Where bags come from: slides of a cohort with their embeddings, or a bag table."""
+"""Source of the bags: slides of a cohort with their embeddings, or a bag table."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BagRow:
 
 @dataclass(frozen=True)
 class BagSource:
-    """Rows with where their instances are; ``what`` a row is called in messages."""
+    """Rows and their features; ``what``: the noun for rows in messages."""
 
     rows: list[BagRow]
     features: Features
@@ -46,11 +46,11 @@ class BagSource:
 def open_source(
     config: InputConfig, label: str | None, fold: str | None, cache: CacheConfig
 ) -> BagSource:
-    """Rows of the input with the given label and fold columns.
+    """Open the input: its rows with the given label and fold columns.
 
     Raises:
-        InputError: unreadable input, or no such label column or scale. A fold column
-            need not be there.
+        InputError: unreadable input, or no such label column or scale. The fold
+            column is optional.
     """
     if config.bags:
         return _table_source(config, label, fold)
@@ -94,7 +94,7 @@ def _chain_source(
 def _rows(
     cohort: Cohort, place: Mapping[str, int], label: str | None, fold: str | None
 ) -> tuple[list[BagRow], bool]:
-    """A row a slide of the cohort, and whether the cohort has folds."""
+    """One row per slide of the cohort, and whether the cohort has folds."""
     labels = cohort.column(label) if label else {}
     has_fold = fold in cohort.column_names
     folds = cohort.column(fold) if fold and has_fold else {}

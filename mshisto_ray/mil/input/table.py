@@ -21,8 +21,8 @@ from mshisto_ray.store.shards import tensor_values
 class BagTable:
     """Bags in the order of their first rows.
 
-    ``columns``: per bag, the columns asked for that are there, as text (None where
-    empty); ``column_names``: all beside ``bag`` and ``features``; ``digest``: of the
+    ``columns``: per bag, the requested columns that exist, as text (None where
+    empty); ``column_names``: all except ``bag`` and ``features``; ``digest``: of the
     file.
     """
 
@@ -39,7 +39,7 @@ def read_bag_table(path: Path, columns: Collection[str]) -> BagTable:
 
     Args:
         path: the table.
-        columns: which others to read, where they are there; one value per bag.
+        columns: other columns to read if they exist; one value per bag.
 
     Raises:
         InputError: no such file, no bag or features, bags of different width, values
@@ -103,7 +103,7 @@ def _vectors(path: Path, column: pa.ChunkedArray, bags: list[str]) -> np.ndarray
         raise InputError(f"{path}: features have width 0")
     flat = pc.call_function("list_flatten", [column]).combine_chunks()
     try:
-        with np.errstate(over="ignore"):  # told below as a value that is not finite
+        with np.errstate(over="ignore"):  # reported below as not finite
             cells = flat.to_numpy(zero_copy_only=False).astype(np.float32)
             return cells.reshape(len(column), -1)
     except ValueError:

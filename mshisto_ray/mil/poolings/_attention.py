@@ -1,4 +1,4 @@
-"""Attention pooling, gated or not, with one branch or one a class."""
+"""Attention pooling, gated or not, with one branch or one per class."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class AttentionPooling(nn.Module):
     operator undefined for bags of other sizes. V, U and w have biases, as in the
     authors' code (that of w cancels in the softmax).
 
-    More than two classes: one z, and a softmax of one linear map a class. With
+    More than two classes: one z, and a softmax of one linear map per class. With
     ``per_class`` every class c has a branch, w_c and z_c = sum_k a_kc h_k, and its
     logit u_c . z_c + b_c (two classes: two logits). As weights sum to one, that is
     sum_k a_kc (u_c . h_k + b_c), so that no z_c is ever made.
 
     Source: Ilse et al. 2018, attention-based MIL pooling, and with gating mechanism;
-    a branch a class: Lu et al. 2021 (CLAM), multi-branch attention.
+    a branch per class: Lu et al. 2021 (CLAM), multi-branch attention.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class AttentionPooling(nn.Module):
         return _pooling.Pooled(log, weights.mean(1), class_attention=weights)
 
     def scores(self, h: torch.Tensor) -> torch.Tensor:
-        """What the softmax takes: a column a branch, [N, 1 or C]."""
+        """Attention scores before the softmax, one column per branch, [N, 1 or C]."""
         hidden = torch.tanh(self.tanh(h))
         if self.gate is not None:
             hidden = hidden * torch.sigmoid(self.gate(h))

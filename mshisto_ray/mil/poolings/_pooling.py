@@ -1,4 +1,4 @@
-"""What a pooling takes and gives, and how logits become probabilities."""
+"""The interface of a pooling, and the probabilities of its logits."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Auxiliary:
 
 @dataclass(frozen=True)
 class Pooled:
-    """What a pooling says of B bags with N instances and C classes.
+    """The output of a pooling for B bags with N instances and C classes.
 
     ``log_probabilities``: [B, C]; ``attention``: weights [N] that sum to one over
     each bag, None where the pooling has none; ``instance_probabilities``: [N, C],
     None where the pooling classifies only the bag; ``class_attention``: [N, C], each
     column summing to one over each bag, where a class has its own (``attention`` is
-    then their mean); ``auxiliary``: what training minimises beside the bag's loss;
+    then their mean); ``auxiliary``: a loss that training adds to the bag's loss;
     ``child_attention``: weights [M] of the tiles of each finer scale, where the model
     attends to them, parent by parent.
     float32 at least.
@@ -45,7 +45,7 @@ class Pooled:
     child_attention: tuple[torch.Tensor, ...] = ()
 
     def loss(self, targets: torch.Tensor) -> torch.Tensor:
-        """What training minimises: the loss of each bag [B] for targets [B]."""
+        """The loss of each bag [B] that training minimises, for targets [B]."""
         bag = functional.nll_loss(self.log_probabilities, targets, reduction="none")
         if self.auxiliary is None:
             return bag
@@ -57,16 +57,16 @@ class Pooling(Protocol):
     """A torch module: instances [N, D] and offsets [B + 1] to ``Pooled``.
 
     Bag b is rows ``offsets[b]:offsets[b + 1]``; offsets are int64 on the CPU. The
-    order of a bag's instances and the other bags of the batch change nothing; a bag
-    without instances is a ValueError. Half precision comes by autocast, of weights
-    that are float32.
+    order of a bag's instances and the other bags of the batch do not matter; a bag
+    without instances is a ValueError. Half precision comes from autocast; weights are
+    float32.
     """
 
     def __call__(self, h: torch.Tensor, offsets: torch.Tensor) -> Pooled: ...
 
 
 def num_logits(num_classes: int) -> int:
-    """Outputs of a classifier: one for two classes, else one a class.
+    """Number of outputs of a classifier: one for two classes, else one per class.
 
     Two classes are a Bernoulli variable with a single logit for the second class, as
     in the paper; more are a categorical one.

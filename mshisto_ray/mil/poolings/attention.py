@@ -19,6 +19,6 @@ def build(
 ) -> nn.Module:
     """Attention-weighted mean embedding.
 
-    ``hidden``: rows of V (the paper's 128); ``per_class``: an attention a class.
+    ``hidden``: rows of V (the paper's 128); ``per_class``: one attention per class.
     """
     return AttentionPooling(dim, num_classes, hidden, False, per_class)

@@ -1,4 +1,4 @@
-"""Gated attention with a loss that clusters the most and the least attended."""
+"""Gated attention with a clustering loss on the most and least attended instances."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class ClusteringAttention(nn.Module):
     """CLAM: gated attention; attention's extremes are pseudo-labels of instances.
 
     Each class has a linear map of instances to (out, in). For the bag's class, the
-    ``num`` instances of highest attention are to be in and the ``num`` of lowest to
-    be out; with ``subtyping``, those of highest attention are to be out of every
+    ``num`` instances of highest attention are labelled in and the ``num`` of lowest
+    out; with ``subtyping``, those of highest attention are labelled out of every
     other class, and the loss is the mean over classes. Training minimises
     ``bag_weight`` of the bag's loss and 1 - ``bag_weight`` of this one. A bag of
     fewer than 2 ``num`` instances gives its upper half (rounded up) and its lower
     half, so that no instance has both labels. Among equal attention the order of
     instances decides. The maps are trained on pseudo-labels of a few instances, each
-    class by itself: no probabilities of instances are made of them.
+    class by itself, so they are not used as instance probabilities.
 
     Source: Lu et al. 2021 (CLAM), methods, instance-level clustering. Cross-entropy
     in place of the smooth SVM loss, which the authors' code offers too. The labels
@@ -121,7 +121,7 @@ def build(
     bag_weight: Annotated[float, Field(gt=0, le=1)] = 0.7,
     subtyping: bool = False,
 ) -> nn.Module:
-    """CLAM; ``per_class``: an attention a class (CLAM-MB), else one (CLAM-SB)."""
+    """CLAM; ``per_class``: one attention per class (CLAM-MB), else one (CLAM-SB)."""
     return ClusteringAttention(
         dim, num_classes, hidden, per_class, num, bag_weight, subtyping
     )

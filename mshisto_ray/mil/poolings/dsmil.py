@@ -1,4 +1,4 @@
-"""Two streams: the instance that scores highest, and attention by likeness to it."""
+"""Two streams: the instance of highest score, and attention by similarity to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mshisto_ray.mil.ragged import segments
 
 
 class DualStream(nn.Module):
-    """DSMIL: instance max beside attention whose query is the critical instance.
+    """DSMIL: instance max, and attention whose query is the critical instance.
 
     First stream: x_k = c(h_k), and m = argmax_k x_k, for each class. Second: a_k =
     softmax_k(q(h_k) . q(h_m) / sqrt(L)), with q(h) = tanh(W2 relu(W1 h)) of width L,

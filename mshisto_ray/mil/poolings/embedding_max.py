@@ -12,7 +12,7 @@ from mshisto_ray.mil.ragged import segments
 class EmbeddingMax(nn.Module):
     """P = sigm(w . z + b), with z = max_k h_kd for every feature d.
 
-    More than two classes: a softmax of one linear map a class.
+    More than two classes: a softmax of one linear map per class.
 
     Source: Ilse et al. 2018, embedding-level approach with max pooling.
     """

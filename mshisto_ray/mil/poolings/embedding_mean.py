@@ -16,9 +16,9 @@ from mshisto_ray.mil.ragged import segments
 class EmbeddingMean(nn.Module):
     """P = sigm(w . z + b), with z = (1 / K) sum_k h_k.
 
-    More than two classes: a softmax of one linear map a class. ReLU layers between z
-    and the classifier make it the predictor of Tan et al. 2023, section 3.3 (theirs
-    has a ReLU after the first of two layers alone).
+    More than two classes: a softmax of one linear map per class. ReLU layers between
+    z and the classifier make it the predictor of Tan et al. 2023, section 3.3 (theirs
+    has a ReLU only after the first of two layers).
 
     Source: Ilse et al. 2018, embedding-level approach with mean pooling.
     """

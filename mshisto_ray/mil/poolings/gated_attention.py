@@ -19,6 +19,6 @@ def build(
 ) -> nn.Module:
     """Gated attention.
 
-    ``hidden``: rows of V and U (the paper's 128); ``per_class``: an attention a class.
+    ``hidden``: rows of V and U (the paper's 128); ``per_class``: one per class.
     """
     return AttentionPooling(dim, num_classes, hidden, True, per_class)

@@ -20,7 +20,7 @@ class GeneralisedMean(nn.Module):
     log P = (logsumexp_k(r log p_k) - log K) / r; 1 - P, where P rounds to 1, comes
     from M = (1 / K) sum_k (1 - p_k^r) by P = (1 - M)^(1 / r).
 
-    More than two classes: a mean a class (p_k a sigmoid each), then a softmax of their
+    More than two classes: one mean per class (p_k a sigmoid), then a softmax of their
     log odds; an instance's scores are the softmax of its logits.
 
     Source: Viola, Platt, Zhang 2005, multiple instance boosting (generalised mean).

@@ -16,8 +16,8 @@ class LogSumExp(nn.Module):
     """P = sigm((1 / r) log((1 / K) sum_k exp(r x_k))), x_k the logit of instance k.
 
     Between the mean of logits (r to 0) and their maximum (r to infinity). The mean
-    inside the logarithm makes it independent of the bag's size. Of logits, whose
-    pooled value is a logit again; of probabilities it could hardly leave their mean.
+    inside the logarithm makes it independent of the bag's size. It pools logits, so
+    that the result is a logit; for probabilities it would stay close to their mean.
     More than two classes: each class's logits, then a softmax.
 
     Source: Ramon, De Raedt 2000, multi instance neural networks; Pinheiro, Collobert

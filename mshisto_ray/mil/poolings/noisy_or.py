@@ -14,11 +14,11 @@ class NoisyOr(nn.Module):
     """P = 1 - prod_k (1 - p_k), with p_k = sigm(f(h_k)).
 
     In logarithms: log(1 - P) = -t with t = sum_k softplus(f(h_k)), and log P =
-    log(1 - exp(-t)), exact where all p_k underflow or one is 1. It counts: the same
-    instance twice is more evidence, so P saturates in large bags (5000 instances of
-    p = 0.001 give P = 0.993); it suits bags of tens of instances, not slides.
+    log(1 - exp(-t)), exact where all p_k underflow or one is 1. A repeated instance
+    counts as more evidence, so P saturates in large bags (5000 instances of p = 0.001
+    give P = 0.993); it suits bags of tens of instances, not slides.
 
-    More than two classes: a noisy-or a class (p_k a sigmoid each), then a softmax of
+    More than two classes: one noisy-or per class (p_k a sigmoid), then a softmax of
     their log odds; an instance's scores are the softmax of its logits.
 
     Source: Maron, Lozano-Perez 1998, a framework for multiple-instance learning

@@ -26,7 +26,7 @@ class _Attend(nn.Module):
     def gather(
         self, tokens: torch.Tensor, h: torch.Tensor, offsets: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens [M, W], the same for every bag, ask the bag's instances.
+        """Attend from tokens [M, W], the same for every bag, to the bag's instances.
 
         Returns:
             [B, M, W], and the weights [N, H, M].
@@ -44,7 +44,7 @@ class _Attend(nn.Module):
     def scatter(
         self, h: torch.Tensor, tokens: torch.Tensor, offsets: torch.Tensor
     ) -> torch.Tensor:
-        """Instances [N, W] ask the tokens [B, M, W] of their own bag: [N, W]."""
+        """Attend from instances [N, W] to the tokens [B, M, W] of their bag: [N, W]."""
         query = self._split(self.query(h))
         key, value = self._split(self.key(tokens)), self._split(self.value(tokens))
         if segments.one_by_one(offsets, h.device):
@@ -68,7 +68,7 @@ class _Attend(nn.Module):
 
 
 class _TransformerBlock(nn.Module):
-    """Induced set attention: points gather from the bag and give back to it."""
+    """Induced set attention: points attend to the bag, then the bag to the points."""
 
     def __init__(self, width: int, heads: int, points: int):
         super().__init__()
@@ -91,9 +91,9 @@ class _TransformerBlock(nn.Module):
 class SetTransformer(nn.Module):
     """Blocks of induced set attention, a learned query that pools, a classifier.
 
-    No position is encoded and a point's softmax ends where the bag ends, so neither
-    the order of instances nor other bags matter; cost grows with N times ``points``,
-    not with N squared. ``attention`` is that of the pooling query, the mean over
+    No position is encoded and softmaxes are taken within a bag, so neither the order
+    of instances nor other bags matter; cost grows with N times ``points``, not with N
+    squared. ``attention`` is that of the pooling query, the mean over
     heads. Layer norms come before attention, which trains without a warm-up.
 
     Source: Lee et al. 2019, set transformer, equations 9 to 11 (ISAB, PMA).
@@ -138,7 +138,7 @@ def build(
     points: Annotated[int, Field(ge=1)] = 16,
     layers: Annotated[int, Field(ge=1)] = 2,
 ) -> nn.Module:
-    """Set transformer; ``points``: learned tokens that instances talk through."""
+    """Set transformer; ``points``: learned tokens that instances attend through."""
     if width % heads:
         raise ValueError(
             f"transformer.width={width} is not a multiple of heads={heads}"

@@ -1,4 +1,4 @@
-"""Bags of a batch padded to the longest, for devices that want one call for all."""
+"""Bags of a batch padded to the longest, for devices where one call is fastest."""
 
 from __future__ import annotations
 

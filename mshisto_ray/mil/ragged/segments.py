@@ -1,12 +1,12 @@
-"""Reductions over the rows of each bag: ragged values in, whatever form is fastest.
+"""Reductions over the rows of each bag, in the form that is fastest.
 
 Bag b of a batch is rows ``offsets[b]:offsets[b + 1]`` of values [N, ...]; ``offsets``
 [B + 1] lies on the CPU, so that no length is fetched from a device. Short bags are
 reduced all at once: ragged on CPUs, padded to the longest on GPUs (see ``padding``)
 unless that wastes memory. Long ones are reduced one by one without a copy: gathering
 costs more than calls there. All ways give the same gradients, add in a fixed order, and
-work in float32 at least. A single bag takes the fewest calls: bags of ten rows are
-trained on in steps whose cost is that of the calls.
+work in float32 at least. A single bag takes the fewest calls: for bags of ten rows the
+calls dominate the cost of a training step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mshisto_ray.mil.ragged.padding import Padding
 # training steps of 64 bags of 100 rows take 7 ms one by one and 1.6 padded; of 2,500
 # rows both are bound by the layers before.
 _LONG = {"cpu": 64, "cuda": 2048}
-# Devices on which padding is faster than ragged reductions, and the most cells a row.
+# Devices on which padding is faster than ragged reductions; the most cells per row.
 _PADS = {"cuda"}
 _MOST_PADDING = 4
 
@@ -129,7 +129,7 @@ def segment_weighted_sum(
 ) -> torch.Tensor:
     """Sum of weights times values [N, D] over each bag's rows.
 
-    Weights [N] give [B, D]; a column of weights a branch, [N, A], gives [B, A, D].
+    Weights [N] give [B, D]; one column per branch, [N, A], gives [B, A, D].
     """
     values = widen(values)
     form = _form(values, offsets)

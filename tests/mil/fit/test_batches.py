@@ -21,7 +21,7 @@ def with_patients(bags):
     )  # fmt: skip
 
 
-def test_standardisation_knows_the_given_bags_only(planted):
+def test_standardisation_uses_the_given_bags_only(planted):
     bags = planted(num=10)
     index = np.array([7, 2, 3])
     found = fit_standardisation(bags, slide_moments(bags), index)
@@ -32,7 +32,7 @@ def test_standardisation_knows_the_given_bags_only(planted):
 
 @pytest.mark.parametrize("ready", [True, False])
 @pytest.mark.parametrize("patients", [False, True])
-def test_batches_are_the_bags_in_the_asked_order(planted, monkeypatch, ready, patients):
+def test_batches_are_the_bags_in_the_given_order(planted, monkeypatch, ready, patients):
     monkeypatch.setattr(module, "_READY_BYTES", 1 << 20 if ready else 0)
     bags = with_patients(planted(num=8)) if patients else planted(num=8)
     standardise = fit_standardisation(bags, slide_moments(bags), np.arange(3))

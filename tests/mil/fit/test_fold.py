@@ -41,7 +41,7 @@ def predict(bags, model, index):
 def test_every_pooling_learns_a_planted_instance(planted, name, classes, batch_size):
     # One instance in six cannot lift a mean of probabilities above one half.
     bags = planted(num=120, classes=classes, everywhere=name == "instance_mean")
-    # A transformer does not stand steps that suit a linear classifier.
+    # A transformer needs smaller steps than a linear classifier.
     lr, small = 0.02, {}
     if name == "transformer":
         lr, small = 0.005, {"width": 16, "points": 4, "layers": 1}
@@ -114,7 +114,7 @@ def test_batches_average_their_bags(planted):
 
 
 def test_one_bag_a_step_equals_the_plain_loop(planted):
-    """The steps that are made of few calls are those of the formula and plain SGD."""
+    """The fused steps equal those of the formula and plain SGD."""
     bags, train = planted(num=12), np.arange(10)
     sgd = {"name": "sgd", "lr": 0.02, "weight_decay": 0.01, "momentum": 0.9}
     keys = {"pooling": {"name": "attention", "hidden": 5}, "dropout": 0.5}
@@ -179,7 +179,7 @@ def test_bags_outside_the_fold_change_nothing(planted):
     assert torch.equal(weights(one), weights(two))
 
 
-def test_divergence_is_told(planted):
+def test_divergence_is_reported(planted):
     optimiser = {"name": "sgd", "lr": 1e30, "momentum": 0}
     with pytest.raises(InputError, match=r"diverged in epoch \d.*optimiser\.lr, now 1"):
         fit(planted(), range(30), optimiser=optimiser)

@@ -1,4 +1,4 @@
-"""Fold models trained at once are those trained one by one."""
+"""Fold models trained at once equal those trained one by one."""
 
 import dataclasses
 
@@ -44,7 +44,7 @@ def both_ways(bags, training, monkeypatch):
 
 
 def assert_same(together, apart, weights=True):
-    """``weights``: Adam moves those of no gradient by what rounding leaves of it."""
+    """``weights``: Adam moves weights of zero gradient by its rounding error."""
     for one, other in zip(together.models, apart.models, strict=True):
         assert not one.model.training
         assert one.epochs == other.epochs
@@ -91,7 +91,7 @@ def test_bags_of_one_instance_each(planted, monkeypatch):
     assert_same(*both_ways(planted(num=46, largest=1), settings(), monkeypatch))
 
 
-def test_models_that_are_done_are_told_of(planted):
+def test_models_that_are_done_are_reported(planted):
     bags, training, done = planted(num=46), settings(), []
     splits = plan_splits(bags, SPLIT, training)
     cross_validate(

@@ -92,9 +92,7 @@ def test_classes_are_in_the_given_order_or_sorted_as_numbers(embeddings, tmp_pat
     )
 
 
-def test_labels_outside_the_classes_are_refused_or_left_out_and_said(
-    embeddings, tmp_path
-):
+def test_labels_outside_the_classes_are_refused_or_left_out(embeddings, tmp_path):
     target = TargetConfig(column="stage", classes=("9", "10"))
     source = given(embeddings, tmp_path)
     with pytest.raises(InputError, match=r"stage: 2 of 5 slides \(s0, s1\) have"):
@@ -179,7 +177,7 @@ def test_one_source_has_to_be_given(raw, message):
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ({"kind": "survival"}, r"kind: 'survival' is not built yet; have 'classes'"),
+        ({"kind": "survival"}, r"kind: 'survival' is not implemented; have 'classes'"),
         ({"classes": ["a"]}, "at least two classes, each once"),
         ({"classes": ["a", "b", "a"]}, "at least two classes, each once"),
         ({"columns": "x"}, "columns: unknown key"),

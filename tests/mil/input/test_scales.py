@@ -212,7 +212,7 @@ def test_scales_that_are_no_chain_are_refused(study, scales, message):
         experiment.load(settings(study, scales=scales))
 
 
-def test_a_slide_without_finer_tiles_is_told_and_trained_on(study, make_embeddings):
+def test_a_slide_without_finer_tiles_is_noted_and_used(study, make_embeddings):
     rng = np.random.default_rng(2)
     slides = {
         f"s{i:02d}": {
