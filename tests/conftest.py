@@ -36,6 +36,7 @@ pytest_plugins = (
     "fixtures.plain",
     "fixtures.slides",
     "fixtures.studies",
+    "fixtures.tables",
     "fixtures.training",
 )
 

@@ -12,7 +12,7 @@ from mshisto_ray.jobs import reproduce
 from mshisto_ray.mil.model import POOLINGS
 from mshisto_ray.studies import _image_bags, _study, ilse2018_colon, ilse2018_mnist_bags
 from mshisto_ray.studies._image_bags import ImageBags, ImageTraining
-from mshisto_ray.studies.ilse2018_colon import _TOLD
+from mshisto_ray.studies.ilse2018_colon import _KINDS
 
 CPU = torch.device("cpu")
 
@@ -161,7 +161,7 @@ def test_frozen_features_of_any_encoder_are_added_to_colours(
     study = reproduce._study(settings)
     units = {unit.name: unit for unit in study.units()}
     frozen = units["frozen-embedding_mean"]
-    digests = {units[f"{kind}-attention"].recipe["encoder"] for kind in _TOLD}
+    digests = {units[f"{kind}-attention"].recipe["encoder"] for kind in _KINDS}
     assert len(digests) == 2
     result = frozen.run()
     assert sorted(result.predictions.bag) == sorted(f"image{i}" for i in range(20))
