@@ -34,7 +34,7 @@ from mshisto_ray.tiling.reader import (
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.resolution import ScaleReading, resolve, served_scales
 from mshisto_ray.tiling.thumbnail import Thumbnail, read_thumbnail
-from mshisto_ray.tiling.tissue import DRAWN, find_tissue, read_regions
+from mshisto_ray.tiling.tissue import find_tissue, needs_annotation, read_regions
 
 # Bright field: glass is bright. The brightest tenth of a fluorescence scan is not.
 _MIN_GLASS_LUMINANCE = 100
@@ -105,7 +105,7 @@ def _tile(
             slide, plans, tissue, thumbnail.span, recipe.tile_px, recipe.focus_mpp
         )
         record = _record(row, opened, mpp, fingerprint, thumbnail, tissue, plans)
-        if recipe.tissue.name == DRAWN and row.annotation:
+        if needs_annotation(recipe) and row.annotation:
             record["tissue_annotation"] = slide_fingerprint(row.annotation)
     finally:
         slide.close()

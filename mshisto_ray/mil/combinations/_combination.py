@@ -31,7 +31,10 @@ class Combined(NamedTuple):
 
 
 class Combination(Protocol):
-    """A torch module; ``width``: of the instances that it gives."""
+    """A torch module; ``width``: of the instances that it gives.
+
+    A combination's module may say ``ONE_SCALE = True``: it takes no finer tiles.
+    """
 
     width: int
 
