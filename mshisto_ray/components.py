@@ -86,14 +86,20 @@ def says(family: str, name: str, key: str, default: Any) -> Any:
     return getattr(module(family, name), key, default)
 
 
-def saying(family: str, key: str) -> list[str]:
-    """Names of the parts that say yes to a key; what cannot be imported says no."""
-    found = []
+def declared(family: str, key: str) -> dict[str, Any]:
+    """What each part says of itself under a key, of those that say anything.
+
+    A part of another package that cannot be imported has no say here; it is told when
+    it is asked for by its name.
+    """
+    found = {}
     for name in available(family):
         try:
-            found += [name] if says(family, name, key, False) else []
+            value = says(family, name, key, None)
         except ValueError:
             continue
+        if value is not None:
+            found[name] = value
     return found
 
 
@@ -205,3 +211,25 @@ class Family:
             ]
             lines.append("{" + ", ".join([f"name: {name}", *shown]) + "}")
         return lines
+
+
+@dataclass(frozen=True)
+class NameOf:
+    """Annotates a config key that names a part without parameters, or says a word."""
+
+    package: str
+    words: tuple[str, ...] = ()
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_after_validator_function(
+            self._check, handler(source)
+        )
+
+    def _check(self, name: str) -> str:
+        if name not in self.words:
+            builder(self.package, name)
+        return name
+
+    def describe(self) -> list[str]:
+        """What it may be, for ``--help``."""
+        return [" | ".join([*self.words, *available(self.package)])]

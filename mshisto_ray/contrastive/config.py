@@ -138,7 +138,7 @@ def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
     train, _ = split_patients(index, config.validation.share, config.seed)
     check_batches(index.subset(train), config.pairs, config.batch_size)
     if config.verify is not None and not _says(config, "VERIFIABLE"):
-        able = " and ".join(components.saying(PAIRS, "VERIFIABLE"))
+        able = " and ".join(components.declared(PAIRS, "VERIFIABLE"))
         raise InputError(f"verify: only {able} pairs have labels to verify")
     _check_blocks(config, index.subset(train))
     return tiles, index

@@ -46,7 +46,7 @@ class ExperimentConfig(TrainConfig, InputConfig):
     def _scales_are_combined(self) -> ExperimentConfig:
         takes_one = components.says(COMBINATIONS, self.combine.name, "ONE_SCALE", False)
         if takes_one != (self.scales is None):
-            one = components.saying(COMBINATIONS, "ONE_SCALE")
+            one = components.declared(COMBINATIONS, "ONE_SCALE")
             others = [n for n in components.available(COMBINATIONS) if n not in one]
             raise ValueError(
                 f"combine: {' and '.join(one)} takes one scale (scale); "

@@ -9,10 +9,15 @@ from typing import Literal
 
 import numpy as np
 
+from mshisto_ray import components
 from mshisto_ray.slides import (
+    AUTO,
+    FAMILY,
     REFERENCE,
     Slide,
     SlideError,
+    other_reader,
+    stand_ins,
 )
 
 # Opens a slide with the reader of that name.
@@ -24,30 +29,47 @@ _SIDE_PX = 256
 
 @dataclass(frozen=True)
 class Opened:
-    """An open slide, its reader, and why that one."""
+    """An open slide, its reader, and why that one.
+
+    ``stands_in``: for the reference, whose pixels it has to give.
+    """
 
     slide: Slide
     reader: str
     reason: str
+    stands_in: bool = False
 
 
-def open_fastest(path: Path, pixels: Pixels, open_slide: OpenSlide) -> Opened:
-    """Open a slide with the first reader that takes it.
+def open_fastest(
+    path: Path, pixels: Pixels, open_slide: OpenSlide, reader: str = AUTO
+) -> Opened:
+    """Open a slide with the reader that is named, or the first that takes it.
 
     Raises:
-        SlideError: no reader can.
+        SlideError: no reader can, or not the one named.
     """
-    readers = ["scaled_tiles"] if pixels == "scaled" else []
+    if reader != AUTO:
+        return Opened(open_slide(path, reader), reader, "named in the config")
     refusal = ""
-    for reader in [*readers, "native_tiles"]:
+    for name in stand_ins(pixels):
+        if not components.says(FAMILY, name, "opens", None)(path):
+            continue
         try:
-            reason = "tiles of JPEG; equal to OpenSlide on random tissue"
-            return Opened(open_slide(path, reader), reader, reason)
+            slide = open_slide(path, name)
         except SlideError as error:
-            if error.name != "NotJpegTiles":
-                raise
             refusal = str(error)
-    return open_reference(path, refusal, open_slide)
+            continue
+        about = components.says(FAMILY, name, "ABOUT", "fast")
+        reason = f"{about}; equal to OpenSlide on random tissue"
+        return Opened(slide, name, reason, stands_in=True)
+    try:
+        return open_reference(path, refusal, open_slide)
+    except SlideError:
+        other = other_reader(path)
+        if other is None:
+            raise
+    reason = "declares the file, which OpenSlide does not open"
+    return Opened(open_slide(path, other), other, reason)
 
 
 def open_reference(path: Path, reason: str, open_slide: OpenSlide) -> Opened:

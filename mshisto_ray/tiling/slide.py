@@ -59,8 +59,9 @@ def tile_slide(
 ) -> TiledSlide:
     """Plan the tiles of a slide at every scale that it serves.
 
-    Read by the fastest reader that takes the file and gives OpenSlide's pixels on
-    random tissue; else by OpenSlide, with the reason in the record. Unreadable parts
+    Read by the reader that the recipe names, or by the fastest that takes the file and
+    gives OpenSlide's pixels on random tissue; else by OpenSlide, or by who declares
+    what OpenSlide does not open; the reason is in the record. Unreadable parts
     of the thumbnail count as tissue: whether there is any is not known, and the tiles
     there have to be tried and told of one by one.
 
@@ -69,8 +70,10 @@ def tile_slide(
         OSError: the file cannot be reached.
     """
     fingerprint = slide_fingerprint(row.path)
-    opened = open_fastest(row.path, recipe.pixels, open_slide)
+    opened = open_fastest(row.path, recipe.pixels, open_slide, recipe.reader)
     tiled = _tile(row, recipe, opened, fingerprint)
+    if not opened.stands_in:
+        return tiled
     places = _some_tissue(tiled.plans, fingerprint)
     problem = difference(row.path, opened.reader, places, open_slide)
     if problem:
