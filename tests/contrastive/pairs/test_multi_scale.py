@@ -11,6 +11,17 @@ from mshisto_ray.contrastive.pairs import (
     same_tile,
 )
 
+EXAMPLES = [
+    {},
+    {"same_slide": "by_distance", "near_um": 1742, "neutral": "negative"},
+    {
+        "same_slide": "by_distance",
+        "far_um": 150,
+        "places_per_slide": 1,
+        "slides_per_batch": 1,
+    },
+]
+
 RULES = [
     _relations.Rules(same_slide, neutral, 80.0, 200.0)
     for same_slide, neutral in itertools.product(
