@@ -52,7 +52,7 @@ def open_fastest(
         return Opened(open_slide(path, reader), reader, "named in the config")
     refusal = ""
     for name in stand_ins(pixels):
-        if not components.says(FAMILY, name, "opens", None)(path):
+        if not _opens(name, path):
             continue
         try:
             slide = open_slide(path, name)
@@ -60,6 +60,8 @@ def open_fastest(
             refusal = str(error)
             continue
         about = components.says(FAMILY, name, "ABOUT", "fast")
+        if not _opens(REFERENCE, path):  # nothing to compare it with
+            return Opened(slide, name, about)
         reason = f"{about}; equal to OpenSlide on random tissue"
         return Opened(slide, name, reason, stands_in=True)
     try:
@@ -75,6 +77,10 @@ def open_fastest(
 def open_reference(path: Path, reason: str, open_slide: OpenSlide) -> Opened:
     """Open a slide with OpenSlide."""
     return Opened(open_slide(path, REFERENCE), REFERENCE, reason)
+
+
+def _opens(reader: str, path: Path) -> bool:
+    return components.says(FAMILY, reader, "opens", None)(path)
 
 
 def difference(
