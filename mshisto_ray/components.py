@@ -3,17 +3,26 @@
 A family is a package (``mshisto_ray.mil.poolings``). Each of its modules without a
 leading underscore is a part and has one public function, ``build``: positional
 arguments are known only at run time (a width, a path), keyword-only arguments are the
-part's config, and their annotations are its schema.
+part's config, and their annotations are its schema. What else a part says of itself
+(``says``) stands beside ``build``; its family tells which names those are.
+
+Other installed packages add parts by an entry point in the group ``mshisto_ray.``
+plus the family's folder (``mshisto_ray.poolings``); its name is the part's name, its
+value a module like those here. No part is imported before it is used.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import pkgutil
+import sys
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from types import ModuleType
 from typing import Any
 
 from pydantic import (
@@ -46,18 +55,89 @@ class Part(BaseModel):
 
 
 def available(family: str) -> list[str]:
-    """Names of a family's parts, sorted; no part is imported."""
-    package = importlib.import_module(family)
-    names = (m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg)
-    return sorted(name for name in names if not name.startswith("_"))
+    """Names of a family's parts, also of other packages, sorted; imports no part."""
+    return sorted({*_own(family), *_installed(family).names})
+
+
+def module(family: str, name: str) -> ModuleType:
+    """Import a part.
+
+    Raises:
+        ValueError: no such part, two of that name, or one of another package that
+            cannot be imported.
+    """
+    own, points = _own(family), [*_installed(family).select(name=name)]
+    kind = family.rsplit(".", 1)[-1]
+    if name not in own and not points:
+        raise ValueError(f"no {name!r} in {kind}; have {', '.join(available(family))}")
+    if len(points) + (name in own) > 1:
+        owners = ["mshisto_ray"] * (name in own) + [_package(p) for p in points]
+        raise ValueError(
+            f"{name!r} in {kind} is a part of {' and of '.join(owners)}: uninstall "
+            f"{_package(points[-1])}, or give its part another name"
+        )
+    if points:
+        return _load(kind, points[0])
+    return importlib.import_module(f"{family}.{name}")
+
+
+def says(family: str, name: str, key: str, default: Any) -> Any:
+    """What a part says of itself under a name that its family knows, or the default."""
+    return getattr(module(family, name), key, default)
+
+
+def declared(family: str, key: str) -> dict[str, Any]:
+    """What each part says of itself under a key, of those that say anything.
+
+    A part of another package that cannot be imported has no say here; it is told when
+    it is asked for by its name.
+    """
+    found = {}
+    for name in available(family):
+        try:
+            value = says(family, name, key, None)
+        except ValueError:
+            continue
+        if value is not None:
+            found[name] = value
+    return found
 
 
 def builder(family: str, name: str) -> Callable[..., Any]:
     """The ``build`` function of a part; a ValueError lists the parts if unknown."""
-    if name not in available(family):
-        kind = family.rsplit(".", 1)[-1]
-        raise ValueError(f"no {name!r} in {kind}; have {', '.join(available(family))}")
-    return importlib.import_module(f"{family}.{name}").build
+    return module(family, name).build
+
+
+def _own(family: str) -> list[str]:
+    package = importlib.import_module(family)
+    names = (m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg)
+    return [name for name in names if not name.startswith("_")]
+
+
+def _installed(family: str) -> EntryPoints:
+    """Parts that other packages add to a family."""
+    group = f"mshisto_ray.{family.rsplit('.', 1)[-1]}"
+    return _entry_points(tuple(sys.path)).select(group=group)
+
+
+@functools.cache  # a scan of every installed package takes a tenth of a second
+def _entry_points(_path: tuple[str, ...]) -> Any:
+    return entry_points()
+
+
+def _load(kind: str, point: EntryPoint) -> ModuleType:
+    told = f"{point.name!r} in {kind}, of the package {_package(point)}"
+    try:
+        found = point.load()
+    except Exception as error:  # whatever another package does when it is imported
+        raise ValueError(f"{told}: {type(error).__name__}: {error}") from error
+    if not callable(getattr(found, "build", None)):
+        raise ValueError(f"{told}: {point.value} has no function build")
+    return found
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else point.value
 
 
 def schema(family: str, name: str) -> type[BaseModel]:
@@ -120,10 +200,36 @@ class Family:
         """One line per part with its parameters and defaults, for ``--help``."""
         lines = []
         for name in available(self.package):
-            fields = schema(self.package, name).model_fields
+            try:
+                fields = schema(self.package, name).model_fields
+            except ValueError as error:  # help is for the other parts all the same
+                lines.append(f"{{name: {name}}}: cannot be used: {error}")
+                continue
             shown = [
                 key if field.is_required() else f"{key}: {field.default}"
                 for key, field in fields.items()
             ]
             lines.append("{" + ", ".join([f"name: {name}", *shown]) + "}")
         return lines
+
+
+@dataclass(frozen=True)
+class NameOf:
+    """Annotates a config key that names a part without parameters, or says a word."""
+
+    package: str
+    words: tuple[str, ...] = ()
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_after_validator_function(
+            self._check, handler(source)
+        )
+
+    def _check(self, name: str) -> str:
+        if name not in self.words:
+            builder(self.package, name)
+        return name
+
+    def describe(self) -> list[str]:
+        """What it may be, for ``--help``."""
+        return [" | ".join([*self.words, *available(self.package)])]

@@ -88,7 +88,7 @@ def make_tiles() -> Callable[[Path, TilingRecipe, Path], Path]:
 
     def make(cohort_path, recipe, out):
         records = []
-        with open_stage(out, "tiles", recipe.model_dump(mode="json"), {}):
+        with open_stage(out, "tiles", recipe.as_recipe(), {}):
             for row in read_cohort(cohort_path).rows:
                 tiled = tile_slide(row, recipe)
                 write_shard(tile_path(out, row.slide_id), tiled.tiles)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import model_validator
 
+from mshisto_ray import components
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import InputError, option
 from mshisto_ray.contrastive.pair_batches import PAIRS, check_batches
@@ -141,8 +142,9 @@ def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
         )
     train, _ = split_patients(index, config.validation.share, config.seed)
     check_batches(index.subset(train), config.pairs, config.batch_size)
-    if config.verify is not None and config.pairs.name != "spatial":
-        raise InputError("verify: only spatial pairs have labels to verify")
+    if config.verify is not None and not _says(config, "VERIFIABLE"):
+        able = " and ".join(components.declared(PAIRS, "VERIFIABLE"))
+        raise InputError(f"verify: only {able} pairs have labels to verify")
     _check_blocks(config, index.subset(train))
     return tiles, index
 
@@ -150,9 +152,13 @@ def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
 def _check_blocks(config: PretrainConfig, index: TileIndex) -> None:
     """Refuse blocks that hold one class where tiles of other classes are negatives."""
     num = len(np.unique(index.label[index.label != UNKNOWN]))
-    are_negatives = config.pairs.name == "multi_scale" and num > 1
+    are_negatives = _says(config, "COMPARES_CLASSES") and num > 1
     if are_negatives and len(index) > config.blocks.tiles and config.blocks.slides < 2:
         raise InputError(
             "blocks.slides: 1 slide in memory has one class, and tiles of other "
             f"classes are the negatives: raise it to {num} (the classes) or more"
         )
+
+
+def _says(config: PretrainConfig, key: str) -> bool:
+    return components.says(PAIRS, config.pairs.name, key, False)

@@ -7,7 +7,6 @@ import torch
 from scipy.stats import rankdata
 from torch import nn
 
-from mshisto_ray.contrastive.losses.margin import Margin
 from mshisto_ray.evaluation.descriptor_distance import effective_rank
 
 # Below these, features carry almost no information on the tile: a spread a tenth of
@@ -89,7 +88,7 @@ def projection_monitors(
     negative: np.ndarray,
     loss: nn.Module,
 ) -> dict[str, float]:
-    """Monitors of a training batch's projections [M, P]."""
+    """Monitors of a training batch's projections [M, P], the loss's own among them."""
     values = projections.cpu().numpy()
     found = {
         "spread": spread(values),
@@ -97,11 +96,8 @@ def projection_monitors(
         "alignment": alignment(values, positive),
         "uniformity": uniformity(values),
     }
-    if isinstance(loss, Margin):
-        found["dead_negatives"] = dead_negatives(
-            values, negative, loss.margin, loss.normalize
-        )
-    return found
+    tell = getattr(loss, "monitors", None)
+    return found | (tell(values, positive, negative) if tell else {})
 
 
 def collapse(metrics: dict[str, float]) -> str | None:

@@ -14,7 +14,6 @@ from mshisto_ray.contrastive.config import (
 )
 from mshisto_ray.contrastive.monitor import collapse, projection_monitors
 from mshisto_ray.contrastive.pair_batches import PAIRS, pair_batches
-from mshisto_ray.contrastive.pairs.spatial import SpatialPairs
 from mshisto_ray.contrastive.validation import Validation
 from mshisto_ray.contrastive.verification import sample_verification
 from mshisto_ray.store.manifest import open_stage
@@ -58,15 +57,11 @@ def pretrain_share(
     return Training(config, tiles, task, say, share, device).run()
 
 
-def _report_unpaired(config: PretrainConfig, index: TileIndex, say: Say) -> None:
-    """Report how many tiles have no near or no far partner."""
-    source = components.build(PAIRS, config.pairs, index)
-    if isinstance(source, SpatialPairs):
-        near, far, _, total = source.count_missing()
-        say(
-            f"{NAME}: of {total:,} tiles {near:,} have no near partner and {far:,} no "
-            "far partner on their slide"
-        )
+def _report_notes(config: PretrainConfig, index: TileIndex, say: Say) -> None:
+    """Report what the source of pairs has to say of the tiles."""
+    notes = getattr(components.build(PAIRS, config.pairs, index), "notes", None)
+    for note in notes() if notes else []:
+        say(f"{NAME}: {note}")
 
 
 def _task(
@@ -85,7 +80,7 @@ def _task(
         for note in validate.notes:
             say(f"{NAME}: {note}")
     if say:
-        _report_unpaired(config, own, say)
+        _report_notes(config, own, say)
     loss = components.build(LOSSES, config.loss)
 
     def monitor(projections, relations):

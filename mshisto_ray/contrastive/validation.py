@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -24,14 +23,14 @@ from mshisto_ray.contrastive.pair_batches import PAIRS
 from mshisto_ray.contrastive.pairs import (
     PairBatch,
     draw_batch,
-    multi_scale,
-    spatial,
+    finer_pairs,
+    near_far_pairs,
 )
 from mshisto_ray.evaluation.descriptor_distance import effective_rank
 from mshisto_ray.training.held_out import HeldOutConfig, forward_tiles
 from mshisto_ray.training.reading import IndexedTileReader
 from mshisto_ray.training.step import Stepper
-from mshisto_ray.training.tile_index import UNKNOWN, TileIndex
+from mshisto_ray.training.tile_index import TileIndex
 
 _NEIGHBOURS = 10
 # Batches tried in search of one with positives and negatives.
@@ -167,12 +166,7 @@ class Validation:
     ) -> np.ndarray:
         """Pairs [P, 2], near at even places and far at odd ones."""
         try:
-            source = spatial.build(
-                part,
-                near_um=config.near_um,
-                far_um=config.far_um,
-                mpp=mpp,
-            )
+            source = near_far_pairs(part, config.near_um, config.far_um, mpp)
             source.check(config.pairs)
         except InputError as error:
             self.notes.append(f"no near-far AUC at {mpp:g} um/px: {error}")
@@ -183,12 +177,9 @@ class Validation:
 
     def _draw_places(self, part: TileIndex, num: int) -> list[np.ndarray]:
         """Per pair of scales, distinct places [P, 2]: tile, finer tile."""
-        plain = replace(part, label=np.full(len(part.label), UNKNOWN))
         found = []
         for fine, coarse in zip(part.scales, part.scales[1:], strict=False):
-            source = multi_scale.build(
-                plain, scales=(fine, coarse), neutral="negative", places_per_slide=1
-            )
+            source = finer_pairs(part, (fine, coarse))
             try:
                 source.check(num)
             except InputError as error:

@@ -17,7 +17,7 @@ from mshisto_ray import components
 from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
 from mshisto_ray.contrastive.monitor import near_far_auc
-from mshisto_ray.contrastive.pairs.spatial import SpatialPairs, build
+from mshisto_ray.contrastive.pairs import near_far_pairs
 from mshisto_ray.training.reading import IndexedTileReader
 from mshisto_ray.training.tile_index import TileIndex
 
@@ -65,7 +65,6 @@ def sample_verification(
     if quantile is None:
         return None
     source = components.build("mshisto_ray.contrastive.pairs", pairs, index)
-    assert isinstance(source, SpatialPairs)  # see ``load_index``
     numbers = np.arange(num_pairs)
     drawn = source.draw(0, 0, numbers)
     near, far = source.relations(drawn, numbers)
@@ -135,7 +134,7 @@ def search_thresholds(
     for near in near_um:
         for far in far_um:
             if far > near:
-                source = build(index, near_um=near, far_um=far)
+                source = near_far_pairs(index, near, far)
                 pairs = source.draw(seed, 0, np.arange(num_pairs))
                 *_, lacking, total = source.count_missing()
                 covered = 1 - lacking / total

@@ -1,5 +1,19 @@
-"""Family of encoders: ``build(device, precision, *, ...)`` -> Encoder."""
+"""Family of encoders: ``build(device, precision, *, ...)`` -> Encoder.
+
+An encoder directory (weights and how to use them) is what trainings write.
+"""
 
 from mshisto_ray.encoders._encoder import Encoder, check_takes
+from mshisto_ray.encoders.checkpoint import build as read_encoder
+from mshisto_ray.encoders.checkpoint import load_start, read_digest, read_transform
+from mshisto_ray.encoders.checkpoint import save as save_encoder
 
-__all__ = ["Encoder", "check_takes"]
+__all__ = [
+    "Encoder",
+    "check_takes",
+    "load_start",
+    "read_digest",
+    "read_encoder",
+    "read_transform",
+    "save_encoder",
+]

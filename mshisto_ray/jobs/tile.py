@@ -30,7 +30,7 @@ from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.shards import read_metadata
 from mshisto_ray.store.tiles import STAGE, shard_path
 from mshisto_ray.tiling.recipe import TilingRecipe
-from mshisto_ray.tiling.tissue import DRAWN
+from mshisto_ray.tiling.tissue import needs_annotation
 from mshisto_ray.tiling.unit import geojson_paths, make_tiler, overview_path
 
 _SLIDES = "slides.parquet"
@@ -74,7 +74,7 @@ def run(config: TileConfig) -> None:
 
 def _read_cohort(config: TileConfig) -> Cohort:
     cohort = read_cohort(config.cohort)
-    if config.tissue.name == DRAWN and not any(row.annotation for row in cohort.rows):
+    if needs_annotation(config) and not any(row.annotation for row in cohort.rows):
         raise InputError(
             f"{config.cohort}: tissue is taken from annotations, and no slide has one: "
             "fill the column `annotation`, or choose another tissue mask"

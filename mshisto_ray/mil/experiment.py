@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 from pydantic import model_validator
 
+from mshisto_ray import components
 from mshisto_ray.config import option, to_yaml
 from mshisto_ray.learning.intervals import intervals
 from mshisto_ray.learning.predictions import Predictions, write_predictions
@@ -26,12 +26,11 @@ from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
 from mshisto_ray.mil.head import save_head
 from mshisto_ray.mil.input.bags import Bags, read_bags
 from mshisto_ray.mil.input.config import InputConfig, TargetConfig
+from mshisto_ray.mil.model import COMBINATIONS, POOLINGS
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.shards import write_shard
 
 _METRICS = "metrics.json"
-# Instances of p = 0.01 from which P is above 0.99.
-_NOISY_OR_SATURATES = 500
 HEAD_FOLDER = "head"
 
 
@@ -45,10 +44,13 @@ class ExperimentConfig(TrainConfig, InputConfig):
 
     @model_validator(mode="after")
     def _scales_are_combined(self) -> ExperimentConfig:
-        if (self.combine.name == "single") != (self.scales is None):
+        takes_one = components.says(COMBINATIONS, self.combine.name, "ONE_SCALE", False)
+        if takes_one != (self.scales is None):
+            one = components.declared(COMBINATIONS, "ONE_SCALE")
+            others = [n for n in components.available(COMBINATIONS) if n not in one]
             raise ValueError(
-                "combine: single takes one scale (scale); "
-                "concat and cross_scale take several (scales, as [2.0, 1.0]); got "
+                f"combine: {' and '.join(one)} takes one scale (scale); "
+                f"{' and '.join(others)} take several (scales, as [2.0, 1.0]); got "
                 f"combine={self.combine.name}, scales={self.scales}"
             )
         return self
@@ -66,14 +68,8 @@ def load(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
 
 def notes(config: ExperimentConfig, bags: Bags) -> list[str]:
     """Lines for the user: bags left out, and a pooling that does not suit the bags."""
-    median = float(np.median(bags.sizes[bags.sizes > 0])) if bags.sizes.any() else 0.0
-    if config.pooling.name != "noisy_or" or median <= _NOISY_OR_SATURATES:
-        return list(bags.notes)
-    return [
-        *bags.notes,
-        f"pooling noisy_or saturates: for bags of {median:g} instances (the median "
-        "here) it predicts nearly always positive; use noisy_and, top_k or attention",
-    ]
+    describe = components.says(POOLINGS, config.pooling.name, "notes", None)
+    return [*bags.notes, *(describe(bags.sizes) if describe else [])]
 
 
 def check(config: ExperimentConfig) -> tuple[Bags, list[Split]]:

@@ -18,6 +18,7 @@ from mshisto_ray.slides import (
     Slide,
     SlideError,
     Watchdog,
+    plain_reader,
 )
 from mshisto_ray.store.embeddings import TileEmbeddings
 from mshisto_ray.store.failures import Failure
@@ -82,7 +83,8 @@ class Painter:
             place = (tiles.x, tiles.y, tiles.extent)
             write_tiles(folder / f"{name}.geojson", *place, layers)
         record = self._tiles.slides[name]
-        slide = self._watchdog.open_slide(Path(record["path"]))
+        reader = plain_reader(record["reader"])
+        slide = self._watchdog.open_slide(Path(record["path"]), reader)
         try:
             thumbnail = read_thumbnail(slide, record["mpp"], _HEAT_MAP_MPP)
             for label, scores in layers.items():

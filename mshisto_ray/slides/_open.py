@@ -12,21 +12,59 @@ from pathlib import Path
 import numpy as np
 
 from mshisto_ray import components
-from mshisto_ray.components import Part
-from mshisto_ray.slides._slide import Slide
+from mshisto_ray.slides._slide import Slide, SlideError
 
-# Reads every format; the other readers are compared with it.
+FAMILY = "mshisto_ray.slides"
+# Reads nearly every format; the other readers are compared with it.
 REFERENCE = "openslide"
+# No reader by name: the reference, or, where it does not open a file, who declares it.
+AUTO = "auto"
 READ_LIMIT_S = 60.0
 
 
-def open_slide(path: Path, reader: str = REFERENCE) -> Slide:
+def open_slide(path: Path, reader: str = AUTO) -> Slide:
     """Open a slide with the named reader of the family.
 
     Raises:
-        SlideError: it cannot be opened (by this reader).
+        SlideError: it cannot be opened (by this reader), or there is no such reader.
     """
-    return components.build("mshisto_ray.slides", Part(name=reader), path)
+    if reader != AUTO:
+        try:
+            build = components.builder(FAMILY, reader)
+        except ValueError as error:  # whose package is not on this machine
+            raise SlideError("NoReader", str(error)) from None
+        return build(path)
+    try:
+        return open_slide(path, REFERENCE)
+    except SlideError:
+        other = other_reader(path)
+        if other is None:
+            raise
+    return open_slide(path, other)
+
+
+def stand_ins(pixels: str) -> list[str]:
+    """Readers that are tried before the reference, for a value of ``pixels``."""
+    told = components.declared(FAMILY, "STANDS_IN")
+    places = {name: places[pixels] for name, places in told.items() if pixels in places}
+    return sorted(places, key=lambda name: (places[name], name))
+
+
+def plain_reader(reader: str) -> str:
+    """Which reader shows a slide as the reference does, without levels of its own."""
+    has_own_levels = reader in components.declared(FAMILY, "STANDS_IN")
+    return REFERENCE if has_own_levels else reader
+
+
+def other_reader(path: Path) -> str | None:
+    """The reader that declares a file which the reference does not open."""
+    if not path.exists():
+        return None
+    known = {REFERENCE, *components.declared(FAMILY, "STANDS_IN")}
+    for name, opens in components.declared(FAMILY, "opens").items():
+        if name not in known and opens(path):
+            return name
+    return None
 
 
 class Watchdog:
@@ -41,7 +79,7 @@ class Watchdog:
         self._deadline = float("inf")
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def open_slide(self, path: Path, reader: str = REFERENCE) -> Slide:
+    def open_slide(self, path: Path, reader: str = AUTO) -> Slide:
         """Open a slide whose opening and reads are all watched."""
         with self.watching():
             return _WatchedSlide(open_slide(path, reader), self)

@@ -15,6 +15,11 @@ from mshisto_ray.slides._slide import Level, Slide, SlideError
 _MAX_ANISOTROPY = 0.02
 
 
+def opens(path: Path) -> bool:
+    """Whether it is of a format that OpenSlide knows."""
+    return openslide.OpenSlide.detect_format(path) is not None
+
+
 def build(path: Path) -> Slide:
     """Open a slide with OpenSlide.
 

@@ -6,6 +6,11 @@ from pathlib import Path
 
 from mshisto_ray.slides._native import NativeSlide
 from mshisto_ray.slides._slide import Slide
+from mshisto_ray.slides.openslide import opens
+
+__all__ = ["ABOUT", "STANDS_IN", "build", "opens"]
+STANDS_IN = {"scaled": 0}
+ABOUT = "tiles of JPEG"
 
 
 def build(path: Path) -> Slide:

@@ -9,10 +9,15 @@ from typing import Literal
 
 import numpy as np
 
+from mshisto_ray import components
 from mshisto_ray.slides import (
+    AUTO,
+    FAMILY,
     REFERENCE,
     Slide,
     SlideError,
+    other_reader,
+    stand_ins,
 )
 
 # Opens a slide with the reader of that name.
@@ -24,35 +29,58 @@ _SIDE_PX = 256
 
 @dataclass(frozen=True)
 class Opened:
-    """An open slide, its reader, and the reason for that reader."""
+    """An open slide, its reader, and the reason for that reader.
+
+    ``stands_in``: for the reference, whose pixels it has to give.
+    """
 
     slide: Slide
     reader: str
     reason: str
+    stands_in: bool = False
 
 
-def open_fastest(path: Path, pixels: Pixels, open_slide: OpenSlide) -> Opened:
-    """Open a slide with the fastest reader that supports it.
+def open_fastest(
+    path: Path, pixels: Pixels, open_slide: OpenSlide, reader: str = AUTO
+) -> Opened:
+    """Open a slide with the named reader, or the fastest that supports it.
 
     Raises:
-        SlideError: no reader can open it.
+        SlideError: no reader, or not the named one, can open it.
     """
-    readers = ["scaled_tiles"] if pixels == "scaled" else []
+    if reader != AUTO:
+        return Opened(open_slide(path, reader), reader, "named in the config")
     refusal = ""
-    for reader in [*readers, "native_tiles"]:
+    for name in stand_ins(pixels):
+        if not _opens(name, path):
+            continue
         try:
-            reason = "tiles of JPEG; equal to OpenSlide on random tissue"
-            return Opened(open_slide(path, reader), reader, reason)
+            slide = open_slide(path, name)
         except SlideError as error:
-            if error.name != "NotJpegTiles":
-                raise
             refusal = str(error)
-    return open_reference(path, refusal, open_slide)
+            continue
+        about = components.says(FAMILY, name, "ABOUT", "fast")
+        if not _opens(REFERENCE, path):  # nothing to compare it with
+            return Opened(slide, name, about)
+        reason = f"{about}; equal to OpenSlide on random tissue"
+        return Opened(slide, name, reason, stands_in=True)
+    try:
+        return open_reference(path, refusal, open_slide)
+    except SlideError:
+        other = other_reader(path)
+        if other is None:
+            raise
+    reason = "declares the file, which OpenSlide does not open"
+    return Opened(open_slide(path, other), other, reason)
 
 
 def open_reference(path: Path, reason: str, open_slide: OpenSlide) -> Opened:
     """Open a slide with OpenSlide."""
     return Opened(open_slide(path, REFERENCE), REFERENCE, reason)
+
+
+def _opens(reader: str, path: Path) -> bool:
+    return components.says(FAMILY, reader, "opens", None)(path)
 
 
 def difference(

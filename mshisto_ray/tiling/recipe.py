@@ -6,8 +6,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator
 
-from mshisto_ray.components import Family, Part
+from mshisto_ray.components import Family, NameOf, Part
 from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.slides import AUTO, FAMILY
 from mshisto_ray.tiling.reader import Pixels
 from mshisto_ray.tiling.resolution import check_chain
 
@@ -61,6 +62,11 @@ class TilingRecipe(Config):
         "scale averaged from the level of the finest; scaled: as native, plus levels "
         "decoded from JPEG at 1/2 or 1/4 where the scan has none",
     )
+    reader: Annotated[str, NameOf(FAMILY, (AUTO,))] = option(
+        AUTO,
+        "who reads slides; auto: the fastest that gives OpenSlide's pixels, OpenSlide, "
+        "or who declares a file that OpenSlide does not open",
+    )
     chunk_tiles: int = option(
         1024, "target number of finest tiles per unit of work", unit="tiles", ge=1
     )
@@ -70,5 +76,11 @@ class TilingRecipe(Config):
         return self.model_copy(update={"focus_mpp": None})
 
     def as_recipe(self) -> dict[str, Any]:
-        """The recipe as JSON values."""
-        return self.model_dump(mode="json")
+        """The recipe as JSON values.
+
+        A reader only where one is named: recipes made before this key have none.
+        """
+        recipe = self.model_dump(mode="json")
+        if self.reader == AUTO:
+            del recipe["reader"]
+        return recipe

@@ -34,7 +34,7 @@ from mshisto_ray.tiling.reader import (
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.resolution import ScaleReading, resolve, served_scales
 from mshisto_ray.tiling.thumbnail import Thumbnail, read_thumbnail
-from mshisto_ray.tiling.tissue import DRAWN, find_tissue, read_regions
+from mshisto_ray.tiling.tissue import find_tissue, needs_annotation, read_regions
 
 # Bright field: glass is bright. The brightest tenth of a fluorescence scan is not.
 _MIN_GLASS_LUMINANCE = 100
@@ -59,18 +59,21 @@ def tile_slide(
 ) -> TiledSlide:
     """Plan the tiles of a slide at every scale that it can serve.
 
-    It is read by the fastest reader that supports the file and gives OpenSlide's
-    pixels on random tissue, else by OpenSlide; the record has the reason. Unreadable
-    parts of the thumbnail count as tissue, so that the tiles there are tried and
-    reported one by one.
+    It is read by the reader that the recipe names, or by the fastest that supports the
+    file and gives OpenSlide's pixels on random tissue, else by OpenSlide, or by the
+    reader that declares a file which OpenSlide does not open; the record has the
+    reason. Unreadable parts of the thumbnail count as tissue, so that the tiles there
+    are tried and reported one by one.
 
     Raises:
         SlideError: nothing of the slide can be used; with the reason and the fix.
         OSError: the file cannot be reached.
     """
     fingerprint = slide_fingerprint(row.path)
-    opened = open_fastest(row.path, recipe.pixels, open_slide)
+    opened = open_fastest(row.path, recipe.pixels, open_slide, recipe.reader)
     tiled = _tile(row, recipe, opened, fingerprint)
+    if not opened.stands_in:
+        return tiled
     places = _sample_own_tiles(tiled.plans, fingerprint)
     problem = difference(row.path, opened.reader, places, open_slide)
     if problem:
@@ -107,7 +110,7 @@ def _tile(
             slide, plans, tissue, thumbnail.span, recipe.tile_px, recipe.focus_mpp
         )
         record = _record(row, opened, mpp, fingerprint, thumbnail, tissue, plans)
-        if recipe.tissue.name == DRAWN and row.annotation:
+        if needs_annotation(recipe) and row.annotation:
             record["tissue_annotation"] = slide_fingerprint(row.annotation)
     finally:
         slide.close()

@@ -20,8 +20,12 @@ from mshisto_ray.tiling.annotation import (
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.thumbnail import Thumbnail
 
-# Name of the tissue mask that takes the slide's annotation as its tissue.
-DRAWN = "annotation"
+MASKS = "mshisto_ray.tiling.tissue_masks"
+
+
+def needs_annotation(recipe: TilingRecipe) -> bool:
+    """Whether tissue is what the slide's annotation outlines."""
+    return components.says(MASKS, recipe.tissue.name, "NEEDS_ANNOTATION", False)
 
 
 def read_regions(
@@ -37,7 +41,7 @@ def read_regions(
     Raises:
         SlideError: the annotation is the tissue, and is missing or unusable.
     """
-    needed = recipe.tissue.name == DRAWN
+    needed = needs_annotation(recipe)
     if row.annotation is None:
         if needed:
             raise SlideError(
@@ -69,12 +73,12 @@ def find_tissue(
     Raises:
         SlideError: the annotation holds no tissue.
     """
-    find = components.build("mshisto_ray.tiling.tissue_masks", recipe.tissue)
+    find = components.build(MASKS, recipe.tissue)
     drawn = scaled(regions, thumbnail.span)
     try:
         tissue = find(thumbnail.pixels, mpp * thumbnail.span, drawn)
     except AnnotationError as error:
         raise SlideError("BadAnnotation", f"the annotation {error}") from None
-    if recipe.tissue.name == DRAWN:
+    if needs_annotation(recipe):
         return tissue
     return tissue | ~thumbnail.readable

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mshisto_ray.backbone.network import InputTransform
 from mshisto_ray.backbone.precision import resolve_precision
-from mshisto_ray.encoders import checkpoint
+from mshisto_ray.encoders import save_encoder
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.training.best import Best
 from mshisto_ray.training.clock import Clock, bounded_by, time_gradients
@@ -147,7 +147,7 @@ class Training:
         config, network = self._config, self._task.model
         transform = InputTransform(config.mean, config.std, self._tile_px, "as_is")
         model = self._stepper.model
-        checkpoint.save(
+        save_encoder(
             config.out / ENCODER,
             model.backbone,
             transform,

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mshisto_ray.backbone.network import create_network, load_weights, pooled_features
 from mshisto_ray.backbone.projection import HeadShape, make_head
 from mshisto_ray.config import Config, InputError, option
-from mshisto_ray.encoders import checkpoint
+from mshisto_ray.encoders import load_start, read_digest
 
 Width = Annotated[int, option(ge=1)]
 Norm = Literal["own", "frozen", "sync"]
@@ -151,7 +151,7 @@ def build_model(config: ModelConfig, tile_px: int, seed: int) -> ContrastiveMode
 def _load(backbone: nn.Module, config: BackboneConfig, path: Path) -> None:
     if path.is_dir():
         described = {"model": config.backbone, "options": config.options}
-        checkpoint.load_start(backbone, described, path)
+        load_start(backbone, described, path)
     else:
         load_weights(backbone, path)
 
@@ -162,7 +162,7 @@ def weights_digest(weights: str) -> str:
     if weights in ("random", "pretrained") or not path.exists():
         return weights
     if path.is_dir():
-        return checkpoint.read_digest(path)
+        return read_digest(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()
 

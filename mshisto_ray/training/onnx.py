@@ -11,7 +11,7 @@ from torch import nn
 
 from mshisto_ray.backbone.network import NetworkEncoder
 from mshisto_ray.config import InputError
-from mshisto_ray.encoders import checkpoint
+from mshisto_ray.encoders import read_encoder
 
 ONNX_FILE = "encoder.onnx"
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -41,7 +41,7 @@ def export_onnx(directory: Path, tile_px: int) -> float:
     ``embeddings``, float32 [B, D]: the input transform is inside.
 
     Args:
-        directory: written by ``checkpoint.save``.
+        directory: written by ``save_encoder``.
         tile_px: side of the tiles it will take.
 
     Returns:
@@ -52,7 +52,7 @@ def export_onnx(directory: Path, tile_px: int) -> float:
         InputError: packages are missing, or the graph gives other embeddings.
     """
     check_onnx_packages()
-    encoder = checkpoint.build("cpu", "float32", path=str(directory))
+    encoder = read_encoder("cpu", "float32", path=str(directory))
     temporary = directory / f".{ONNX_FILE}.tmp"
     _write(_Graph(encoder).eval(), temporary, tile_px)
     generator = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from typing import Literal
 from torch import nn
 
 from mshisto_ray.config import InputError
-from mshisto_ray.encoders import checkpoint
+from mshisto_ray.encoders import read_transform
 from mshisto_ray.training.config import TrainingConfig
 from mshisto_ray.training.feeding import MakeSource
 from mshisto_ray.training.model import (
@@ -80,7 +80,7 @@ def make_model(
     """
     start = Path(model.weights).expanduser()
     if start.is_dir():
-        known = checkpoint.read_transform(start)
+        known = read_transform(start)
         if (known.mean, known.std) != (config.mean, config.std):
             raise InputError(
                 f"mean, std: the encoder in {start} was trained with others: give "

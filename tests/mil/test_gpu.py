@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from fixtures.parts import checked, examples
 
 from mshisto_ray import components
 from mshisto_ray.mil.combinations import (
@@ -15,7 +16,6 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 DEVICES = ("cpu", "cuda")
 # Padded, one by one, all of one size, one alone.
 SIZES = [[3, 1, 7], [3000, 2900], [8] * 4, [5]]
-SMALL = {"heads": 2, "head_dim": 3, "width": 6}
 
 
 def run(module, inputs, outputs):
@@ -52,12 +52,13 @@ def test_poolings(name, num_classes, sizes):
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("name", ["concat", "cross_scale"])
+@pytest.mark.parametrize("part", examples(COMBINATIONS))
 @pytest.mark.parametrize("counts", [[4, 0, 3], [0, 0], [300, 0, 5], [16] * 30], ids=str)
-def test_combinations(name, counts):
+def test_combinations(part, counts):
     torch.manual_seed(0)
-    keys = SMALL if name == "cross_scale" else {}
-    part = components.check(COMBINATIONS, components.Part(name=name, **keys))
+    if components.says(COMBINATIONS, part[0], "ONE_SCALE", False):
+        return
+    part = checked(COMBINATIONS, part)
     module = components.build(COMBINATIONS, part, (5, 4)).double()
     offsets = torch.tensor([0, *itertools.accumulate(counts)])
     tiles = torch.randn(len(counts), 5).double(), torch.randn(sum(counts), 4).double()

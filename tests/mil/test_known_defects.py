@@ -103,16 +103,3 @@ def test_every_bag_is_tested_once_a_repeat(planted, num):
 
 def test_an_auroc_of_one_class_is_undefined_not_perfect():
     assert np.isnan(auroc(np.array([[0.1, 0.9], [0.2, 0.8]]), np.array([1, 1])))
-
-
-@every
-def test_repeating_the_whole_bag_changes_only_a_count(name):
-    """No padding by repeated instances hides in a pooling, nor does a position."""
-    if name == "noisy_or":
-        pytest.skip("counts its instances by definition")
-    if name == "top_k":
-        pytest.skip("takes a fixed number of instances by definition")
-    pool, bag = pooling(name), torch.randn(30, 4, dtype=torch.float64)
-    once = pool(bag, torch.tensor([0, 30])).log_probabilities
-    thrice = pool(bag.repeat(3, 1), torch.tensor([0, 90])).log_probabilities
-    torch.testing.assert_close(once, thrice)

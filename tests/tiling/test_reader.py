@@ -8,6 +8,7 @@ from mshisto_ray.slides import (
     open_slide,
 )
 from mshisto_ray.store.cohort import CohortSlide
+from mshisto_ray.store.manifest import differences, recipe_digest
 from mshisto_ray.tiling.reader import difference
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.slide import tile_slide
@@ -79,6 +80,29 @@ def test_one_wrong_pixel_means_openslide_and_the_same_rows(path):
     differing = {k for k in expected.record if expected.record[k] != tiled.record[k]}
     assert differing == {"reader", "reader_reason"}
     assert tiled.tiles == expected.tiles
+
+
+def test_a_reader_that_is_named_is_used_and_not_compared(path):
+    for name in ("openslide", "native_tiles"):
+        recipe = TilingRecipe(tile_px=64, scales=(0.5, 1.0), reader=name)
+        record = tile_slide(row(path), recipe).record
+        assert (record["reader"], record["reader_reason"]) == (
+            name,
+            "named in the config",
+        )
+    with pytest.raises(ValueError, match="no 'osl' in slides; have native_tiles, "):
+        TilingRecipe(reader="osl")
+
+
+def test_directories_made_before_the_key_are_gone_on_with():
+    assert "reader" not in RECIPE.as_recipe()
+    # The digest of this recipe when there was no such key.
+    assert recipe_digest(RECIPE.as_recipe()) == "f9abdc37aa529e11864bfd0636d8576b"
+    named = TilingRecipe(tile_px=64, scales=(0.5, 1.0), reader="openslide")
+    assert differences(RECIPE.as_recipe(), named.as_recipe()) == [
+        "reader: absent -> 'openslide'"
+    ]
+    assert TilingRecipe(**named.as_recipe()) == named
 
 
 @pytest.mark.parametrize(("name", "reader", "reason"), READERS)

@@ -17,6 +17,9 @@ class ContrastiveLoss(Protocol):
     neither: the pair is ignored. Both are symmetric, disjoint and False on the
     diagonal. The loss is at least float32 whatever the autocast, its gradient is
     finite for every finite input, and without any related pair it is 0.
+
+    A loss may also have ``monitors(z, positive, negative) -> dict[str, float]``, of
+    arrays: what of a batch only this loss can tell.
     """
 
     def __call__(

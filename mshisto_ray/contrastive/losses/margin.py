@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
@@ -14,6 +15,7 @@ from mshisto_ray.contrastive.losses._loss import (
     without_autocast,
     zero_loss,
 )
+from mshisto_ray.contrastive.monitor import dead_negatives
 
 
 class Margin(nn.Module):
@@ -49,6 +51,13 @@ class Margin(nn.Module):
                 costs = [torch.cat(costs)]
             means = [cost.mean() for cost in costs if len(cost)]
             return torch.stack(means).mean() if means else zero_loss(distance)
+
+    def monitors(
+        self, z: np.ndarray, positive: np.ndarray, negative: np.ndarray
+    ) -> dict[str, float]:
+        """Share of negative pairs of projections [M, D] that cost nothing."""
+        dead = dead_negatives(z, negative, self.margin, self.normalize)
+        return {"dead_negatives": dead}
 
     def distances(self, z: torch.Tensor) -> torch.Tensor:
         """Euclidean distances [M, M] of projections [M, D].

@@ -1,5 +1,6 @@
 """Family of pair sources: ``build(index, *, ...)`` -> PairSource."""
 
+from mshisto_ray.contrastive.pairs._measures import finer_pairs, near_far_pairs
 from mshisto_ray.contrastive.pairs._source import (
     PairBatch,
     PairSource,
@@ -10,4 +11,6 @@ __all__ = [
     "PairBatch",
     "PairSource",
     "draw_batch",
+    "finer_pairs",
+    "near_far_pairs",
 ]

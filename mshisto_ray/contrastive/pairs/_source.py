@@ -32,6 +32,13 @@ class PairSource(Protocol):
     ``draw`` is a pure function of its arguments, pair by pair: [P] numbers to tiles
     [P, 2]. ``relations`` takes the [P, 2] tiles of those pairs and returns positive and
     negative, bool [2P, 2P]: symmetric, disjoint, False on the diagonal.
+
+    A source may also have ``notes() -> list[str]``, what a user has to know of its
+    tiles, and its module may say beside ``build``:
+
+    - ``COMPARES_CLASSES = True``: where tiles have classes, negatives are of another;
+    - ``VERIFIABLE = True``: pairs are labelled by their distance in the slide, which
+      their appearance may contradict.
     """
 
     def draw(self, seed: int, step: int, pairs: np.ndarray) -> np.ndarray: ...

@@ -14,6 +14,8 @@ from mshisto_ray.contrastive.pairs._relations import Neutral, Rules, SameSlide
 from mshisto_ray.training.draws import choose, uniforms
 from mshisto_ray.training.tile_index import UNKNOWN, TileIndex
 
+COMPARES_CLASSES = True
+
 
 class MultiScalePairs:
     """Pairs (main tile, one of its finer tiles); all of a batch at the same two scales.

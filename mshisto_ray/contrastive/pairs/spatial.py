@@ -13,6 +13,7 @@ from mshisto_ray.contrastive.pairs._source import drawn_pairs
 from mshisto_ray.training.draws import choose, uniforms
 from mshisto_ray.training.tile_index import TileIndex
 
+VERIFIABLE = True
 # Anchors tried before a pair counts as missing.
 _TRIES = 8
 
@@ -132,6 +133,14 @@ class SpatialPairs:
                 f"pairs: {far} of {total} tiles have no other tile {self._far_um:g} um "
                 "away on their slide: lower far_um, or set far_fallback: other_slide"
             )
+
+    def notes(self) -> list[str]:
+        """Tell how many tiles have no partner to be paired with."""
+        near, far, _, total = self.count_missing()
+        return [
+            f"of {total:,} tiles {near:,} have no near partner and {far:,} no far one "
+            "on their slide"
+        ]
 
     def count_missing(self) -> tuple[int, int, int, int]:
         """Count tiles that lack a near partner, a far one, either; and all tiles."""

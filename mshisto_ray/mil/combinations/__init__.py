@@ -5,9 +5,11 @@ and returns.
 """
 
 from mshisto_ray.mil.combinations._combination import (
+    Combined,
     Finer,
 )
 
 __all__ = [
+    "Combined",
     "Finer",
 ]

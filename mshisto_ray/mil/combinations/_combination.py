@@ -31,7 +31,10 @@ class Combined(NamedTuple):
 
 
 class Combination(Protocol):
-    """A torch module; ``width``: of the instances that it returns."""
+    """A torch module; ``width``: of the instances that it returns.
+
+    A combination's module may declare ``ONE_SCALE = True``: it takes no finer tiles.
+    """
 
     width: int
 

@@ -9,6 +9,8 @@ from torch import nn
 
 from mshisto_ray.mil.combinations._combination import Combined, Finer
 
+ONE_SCALE = True
+
 
 class Single(nn.Module):
     """Tiles as they are."""

@@ -5,9 +5,15 @@ takes and returns.
 """
 
 from mshisto_ray.mil.poolings._pooling import (
+    Auxiliary,
     Pooled,
+    log_probabilities,
+    num_logits,
 )
 
 __all__ = [
+    "Auxiliary",
     "Pooled",
+    "log_probabilities",
+    "num_logits",
 ]

@@ -60,6 +60,14 @@ class Pooling(Protocol):
     order of a bag's instances and the other bags of the batch do not matter; a bag
     without instances is a ValueError. Half precision comes from autocast; weights are
     float32.
+
+    Beside ``build`` a pooling's module may declare:
+
+    - ``notes(sizes) -> list[str]``: what a user should know about bags of these sizes;
+    - ``DEPENDS_ON_COUNT = True``: a bag repeated as a whole is another bag;
+    - ``DILUTES = True``: one instance alone cannot make a bag positive;
+    - ``INSTANCES_APART = True``: the instance of a bag of one may be given other
+      probabilities than the bag.
     """
 
     def __call__(self, h: torch.Tensor, offsets: torch.Tensor) -> Pooled: ...

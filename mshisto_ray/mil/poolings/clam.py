@@ -13,6 +13,8 @@ from mshisto_ray.mil.poolings import _pooling
 from mshisto_ray.mil.poolings._attention import AttentionPooling
 from mshisto_ray.mil.ragged import segments
 
+INSTANCES_APART = True
+
 
 class ClusteringAttention(nn.Module):
     """CLAM: gated attention; attention's extremes are pseudo-labels of instances.

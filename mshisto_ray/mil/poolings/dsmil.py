@@ -13,6 +13,8 @@ from torch.nn import functional
 from mshisto_ray.mil.poolings import _pooling
 from mshisto_ray.mil.ragged import segments
 
+INSTANCES_APART = True
+
 
 class DualStream(nn.Module):
     """DSMIL: instance max, and attention whose query is the critical instance.

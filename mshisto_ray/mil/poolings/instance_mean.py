@@ -8,6 +8,8 @@ from torch import nn
 from mshisto_ray.mil.poolings import _pooling
 from mshisto_ray.mil.ragged import segments
 
+DILUTES = True
+
 
 class InstanceMean(nn.Module):
     """P = (1 / K) sum_k p_k, with p_k = sigm(f(h_k)): a mean of probabilities.

@@ -12,6 +12,8 @@ from torch import nn
 from mshisto_ray.mil.poolings import _log, _pooling
 from mshisto_ray.mil.ragged import segments
 
+INSTANCES_APART = True
+
 
 class NoisyAnd(nn.Module):
     """A bag is positive once enough of its instances are: P rises at mean p = b.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from mshisto_ray.mil.poolings import _log, _pooling
 from mshisto_ray.mil.ragged import segments
+
+DEPENDS_ON_COUNT = True
+# Instances of p = 0.01 from which P is above 0.99.
+_SATURATES = 500
 
 
 class NoisyOr(nn.Module):
@@ -44,3 +49,14 @@ class NoisyOr(nn.Module):
 def build(dim: int, num_classes: int) -> nn.Module:
     """Instance classifier, noisy-or over the bag; saturates in bags of thousands."""
     return NoisyOr(dim, num_classes)
+
+
+def notes(sizes: np.ndarray) -> list[str]:
+    """Tell of bags in which P saturates."""
+    median = float(np.median(sizes[sizes > 0])) if sizes.any() else 0.0
+    if median <= _SATURATES:
+        return []
+    return [
+        f"pooling noisy_or counts instances: in bags of {median:g} (the median here) "
+        "nearly every bag is positive; noisy_and, top_k or attention suit them"
+    ]

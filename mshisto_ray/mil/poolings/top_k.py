@@ -11,6 +11,8 @@ from torch import nn
 from mshisto_ray.mil.poolings import _pooling
 from mshisto_ray.mil.ragged import segments
 
+DEPENDS_ON_COUNT = True
+
 
 class TopK(nn.Module):
     """P = sigm((1 / k) sum of the k largest x_j), x_j the logit of instance j.

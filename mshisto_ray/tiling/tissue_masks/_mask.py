@@ -11,7 +11,11 @@ from mshisto_ray.tiling.annotation import Region
 
 
 class TissueMask(Protocol):
-    """Finds tissue on a thumbnail."""
+    """Finds tissue on a thumbnail.
+
+    A mask's module may say ``NEEDS_ANNOTATION = True``: tissue is where the slide's
+    annotation says, and a slide without one is refused.
+    """
 
     def __call__(
         self, pixels: np.ndarray, mpp: float, regions: Sequence[Region] = ()

@@ -12,6 +12,8 @@ from shapely.geometry.base import BaseGeometry
 from mshisto_ray.tiling.annotation import AnnotationError, Region
 from mshisto_ray.tiling.tissue_masks._mask import TissueMask
 
+NEEDS_ANNOTATION = True
+
 
 def build(*, groups: tuple[str, ...] | None = None) -> TissueMask:
     """Mask of annotated regions.

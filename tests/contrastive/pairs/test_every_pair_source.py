@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from fixtures.parts import checked, examples
 
 from mshisto_ray import components
 from mshisto_ray.contrastive.pairs import (
@@ -9,45 +10,11 @@ from mshisto_ray.contrastive.pairs import (
 )
 
 PAIRS = "mshisto_ray.contrastive.pairs"
-VARIANTS = [
-    {"name": "spatial", "near_um": 100, "far_um": 250},
-    {"name": "spatial", "near_um": 100, "far_um": 250, "in_batch": True},
-    {
-        "name": "spatial",
-        "near_um": 70,
-        "far_um": 1e6,
-        "far_fallback": "other_slide",
-        "in_batch": True,
-        "other_slides": "negative",
-    },
-    {"name": "multi_scale"},
-    {
-        "name": "multi_scale",
-        "same_slide": "by_distance",
-        "near_um": 1742,
-        "neutral": "negative",
-    },
-    {
-        "name": "multi_scale",
-        "same_slide": "by_distance",
-        "far_um": 150,
-        "places_per_slide": 1,
-        "slides_per_batch": 1,
-    },
-    {"name": "same_tile"},
-]
-every = pytest.mark.parametrize(
-    "part", VARIANTS, ids=lambda part: "-".join(map(str, part.values()))
-)
+every = pytest.mark.parametrize("part", examples(PAIRS))
 
 
 def source_of(part, index):
-    part = components.check(PAIRS, components.Part(**part))
-    return components.build(PAIRS, part, index)
-
-
-def test_every_source_is_among_the_variants():
-    assert {part["name"] for part in VARIANTS} == set(components.available(PAIRS))
+    return components.build(PAIRS, checked(PAIRS, part), index)
 
 
 @every

@@ -8,8 +8,18 @@ from mshisto_ray.contrastive.pairs import (
     _relations,
     draw_batch,
     multi_scale,
-    same_tile,
 )
+
+EXAMPLES = [
+    {},
+    {"same_slide": "by_distance", "near_um": 1742, "neutral": "negative"},
+    {
+        "same_slide": "by_distance",
+        "far_um": 150,
+        "places_per_slide": 1,
+        "slides_per_batch": 1,
+    },
+]
 
 RULES = [
     _relations.Rules(same_slide, neutral, 80.0, 200.0)
@@ -272,14 +282,6 @@ def test_without_labels_every_other_place_can_be_negative(make_index):
     batch = draw_batch(source, 0, 0, 16)
     assert batch.positive[np.arange(0, 32, 2), np.arange(1, 32, 2)].all()
     assert batch.negative.any(axis=1).all()
-
-
-def test_same_tile_is_positive_to_itself_alone(make_index):
-    source = same_tile.build(make_index())
-    batch = draw_batch(source, 0, 0, 30)
-    same = batch.tiles[:, None] == batch.tiles
-    np.testing.assert_array_equal(batch.positive, same & ~np.eye(60, dtype=bool))
-    np.testing.assert_array_equal(batch.negative, ~same)
 
 
 @pytest.mark.parametrize("labels", [None, [0, 1, 0, 1, 0, 1]])

@@ -8,6 +8,18 @@ from mshisto_ray.contrastive.pairs import (
     spatial,
 )
 
+EXAMPLES = [
+    {"near_um": 100, "far_um": 250},
+    {"near_um": 100, "far_um": 250, "in_batch": True},
+    {
+        "near_um": 70,
+        "far_um": 1e6,
+        "far_fallback": "other_slide",
+        "in_batch": True,
+        "other_slides": "negative",
+    },
+]
+
 METRICS = ["euclidean", "chebyshev"]
 
 

@@ -4,54 +4,25 @@ import itertools
 
 import pytest
 import torch
+from fixtures.parts import examples, held
+from fixtures.poolings import alone, bags, batch, pooling, says
 
-from mshisto_ray import components
 from mshisto_ray.mil.model import POOLINGS
 
 pytestmark = pytest.mark.usefixtures("every_form")
 
-NAMES = components.available(POOLINGS)
-DIM = 6
-every = pytest.mark.parametrize("name", NAMES)
+every = pytest.mark.parametrize("part", examples(POOLINGS))
 classes = pytest.mark.parametrize("num_classes", [2, 3])
 # Both ways of reducing bags, see segments.
 sizes = pytest.mark.parametrize("sizes", [[3, 1, 7], [90, 1, 150]], ids=str)
 
 
-# Small where the default is for slides.
-SMALL = {
-    "transformer": {"width": 8, "heads": 2, "points": 3},
-    "clam": {"hidden": 8, "num": 2, "subtyping": True, "per_class": True},
-}
-
-
-def pooling(name, num_classes=2, dtype=torch.float32, dim=DIM, **keys):
-    torch.manual_seed(0)
-    keys = SMALL.get(name, {}) | keys
-    part = components.check(POOLINGS, components.Part(name=name, **keys))
-    return components.build(POOLINGS, part, dim, num_classes).to(dtype)
-
-
-def batch(sizes, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(1)
-    h = torch.randn(sum(sizes), DIM, dtype=dtype, generator=generator)
-    return h, torch.tensor([0, *torch.tensor(sizes).cumsum(0).tolist()])
-
-
-def bags(values, offsets):
-    return [values[a:b] for a, b in itertools.pairwise(offsets)]
-
-
-def alone(pool, bag):
-    return pool(bag, torch.tensor([0, len(bag)]))
-
-
 @every
 @classes
 @sizes
-def test_shapes_and_probabilities(name, num_classes, sizes):
+def test_shapes_and_probabilities(part, num_classes, sizes):
     h, offsets = batch(sizes)
-    out = pooling(name, num_classes)(h, offsets)
+    out = pooling(part, num_classes)(h, offsets)
     assert out.log_probabilities.shape == (len(sizes), num_classes)
     total = out.log_probabilities.exp().sum(1)
     torch.testing.assert_close(total, torch.ones(len(sizes)))
@@ -73,8 +44,8 @@ def test_shapes_and_probabilities(name, num_classes, sizes):
 @every
 @classes
 @sizes
-def test_order_of_instances_changes_nothing(name, num_classes, sizes):
-    pool = pooling(name, num_classes, torch.float64)
+def test_order_of_instances_changes_nothing(part, num_classes, sizes):
+    pool = pooling(part, num_classes, torch.float64)
     h, offsets = batch(sizes, torch.float64)
     order = torch.cat(
         [a + torch.randperm(b - a) for a, b in itertools.pairwise(offsets)]
@@ -90,8 +61,8 @@ def test_order_of_instances_changes_nothing(name, num_classes, sizes):
 @every
 @classes
 @sizes
-def test_other_bags_of_the_batch_change_nothing(name, num_classes, sizes):
-    pool = pooling(name, num_classes, torch.float64)
+def test_other_bags_of_the_batch_change_nothing(part, num_classes, sizes):
+    pool = pooling(part, num_classes, torch.float64)
     h, offsets = batch(sizes, torch.float64)
     together = pool(h, offsets)
     separate = [alone(pool, bag) for bag in bags(h, offsets)]
@@ -108,16 +79,14 @@ def test_other_bags_of_the_batch_change_nothing(name, num_classes, sizes):
 
 @every
 @classes
-def test_a_bag_of_one_instance_is_that_instance(name, num_classes):
-    pool = pooling(name, num_classes)
+def test_a_bag_of_one_instance_is_that_instance(part, num_classes):
+    pool = pooling(part, num_classes)
     h, _ = batch([1])
     out = alone(pool, h)
     twice = alone(pool, h.repeat(2, 1))
-    # For a noisy-or a repeated instance is more evidence.
-    if name != "noisy_or":
+    if not says(part, "DEPENDS_ON_COUNT"):
         torch.testing.assert_close(out.log_probabilities, twice.log_probabilities)
-    if name in ("instance_max", "instance_mean", "noisy_or", "log_sum_exp",
-                "generalised_mean", "top_k"):  # fmt: skip
+    if out.instance_probabilities is not None and not says(part, "INSTANCES_APART"):
         found = out.log_probabilities.exp()
         torch.testing.assert_close(found, out.instance_probabilities)
     if out.attention is not None:
@@ -125,10 +94,10 @@ def test_a_bag_of_one_instance_is_that_instance(name, num_classes):
 
 
 @every
-def test_an_empty_bag_is_refused(name):
+def test_an_empty_bag_is_refused(part):
     h, _ = batch([3, 4])
     with pytest.raises(ValueError, match="empty bag at place 1 of the batch"):
-        pooling(name)(h, torch.tensor([0, 3, 3, 7]))
+        pooling(part)(h, torch.tensor([0, 3, 3, 7]))
 
 
 @every
@@ -136,8 +105,8 @@ def test_an_empty_bag_is_refused(name):
 @sizes
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("scale", [1, 1e4])
-def test_gradients_are_finite(name, num_classes, sizes, autocast, scale):
-    pool = pooling(name, num_classes)
+def test_gradients_are_finite(part, num_classes, sizes, autocast, scale):
+    pool = pooling(part, num_classes)
     h, offsets = batch(sizes)
     h = (h * scale).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -154,8 +123,8 @@ def test_gradients_are_finite(name, num_classes, sizes, autocast, scale):
 
 @every
 @classes
-def test_autocast_agrees_with_float32(name, num_classes):
-    pool = pooling(name, num_classes)
+def test_autocast_agrees_with_float32(part, num_classes):
+    pool = pooling(part, num_classes)
     h, offsets = batch([3, 1, 7])
     with torch.autocast("cpu", torch.bfloat16):
         half = pool(h, offsets).log_probabilities
@@ -166,9 +135,9 @@ def test_autocast_agrees_with_float32(name, num_classes):
 @every
 @classes
 @sizes
-def test_gradients_are_those_of_finite_differences(name, num_classes, sizes):
-    """Gradients of the instances and of every weight."""
-    pool = pooling(name, num_classes, torch.float64)
+def test_gradients_are_those_of_finite_differences(part, num_classes, sizes):
+    """Of the instances and of every weight."""
+    pool = pooling(part, num_classes, torch.float64)
     h, offsets = batch(sizes, torch.float64)
     names, weights = zip(*pool.named_parameters(), strict=True)
 
@@ -187,80 +156,30 @@ def test_gradients_are_those_of_finite_differences(name, num_classes, sizes):
         assert torch.autograd.gradcheck(lambda values: outputs(values, *weights), (h,))
 
 
-def naive(name, pool, bag):
-    """The published formula on one bag, two classes, in plain steps: P and a."""
-
-    def sigm(logit):
-        return 1 / (1 + torch.exp(-logit))
-
-    w, b = pool.classifier.weight[0], pool.classifier.bias[0]
-    if name == "instance_max":
-        return max(sigm(w @ h + b) for h in bag), None
-    if name == "instance_mean":
-        return sum(sigm(w @ h + b) for h in bag) / len(bag), None
-    if name == "embedding_max":
-        return sigm(w @ bag.max(0).values + b), None
-    if name == "embedding_mean":
-        return sigm(w @ (sum(bag) / len(bag)) + b), None
-    scores = []
-    for h in bag:
-        hidden = torch.tanh(pool.tanh.weight @ h + pool.tanh.bias)
-        if name == "gated_attention":
-            hidden = hidden * sigm(pool.gate.weight @ h + pool.gate.bias)
-        scores.append(torch.exp(pool.score.weight[0] @ hidden))
-    a = torch.stack(scores) / sum(scores)
-    return sigm(w @ sum(ak * h for ak, h in zip(a, bag, strict=True)) + b), a
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "instance_max",
-        "instance_mean",
-        "embedding_max",
-        "embedding_mean",
-        "attention",
-        "gated_attention",
-    ],
-)
+@every
 @sizes
-def test_equals_the_published_formula(name, sizes):
-    pool = pooling(name, dtype=torch.float64)
+def test_equals_the_formula_that_its_test_holds(part, sizes):
+    """On one bag, two classes, in plain steps: P of the second, and the attention."""
+    oracle = held(POOLINGS, part[0], "oracle", None)
+    if oracle is None:
+        return  # its test compares more than these two
+    pool = pooling(part, dtype=torch.float64)
     h, offsets = batch(sizes, torch.float64)
     out = pool(h, offsets)
     for i, bag in enumerate(bags(h, offsets)):
-        p, a = naive(name, pool, bag)
+        p, a = oracle(pool, bag)
         log = out.log_probabilities[i]
         torch.testing.assert_close(log, torch.stack([1 - p, p]).log())
         if a is not None:
             torch.testing.assert_close(out.attention[offsets[i] : offsets[i + 1]], a)
 
 
-def test_instance_mean_pools_probabilities_not_logits():
-    pool = pooling("instance_mean", dtype=torch.float64, dim=1)
-    with torch.no_grad():
-        pool.classifier.weight[:] = 1
-        pool.classifier.bias[:] = 0
-    out = alone(pool, torch.tensor([[40.0], [-2.0]], dtype=torch.float64))
-    wanted = (1 + 1 / (1 + torch.tensor(2.0).double().exp())) / 2
-    torch.testing.assert_close(out.log_probabilities.exp()[0, 1], wanted)
-
-
-@pytest.mark.parametrize("name", ["instance_max", "instance_mean"])
-def test_a_bag_that_is_badly_wrong_still_has_a_gradient(name):
-    pool = pooling(name, dim=1)
-    h = torch.full((4, 1), 60.0)
-    with torch.no_grad():
-        pool.classifier.weight[:] = 1
-        pool.classifier.bias[:] = 0
-    out = alone(pool, h)
-    loss = -out.log_probabilities[0, 0]
-    assert loss.item() == pytest.approx(60)
-    loss.backward()
-    assert pool.classifier.bias.grad.item() == pytest.approx(1)
-
-
-@pytest.mark.parametrize("name", ["attention", "gated_attention"])
-def test_hidden_width_is_checked(name):
-    with pytest.raises(ValueError, match=rf"{name}\.hidden"):
-        components.check(POOLINGS, components.Part(name=name, hidden=0))
+@every
+def test_repeating_the_whole_bag_changes_only_a_count(part):
+    """No padding by repeated instances hides in a pooling, nor does a position."""
+    if says(part, "DEPENDS_ON_COUNT"):
+        return
+    pool, (bag, _) = pooling(part, dtype=torch.float64), batch([30], torch.float64)
+    once = pool(bag, torch.tensor([0, 30])).log_probabilities
+    thrice = pool(bag.repeat(3, 1), torch.tensor([0, 90])).log_probabilities
+    torch.testing.assert_close(once, thrice)
