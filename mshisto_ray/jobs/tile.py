@@ -76,8 +76,8 @@ def _read_cohort(config: TileConfig) -> Cohort:
     cohort = read_cohort(config.cohort)
     if needs_annotation(config) and not any(row.annotation for row in cohort.rows):
         raise InputError(
-            f"{config.cohort}: tissue is taken from annotations, and no slide has one: "
-            "fill the column `annotation`, or choose another tissue mask"
+            f"{config.cohort}: tissue is taken from annotations, and no slide has an "
+            "annotation: fill the column `annotation`, or choose another tissue mask"
         )
     return cohort
 

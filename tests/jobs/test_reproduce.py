@@ -115,9 +115,9 @@ def test_units_made_elsewhere_are_kept(musk, made, tmp_path, capsys, config):
     reproduce.check(settings)
     study = reproduce._study(settings)
     assert list(reproduce._finished_units(settings.out, study.units())) == [name]
-    reproduce._tell_strangers(settings.out, study.units())
+    reproduce._warn_unknown_units(settings.out, study.units())
     said = capsys.readouterr().out
-    assert "1 files in units are none of this study's units" in said
+    assert "1 files in units are not units of this study" in said
     assert "fox-attention-0" in said
 
 
