@@ -1,4 +1,5 @@
-import multiprocessing
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -40,19 +41,14 @@ def test_cost_and_pace_are_of_the_steady_state():
     assert _rate(mixed, 2) == pytest.approx(2 * 5)
 
 
-def _hold(mib):
-    held = np.ones(mib << 20, np.uint8)
-    time.sleep(4)
-    return held
-
-
 def test_the_memory_of_a_worker_is_counted():
-    worker = multiprocessing.get_context("spawn").Process(target=_hold, args=(200,))
+    code = "import time; held = b'1' * (200 << 20); time.sleep(2)"
     with PeakMemory() as alone:
         time.sleep(0.6)
     with PeakMemory() as both:
-        worker.start()
-        worker.join()
+        # By this word in its command line a spawned worker is known.
+        command = [sys.executable, "-S", "-c", code, "spawn_main"]
+        subprocess.run(command, check=True)
     assert both.mib > alone.mib + 200
 
 

@@ -62,7 +62,14 @@ def signs(layout, level):
     return found
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["matched", "coloured"])
+@pytest.fixture(
+    scope="module",
+    # Twice as many slides show that nothing is seen as show that something is.
+    params=[
+        pytest.param(True, id="matched", marks=pytest.mark.slow),
+        pytest.param(False, id="coloured"),
+    ],
+)
 def seen(request, tmp_path_factory):
     """AUROC of each sign at each scale by colour statistics."""
     # Showing that nothing is visible needs more slides than showing that a sign is.

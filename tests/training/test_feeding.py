@@ -42,13 +42,17 @@ def test_read_pixels_are_those_of_the_slide(directory, index):
     tiles = np.sort(np.random.default_rng(0).choice(len(index), 40, replace=False))
     held = IndexedTileReader(directory, index, 2)(tiles)
     assert held.readable.all()
+    rows = {
+        (slide_id, row["mpp"], row["row"], row["col"]): row
+        for slide_id in directory.slides
+        for row in directory.read(slide_id).to_pylist()
+    }
     for place, tile in enumerate(tiles):
         one = np.array([tile])
         record = directory.slides[index.slide_ids[index.slide(one)[0]]]
         reading = readings_of(record)[index.scales[index.scale(one)[0]]]
-        rows = directory.read(record["slide_id"]).to_pylist()
         key = (reading.mpp, int(index.row(one)[0]), int(index.col(one)[0]))
-        (row,) = (r for r in rows if (r["mpp"], r["row"], r["col"]) == key)
+        row = rows[record["slide_id"], *key]
         slide = open_slide(Path(record["path"]), record["reader"])
         pixels = read_tile(slide, reading, row["x"], row["y"], 64)
         slide.close()
