@@ -8,6 +8,7 @@ from mshisto_ray import config
 from mshisto_ray.config import InputError
 from mshisto_ray.mil import experiment, sweep
 from mshisto_ray.mil.experiment import ExperimentConfig
+from mshisto_ray.mil.poolings import noisy_or
 from mshisto_ray.mil.sweep import (
     AxesConfig,
     Point,
@@ -115,8 +116,8 @@ def test_bags_have_instances_at_every_point_or_at_none(table):
         sweep._check_same(bags, fewer, points[1])
 
 
-def test_notes_of_every_point_are_listed_once(table, monkeypatch):
-    monkeypatch.setattr(experiment, "_NOISY_OR_SATURATES", 0)
+def test_notes_of_every_point_are_told_once(table, monkeypatch):
+    monkeypatch.setattr(noisy_or, "_SATURATES", 0)
     names = ["embedding_mean", "noisy_or", "top_k"]
     axes = {"pooling": [{"name": name} for name in names], "seed": [0, 1]}
     _, notes = check(expand(base(table), axes), "auroc")
