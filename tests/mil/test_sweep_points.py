@@ -82,7 +82,9 @@ def test_points_that_are_no_configs_are_refused_by_name(table, axes, message):
         expand(base(table), axes)
 
 
-@pytest.mark.parametrize("key", ["split.seed", "target", "unit", "cohort", "cache.dir"])
+@pytest.mark.parametrize(
+    "key", ["split.seed", "target", "unit", "cohort", "runtime.cache.dir"]
+)
 def test_axes_that_forbid_comparison_are_refused(key):
     with pytest.raises(InputError, match="has to be the same for all configs"):
         config.validate(AxesConfig, {"axes": {key: [1]}})
