@@ -11,7 +11,7 @@ import copy
 import os
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -122,13 +122,37 @@ def _explain(config_class: type[BaseModel], item: Any) -> str:
         owner: Any = config_class
         for part in item["loc"][:-1]:
             owner = model_of(owner.model_fields[part].annotation) if owner else None
+        others = _keys_named(config_class, item["loc"][-1], item["input"])
         known = ", ".join(sorted(owner.model_fields)) if owner else "see --help"
-        return f"{key}: unknown key; known: {known}"
+        meant = f"; did you mean {' or '.join(others)}?" if others else ""
+        return f"{key}: unknown key; known: {known}{meant}"
     if item["type"] == "missing":
         return f"{key}: required, but not given (key=value or in the YAML)"
     message = item["msg"].removeprefix("Value error, ")
     given = "" if item["type"] == "value_error" else f" (got {item['input']!r})"
     return f"{key}: {message}{given}"
+
+
+def _keys_named(config_class: type[BaseModel], name: Any, value: Any) -> list[str]:
+    """The keys of a config that end as an unknown key, or as one inside it, does.
+
+    ``max_failures`` finds ``runtime.max_failures``, ``resources: {actors: 1}`` finds
+    ``runtime.actors``.
+    """
+    keys = list(_nested_keys(config_class))
+    for names in ([name], value if isinstance(value, Mapping) else []):
+        found = [key for key in keys if key.rpartition(".")[2] in names]
+        if found:
+            return found
+    return []
+
+
+def _nested_keys(config_class: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in config_class.model_fields.items():
+        yield f"{prefix}{name}"
+        inner = model_of(field.annotation)
+        if inner is not None and inner.model_config.get("extra") == "forbid":
+            yield from _nested_keys(inner, f"{prefix}{name}.")
 
 
 def load(config_class: type[C], path: Path | None, overrides: Mapping[str, Any]) -> C:

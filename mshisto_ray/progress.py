@@ -100,7 +100,7 @@ def check_failures(failed: int, slides: int, max_failures: float) -> None:
     """
     if slides and failed / slides > max_failures:
         raise TooManyFailuresError(
-            f"{failed} of {slides} slides gave no tile, more than max_failures "
+            f"{failed} of {slides} slides gave no tile, more than runtime.max_failures "
             f"{max_failures:g}: see failures.parquet for the reasons; raise "
-            "max_failures to accept them"
+            "runtime.max_failures to accept them"
         )

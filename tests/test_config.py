@@ -40,6 +40,19 @@ def test_every_problem_is_listed_at_once_and_by_name():
     assert "noise.sgma: unknown key; known: sigma" in text
 
 
+@pytest.mark.parametrize(
+    ("raw", "meant"),
+    [
+        ({"sigma": 1}, "sigma: unknown key; .*; did you mean noise.sigma?"),
+        ({"old": {"sigma": 1}}, "old: unknown key; .*; did you mean noise.sigma?"),
+        ({"noise": {"lr": 1}}, "noise.lr: unknown key; .*; did you mean lr?"),
+    ],
+)
+def test_a_key_in_the_wrong_place_is_told_the_right_one(raw, meant):
+    with pytest.raises(InputError, match=meant.replace("?", r"\?")):
+        configs.validate(Example, {"out": "/results", **raw})
+
+
 def test_relative_output_is_refused_in_a_submitted_job(monkeypatch):
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     with pytest.raises(InputError, match="absolute path on shared storage"):

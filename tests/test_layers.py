@@ -14,6 +14,7 @@ ORDER = [
     "provenance",
     "tracking",
     "progress",
+    "runtime",
     "statistics",
     "store",
     "slides",

@@ -70,11 +70,11 @@ def _task(
     """The training task of pairs; ``say``: given on the worker that validates."""
     train, held_out = split_patients(index, config.validation.share, config.seed)
     own = index.subset(train)
-    reader = IndexedTileReader(tiles, own, config.readers)
+    reader = IndexedTileReader(tiles, own, config.runtime.readers)
     limits = sample_verification(config.verify, config.pairs, own, reader)
     validate = None
     if len(held_out) and say:
-        reader = IndexedTileReader(tiles, index, config.readers)
+        reader = IndexedTileReader(tiles, index, config.runtime.readers)
         settings = config.validation, config.pairs, config.batch_size
         validate = Validation(index, reader, held_out, *settings)
         for note in validate.notes:

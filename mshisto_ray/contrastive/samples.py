@@ -53,7 +53,8 @@ def sample_pairs(
     source = components.build(PAIRS, config.pairs, part)
     drawn = source.draw(config.seed, 0, np.arange(num))
     positive, negative = source.relations(drawn, np.arange(num))
-    held = IndexedTileReader(tiles, own, config.readers)(chosen[np.unique(drawn)])
+    read = IndexedTileReader(tiles, own, config.runtime.readers)
+    held = read(chosen[np.unique(drawn)])
     pixels = held.pixels[held.places(chosen[drawn.reshape(-1)])]
     parameters = draw_parameters(config.augment, config.seed, 0, 2 * num)
     images = augment(torch.from_numpy(pixels), config.augment, parameters)

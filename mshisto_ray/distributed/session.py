@@ -16,7 +16,8 @@ from pathlib import Path
 import ray
 from ray.exceptions import AuthenticationError
 
-from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.config import InputError
+from mshisto_ray.runtime import Resources
 
 log = logging.getLogger(__name__)
 
@@ -28,24 +29,6 @@ _SOCKET = "/ray/session_2000-01-01_00-00-00_000000_0000000/sockets/plasma_store.
 _SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 _MAX_CPUS_PER_GPU_ACTOR = 8
 _CONNECT_TIMEOUT_S = 5.0
-
-
-class Resources(Config):
-    """Resources of a job's workers; null: chosen from the cluster."""
-
-    actors: int | None = option(
-        None, "worker processes; null = as many as fit in the cluster", ge=1
-    )
-    cpus: float | None = option(
-        None,
-        "CPU cores of each; null = 1, or a GPU worker's share of its node (up to 8)",
-        gt=0,
-    )
-    gpus: float | None = option(
-        None,
-        "GPUs of each; null = 1 where a stage can use one and there is one, else 0",
-        ge=0,
-    )
 
 
 @dataclass(frozen=True)
@@ -170,7 +153,10 @@ def check_temporary_folder() -> None:
 
 
 def plan_actors(
-    resources: Resources, *, use_gpu: bool = False, keys: str = "resources"
+    resources: Resources,
+    *,
+    use_gpu: bool = False,
+    keys: str = "runtime.actors, runtime.cpus, runtime.gpus",
 ) -> ActorPlan:
     """Choose number and size of the actors, checked against the cluster's nodes.
 

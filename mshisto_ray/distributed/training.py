@@ -21,10 +21,10 @@ import ray.train.torch
 import torch
 
 from mshisto_ray import config as configs
-from mshisto_ray import tracking
 from mshisto_ray.config import InputError, option
-from mshisto_ray.distributed.session import ActorPlan, Resources, connect, plan_actors
+from mshisto_ray.distributed.session import ActorPlan, connect, plan_actors
 from mshisto_ray.progress import say
+from mshisto_ray.runtime import Resources
 from mshisto_ray.store.manifest import MANIFEST, read_manifest, write_text
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.training.config import TrainingConfig
@@ -47,16 +47,9 @@ class TrainingJobConfig(TrainingConfig):
     workers: int = option(
         1, "processes that share every batch, a GPU each where there are any", ge=1
     )
-    cpus: float | None = option(
-        None, "CPU cores of each; null: 1, or a GPU's share of its node", gt=0
-    )
-    gpus: float | None = option(
-        None, "GPUs of each; null: 1 where there are any, else 0", ge=0
-    )
     onnx: bool = option(
         False, "write the encoder as ONNX too (pip install 'mshisto-ray[onnx]')"
     )
-    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
 
 
 C = TypeVar("C", bound=TrainingJobConfig)
@@ -101,8 +94,10 @@ def planned_workers(config: TrainingJobConfig, norm: Norm) -> Iterator[ActorPlan
         InputError: there is no room, or these workers cannot use this norm.
     """
     with connect():
-        wanted = Resources(actors=config.workers, cpus=config.cpus, gpus=config.gpus)
-        plan = plan_actors(wanted, use_gpu=True, keys="workers, cpus, gpus")
+        size = config.runtime
+        wanted = Resources(actors=config.workers, cpus=size.cpus, gpus=size.gpus)
+        keys = "workers, runtime.cpus, runtime.gpus"
+        plan = plan_actors(wanted, use_gpu=True, keys=keys)
         check_norm(norm, config.workers, "cuda" if plan.gpus else "cpu")
         yield plan
 

@@ -24,13 +24,14 @@ from ray.tune.experiment import Trial
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.distributed.session import Resources, connect, plan_actors
+from mshisto_ray.distributed.session import connect, plan_actors
 from mshisto_ray.mil import experiment, sweep
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.fit.cross_validation import plan_splits
 from mshisto_ray.mil.input.bags import Bags, read_bags
 from mshisto_ray.mil.sweep import Point
 from mshisto_ray.progress import say
+from mshisto_ray.runtime import Resources
 
 _REPORT_EVERY_S = 2.0
 _PRINT_EVERY_S = 5.0
@@ -38,7 +39,7 @@ _MAX_RESTARTS = 2
 # What decides the bags of a trial.
 _SOURCE = {
     "embeddings", "cohort", "bags", "scale", "scales", "unit", "target", "split",
-    "cache",
+    "runtime",
 }  # fmt: skip
 
 
@@ -178,4 +179,4 @@ def train_point(
 def _read(source: str) -> Bags:
     """Bags of an input; the trials of one process share them."""
     config = configs.validate(ExperimentConfig, json.loads(source))
-    return read_bags(config, config.target, config.split.column, config.cache)
+    return read_bags(config, config.target, config.split.column, config.runtime.cache)

@@ -10,16 +10,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import field_validator, model_validator
 
-from mshisto_ray import components, tracking
+from mshisto_ray import components
 from mshisto_ray.backbone.network import NetworkEncoder
 from mshisto_ray.backbone.precision import Precision
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
-from mshisto_ray.distributed.session import Resources
 from mshisto_ray.embedding.colour import Colour
 from mshisto_ray.embedding.product import SUBSAMPLING
 from mshisto_ray.embedding.worker import AS_SCANNED, ENCODERS, STAINS
 from mshisto_ray.encoders import check_takes
+from mshisto_ray.runtime import UnitsRuntime
 from mshisto_ray.store import embeddings
 from mshisto_ray.store.tiles import TileDirectory
 
@@ -42,6 +42,12 @@ class ReadingConfig(Config):
         "threads or actors of each worker; null: threads by its cores, 4 actors",
         ge=1,
     )
+
+
+class EmbedRuntime(UnitsRuntime):
+    """Workers and their readers, accepted failures and MLflow run of an embedding."""
+
+    reading: ReadingConfig = ReadingConfig()
 
 
 class EmbedConfig(Config):
@@ -76,16 +82,10 @@ class EmbedConfig(Config):
         False, "also write the tiles, as they are read, as JPEG to out/pixels"
     )
     pixels_quality: int = option(90, "of that JPEG", ge=1, le=100)
-    reading: ReadingConfig = ReadingConfig()
     compile: bool = option(
         False, "torch.compile the network: minutes at the start of each worker"
     )
-    max_failures: float = option(
-        0.5, "share of slides that may fail wholly", unit="share", ge=0, le=1
-    )
-    retry_failures: bool = option(False, "retry what failed because of its input")
-    resources: Resources = Resources()
-    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
+    runtime: EmbedRuntime = EmbedRuntime()
 
     @field_validator("encoders", mode="before")
     @classmethod

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mshisto_ray import tracking
 from mshisto_ray.distributed.training import TrainingJobConfig
 from mshisto_ray.progress import say
 from mshisto_ray.store.manifest import Manifest
@@ -46,14 +45,13 @@ def finish(
     if config.onnx and not (folder / ONNX_FILE).exists():
         apart = export_onnx(folder, int(tiles.manifest.recipe["tile_px"]))
         say(f"{name}: {folder / ONNX_FILE}, within {apart:.1e} of the network")
-    mlflow = config.mlflow
-    store = tracking.open_store(mlflow.uri, config.out, mlflow.experiment)
+    store = config.runtime.open_store(config.out)
     # Another recipe trained in the same folder is another run.
     key = f"{config.out} {manifest.digest}"
     if store.find_run("training_out", key) is None:
         store.log_run(
             config.out.name,
-            config.model_dump(mode="json", exclude={"out", "mlflow"}),
+            config.model_dump(mode="json", exclude={"out", "runtime"}),
             {},
             tags={"tiles_digest": tiles.manifest.digest, "training_out": key},
             artifacts=[config.out / part for part in (METRICS, *pictures, ENCODER)],

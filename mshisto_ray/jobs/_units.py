@@ -19,11 +19,11 @@ from mshisto_ray.config import TooManyFailuresError
 from mshisto_ray.distributed.pipeline import Work, stream
 from mshisto_ray.distributed.session import (
     ActorPlan,
-    Resources,
     connect,
     plan_actors,
 )
 from mshisto_ray.progress import Progress, check_failures, say
+from mshisto_ray.runtime import Resources
 from mshisto_ray.store.failures import Failure, write_failures
 from mshisto_ray.store.shards import write_shard
 

@@ -16,6 +16,7 @@ from mshisto_ray.distributed import session
 from mshisto_ray.distributed.probe import PACKAGES, Probe, note_path, probe_node
 from mshisto_ray.distributed.session import Node, cluster_nodes, connect
 from mshisto_ray.provenance import versions
+from mshisto_ray.runtime import Runtime
 
 _GB = 1e9
 # A shared file system may show a file later to others than to its writer.
@@ -31,7 +32,7 @@ class DoctorConfig(Config):
     min_free_gb: float = option(
         20.0, "warn if less disk than this is free", unit="GB", ge=0
     )
-    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
+    runtime: Runtime = Runtime()
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def diagnose(config: DoctorConfig) -> Iterator[Finding]:
     """Yield every finding as soon as it is made."""
     yield check_authentication()
     yield check_omp_threads()
-    yield check_mlflow(config.mlflow.uri)
+    yield check_mlflow(config.runtime.mlflow.uri)
     try:
         with connect():
             yield from _check_cluster(config)

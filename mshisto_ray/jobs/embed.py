@@ -12,7 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from mshisto_ray import tracking
 from mshisto_ray.distributed.pipeline import stream
 from mshisto_ray.distributed.session import connect
 from mshisto_ray.embedding.unit import Chunk, unit_key
@@ -62,7 +61,7 @@ def _run(config: EmbedConfig, tiles: TileDirectory, targets: Sequence[Target]) -
     run_units(
         stages,
         lambda units: embed_units(config, targets, units),
-        config.max_failures,
+        config.runtime.max_failures,
         _expected_tiles(tiles, chunks),
     )
 
@@ -112,8 +111,7 @@ def plan_units(target: Target, tiles: TileDirectory) -> tuple[int, list[Chunk]]:
         metadata = read_metadata(path)
         if metadata is None:
             return True
-        kinds = {failure["kind"] for failure in metadata["failures"]}
-        retry = "transient" in kinds or (target.config.retry_failures and bool(kinds))
+        retry = target.config.runtime.retries(metadata["failures"])
         if retry or metadata["key"] != unit_key(tiles.slides[unit.slide_id]):
             path.unlink()
             return True
@@ -225,7 +223,7 @@ def _report(
         "tiles_per_s": embedded / seconds if seconds else float("nan"),
     }
     config = target.config
-    store = tracking.open_store(config.mlflow.uri, target.out, config.mlflow.experiment)
+    store = config.runtime.open_store(target.out)
     made = target.recipe["encoder"]["name"] if target.stage == STAGE else PIXELS
     tags = {"encoder": made}
     artifacts = [target.out / "failures.parquet", target.out / "manifest.json"]

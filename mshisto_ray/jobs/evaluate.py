@@ -11,10 +11,9 @@ import torch
 from pydantic import field_validator
 
 from mshisto_ray import config as configs
-from mshisto_ray import tracking
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
-from mshisto_ray.distributed.session import Resources, connect
+from mshisto_ray.distributed.session import connect
 from mshisto_ray.embedding.worker import ENCODERS
 from mshisto_ray.evaluation.encoder_scores import Score, measure
 from mshisto_ray.evaluation.labelled_tiles import LabelConfig, read_labelled_tiles
@@ -32,6 +31,7 @@ from mshisto_ray.reporting.retrieval_sheet import (
     draw_retrieval_sheet,
     read_pictures,
 )
+from mshisto_ray.runtime import WorkersRuntime
 from mshisto_ray.store.cohort import read_cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.manifest import check_stage, open_stage
@@ -76,8 +76,7 @@ class EvaluateConfig(QuestionConfig):
     embedding_map: bool = option(
         False, "draw each encoder's tiles on a plane by UMAP (needs the extra `plots`)"
     )
-    resources: Resources = Resources()
-    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
+    runtime: WorkersRuntime = WorkersRuntime()
 
     @field_validator("encoders")
     @classmethod
@@ -199,15 +198,16 @@ def _missing_baselines(config: EvaluateConfig) -> dict[str, embed.EmbedConfig]:
         if not getattr(config.baselines, name):
             out = config.out / "baselines" / name
             raw = {"tiles": config.tiles, "out": out, "encoder": part}
-            raw |= {"resources": config.resources.model_dump()}
-            raw |= {"mlflow": _tracking(config)}
+            raw["runtime"] = config.runtime.model_dump() | {"mlflow": _mlflow(config)}
             found[name] = configs.validate(embed.EmbedConfig, raw)
     return found
 
 
-def _tracking(config: EvaluateConfig) -> dict[str, str]:
-    uri = config.mlflow.uri or f"sqlite:///{config.out / 'mlflow.db'}"
-    return {"uri": uri, "experiment": config.mlflow.experiment}
+def _mlflow(config: EvaluateConfig) -> dict[str, str]:
+    """The store of this evaluation, for the baselines that it makes too."""
+    given = config.runtime.mlflow
+    uri = given.uri or f"sqlite:///{config.out / 'mlflow.db'}"
+    return {"uri": uri, "experiment": given.experiment}
 
 
 def _draw(config: EvaluateConfig, plan: Plan, found: Mapping[str, Neighbours]) -> None:
@@ -232,7 +232,7 @@ def _draw(config: EvaluateConfig, plan: Plan, found: Mapping[str, Neighbours]) -
 
 def _log(config: EvaluateConfig, scores: Scores) -> None:
     """Log a run for the evaluation, and one for each encoder under it."""
-    store = tracking.open_store(**_tracking(config), out=config.out)
+    store = config.runtime.open_store(config.out)
     names = ("summary.md", "metrics.json", "metrics.parquet", PICTURES, MAPS)
     files = [config.out / name for name in names if (config.out / name).exists()]
     settings = config.model_dump(mode="json")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from mshisto_ray import tracking
 from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
-from mshisto_ray.distributed.session import Resources
 from mshisto_ray.exchange.export_unit import h5_path, make_exporter
 from mshisto_ray.exchange.h5 import Layout, read_made_from
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.progress import say
+from mshisto_ray.runtime import WorkersRuntime
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.manifest import check_stage, open_stage
 
@@ -28,8 +27,7 @@ class ExportConfig(Config):
     ancestors: bool = option(
         False, "also tiles with too little tissue, planned only for their children"
     )
-    resources: Resources = Resources()
-    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
+    runtime: WorkersRuntime = WorkersRuntime()
 
 
 def check(config: ExportConfig) -> None:
@@ -86,7 +84,7 @@ def _run(
         lambda found, progress: _report(config, directory),
     )
     arguments = (config.embeddings, config.out, recipe)
-    make = on_workers(make_exporter, lambda plan: arguments, config.resources)
+    make = on_workers(make_exporter, lambda plan: arguments, config.runtime)
     run_units([stage], make, max_failures=1.0)
 
 
@@ -97,5 +95,5 @@ def _report(config: ExportConfig, directory: EmbeddingDirectory) -> None:
         f"out -> {config.out}"
     )
     metrics = {"slides": len(directory.slide_ids), "incomplete": left_out}
-    store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
+    store = config.runtime.open_store(config.out)
     store.log_run("export", config.model_dump(mode="json"), metrics)

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from mshisto_ray import tracking
 from mshisto_ray.config import (
     Config,
     InputError,
@@ -17,12 +16,12 @@ from mshisto_ray.config import (
     OutputPath,
     option,
 )
-from mshisto_ray.distributed.session import Resources
 from mshisto_ray.exchange.h5 import H5Error, width_of
 from mshisto_ray.exchange.h5_import import ImportRecipe
 from mshisto_ray.exchange.import_unit import make_importer
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.progress import Progress, say
+from mshisto_ray.runtime import UnitsRuntime
 from mshisto_ray.store import schema
 from mshisto_ray.store.cohort import Cohort, CohortSlide, read_cohort, slide_to_json
 from mshisto_ray.store.embeddings import STAGE, shard_path
@@ -64,11 +63,7 @@ class ImportConfig(Config):
         ge=0,
         le=1,
     )
-    max_failures: float = option(
-        0.5, "share of slides that may fail wholly", unit="share", ge=0, le=1
-    )
-    resources: Resources = Resources()
-    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
+    runtime: UnitsRuntime = UnitsRuntime()
 
 
 def check(config: ImportConfig) -> None:
@@ -93,7 +88,7 @@ def _run(
     pending = [
         _to_unit(config, row, files.get(row.slide_id), keys[row.slide_id])
         for row in cohort.rows
-        if _is_pending(config.out, row, keys)
+        if _is_pending(config, row, keys)
     ]
     stage = UnitStage(
         "import",
@@ -108,8 +103,8 @@ def _run(
     names = set(ImportRecipe.__dataclass_fields__) - {"dim"}
     recipe = ImportRecipe(dim=dim, **config.model_dump(include=names))
     arguments = (config.out, recipe)
-    make = on_workers(make_importer, lambda plan: arguments, config.resources)
-    run_units([stage], make, config.max_failures)
+    make = on_workers(make_importer, lambda plan: arguments, config.runtime)
+    run_units([stage], make, config.runtime.max_failures)
 
 
 def _find(config: ImportConfig, cohort: Cohort) -> dict[str, Path]:
@@ -178,11 +173,13 @@ def _coordinates(config: ImportConfig, features: Path | None) -> Path | None:
     return config.coordinates / features.name
 
 
-def _is_pending(out: Path, row: CohortSlide, keys: Mapping[str, Any]) -> bool:
-    metadata = read_metadata(shard_path(out, row.slide_id, 0))
+def _is_pending(
+    config: ImportConfig, row: CohortSlide, keys: Mapping[str, Any]
+) -> bool:
+    metadata = read_metadata(shard_path(config.out, row.slide_id, 0))
     if metadata is None or metadata["key"] != keys[row.slide_id]:
         return True
-    return any(failure["kind"] == "transient" for failure in metadata["failures"])
+    return config.runtime.retries(metadata["failures"])
 
 
 def _to_unit(
@@ -249,7 +246,7 @@ def _report(config: ImportConfig, found: Collected, progress: Progress | None) -
         "failures": len(found.failures),
         "seconds": progress.seconds if progress else 0.0,
     }
-    store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
+    store = config.runtime.open_store(config.out)
     tags = {"encoder": config.encoder}
     artifacts = [config.out / "failures.parquet", config.out / "manifest.json"]
     store.log_run("import", config.model_dump(mode="json"), metrics, tags, artifacts)

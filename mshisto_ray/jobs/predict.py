@@ -6,7 +6,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from mshisto_ray import tracking
 from mshisto_ray.config import (
     Config,
     InputError,
@@ -14,7 +13,6 @@ from mshisto_ray.config import (
     OutputPath,
     option,
 )
-from mshisto_ray.distributed.session import Resources
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.mil.head import Head, load_head
 from mshisto_ray.prediction.result import (
@@ -31,6 +29,7 @@ from mshisto_ray.prediction.unit import (
     shard_path,
 )
 from mshisto_ray.progress import say
+from mshisto_ray.runtime import UnitsRuntime
 from mshisto_ray.store.cohort import Cohort, read_cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.manifest import check_stage, open_stage
@@ -57,11 +56,7 @@ class PredictConfig(Config):
         None,
         "class of annotated tiles to compare scores with; null: the only one",
     )
-    max_failures: float = option(
-        0.5, "share of bags that may fail", unit="share", ge=0, le=1
-    )
-    resources: Resources = Resources()
-    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
+    runtime: UnitsRuntime = UnitsRuntime()
 
 
 def check(config: PredictConfig) -> None:
@@ -90,9 +85,7 @@ def _run(
     cohort: Cohort,
     bags: list[Bag],
 ) -> None:
-    pending = [
-        bag.as_unit() for bag in bags if not _is_done(config.out, bag, embeddings)
-    ]
+    pending = [bag.as_unit() for bag in bags if not _is_done(config, bag, embeddings)]
     stage = UnitStage(
         "predict",
         "bags",
@@ -103,10 +96,8 @@ def _run(
         lambda found, progress: _report(config, head, cohort, bags, found),
     )
     work = PredictWork(config.head, _paths(config, head), config.tiles, config.out)
-    make = on_workers(
-        make_predictor, lambda plan: (work, plan.threads), config.resources
-    )
-    run_units([stage], make, config.max_failures)
+    make = on_workers(make_predictor, lambda plan: (work, plan.threads), config.runtime)
+    run_units([stage], make, config.runtime.max_failures)
 
 
 def _collect(out: Path, bags: list[Bag]) -> Collected:
@@ -181,13 +172,14 @@ def _bags(head: Head, cohort: Cohort) -> list[Bag]:
     return [Bag(name, patients[name], slides) for name, slides in groups.items()]
 
 
-def _is_done(out: Path, bag: Bag, embeddings: list[EmbeddingDirectory]) -> bool:
-    metadata = read_metadata(shard_path(out, bag.name))
-    return (
-        metadata is not None
-        and metadata["made_from"] == made_from(embeddings, bag)
-        and all(failure["kind"] == "crash" for failure in metadata["failures"])
-    )
+def _is_done(
+    config: PredictConfig, bag: Bag, embeddings: list[EmbeddingDirectory]
+) -> bool:
+    metadata = read_metadata(shard_path(config.out, bag.name))
+    if metadata is None or metadata["made_from"] != made_from(embeddings, bag):
+        return False
+    kinds = {failure["kind"] for failure in metadata["failures"]}
+    return not kinds or (kinds == {"crash"} and not config.runtime.retry_failures)
 
 
 def _report(
@@ -218,7 +210,7 @@ def _report(
         }
     for note in outcome.notes:
         say(f"  {note}")
-    store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
+    store = config.runtime.open_store(config.out)
     artifacts = [config.out / "predictions.parquet", config.out / "metrics.json"]
     tags = {"head": _head_digest(config.head)}
     store.log_run("predict", config.model_dump(mode="json"), logged, tags, artifacts)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from mshisto_ray import config as configs
-from mshisto_ray import tracking
 from mshisto_ray.config import Config, OutputPath, option
 from mshisto_ray.distributed.session import connect
 from mshisto_ray.evaluation.localisation import localise
@@ -62,7 +61,7 @@ def run(config: QuickstartConfig) -> None:
         predict.run(_predict_config(out, gated / experiment.HEAD_FOLDER))
     _conclude(out, gated, _folder(sweeping, "embedding_mean"))
     say(f"\nDone in {time.monotonic() - started:.0f} s. Look at:")
-    store = tracking.open_store(_mlflow(out)["uri"], out, _mlflow(out)["experiment"])
+    store = sweeping.runtime.open_store(out)
     for what, where in (
         ("what was tiled", out / "tiles" / "contact_sheet.png"),
         ("the ranking", out / "sweep" / "summary.md"),
@@ -76,8 +75,10 @@ def _step(text: str) -> None:
     say(f"\n== {text}")
 
 
-def _mlflow(out: Path) -> dict[str, str]:
-    return {"uri": f"sqlite:///{out / 'mlflow.db'}", "experiment": "quickstart"}
+def _runtime(out: Path) -> dict[str, dict[str, str]]:
+    """All jobs log to one store."""
+    uri = f"sqlite:///{out / 'mlflow.db'}"
+    return {"mlflow": {"uri": uri, "experiment": "quickstart"}}
 
 
 def _write_phantom(config: QuickstartConfig) -> None:
@@ -111,11 +112,11 @@ def _write_tables(
 def _tile_and_embed(out: Path) -> None:
     _step("tile at 0.5, 1 and 2 um/px")
     raw = {"cohort": str(out / "slides" / "all.csv"), "out": str(out / "tiles")}
-    raw |= {"tile_px": 64, "mlflow": _mlflow(out)}
+    raw |= {"tile_px": 64, "runtime": _runtime(out)}
     tile.run(configs.validate(tile.TileConfig, raw))
     _step("embed every tile: colour statistics")
     raw = {"tiles": str(out / "tiles"), "out": str(out / "embeddings")}
-    raw |= {"encoder": {"name": "colour_stats"}, "mlflow": _mlflow(out)}
+    raw |= {"encoder": {"name": "colour_stats"}, "runtime": _runtime(out)}
     embed.run(configs.validate(embed.EmbedConfig, raw))
 
 
@@ -139,8 +140,7 @@ def _sweep_config(config: QuickstartConfig) -> sweep.SweepConfig:
             "noise.sigma": [0.0, 0.1],
         },
         "out": str(out / "sweep"),
-        "cache": {"dir": str(out / "cache")},
-        "mlflow": _mlflow(out),
+        "runtime": {"cache": {"dir": str(out / "cache")}, **_runtime(out)},
     }
     return configs.validate(sweep.SweepConfig, raw)
 
@@ -165,7 +165,7 @@ def _predict_config(out: Path, head: Path) -> predict.PredictConfig:
         "tiles": str(out / "tiles"),
         "annotation": _SIGN,
         "out": str(out / "predictions"),
-        "mlflow": _mlflow(out),
+        "runtime": _runtime(out),
     }
     return configs.validate(predict.PredictConfig, raw)
 

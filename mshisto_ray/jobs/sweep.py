@@ -14,27 +14,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mshisto_ray import config as configs
-from mshisto_ray import tracking
 from mshisto_ray.config import InputError, OutputPath, option
-from mshisto_ray.distributed.session import Resources
 from mshisto_ray.distributed.trials import run_trials
 from mshisto_ray.mil import experiment, sweep
-from mshisto_ray.mil.experiment import ExperimentConfig
+from mshisto_ray.mil.experiment import ExperimentConfig, ExperimentRuntime
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.sweep import AxesConfig, Point, PointResult
 from mshisto_ray.progress import say
 from mshisto_ray.reporting import sweep_summary
+from mshisto_ray.runtime import Resources
 from mshisto_ray.store.manifest import check_stage, open_stage, write_text
 
 STAGE = "sweep"
+
+
+class SweepRuntime(ExperimentRuntime, Resources):
+    """Workers, node cache and MLflow runs of a sweep."""
 
 
 class SweepConfig(AxesConfig, ExperimentConfig):
     """Train a MIL config at every combination of axes, and compare them."""
 
     out: OutputPath = option(text="output directory; an unfinished one is resumed")
-    resources: Resources = Resources()
-    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
+    runtime: SweepRuntime = SweepRuntime()  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 def check(config: SweepConfig) -> None:
@@ -63,7 +65,7 @@ def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> 
     pending = {d: p for d, p in points.items() if d not in finished}
     done, total = len(finished), len(points)
     say(f"sweep: {done} of {total} configs already done -> {config.out}")
-    errors = run_trials(config.out, pending, config.resources) if pending else {}
+    errors = run_trials(config.out, pending, config.runtime) if pending else {}
     outcomes = [
         PointResult(
             digest, point, sweep.read_metrics(config.out, digest), errors.get(digest)
@@ -109,14 +111,14 @@ def _log(
     config: SweepConfig, ranked: Sequence[PointResult], bags: Bags, best: Path | None
 ) -> None:
     """Log a parent run with a child per config; existing runs are kept."""
-    store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
+    store = config.runtime.open_store(config.out)
     digests = sorted(outcome.digest for outcome in ranked)
     text = json.dumps([str(config.out), config.select, digests])
     key = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     tags = {"embeddings_digest": bags.digest, "labels_digest": bags.identity}
     parent = store.find_run("sweep", key)
     if parent is None:
-        settings = config.model_dump(mode="json", exclude={"mlflow", "out"})
+        settings = config.model_dump(mode="json", exclude={"runtime", "out"})
         artifacts = [config.out / "summary.md", config.out / "test_auroc.png"]
         parent = store.log_run(
             config.out.name,
@@ -130,7 +132,7 @@ def _log(
         if store.find_run("config", name) is not None:
             continue
         assert outcome.metrics
-        settings = outcome.point.config.model_dump(mode="json", exclude={"cache"})
+        settings = outcome.point.config.model_dump(mode="json", exclude={"runtime"})
         chosen = str(bool(best) and place == 0).lower()
         store.log_run(
             outcome.point.label,

@@ -18,6 +18,7 @@ from mshisto_ray.contrastive.verification import (
     search_thresholds,
 )
 from mshisto_ray.evaluation.tile_set import check_same_tiles
+from mshisto_ray.runtime import Readers
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.manifest import write_text
 from mshisto_ray.store.shards import match_tiles
@@ -53,8 +54,8 @@ class ThresholdsConfig(Config):
     least_covered: float = option(
         0.9, "share of tiles that must have partners", ge=0, le=1
     )
-    readers: int = option(2, "threads that read slides", "threads", ge=1)
     seed: int = option(0, "of the draw", ge=0)
+    runtime: Readers = Readers()
 
 
 def check(config: ThresholdsConfig) -> None:
@@ -98,7 +99,7 @@ def _open(config: ThresholdsConfig) -> tuple[TileIndex, Describe]:
     if config.embeddings is None:
         check_slides(tiles)
         index = _index(tiles, list(tiles.slides), scale)
-        reader = IndexedTileReader(tiles, index, config.readers)
+        reader = IndexedTileReader(tiles, index, config.runtime.readers)
         return index, lambda chosen: _colours(reader, chosen)
     embeddings = EmbeddingDirectory(config.embeddings)
     check_same_tiles(tiles, {"embeddings": embeddings})

@@ -10,18 +10,17 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from mshisto_ray import tracking
 from mshisto_ray.config import (
     InputError,
     InputPath,
     OutputPath,
     option,
 )
-from mshisto_ray.distributed.session import Resources
 from mshisto_ray.drawing.contact_sheet import draw_contact_sheet
 from mshisto_ray.drawing.overview import HEADER_PX
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.progress import Progress, say
+from mshisto_ray.runtime import UnitsRuntime
 from mshisto_ray.store import schema
 from mshisto_ray.store.cohort import Cohort, CohortSlide, read_cohort, slide_to_json
 from mshisto_ray.store.failures import Failure
@@ -45,12 +44,7 @@ class TileConfig(TilingRecipe):
     geojson: bool = option(
         False, "also write tissue and tiles of each slide for QuPath"
     )
-    max_failures: float = option(
-        0.5, "share of slides that may fail wholly", unit="share", ge=0, le=1
-    )
-    retry_failures: bool = option(False, "retry what failed because of its input")
-    resources: Resources = Resources()
-    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
+    runtime: UnitsRuntime = UnitsRuntime()
 
     @property
     def recipe(self) -> TilingRecipe:
@@ -100,8 +94,8 @@ def _run(config: TileConfig, cohort: Cohort) -> None:
         (_SLIDES,),
     )
     arguments = (config.out, config.recipe.as_recipe(), config.geojson)
-    make = on_workers(make_tiler, lambda plan: arguments, config.resources)
-    run_units([stage], make, config.max_failures)
+    make = on_workers(make_tiler, lambda plan: arguments, config.runtime)
+    run_units([stage], make, config.runtime.max_failures)
 
 
 def _keys(cohort: Cohort) -> dict[str, Any]:
@@ -127,8 +121,7 @@ def _is_pending(config: TileConfig, row: CohortSlide, key: Any) -> bool:
     drawn = [path.exists() for path in geojson_paths(config.out, row.slide_id)]
     if config.geojson and metadata["slide"] and not all(drawn):
         return True
-    kinds = {failure["kind"] for failure in metadata["failures"]}
-    return "transient" in kinds or (config.retry_failures and bool(kinds))
+    return config.runtime.retries(metadata["failures"])
 
 
 def _collect(out: Path, cohort: Cohort) -> Collected:
@@ -196,6 +189,6 @@ def _report(
         f"tile: {len(slides)} slides, {tiles:,} tiles, {len(found.failures)} failures "
         f"-> {config.out}"
     )
-    store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
+    store = config.runtime.open_store(config.out)
     artifacts = [config.out / "contact_sheet.png", config.out / "failures.parquet"]
     store.log_run("tile", config.model_dump(mode="json"), metrics, artifacts=artifacts)

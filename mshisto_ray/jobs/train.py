@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mshisto_ray import tracking
 from mshisto_ray.config import OutputPath, option
 from mshisto_ray.learning.split import Split
 from mshisto_ray.mil import experiment
@@ -20,7 +19,6 @@ class TrainJobConfig(ExperimentConfig):
     """Cross-validate one MIL config and keep its head."""
 
     out: OutputPath = option(text="output directory")
-    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
 
 
 def check(config: TrainJobConfig) -> None:
@@ -72,11 +70,11 @@ def _report(
             )
             print(f"train: {part} AUROC {value:.3f} ({low:.3f} to {high:.3f})")
     print(f"train: head in {folder / experiment.HEAD_FOLDER}", flush=True)
-    store = tracking.open_store(config.mlflow.uri, config.out, config.mlflow.experiment)
+    store = config.runtime.open_store(config.out)
     # Another recipe trained in the same folder is another run.
     key = f"{config.out} {manifest.digest}"
     if store.find_run("training_out", key) is None:
-        settings = config.model_dump(mode="json", exclude={"out", "mlflow", "cache"})
+        settings = config.model_dump(mode="json", exclude={"out", "runtime"})
         tags = {"embeddings_digest": data, "training_out": key}
         store.log_run(config.out.name, settings, metrics, tags, [folder])
     print(f"train: {store.view_command()}", flush=True)

@@ -27,11 +27,18 @@ from mshisto_ray.mil.head import save_head
 from mshisto_ray.mil.input.bags import Bags, read_bags
 from mshisto_ray.mil.input.config import InputConfig, TargetConfig
 from mshisto_ray.mil.model import COMBINATIONS, POOLINGS
+from mshisto_ray.runtime import Runtime
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.shards import write_shard
 
 _METRICS = "metrics.json"
 HEAD_FOLDER = "head"
+
+
+class ExperimentRuntime(Runtime):
+    """Node cache and MLflow runs of an experiment."""
+
+    cache: CacheConfig = CacheConfig()
 
 
 class ExperimentConfig(TrainConfig, InputConfig):
@@ -40,7 +47,7 @@ class ExperimentConfig(TrainConfig, InputConfig):
     target: TargetConfig = TargetConfig()
     split: SplitConfig = SplitConfig()
     refit: bool = option(False, "train one more model on all bags, for new patients")
-    cache: CacheConfig = CacheConfig()
+    runtime: ExperimentRuntime = ExperimentRuntime()
 
     @model_validator(mode="after")
     def _scales_are_combined(self) -> ExperimentConfig:
@@ -62,7 +69,7 @@ def load(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
     Raises:
         InputError: input, target or split cannot be used.
     """
-    bags = read_bags(config, config.target, config.split.column, config.cache)
+    bags = read_bags(config, config.target, config.split.column, config.runtime.cache)
     return bags, plan_splits(bags, config.split, config)
 
 
@@ -74,15 +81,18 @@ def notes(config: ExperimentConfig, bags: Bags) -> list[str]:
 
 def check(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
     """As ``load``, but without filling the node cache: for a check before work."""
-    unfilled = CacheConfig(dir=config.cache.dir, max_gib=0)
-    return load(config.model_copy(update={"cache": unfilled}))
+    unfilled = CacheConfig(dir=config.runtime.cache.dir, max_gib=0)
+    runtime = config.runtime.model_copy(update={"cache": unfilled})
+    return load(config.model_copy(update={"runtime": runtime}))
 
 
 def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
     """The settings and data digests that decide the result; no paths."""
     names = set(ExperimentConfig.model_fields)
-    paths = {"embeddings", "cohort", "bags", "cache", "scale", "scales"}
+    paths = {"embeddings", "cohort", "bags", "runtime", "scale", "scales"}
     settings = config.model_dump(mode="json", include=names - paths)
+    # A key that configs no longer have, so that older results keep their digests.
+    settings["target"] |= {"kind": "classes"}
     scale = bags.scales or bags.scale
     return settings | {"scale": scale, "data": bags.identity}
 

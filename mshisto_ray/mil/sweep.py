@@ -20,7 +20,7 @@ from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.input.bags import Bags
 
 # Results can only be compared on the same bags, labels and folds.
-_COMMON = ("cohort", "unit", "target", "split", "cache")
+_COMMON = ("cohort", "unit", "target", "split", "runtime")
 
 
 class AxesConfig(Config):
@@ -77,8 +77,10 @@ def expand(
         InputError: a point is not a valid config (named by its values), or two
             points are equal.
     """
-    names = set(ExperimentConfig.model_fields)
+    names = set(ExperimentConfig.model_fields) - {"runtime"}
     raw = base.model_dump(mode="json", include=names)
+    # Workers and MLflow runs are those of the sweep, not of its points.
+    raw["runtime"] = base.runtime.model_dump(mode="json", include={"cache"})
     points: dict[str, Point] = {}
     for combination in itertools.product(*axes.values()):
         values = dict(zip(axes, combination, strict=True))

@@ -81,7 +81,7 @@ class NativeSlide:
             raise SlideError(
                 "UnreadableRegion",
                 f"the file is damaged here ({error}): copy it again from the "
-                "scanner and run with retry_failures=true",
+                "scanner and run with runtime.retry_failures=true",
             ) from None
 
     def close(self) -> None:

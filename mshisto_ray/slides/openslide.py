@@ -56,7 +56,7 @@ class OpenSlideSlide:
             raise SlideError(
                 "UnreadableRegion",
                 f"the file is damaged here ({error}): copy it again from the "
-                "scanner and run with retry_failures=true",
+                "scanner and run with runtime.retry_failures=true",
             ) from None
         return on_white(np.asarray(image))
 

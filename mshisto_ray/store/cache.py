@@ -99,7 +99,8 @@ def open_features(
     try:
         config.dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cache.dir: cannot create the folder: {error}") from None
+        message = f"runtime.cache.dir: cannot create the folder: {error}"
+        raise InputError(message) from None
     kind = "own" if own_only else "all"
     entry = config.dir / f"{directory.digest}-{mpp!r}-{kind}"
     # Held as long as the features exist, so that no process removes the entry.

@@ -142,7 +142,7 @@ class TanStudy:
             **self._training(row, scales, repeat),
         }
         with tempfile.TemporaryDirectory(prefix="mshisto-") as folder:
-            raw["cache"] = {"dir": folder}
+            raw["runtime"] = {"cache": {"dir": folder}}
             config = configs.validate(ExperimentConfig, raw)
             bags, splits = experiment.load(config)
             result = cross_validate(bags, splits, config, device)

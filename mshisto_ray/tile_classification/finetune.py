@@ -59,7 +59,7 @@ def _task(config: FinetuneConfig, data: FinetuneData, validates: bool) -> Traini
     train, held_out = data.train, data.held_out
     validate = None
     if validates and len(held_out.index):
-        reader = IndexedTileReader(data.tiles, held_out.index, config.readers)
+        reader = IndexedTileReader(data.tiles, held_out.index, config.runtime.readers)
         validate = TileValidation(held_out, reader, config.validation.tiles)
 
     def make_source(index: TileIndex, chosen: np.ndarray) -> ClassBatches:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeVar
 
-from pydantic import field_validator
-
 from mshisto_ray.config import Config, InputPath, OutputPath, option
+from mshisto_ray.runtime import Readers, Runtime, WorkerSize
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.training.augment import AugmentConfig
 from mshisto_ray.training.blocks import BlockConfig
@@ -20,7 +19,6 @@ Channels = tuple[float, float, float]
 class RunConfig(Config):
     """How the arithmetic is done; it changes the result only by rounding."""
 
-    device: str = option("auto", "auto, cpu, cuda, cuda:1...")
     precision: Literal["auto", "float32", "bfloat16"] = option(
         "auto",
         "of the network's matrix products; auto: bfloat16 where hardware has it",
@@ -33,19 +31,12 @@ class RunConfig(Config):
         "batch, for a second forward pass; null: all",
         ge=1,
     )
-    accumulation: Literal["cached", "plain"] = option(
-        "cached", "how micro-batch gradients are combined; plain sums are refused"
-    )
 
-    @field_validator("accumulation")
-    @classmethod
-    def _is_exact(cls, value: str) -> str:
-        if value == "plain":
-            raise ValueError(
-                "plain sums of micro-batches are not the loss of the batch: an image "
-                "of one has no negatives in the others. Take cached, which is exact"
-            )
-        return value
+
+class TrainingRuntime(Runtime, WorkerSize, Readers):
+    """Workers, reading and MLflow run of a training."""
+
+    pixel_cache: PixelCacheConfig = PixelCacheConfig()
 
 
 class TrainingConfig(Config):
@@ -69,11 +60,10 @@ class TrainingConfig(Config):
     batch_size: int = option(128, "images a step, of all workers", "images", ge=2)
     steps: int = option(1000, "training steps", "steps", ge=1)
     blocks: BlockConfig = BlockConfig()
-    pixel_cache: PixelCacheConfig = PixelCacheConfig()
-    readers: int = option(2, "threads that read slides", "threads", ge=1)
     seed: int = option(
         0, "seed of weights, draws, augmentation and held-out patients", ge=0
     )
+    runtime: TrainingRuntime = TrainingRuntime()
 
 
 T = TypeVar("T", bound=TrainingConfig)
@@ -88,7 +78,7 @@ def recipe_of(config: T, kind: type[T], tiles: TileDirectory) -> dict[str, Any]:
         tiles: trained on.
     """
     others = set(type(config).model_fields) - set(kind.model_fields)
-    left_out = {"out", "run", "readers", "pixel_cache", "tiles"} | others
+    left_out = {"out", "run", "runtime", "tiles"} | others
     recipe = config.model_dump(mode="json", exclude=left_out)
     # A file of the same name may hold other weights.
     recipe["model"]["weights"] = weights_digest(recipe["model"]["weights"])

@@ -50,15 +50,15 @@ class Training:
     ):
         self._config, self._task, self._share = config, task, share
         self._say = say if share.rank == 0 else lambda _: None
-        self._device = device or _device(config.run.device)
+        self._device = device or _device()
         self._tile_px = int(tiles.manifest.recipe["tile_px"])
         self._clock = Clock(self._device)
         self._stepper = self._make_stepper()
         self._own = share.part(config.batch_size, task.together)
-        reader = IndexedTileReader(tiles, task.index, config.readers)
+        reader = IndexedTileReader(tiles, task.index, config.runtime.readers)
         self._feeder = Feeder(
             task.index,
-            cached(reader, len(task.index), self._tile_px, config.pixel_cache),
+            cached(reader, len(task.index), self._tile_px, config.runtime.pixel_cache),
             task.make_source,
             config.batch_size,
             self._own,
@@ -186,10 +186,8 @@ class Training:
         return int(state["step"])
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _freeze_unused(model: nn.Module, side: int, device: torch.device) -> None:

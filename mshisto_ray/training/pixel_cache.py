@@ -55,8 +55,9 @@ class CachedReader:
                 self._pixels = np.memmap(file, np.uint8, "r+", shape=shape)
         except OSError as error:
             raise InputError(
-                f"pixel_cache: {config.dir} has no room for {room * each / _GIB:.2f} "
-                f"GiB ({error}): lower pixel_cache.max_gib, or name another dir"
+                f"runtime.pixel_cache: {config.dir} has no room for "
+                f"{room * each / _GIB:.2f} GiB ({error}): lower "
+                "runtime.pixel_cache.max_gib, or name another dir"
             ) from None
         self._place = np.full(num_tiles, _UNKNOWN)
         self._used = 0

@@ -10,10 +10,10 @@ from mshisto_ray.distributed import session
 from mshisto_ray.distributed.session import (
     ActorPlan,
     Node,
-    Resources,
     connect,
     plan_actors,
 )
+from mshisto_ray.runtime import Resources
 
 GPU_NODES = [Node("a", "10.0.0.1", 8, 0), Node("b", "10.0.0.2", 64, 4)]
 
@@ -123,7 +123,8 @@ def run(code, **env):
 CONNECT = """
 import os
 from mshisto_ray.config import InputError
-from mshisto_ray.distributed.session import connect, plan_actors, Resources
+from mshisto_ray.distributed.session import connect, plan_actors
+from mshisto_ray.runtime import Resources
 try:
     with connect():
         import ray

@@ -50,7 +50,7 @@ def tiled(plainly, tmp_path_factory, write_slide):
 
 
 def run(tiles, out, **changes):
-    raw = {"tiles": tiles, "out": out, "batch_size": 16, "resources": {"actors": 1}}
+    raw = {"tiles": tiles, "out": out, "batch_size": 16, "runtime": {"actors": 1}}
     embed.run(configs.validate(EmbedConfig, raw | changes))
 
 
@@ -124,15 +124,17 @@ def test_actors_that_read_make_no_difference(local_ray, tiled, alone, tmp_path):
 
 
 def check_reading(by, tiled, alone, tmp_path):
-    run(tiled, tmp_path / "few", encoder=FEW, reading={"by": by, "num": 1})
+    runtime = {"actors": 1, "reading": {"by": by, "num": 1}}
+    run(tiled, tmp_path / "few", encoder=FEW, runtime=runtime)
     made = json.loads((tmp_path / "few" / "manifest.json").read_text())
-    assert made["recorded"].pop("reading") == {"by": by, "num": 1}
+    assert made["recorded"]["runtime"]["reading"] == {"by": by, "num": 1}
     assert_same(alone / "few", tmp_path / "few", recorded=False)
 
 
 def test_readers_that_have_no_room_are_refused(local_ray, tiled, tmp_path):
     with pytest.raises(InputError, match=r"3 readers each need 4 CPUs, .* has 2"):
-        run(tiled, tmp_path, encoder=FEW, reading={"by": "actors", "num": 3})
+        runtime = {"actors": 1, "reading": {"by": "actors", "num": 3}}
+        run(tiled, tmp_path, encoder=FEW, runtime=runtime)
 
 
 def test_tiles_are_kept_as_they_were_read(plain, tiled, alone, tmp_path):

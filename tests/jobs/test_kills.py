@@ -64,7 +64,7 @@ def tiles(tmp_path_factory, write_slide):
 def words(tiles, out):
     encoder = "{name: timm, model: resnet50, weights: random}"
     return (f"tiles={tiles}", f"out={out}", f"encoder={encoder}", "batch_size=4",
-            "precision=float32", "resources.actors=2")  # fmt: skip
+            "precision=float32", "runtime.actors=2")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +146,9 @@ def test_a_tile_that_kills_its_process_is_named_and_the_rest_kept(
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(POISON)
     out = tmp_path / "out"
-    reading = f"reading={{by: {by}, num: 1}}"
+    reading = f"runtime.reading={{by: {by}, num: 1}}"
     env = {"PYTHONPATH": str(folder)}
-    run("embed", *words(tiles, out), "resources.actors=1", reading, env=env)
+    run("embed", *words(tiles, out), "runtime.actors=1", reading, env=env)
     rows = pq.read_table(out / "failures.parquet").to_pylist()
     crashes = [row for row in rows if row["kind"] == "crash"]
     assert [(c["slide_id"], c["mpp"], c["row"], c["col"]) for c in crashes] == [

@@ -28,10 +28,10 @@ from mshisto_ray.prediction import (
 from mshisto_ray.prediction import (
     result as predict_result,
 )
-from mshisto_ray.prediction.unit import PredictWork, make_predictor
+from mshisto_ray.prediction.unit import Bag, PredictWork, make_predictor
 from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.cache import CacheConfig
-from mshisto_ray.store.embeddings import shard_path
+from mshisto_ray.store.embeddings import EmbeddingDirectory, shard_path
 from mshisto_ray.store.shards import (
     read_metadata,
     read_shard,
@@ -260,7 +260,7 @@ def cross_scale(study, plainly, tmp_path_factory):
         "hidden": [8],
         "epochs": 2,
         "early_stopping": None,
-        "cache": {"dir": str(study / "cache")},
+        "runtime": {"cache": {"dir": str(study / "cache")}},
     }
     config = configs.validate(experiment.ExperimentConfig, raw)
     bags, splits = experiment.load(config)
@@ -384,6 +384,12 @@ def test_a_bag_that_ended_its_process_twice_is_not_drawn_again(study, tmp_path):
     assert failure["kind"] == "crash" and "ended 2 times" in failure["message"]
     assert metadata["probabilities"]
     assert not list(tmp_path.rglob("*.png"))
+    held = Bag.from_unit(bag), [EmbeddingDirectory(study / "embeddings")]
+    for retry in (False, True):
+        raw = {key: str(study) for key in ("head", "embeddings", "cohort")}
+        raw |= {"out": str(tmp_path), "runtime": {"retry_failures": retry}}
+        config = configs.validate(predict.PredictConfig, raw)
+        assert predict._is_done(config, *held) != retry
 
 
 def test_unusable_inputs(study, tmp_path):

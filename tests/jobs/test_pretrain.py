@@ -152,7 +152,10 @@ def test_the_encoder_embeds(tiles, uninterrupted):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"gpus": 1}, "workers, cpus, gpus: 2 worker(s) with 1 CPUs and 1 GPUs each"),
+        (
+            {"runtime.gpus": 1},
+            "workers, runtime.cpus, runtime.gpus: 2 worker(s) with 1 CPUs and 1 GPUs",
+        ),
         ({"batch_size": 34}, "take a multiple of 4"),
         (
             {"verify": 0.05, "pairs": "{name: spatial, near_um: 100, far_um: 400}"},

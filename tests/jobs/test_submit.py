@@ -130,7 +130,8 @@ def processes_of(folder):
 
 JOB = """
 import sys
-from mshisto_ray.distributed.session import Resources, connect, plan_actors
+from mshisto_ray.distributed.session import connect, plan_actors
+from mshisto_ray.runtime import Resources
 import ray
 with connect():
     print("plan:", plan_actors(Resources()))
@@ -206,7 +207,7 @@ def test_the_path_from_slides_to_a_sweep_as_submitted_jobs(
     words = [
         f"embeddings={embeddings}",
         f"cohort={cohort}",
-        f"cache.dir={tmp_path / 'c'}",
+        f"runtime.cache.dir={tmp_path / 'c'}",
     ]
     axes = "axes={pooling: [{name: embedding_mean}, {name: attention}]}"
     options = ["split.folds=2", "epochs=1", "early_stopping=null", "hidden=[4]", axes]

@@ -26,7 +26,7 @@ QUICK = {
     "early_stopping": {"patience": 1},
     "optimiser": {"lr": 0.01},
     # A worker takes seconds to import torch; two at once are for the test with kills.
-    "resources": {"actors": 1},
+    "runtime": {"actors": 1},
 }
 AXES = {
     "pooling": [{"name": "embedding_mean"}, {"name": "attention", "hidden": 8}],

@@ -64,7 +64,7 @@ def embed_config(tiles, out, **changes):
         "out": str(out),
         "encoder": encoder,
         "batch_size": 16,
-        "resources": {"actors": 1},
+        "runtime": {"actors": 1},
     }
     return configs.validate(embed.EmbedConfig, raw | changes)
 
@@ -184,7 +184,7 @@ def test_plain_python_gives_the_same_rows(tiled, embedded, cohort, tmp_path):
 
 
 def test_two_actors_give_the_same_rows_as_one(tiled, embedded, tmp_path):
-    config = embed_config(tiled, tmp_path / "two", resources={"actors": 2})
+    config = embed_config(tiled, tmp_path / "two", runtime={"actors": 2})
     embed.run(config)
     assert_same_shards(embedded, tmp_path / "two")
 
@@ -272,11 +272,11 @@ def test_another_recipe_is_refused_with_its_keys(tiled, embedded, cohort):
 def test_too_many_failures_stop_with_the_reasons_kept(plain, slides, tmp_path):
     cohort = write_cohort(slides, ["a.tiff", "broken.svs"], tmp_path / "c.csv")
     with pytest.raises(TooManyFailuresError, match="1 of 2 slides gave no tile"):
-        tile.run(tile_config(cohort, tmp_path / "out", max_failures=0.4))
+        tile.run(tile_config(cohort, tmp_path / "out", runtime={"max_failures": 0.4}))
     (row,) = pq.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
     assert row["slide_id"] == "broken"
     # Accepting them resumes from there.
-    tile.run(tile_config(cohort, tmp_path / "out", max_failures=0.5))
+    tile.run(tile_config(cohort, tmp_path / "out", runtime={"max_failures": 0.5}))
 
 
 def test_a_slide_that_moved_away_is_tried_again(plain, slides, tmp_path):

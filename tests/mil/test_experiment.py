@@ -97,7 +97,7 @@ def test_digest_follows_settings_and_data_and_not_paths(table, tmp_path, planted
 
     moved = tmp_path / "moved.parquet"
     moved.write_bytes(table.read_bytes())
-    assert digest() == digest(moved) == digest(cache={"max_gib": 0})
+    assert digest() == digest(moved) == digest(runtime={"cache": {"max_gib": 0}})
     other = write(tmp_path / "other.parquet", planted(num=30, seed=1))
     assert len({digest(), digest(other), digest(epochs=3), digest(seed=1)}) == 4
 
@@ -142,7 +142,8 @@ def test_what_is_trained_anew_in_the_same_folder_is_logged_too(table, tmp_path):
 
     uri = f"sqlite:///{tmp_path / 'runs.db'}"
     for epochs in (2, 3):
-        given = job(table, tmp_path / "out", epochs=epochs, mlflow={"uri": uri})
+        runtime = {"mlflow": {"uri": uri}}
+        given = job(table, tmp_path / "out", epochs=epochs, runtime=runtime)
         run(given)
         shutil.rmtree(given.out)
     client = MlflowClient(tracking_uri=uri)
@@ -235,7 +236,8 @@ def test_embeddings_give_the_same_result_cached_or_not(
     for number, gib in enumerate((1, 0)):
         raw = {
             "embeddings": str(embeddings), "cohort": str(cohort), "unit": unit,
-            "cache": {"dir": str(tmp_path / "cache"), "max_gib": gib}, **QUICK,
+            "runtime": {"cache": {"dir": str(tmp_path / "cache"), "max_gib": gib}},
+            **QUICK,
         }  # fmt: skip
         given = config.validate(experiment.ExperimentConfig, raw)
         folder = tmp_path / str(number)

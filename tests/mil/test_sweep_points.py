@@ -83,7 +83,9 @@ def test_points_that_are_no_configs_are_refused_by_name(table, axes, message):
         expand(base(table), axes)
 
 
-@pytest.mark.parametrize("key", ["split.seed", "target", "unit", "cohort", "cache.dir"])
+@pytest.mark.parametrize(
+    "key", ["split.seed", "target", "unit", "cohort", "runtime.cache.dir"]
+)
 def test_axes_that_forbid_comparison_are_refused(key):
     with pytest.raises(InputError, match="has to be the same for all configs"):
         config.validate(AxesConfig, {"axes": {key: [1]}})
@@ -116,7 +118,7 @@ def test_bags_have_instances_at_every_point_or_at_none(table):
         sweep._check_same(bags, fewer, points[1])
 
 
-def test_notes_of_every_point_are_told_once(table, monkeypatch):
+def test_notes_of_every_point_are_listed_once(table, monkeypatch):
     monkeypatch.setattr(noisy_or, "_SATURATES", 0)
     names = ["embedding_mean", "noisy_or", "top_k"]
     axes = {"pooling": [{"name": name} for name in names], "seed": [0, 1]}

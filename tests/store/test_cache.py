@@ -181,5 +181,5 @@ def test_a_full_disk_means_parquet(make_embeddings, folder, monkeypatch):
 def test_a_folder_that_cannot_be_made_is_refused(make_embeddings, tmp_path):
     (tmp_path / "file").write_text("")
     directory = EmbeddingDirectory(make_embeddings(slides()))
-    with pytest.raises(InputError, match=r"cache\.dir"):
+    with pytest.raises(InputError, match=r"runtime\.cache\.dir"):
         open_features(directory, 0.5, config(tmp_path / "file" / "cache"))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from mshisto_ray.config import validate
 from mshisto_ray.phantom.config import PhantomConfig
@@ -25,8 +26,9 @@ def coloured(tmp_path_factory, make_tiles) -> Path:
 
 
 @pytest.fixture
-def config(coloured, tmp_path):
-    """A function that makes a config of ``coloured``, its slides' classes."""
+def config(coloured, tmp_path, monkeypatch):
+    """A function that makes a config of ``coloured``, its slides' classes; for CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
     def make(**override) -> FinetuneConfig:
         raw = {
@@ -36,7 +38,7 @@ def config(coloured, tmp_path):
             "target": {"column": "label_fine"},
             "scales": [2.0],
             "model": {"backbone": "test_resnet"},
-            "run": {"precision": "float32", "device": "cpu"},
+            "run": {"precision": "float32"},
             "optimiser": {"lr": 3e-3},
             "batch_size": 8,
             "steps": 4,

@@ -72,5 +72,5 @@ def test_a_tile_that_cannot_be_read_is_no_majority(directory, index, tmp_path):
 
 def test_a_disk_without_room_is_refused(directory, index, tmp_path):
     settings = PixelCacheConfig(dir=tmp_path / "gone", max_gib=1)
-    with pytest.raises(InputError, match=r"lower pixel_cache\.max_gib"):
+    with pytest.raises(InputError, match=r"lower runtime\.pixel_cache\.max_gib"):
         CachedReader(IndexedTileReader(directory, index, 1), len(index), 64, settings)

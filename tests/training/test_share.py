@@ -27,7 +27,7 @@ SETTINGS = {
         "options": {"num_classes": 0, "depths": [1, 1, 1, 1], "dims": [8, 16, 16, 16]},
         "projection": {"hidden": [32], "dim": 16, "batch_norm": False},
     },
-    "run": {"precision": "float32", "device": "cpu"},
+    "run": {"precision": "float32"},
     "optimiser": {"name": "sgd", "lr": 0.1},
     "batch_size": 16,
     "steps": 5,
@@ -59,7 +59,8 @@ def recording(self, tiles, *others):
 Stepper.__call__ = recording
 raw = json.loads(sys.argv[4]) | {"out": str(out)}
 config = validate(PretrainConfig, raw)
-pretrain_share(config, *load_index(config), print, Share(rank, workers))
+share, device = Share(rank, workers), torch.device("cpu")
+pretrain_share(config, *load_index(config), print, share, device)
 torch.save(torch.stack(images), folder / f"images-{workers}-{rank}.pt")
 if workers > 1:
     distributed.destroy_process_group()

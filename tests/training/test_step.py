@@ -9,7 +9,6 @@ from torch import nn
 from mshisto_ray import components
 from mshisto_ray.config import InputError, validate
 from mshisto_ray.training.augment import AugmentConfig
-from mshisto_ray.training.config import RunConfig
 from mshisto_ray.training.model import (
     ContrastiveModel,
     ModelConfig,
@@ -165,11 +164,6 @@ def test_what_dropout_leaves_out_is_the_same_in_both_passes(batch, monkeypatch):
     assert torch.equal(first, again[0]) and torch.equal(second, again[1])
     step(*batch, seed=0, step=1)
     assert not torch.equal(first, found[4])
-
-
-def test_sums_of_micro_batches_are_refused_with_the_reason():
-    with pytest.raises(InputError, match=r"no negatives in the others\. Take cached"):
-        validate(RunConfig, {"accumulation": "plain", "micro_batch": 4})
 
 
 def test_parts_of_a_batch_with_own_statistics_are_refused():

@@ -186,9 +186,9 @@ def _tile(
 def _embed_settings(
     tiles: Path, out: Path, encoder: dict[str, Any], actors: int
 ) -> dict[str, Any]:
-    resources = {"actors": actors, "gpus": 0}
+    runtime = {"actors": actors, "gpus": 0}
     return {"tiles": tiles, "out": out, "encoder": encoder, "batch_size": BATCH,
-            "resources": resources}  # fmt: skip
+            "runtime": runtime}  # fmt: skip
 
 
 def _through_ray(

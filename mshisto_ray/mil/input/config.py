@@ -73,9 +73,6 @@ class InputConfig(Config):
 class TargetConfig(Config):
     """The target that is predicted for a bag."""
 
-    kind: Literal["classes", "multilabel", "regression", "survival"] = option(
-        "classes", "kind of target; only classes is implemented"
-    )
     column: str = option("label", "column of the cohort or bag table")
     classes: tuple[ClassName, ...] | None = option(
         None,
@@ -85,13 +82,6 @@ class TargetConfig(Config):
     others: Literal["refuse", "leave_out"] = option(
         "refuse", "what to do with bags whose label is not one of `classes`"
     )
-
-    @field_validator("kind")
-    @classmethod
-    def _is_built(cls, kind: str) -> str:
-        if kind != "classes":
-            raise ValueError(f"{kind!r} is not implemented; have 'classes'")
-        return kind
 
     @field_validator("classes")
     @classmethod

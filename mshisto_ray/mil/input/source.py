@@ -117,8 +117,8 @@ def _are_slow(parts: Sequence[Features], cache: CacheConfig) -> bool:
 
 def _uncached(path: Path, cache: CacheConfig) -> str:
     return (
-        f"{path}: does not fit the node cache (cache.max_gib={cache.max_gib:g}); read "
-        "from Parquet in every epoch"
+        f"{path}: does not fit the node cache "
+        f"(runtime.cache.max_gib={cache.max_gib:g}); read from Parquet in every epoch"
     )
 
 

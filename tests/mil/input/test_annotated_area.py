@@ -41,7 +41,7 @@ def settings(study, **keys):
     raw = {
         "embeddings": str(embeddings),
         "cohort": str(embeddings.parent / "cohort.csv"),
-        "cache": {"dir": str(embeddings.parent / "cache")},
+        "runtime": {"cache": {"dir": str(embeddings.parent / "cache")}},
         "split": {"folds": 2, "validation": 0},
         "hidden": [4],
         "epochs": 1,

@@ -177,7 +177,6 @@ def test_one_source_has_to_be_given(raw, message):
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ({"kind": "survival"}, r"kind: 'survival' is not implemented; have 'classes'"),
         ({"classes": ["a"]}, "at least two classes, each once"),
         ({"classes": ["a", "b", "a"]}, "at least two classes, each once"),
         ({"columns": "x"}, "columns: unknown key"),

@@ -44,7 +44,7 @@ def settings(study, **keys):
         "cohort": str(cohort),
         "scales": SCALES,
         "combine": {"name": "cross_scale", "heads": 2, "head_dim": 3},
-        "cache": {"dir": str(folder / "cache")},
+        "runtime": {"cache": {"dir": str(folder / "cache")}},
         "split": {"folds": 3, "validation": 0},
         "hidden": [4],
         "epochs": 2,

@@ -1,0 +1,72 @@
+"""``runtime`` of every job: the keys that an operator sets; none changes a result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mshisto_ray import tracking
+from mshisto_ray.config import Config, option
+
+
+class Runtime(Config):
+    """A job's MLflow runs."""
+
+    mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
+
+    def open_store(self, out: Path) -> tracking.Store:
+        """Open the MLflow store of a job that writes ``out``."""
+        return tracking.open_store(self.mlflow.uri, out, self.mlflow.experiment)
+
+
+class WorkerSize(Config):
+    """What a worker process reserves; null: chosen from the cluster."""
+
+    cpus: float | None = option(
+        None,
+        "CPU cores of a worker; null = 1, or a GPU worker's share of its node "
+        "(up to 8)",
+        gt=0,
+    )
+    gpus: float | None = option(
+        None,
+        "GPUs of a worker; null = 1 where a stage can use one and there is one, else 0",
+        ge=0,
+    )
+
+
+class Resources(WorkerSize):
+    """How many workers a job has, and what each reserves."""
+
+    actors: int | None = option(
+        None, "worker processes; null = as many as fit in the cluster", ge=1
+    )
+
+
+class Readers(Config):
+    """The threads of a process that read slides."""
+
+    readers: int = option(2, "threads that read slides", "threads", ge=1)
+
+
+class WorkersRuntime(Runtime, Resources):
+    """Workers and MLflow runs of a job."""
+
+
+class UnitsRuntime(WorkersRuntime):
+    """Workers, accepted failures and MLflow runs of a job that works unit by unit."""
+
+    max_failures: float = option(
+        0.5,
+        "share of slides that may fail wholly; of predict: of bags",
+        unit="share",
+        ge=0,
+        le=1,
+    )
+    retry_failures: bool = option(False, "retry what failed because of its input")
+
+    def retries(self, failures: Iterable[Mapping[str, Any]]) -> bool:
+        """Whether a unit that ended with these failures is made again."""
+        kinds = {failure["kind"] for failure in failures}
+        return "transient" in kinds or (self.retry_failures and bool(kinds))

@@ -1,0 +1,80 @@
+"""Recipes of default configs: a directory with the same digest is resumed.
+
+The digests were written by the version before the keys of `runtime`; a change of one
+would make every directory of that job anew.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mshisto_ray import config as configs
+from mshisto_ray.jobs import _embed_config as embed
+from mshisto_ray.jobs import finetune, pretrain, sweep, tile, train
+from mshisto_ray.mil import experiment
+from mshisto_ray.mil.sweep import expand
+from mshisto_ray.store.manifest import Manifest, recipe_digest
+
+TILES = SimpleNamespace(
+    manifest=Manifest("tiles", {"scales": [0.5, 1.0], "tile_px": 64}, "0" * 32),
+    pixel_recipe={"scales": [0.5, 1.0], "tile_px": 64},
+)
+INDEX = SimpleNamespace(
+    slide_ids=["a", "b"], patient=np.array([0, 1]), label=np.array([0, 1])
+)
+DATA = SimpleNamespace(
+    tiles=TILES, whole=SimpleNamespace(classes=("no", "yes"), index=INDEX)
+)
+BAGS = SimpleNamespace(scales=None, scale=0.5, identity="0" * 32)
+
+
+def config(kind, **keys):
+    return configs.validate(kind, {"out": "/out", **keys})
+
+
+def tile_recipe():
+    return config(tile.TileConfig, cohort="/cohort.csv").recipe.as_recipe()
+
+
+def embed_recipe():
+    given = config(embed.EmbedConfig, tiles="/tiles", encoder={"name": "colour_stats"})
+    (target,) = embed.make_targets(given, TILES)
+    return target.recipe
+
+
+def point_recipe():
+    keys = {"embeddings": "/embeddings", "cohort": "/cohort.csv"}
+    given = config(sweep.SweepConfig, axes={"noise.sigma": [0.1]}, **keys)
+    (point,) = expand(given, given.axes)
+    return experiment.recipe(point.config, BAGS)
+
+
+def train_recipe():
+    keys = {"embeddings": "/embeddings", "cohort": "/cohort.csv"}
+    return experiment.recipe(config(train.TrainJobConfig, **keys), BAGS)
+
+
+def pretrain_recipe():
+    given = config(pretrain.PretrainJobConfig, tiles="/tiles")
+    return pretrain._recipe(given, TILES, INDEX)
+
+
+def finetune_recipe():
+    given = config(finetune.FinetuneJobConfig, tiles="/tiles")
+    return finetune._recipe(given, DATA)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "digest"),
+    [
+        (tile_recipe, "cf8920e9966c485b63eadf234396d137"),
+        (embed_recipe, "1928b9cbb2293289fc3a284db5b93db9"),
+        (point_recipe, "a3ef72bd09dffe3187385a6104ba5fcb"),
+        (train_recipe, "92feaaed6f62b6fabe19a8099e7c9882"),
+        (pretrain_recipe, "ba0e15465b6fc819240e4857badc0584"),
+        (finetune_recipe, "6861016b5bf4333c25f6b52e304fa241"),
+    ],
+)
+def test_a_default_recipe_keeps_its_digest(recipe, digest):
+    assert recipe_digest(recipe()) == digest
