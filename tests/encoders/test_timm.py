@@ -90,7 +90,7 @@ def test_code_in_a_weights_file_is_never_run(tmp_path):
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"model": "resnet999", "weights": "random"}, "timm knows no 'resnet999'"),
+        ({"model": "resnet999", "weights": "random"}, "timm has no 'resnet999'"),
         ({"model": "resnet10t", "weights": "gone.pt"}, "no such weights file"),
         (
             {"model": "resnet10t", "weights": "random", "no_such_option": 1},
@@ -106,7 +106,7 @@ def test_unusable_encoders(parameters, said):
 def test_weights_that_are_only_named_safetensors(tmp_path):
     path = tmp_path / "weights.safetensors"
     path.write_text("version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(InputError, match=r"weights.safetensors.*git LFS left"):
+    with pytest.raises(InputError, match=r"weights.safetensors.*git LFS pointer"):
         timm.build("cpu", "float32", model="resnet10t", weights=str(path))
 
 
