@@ -154,6 +154,7 @@ def test_address_that_no_job_can_join_is_refused(monkeypatch, address, answer):
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_local_session_is_private_quiet_and_leaves_no_token(tmp_path):
     done = run(CONNECT, HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr

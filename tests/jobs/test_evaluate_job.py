@@ -21,7 +21,7 @@ from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.pixels import read_tile
 from mshisto_ray.tiling.slide import readings_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 ENCODER = {"name": "colour_stats", "quantiles": [0.5]}
 TINY = {"name": "timm", "model": "test_resnet", "weights": "random"}
 

@@ -12,7 +12,7 @@ import pytest
 
 JOBS = Path(__file__).parents[2] / "jobs"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 # Read by every Python process at its start: reading the tile at (128, 192) of a.tiff
 # ends the process.

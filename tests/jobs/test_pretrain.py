@@ -20,7 +20,7 @@ from mshisto_ray.training.curve import read_curve
 
 JOBS = Path(__file__).parents[2] / "jobs"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1800)]
 
 
 def command(job, *words):

@@ -14,6 +14,7 @@ def test_needs_are_those_of_the_formula():
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_the_benchmark_measures_a_small_training(tmp_path):
     measure = build(
         backbone="test_resnet", tile_px=64, batch_size=8, steps=24, workers=(1,)

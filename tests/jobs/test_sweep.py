@@ -184,6 +184,7 @@ def test_wrong_input_is_refused_before_anything_starts(table, tmp_path, keys, me
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_a_killed_driver_resumes(tmp_path):
     table = write_bags(tmp_path / "bags.parquet", 60)
     out = tmp_path / "out"

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 JOBS = Path(__file__).parents[2] / "jobs"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1800)]
 # It processes every image of a batch on its own.
 BATCH_FREE = {
     "backbone": "convnext_atto",

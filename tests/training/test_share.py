@@ -82,6 +82,7 @@ def train(folder, settings, workers):
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 # A head on the maps leaves the backbone's last norm unused.
 @pytest.mark.parametrize(
     ("workers", "seen"), [(2, "pooled"), (4, "pooled"), (2, "maps")]
