@@ -25,7 +25,11 @@ from mshisto_ray.tiling.resolution import ScaleReading
 
 
 class IsolatedReader:
-    """Reads tiles of one slide in a child process, replaced whenever it dies."""
+    """Reads tiles of one slide in a child process, replaced whenever it dies.
+
+    ``limit_s`` is for one tile; the start of a child, which imports for seconds on a
+    busy machine, is not part of it.
+    """
 
     def __init__(
         self, path: Path, reader: str, tile_px: int, limit_s: float = READ_LIMIT_S
@@ -35,7 +39,12 @@ class IsolatedReader:
         self._child: subprocess.Popen | None = None
 
     def __call__(self, reading: ScaleReading, x: int, y: int) -> np.ndarray:
-        """Pixels of a tile; SlideError ``Crash`` if reading it killed the child."""
+        """Pixels of a tile; SlideError ``Crash`` if reading it killed the child.
+
+        Raises:
+            SlideError: the tile cannot be read, or ended its process.
+            OSError: a child cannot be started.
+        """
         child = self._child or self._start()
         assert child.stdin and child.stdout
         try:
@@ -72,16 +81,25 @@ class IsolatedReader:
     def _start(self) -> subprocess.Popen:
         command = [sys.executable, "-m", __name__, *self._arguments]
         # If this process is killed, the child ends as well: its stdin closes.
-        self._child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        return self._child
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._child = child
+        assert child.stdout
+        try:
+            pickle.load(child.stdout)
+        except EOFError:
+            self.close()
+            raise OSError(
+                "no process to read tiles in: it ended at its start"
+            ) from None
+        return child
 
 
 def _serve(
     path: Path, reader: str, tile_px: int, requests: BinaryIO, answers: BinaryIO
 ) -> None:
     slide = None
+    pickle.dump("ready", answers)
+    answers.flush()
     while True:
         try:
             reading, x, y = pickle.load(requests)
