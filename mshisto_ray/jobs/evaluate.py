@@ -16,7 +16,8 @@ from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
 from mshisto_ray.distributed.session import connect
 from mshisto_ray.embedding.worker import ENCODERS
 from mshisto_ray.evaluation.encoder_scores import Score, measure
-from mshisto_ray.evaluation.labelled_tiles import LabelConfig, read_labelled_tiles
+from mshisto_ray.evaluation.labelled_tiles import LabelConfig
+from mshisto_ray.evaluation.labelling import read_labelled_tiles
 from mshisto_ray.evaluation.neighbours import Neighbours
 from mshisto_ray.evaluation.plan import Plan, QuestionConfig, make_plan
 from mshisto_ray.evaluation.tile_set import read_tile_set, read_values

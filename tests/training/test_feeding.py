@@ -13,7 +13,7 @@ from mshisto_ray.slides import (
     open_slide,
 )
 from mshisto_ray.tiling.pixels import read_tile
-from mshisto_ray.tiling.slide import readings_of
+from mshisto_ray.tiling.record import readings_of
 from mshisto_ray.training.blocks import BlockConfig, plan_block
 from mshisto_ray.training.clock import Clock
 from mshisto_ray.training.config import TrainingConfig
