@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw
@@ -35,13 +37,24 @@ def rescale(scores: np.ndarray) -> np.ndarray:
     return (scores - scores.min()) / (scores.max() - scores.min())
 
 
+@dataclass(frozen=True)
+class ScoredTiles:
+    """Tiles on a slide in level-0 pixels, each with a score.
+
+    ``x``, ``y``: left and top edges [N]; ``extent``: what they cover, [N] or one
+    number; ``scores``: [N].
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    extent: np.ndarray | float
+    scores: np.ndarray
+
+
 def draw_heatmap(
     thumbnail: np.ndarray,
     ratio: float,
-    x: np.ndarray,
-    y: np.ndarray,
-    extent: np.ndarray | float,
-    scores: np.ndarray,
+    tiles: ScoredTiles,
     title: str,
     label: str,
     mpp: float | None = None,
@@ -55,17 +68,14 @@ def draw_heatmap(
     Args:
         thumbnail: uint8 [h, w, 3], the whole slide.
         ratio: level-0 pixels per thumbnail pixel.
-        x: level-0 pixels of the tiles' left edges, [N].
-        y: level-0 pixels of their top edges, [N].
-        extent: level-0 pixels they cover, [N] or one number.
-        scores: [N].
+        tiles: their places and scores.
         title: the line at the top.
         label: what the scores are, beside the colour bar.
         mpp: level-0 micrometres per pixel, for a scale bar.
         alpha: opacity of the colours.
     """
     picture, scale = canvas.fit_picture(thumbnail)
-    heat, covered = _paint(x, y, extent, rescale(scores), scale / ratio, picture.size)
+    heat, covered = _paint(tiles, scale / ratio, picture.size)
     colours = COLOURS(heat)[..., :3] * 255
     pixels = _fade(np.asarray(picture, np.float64))
     opacity = np.where(covered, alpha, 0.0)[..., None]
@@ -73,18 +83,14 @@ def draw_heatmap(
     picture = Image.fromarray(np.rint(pixels).astype(np.uint8))
     if mpp:
         canvas.draw_scale_bar(picture, mpp * ratio / scale)
-    return _with_colour_bar(picture, np.asarray(scores), title, label)
+    return _with_colour_bar(picture, np.asarray(tiles.scores), title, label)
 
 
 def _paint(
-    x: np.ndarray,
-    y: np.ndarray,
-    extent: np.ndarray | float,
-    values: np.ndarray,
-    px: float,
-    size: tuple[int, int],
+    tiles: ScoredTiles, px: float, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean value of the tiles over each pixel, and where there are any; [h, w] each."""
+    """Mean rescaled score over each pixel, and where there are tiles; [h, w] each."""
+    x, y, extent, values = tiles.x, tiles.y, tiles.extent, rescale(tiles.scores)
     total = np.zeros(size[::-1])
     count = np.zeros(size[::-1])
     boxes = np.stack(np.broadcast_arrays(x, y, x + extent, y + extent), 1) * px

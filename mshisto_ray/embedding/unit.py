@@ -26,7 +26,7 @@ from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.fingerprint import slide_fingerprint
 from mshisto_ray.store.shards import read_metadata, write_shard
 from mshisto_ray.store.tiles import TileDirectory
-from mshisto_ray.tiling.slide import readings_of
+from mshisto_ray.tiling.record import readings_of
 
 # Two attempts in this process, then tile by tile in a child process; if a chunk still
 # ends its process, reading is not the cause.

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import field_validator
 
 from mshisto_ray import config as configs
-from mshisto_ray.components import Family, Part
-from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
+from mshisto_ray.config import InputError
 from mshisto_ray.distributed.session import connect
-from mshisto_ray.embedding.worker import ENCODERS
 from mshisto_ray.evaluation.encoder_scores import Score, measure
-from mshisto_ray.evaluation.labelled_tiles import LabelConfig, read_labelled_tiles
+from mshisto_ray.evaluation.labelling import read_labelled_tiles
 from mshisto_ray.evaluation.neighbours import Neighbours
 from mshisto_ray.evaluation.plan import Plan, QuestionConfig, make_plan
 from mshisto_ray.evaluation.tile_set import read_tile_set, read_values
 from mshisto_ray.jobs import embed
 from mshisto_ray.jobs._embed_config import make_targets
+from mshisto_ray.jobs._evaluate_config import BASELINES, EvaluateConfig
 from mshisto_ray.progress import say
 from mshisto_ray.reporting.embedding_map import check_installed, draw_embedding_map
 from mshisto_ray.reporting.evaluation_report import Scores, write_report
@@ -31,7 +28,6 @@ from mshisto_ray.reporting.retrieval_sheet import (
     draw_retrieval_sheet,
     read_pictures,
 )
-from mshisto_ray.runtime import WorkersRuntime
 from mshisto_ray.store.cohort import read_cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.manifest import check_stage, open_stage
@@ -39,55 +35,6 @@ from mshisto_ray.store.tiles import TileDirectory
 
 STAGE = "evaluation"
 PICTURES, MAPS = "queries", "maps"
-BASELINES = ("colour_stats", "random")
-
-
-class BaselinesConfig(Config):
-    """The two baselines that every encoder has to beat."""
-
-    colour_stats: InputPath | None = option(
-        None, "embeddings by colour statistics; null: made here"
-    )
-    random: InputPath | None = option(
-        None, "embeddings of a network with random weights; null: made here"
-    )
-    random_encoder: Annotated[Part, Family(ENCODERS)] = option(
-        Part.model_validate({"name": "timm", "model": "resnet18", "weights": "random"}),
-        "network of the random baseline: choose the backbone of your encoders",
-    )
-
-
-class EvaluateConfig(QuestionConfig):
-    """Compare encoders by retrieval, descriptor distances and effective rank."""
-
-    encoders: dict[str, InputPath] = option(
-        text="{name: embeddings directory}, all of the same tiles", min_length=1
-    )
-    tiles: InputPath = option(text="tiles directory of the embeddings")
-    cohort: InputPath | None = option(
-        None, "labels, patients or sites in place of those of the tiles directory"
-    )
-    out: OutputPath = option(text="output directory")
-    label: LabelConfig = LabelConfig()
-    scale: float | None = option(
-        None, "scale of the tiles; null: the finest", unit="um/px", gt=0
-    )
-    baselines: BaselinesConfig = BaselinesConfig()
-    embedding_map: bool = option(
-        False, "draw each encoder's tiles on a plane by UMAP (needs the extra `plots`)"
-    )
-    runtime: WorkersRuntime = WorkersRuntime()
-
-    @field_validator("encoders")
-    @classmethod
-    def _are_no_baselines(cls, encoders: dict[str, Path]) -> dict[str, Path]:
-        for name in ("chance", *BASELINES):
-            if name in encoders:
-                raise ValueError(
-                    f"{name!r} is reserved: give embeddings of the baselines as "
-                    "baselines.colour_stats and baselines.random"
-                )
-        return encoders
 
 
 def check(config: EvaluateConfig) -> None:

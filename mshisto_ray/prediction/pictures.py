@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from mshisto_ray.drawing.child_map import CoarseTile, draw_child_maps
-from mshisto_ray.drawing.heatmap import draw_heatmap
+from mshisto_ray.drawing.heatmap import ScoredTiles, draw_heatmap
 from mshisto_ray.exchange.geojson import write_tiles
 from mshisto_ray.mil.head import Head
 from mshisto_ray.mil.predict import HeadPrediction
@@ -89,10 +89,13 @@ class Painter:
             thumbnail = read_thumbnail(slide, record["mpp"], _HEAT_MAP_MPP)
             for label, scores in layers.items():
                 image = draw_heatmap(
-                    thumbnail.pixels, thumbnail.span, tiles.x, tiles.y, tiles.extent,
-                    scores, f"{name}  {title}", label.replace("_", " ", 1),
+                    thumbnail.pixels,
+                    thumbnail.span,
+                    ScoredTiles(tiles.x, tiles.y, tiles.extent, scores),
+                    f"{name}  {title}",
+                    label.replace("_", " ", 1),
                     record["mpp"],
-                )  # fmt: skip
+                )
                 # A class name may hold a slash, a file name may not.
                 image.save(folder / f"{name}.{label.replace('/', '_')}.png")
             attention = layers.get("attention")

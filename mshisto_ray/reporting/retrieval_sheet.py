@@ -18,7 +18,7 @@ from mshisto_ray.slides import (
 )
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.pixels import read_tile
-from mshisto_ray.tiling.slide import readings_of
+from mshisto_ray.tiling.record import readings_of
 
 SHOWN = 5  # found tiles of a query
 _QUERIES = 8

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,9 @@ from mshisto_ray.slides import (
     checked_mpp,
     open_slide,
 )
-from mshisto_ray.store import schema
 from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.fingerprint import slide_fingerprint
-from mshisto_ray.tiling.annotation import Region, annotate
 from mshisto_ray.tiling.focus import measure_focus
 from mshisto_ray.tiling.grid import ScalePlan, plan_tiles
 from mshisto_ray.tiling.reader import (
@@ -32,7 +29,8 @@ from mshisto_ray.tiling.reader import (
     open_reference,
 )
 from mshisto_ray.tiling.recipe import TilingRecipe
-from mshisto_ray.tiling.resolution import ScaleReading, resolve, served_scales
+from mshisto_ray.tiling.record import record_of, tables_of
+from mshisto_ray.tiling.resolution import resolve, served_scales
 from mshisto_ray.tiling.thumbnail import Thumbnail, read_thumbnail
 from mshisto_ray.tiling.tissue import find_tissue, needs_annotation, read_regions
 
@@ -109,12 +107,12 @@ def _tile(
         focus = measure_focus(
             slide, plans, tissue, thumbnail.span, recipe.tile_px, recipe.focus_mpp
         )
-        record = _record(row, opened, mpp, fingerprint, thumbnail, tissue, plans)
+        record = record_of(row, opened, mpp, fingerprint, thumbnail, tissue, plans)
         if needs_annotation(recipe) and row.annotation:
             record["tissue_annotation"] = slide_fingerprint(row.annotation)
     finally:
         slide.close()
-    tables = _tables(row, plans, regions, focus)
+    tables = tables_of(row, plans, regions, focus)
     failures += wrong
     return TiledSlide(record, tables, failures, thumbnail, tissue, plans, focus)
 
@@ -126,12 +124,6 @@ def _sample_own_tiles(plans: Sequence[ScalePlan], seed: str) -> list[tuple[int, 
     rng = np.random.default_rng(zlib.crc32(seed.encode()))
     chosen = rng.choice(own, min(_COMPARED_TILES, len(own)), replace=False)
     return [(int(plan.x[i]), int(plan.y[i])) for i in chosen]
-
-
-def readings_of(record: dict[str, Any]) -> dict[float, ScaleReading]:
-    """How each scale of a planned slide is read, from its ``slides.parquet`` row."""
-    readings = (ScaleReading(**item) for item in json.loads(record["resolution"]))
-    return {reading.mpp: reading for reading in readings}
 
 
 def _plan(
@@ -191,67 +183,3 @@ def _scale_failure(
         "scan it at a higher magnification"
     )
     return Failure(slide_id, "tile", "input", "NoScale", message, mpp=scale)
-
-
-def _record(
-    row: CohortSlide,
-    opened: Opened,
-    mpp: float,
-    fingerprint: str,
-    thumbnail: Thumbnail,
-    tissue: np.ndarray,
-    plans: Sequence[ScalePlan],
-) -> dict[str, Any]:
-    slide = opened.slide
-    chunks = {int(c) for plan in plans for c in np.unique(plan.chunk)}
-    pixel_mm2 = (mpp * thumbnail.span / 1000) ** 2
-    return {
-        "slide_id": row.slide_id,
-        "patient_id": row.patient_id,
-        "path": str(row.path),
-        "width": slide.levels[0].width,
-        "height": slide.levels[0].height,
-        "mpp": mpp,
-        "mpp_source": "file" if row.mpp is None else "cohort",
-        "vendor": slide.vendor,
-        "objective": slide.objective,
-        "reader": opened.reader,
-        "reader_reason": opened.reason,
-        "fingerprint": fingerprint,
-        "tissue_mm2": float(tissue.sum() * pixel_mm2),
-        "num_chunks": len(chunks),
-        "tiles_per_scale": [[p.reading.mpp, len(p.row)] for p in plans],
-        "resolution": json.dumps([asdict(plan.reading) for plan in plans]),
-    }
-
-
-def _tables(
-    row: CohortSlide,
-    plans: Sequence[ScalePlan],
-    regions: Sequence[Region],
-    focus: Sequence[np.ndarray],
-) -> list[pa.Table]:
-    """One table per chunk, rows sorted by (mpp, row, col)."""
-    parts = []
-    for plan, scores in zip(plans, focus, strict=True):
-        names, covered = annotate(regions, plan.x, plan.y, plan.reading.extent)
-        num = len(plan.row)
-        columns = {
-            "slide_id": pa.array([row.slide_id] * num, pa.string()),
-            "mpp": pa.array(np.full(num, plan.reading.mpp)),
-            "row": plan.row,
-            "col": plan.col,
-            "x": plan.x,
-            "y": plan.y,
-            "extent": pa.array(np.full(num, plan.reading.extent)),
-            "tissue": plan.tissue,
-            "own": plan.own,
-            "chunk": plan.chunk,
-            "annotation": pa.array(names, pa.string()),
-            "annotated": covered,
-            "focus": pa.array(scores, mask=np.isnan(scores)),
-        }
-        parts.append(pa.table(columns, schema=schema.TILES))
-    whole = pa.concat_tables(parts)
-    chunk = whole["chunk"].to_numpy()
-    return [whole.take(np.flatnonzero(chunk == c)) for c in np.unique(chunk)]

@@ -24,6 +24,7 @@ class Clock:
     """
 
     def __init__(self, device: torch.device):
+        self.device = device
         self._on_gpu = device.type == "cuda"
         self._spans: list[tuple[Phase, _Instant, _Instant]] = []
         self._noted: _Instant | None = None

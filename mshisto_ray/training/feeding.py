@@ -10,14 +10,14 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 
-from mshisto_ray.training.blocks import BlockConfig, plan_block
+from mshisto_ray.training.blocks import plan_block
 from mshisto_ray.training.clock import Clock
+from mshisto_ray.training.config import TrainingConfig
 from mshisto_ray.training.joint_batch import gather_flags
 from mshisto_ray.training.pixel_cache import Reader
 from mshisto_ray.training.reading import HeldTiles
 from mshisto_ray.training.tile_index import TileIndex
 
-_CPU = torch.device("cpu")
 T = TypeVar("T")
 
 
@@ -101,6 +101,14 @@ class Feeder:
     A batch is a function of (seed, step) only; each worker reads its own images of it.
     The next block is read, and the next step's images are collected, while the current
     ones are trained on; of a block only the tiles that its steps use are read.
+
+    Args:
+        index: tiles that are trained on.
+        reader: reads them.
+        make_source: makes the source of batches of a block.
+        config: of the training.
+        own: range of this worker's images in a batch.
+        clock: times the waiting, and has the device that the images are for.
     """
 
     def __init__(
@@ -108,18 +116,14 @@ class Feeder:
         index: TileIndex,
         reader: Reader,
         make_source: MakeSource,
-        batch_size: int,
+        config: TrainingConfig,
         own: slice,
-        blocks: BlockConfig,
-        seed: int,
-        device: torch.device = _CPU,
-        clock: Clock | None = None,
+        clock: Clock,
     ):
         self._index, self._reader, self._make_source = index, reader, make_source
-        self._batch_size, self._own = batch_size, own
-        self._blocks, self._seed = blocks, seed
-        self._device = device
-        self._clock = clock or Clock(device)
+        self._batch_size, self._own = config.batch_size, own
+        self._blocks, self._seed = config.blocks, config.seed
+        self._clock = clock
 
     def __call__(self, start: int, stop: int) -> Iterator[Feed]:
         """Yield the batches of steps ``start`` to ``stop`` (exclusive)."""
@@ -138,7 +142,7 @@ class Feeder:
                 batch = block.source.batch(self._seed, step)
                 places = block.held.places(block.chosen[batch.tiles[self._own]])
                 images = torch.from_numpy(block.held.pixels[places])
-                if self._device.type == "cuda":
+                if self._clock.device.type == "cuda":
                     images = images.pin_memory()
                 yield _Prepared(
                     block.source, batch, images, block.held.readable[places]
@@ -159,7 +163,7 @@ class Feeder:
             number, first = number + 1, first + num_steps
 
     def _feed(self, prepared: _Prepared) -> Feed:
-        seen = gather_flags(prepared.readable, self._device)
+        seen = gather_flags(prepared.readable, self._clock.device)
         self._clock.mark("communication")
         batch = prepared.source.without_unreadable(
             prepared.batch, seen, prepared.images

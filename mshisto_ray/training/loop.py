@@ -13,7 +13,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mshisto_ray.backbone.network import InputTransform
-from mshisto_ray.backbone.precision import resolve_precision
 from mshisto_ray.encoders import save_encoder
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.training.best import Best
@@ -25,7 +24,7 @@ from mshisto_ray.training.joint_batch import Share, gather
 from mshisto_ray.training.model import check_norm, join_norm
 from mshisto_ray.training.pixel_cache import cached
 from mshisto_ray.training.reading import IndexedTileReader
-from mshisto_ray.training.step import Stepper
+from mshisto_ray.training.step import Stepper, Workers
 from mshisto_ray.training.task import Trained, TrainingTask, make_model
 from mshisto_ray.training.window import Window
 
@@ -60,11 +59,8 @@ class Training:
             task.index,
             cached(reader, len(task.index), self._tile_px, config.runtime.pixel_cache),
             task.make_source,
-            config.batch_size,
+            config,
             self._own,
-            config.blocks,
-            config.seed,
-            self._device,
             self._clock,
         )
         self._best = Best(task.best)
@@ -111,20 +107,8 @@ class Training:
             model = join_norm(model)
         if config.run.channels_last:
             model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        return Stepper(
-            model,
-            self._task.loss,
-            config.optimiser,
-            config.augment,
-            config.steps,
-            (config.mean, config.std),
-            resolve_precision(config.run.precision, self._device.type),
-            config.run.compile,
-            config.run.micro_batch,
-            gather if several else None,
-            self._in_parallel if several else None,
-            self._clock,
-        )
+        workers = Workers(gather, self._in_parallel) if several else None
+        return Stepper(model, self._task.loss, config, workers, self._clock)
 
     def _in_parallel(self, model: nn.Module) -> DistributedDataParallel:
         _freeze_unused(model, self._tile_px, self._device)

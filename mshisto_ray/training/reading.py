@@ -16,7 +16,7 @@ from mshisto_ray.slides import (
 from mshisto_ray.store.fingerprint import slide_fingerprint
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.pixels import read_tile
-from mshisto_ray.tiling.slide import readings_of
+from mshisto_ray.tiling.record import readings_of
 from mshisto_ray.training.tile_index import TileIndex
 
 # Share of the requested tiles; above it the slides, not single tiles, are at fault.

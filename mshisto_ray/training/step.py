@@ -11,17 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from mshisto_ray.backbone.precision import Precision
+from mshisto_ray.backbone.precision import resolve_precision
 from mshisto_ray.config import InputError
-from mshisto_ray.training.augment import AugmentConfig, augment, draw_parameters
+from mshisto_ray.training.augment import augment, draw_parameters
 from mshisto_ray.training.clock import Clock
+from mshisto_ray.training.config import TrainingConfig
 from mshisto_ray.training.joint_batch import backward_in_chunks
 from mshisto_ray.training.model import ContrastiveModel
-from mshisto_ray.training.optimiser import (
-    OptimiserConfig,
-    learning_rate,
-    make_optimiser,
-)
+from mshisto_ray.training.optimiser import learning_rate, make_optimiser
 
 # Consecutive steps without a finite gradient after which training ends.
 _MOST_SKIPPED = 10
@@ -36,25 +33,28 @@ class Stepped:
     taken: bool
 
 
+@dataclass(frozen=True)
+class Workers:
+    """How several workers train one network; see ``joint_batch``.
+
+    Attributes:
+        gather: this worker's projections to those of the whole batch, with a gradient
+            for its own part.
+        wrap: the model as DistributedDataParallel, for the forward pass.
+    """
+
+    gather: Callable[[torch.Tensor], torch.Tensor]
+    wrap: Callable[[nn.Module], nn.Module]
+
+
 class Stepper:
     """Takes optimisation steps.
-
-    ``gather`` turns this worker's projections into those of the whole batch, with a
-    gradient for its own part; ``wrap`` must then be DistributedDataParallel. See
-    ``joint_batch``.
 
     Args:
         model: trained in place; on its device.
         loss: of the joint batch's projections and targets.
-        optimiser: its settings.
-        augmentation: its settings.
-        num_steps: of the whole training, for the learning rate.
-        normalisation: mean and standard deviation per channel, on 0 to 1.
-        precision: of the forward pass.
-        compiled: whether to compile the model.
-        micro_batch: images in memory at once; None: all of a call.
-        gather: of projections; none with one worker.
-        wrap: wraps the model for the forward pass.
+        config: of the training.
+        workers: None: this is the only one.
         clock: times the phases of steps.
     """
 
@@ -62,32 +62,27 @@ class Stepper:
         self,
         model: ContrastiveModel,
         loss: nn.Module,
-        optimiser: OptimiserConfig,
-        augmentation: AugmentConfig,
-        num_steps: int,
-        normalisation: tuple[tuple[float, ...], tuple[float, ...]],
-        precision: Precision,
-        compiled: bool = False,
-        micro_batch: int | None = None,
-        gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
-        wrap: Callable[[nn.Module], nn.Module] | None = None,
+        config: TrainingConfig,
+        workers: Workers | None = None,
         clock: Clock | None = None,
     ):
         self.model = model
-        self.optimiser = make_optimiser(model, optimiser)
+        self.optimiser = make_optimiser(model, config.optimiser)
         self.skipped = 0
         self._loss = loss
-        self._settings, self._num_steps = optimiser, num_steps
-        self._augmentation = augmentation
+        self._config = config
         self._device = next(model.parameters()).device
-        mean, std = (torch.tensor(v, device=self._device) for v in normalisation)
-        self._mean, self._std = mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
+        mean, std = (
+            torch.tensor(v, device=self._device).view(1, 3, 1, 1)
+            for v in (config.mean, config.std)
+        )
+        self._mean, self._std = mean, std
+        precision = resolve_precision(config.run.precision, self._device.type)
         self._half = precision == "bfloat16"
-        forward = wrap(model) if wrap else model
-        self._forward = torch.compile(forward) if compiled else forward
+        forward = workers.wrap(model) if workers else model
+        self._forward = torch.compile(forward) if config.run.compile else forward
         self._no_sync = getattr(forward, "no_sync", nullcontext)
-        self._micro_batch = micro_batch
-        self._gather = gather
+        self._gather = workers.gather if workers else None
         self._clock = clock or Clock(self._device)
         self._in_a_row = 0
 
@@ -128,7 +123,9 @@ class Stepper:
         taken = self._is_finite(loss)
         if taken:
             for group in self.optimiser.param_groups:
-                group["lr"] = learning_rate(self._settings, step, self._num_steps)
+                group["lr"] = learning_rate(
+                    self._config.optimiser, step, self._config.steps
+                )
             self.optimiser.step()
             self._check_weights(step)
             self._in_a_row = 0
@@ -176,7 +173,7 @@ class Stepper:
             self._clock.mark("communication")
             return self._loss(gathered[-1], *targets)
 
-        parts = list(torch.arange(num).split(self._micro_batch or num))
+        parts = list(torch.arange(num).split(self._config.run.micro_batch or num))
         if len(parts) > 1:
             loss = backward_in_chunks(project, parts, joint_loss, self._no_sync)
         else:
@@ -196,11 +193,11 @@ class Stepper:
     ) -> torch.Tensor:
         """The network's input of ``num`` of the tiles, from ``start`` on."""
         stop = first + start + num
-        parameters = draw_parameters(
-            self._augmentation, seed, step, stop, self._device
-        ).part(slice(first + start, None))
+        settings = self._config.augment
+        parameters = draw_parameters(settings, seed, step, stop, self._device)
+        own = parameters.part(slice(first + start, None))
         part = tiles[start : start + num]
-        return self.normalise(augment(part, self._augmentation, parameters))
+        return self.normalise(augment(part, settings, own))
 
     @contextmanager
     def _seeded(self, seed: int, step: int, place: int) -> Iterator[None]:
@@ -223,7 +220,7 @@ class Stepper:
         if not torch.stack(found).all():
             raise InputError(
                 f"training diverged: step {step} made weights too large for a number; "
-                f"lower optimiser.lr, now {self._settings.lr:g}"
+                f"lower optimiser.lr, now {self._config.optimiser.lr:g}"
             )
 
     def _skip(self, kept: list[torch.Tensor], loss: torch.Tensor, step: int) -> None:
@@ -237,6 +234,6 @@ class Stepper:
             raise InputError(
                 f"training diverged: {self._in_a_row} steps in a row up to step {step} "
                 f"had no finite gradient (loss {loss.item():g}) and were skipped. "
-                f"Lower optimiser.lr, now {self._settings.lr:g}, or use "
-                "run.precision: float32"
+                f"Lower optimiser.lr, now {self._config.optimiser.lr:g}, or "
+                "use run.precision: float32"
             )

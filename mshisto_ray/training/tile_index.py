@@ -14,7 +14,7 @@ import numpy as np
 from mshisto_ray.config import InputError
 from mshisto_ray.store.shards import read_shard
 from mshisto_ray.store.tiles import TileDirectory, shard_path
-from mshisto_ray.tiling.slide import readings_of
+from mshisto_ray.tiling.record import readings_of
 
 # 20 bits each for row and column: a grid of a million by a million tiles.
 _BITS = 20

@@ -2,7 +2,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from mshisto_ray.drawing.heatmap import draw_heatmap, rescale
+from mshisto_ray.drawing.heatmap import ScoredTiles, draw_heatmap, rescale
 
 TOP = 38  # height of the title
 WHITE = np.full((700, 800, 3), 255, np.uint8)
@@ -10,8 +10,8 @@ COLOURS = matplotlib.colormaps["viridis"]
 
 
 def draw(x, y, extent, scores, thumbnail=WHITE, ratio=4.0, **more):
-    arrays = (np.array(x), np.array(y), extent, np.array(scores))
-    image = draw_heatmap(thumbnail, ratio, *arrays, "title", "attention", **more)
+    tiles = ScoredTiles(np.array(x), np.array(y), extent, np.array(scores))
+    image = draw_heatmap(thumbnail, ratio, tiles, "title", "attention", **more)
     height, width = thumbnail.shape[:2]
     return np.asarray(image).astype(int)[TOP : TOP + height, :width]
 
@@ -68,6 +68,6 @@ def test_no_tiles_leave_the_slide_as_it_is():
 def test_small_thumbnails_are_enlarged_and_large_ones_shrunk():
     for shape in [(10, 20), (2000, 4000)]:
         thumbnail = np.full((*shape, 3), 250, np.uint8)
-        arrays = (np.zeros(1), np.zeros(1), 64.0, np.ones(1))
-        image = draw_heatmap(thumbnail, 8.0, *arrays, "t" * 999, "score", mpp=0.25)
+        tiles = ScoredTiles(np.zeros(1), np.zeros(1), 64.0, np.ones(1))
+        image = draw_heatmap(thumbnail, 8.0, tiles, "t" * 999, "score", mpp=0.25)
         assert 640 <= image.width <= 1710

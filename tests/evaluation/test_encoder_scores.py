@@ -7,7 +7,8 @@ import pytest
 
 from mshisto_ray.config import InputError
 from mshisto_ray.evaluation.encoder_scores import chance, difference, measure
-from mshisto_ray.evaluation.labelled_tiles import LabelConfig, read_labelled_tiles
+from mshisto_ray.evaluation.labelled_tiles import LabelConfig
+from mshisto_ray.evaluation.labelling import read_labelled_tiles
 from mshisto_ray.evaluation.plan import QuestionConfig, make_plan
 from mshisto_ray.evaluation.tile_set import read_tile_set
 from mshisto_ray.store.tiles import TileDirectory

@@ -8,8 +8,8 @@ from mshisto_ray.evaluation.labelled_tiles import (
     UNANNOTATED,
     ExclusionConfig,
     LabelConfig,
-    read_labelled_tiles,
 )
+from mshisto_ray.evaluation.labelling import read_labelled_tiles
 from mshisto_ray.evaluation.tile_set import read_tile_set, read_values
 from mshisto_ray.store.cohort import read_cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory

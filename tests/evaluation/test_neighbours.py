@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mshisto_ray.evaluation import neighbours
+from mshisto_ray.evaluation import _search
 from mshisto_ray.evaluation.exclusion import Exclusion
 from mshisto_ray.evaluation.neighbours import distances, nearest, nearest_across
 
@@ -46,8 +46,8 @@ KINDS = ["plain", "half", "tied", "collapsed", "far off", "with zeros"]
 @pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
 def test_equal_to_a_naive_loop(monkeypatch, exclusion_of, kind, normalise):
-    monkeypatch.setattr(neighbours, "_BATCH", 37)
-    monkeypatch.setitem(neighbours._BLOCK, "cpu", 64)
+    monkeypatch.setattr(_search, "_BATCH", 37)
+    monkeypatch.setitem(_search._BLOCK, "cpu", 64)
     values, exclusion = embeddings(kind, 300), exclusion_of(300)
     queries = np.random.default_rng(1).permutation(300)[:80]
     found = nearest(values, queries, 5, exclusion, normalise)
@@ -63,8 +63,8 @@ def test_blocks_and_batches_change_nothing(monkeypatch, exclusion_of, kind):
     queries = np.arange(0, 2000, 7)
     whole = nearest(values, queries, 6, exclusion)
     for batch, block in ((1, 2000), (50, 13), (1000, 333)):
-        monkeypatch.setattr(neighbours, "_BATCH", batch)
-        monkeypatch.setitem(neighbours._BLOCK, "cpu", block)
+        monkeypatch.setattr(_search, "_BATCH", batch)
+        monkeypatch.setitem(_search._BLOCK, "cpu", block)
         found = nearest(values, queries[:60], 6, exclusion)
         np.testing.assert_array_equal(found.rows, whole.rows[:60])
         np.testing.assert_array_equal(found.distance, whole.distance[:60])

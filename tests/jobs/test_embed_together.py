@@ -23,7 +23,7 @@ from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.shards import read_metadata
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.pixels import read_tile
-from mshisto_ray.tiling.slide import readings_of
+from mshisto_ray.tiling.record import readings_of
 
 FLOOR = {"name": "colour_stats"}
 FEW = {"name": "colour_stats", "quantiles": [0.5]}

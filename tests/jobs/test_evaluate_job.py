@@ -9,7 +9,8 @@ from PIL import Image
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.evaluation.labelled_tiles import LabelConfig, read_labelled_tiles
+from mshisto_ray.evaluation.labelled_tiles import LabelConfig
+from mshisto_ray.evaluation.labelling import read_labelled_tiles
 from mshisto_ray.evaluation.plan import QuestionConfig, make_plan
 from mshisto_ray.jobs import embed, evaluate, tile
 from mshisto_ray.reporting import embedding_map
@@ -19,7 +20,7 @@ from mshisto_ray.slides import (
 )
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.pixels import read_tile
-from mshisto_ray.tiling.slide import readings_of
+from mshisto_ray.tiling.record import readings_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 ENCODER = {"name": "colour_stats", "quantiles": [0.5]}

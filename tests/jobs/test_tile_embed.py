@@ -22,7 +22,7 @@ from mshisto_ray.store.embeddings import EmbeddingDirectory, shard_path
 from mshisto_ray.store.shards import read_metadata, tensor_values
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.pixels import read_tile
-from mshisto_ray.tiling.slide import readings_of
+from mshisto_ray.tiling.record import readings_of
 from mshisto_ray.tiling.unit import make_tiler
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mshisto_ray.evaluation.labelled_tiles import LabelConfig, read_labelled_tiles
+from mshisto_ray.evaluation.labelled_tiles import LabelConfig
+from mshisto_ray.evaluation.labelling import read_labelled_tiles
 from mshisto_ray.evaluation.neighbours import Neighbours
 from mshisto_ray.evaluation.plan import QuestionConfig, make_plan
 from mshisto_ray.reporting.retrieval_sheet import choose_queries, draw_retrieval_sheet

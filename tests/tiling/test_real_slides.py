@@ -14,7 +14,8 @@ from mshisto_ray.slides import (
 from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.tiling.pixels import read_tile
 from mshisto_ray.tiling.recipe import TilingRecipe
-from mshisto_ray.tiling.slide import readings_of, tile_slide
+from mshisto_ray.tiling.record import readings_of
+from mshisto_ray.tiling.slide import tile_slide
 
 # name, mpp for the files that do not record it, share of the slide that is tissue as
 # read off its picture (bounds)

@@ -13,8 +13,10 @@ from mshisto_ray.slides import (
     open_slide,
 )
 from mshisto_ray.tiling.pixels import read_tile
-from mshisto_ray.tiling.slide import readings_of
+from mshisto_ray.tiling.record import readings_of
 from mshisto_ray.training.blocks import BlockConfig, plan_block
+from mshisto_ray.training.clock import Clock
+from mshisto_ray.training.config import TrainingConfig
 from mshisto_ray.training.feeding import Feeder
 from mshisto_ray.training.pixel_cache import PixelCacheConfig, cached
 from mshisto_ray.training.reading import IndexedTileReader, check_slides
@@ -90,14 +92,20 @@ def test_batches_are_the_same_from_any_step_on_and_with_a_cache(
 
     def batches(start, stop, **cache):
         settings = PixelCacheConfig(dir=tmp_path, **cache)
+        config = TrainingConfig(
+            tiles=directory.path,
+            out=tmp_path,
+            batch_size=16,
+            blocks=BlockConfig(tiles=200, slides=3, window_um=200, reuse=0.2),
+            seed=7,
+        )
         feeder = Feeder(
             index,
             cached(IndexedTileReader(directory, index, 2), len(index), 64, settings),
             pair_batches(pairs, 16, None),
-            16,
+            config,
             slice(0, 16),
-            BlockConfig(tiles=200, slides=3, window_um=200, reuse=0.2),
-            7,
+            Clock(torch.device("cpu")),
         )
         return list(feeder(start, stop))
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from mshisto_ray import components
 from mshisto_ray.config import InputError, validate
-from mshisto_ray.training.augment import AugmentConfig
+from mshisto_ray.training.config import TrainingConfig
 from mshisto_ray.training.model import (
     ContrastiveModel,
     ModelConfig,
@@ -16,7 +16,7 @@ from mshisto_ray.training.model import (
     check_micro_batch,
 )
 from mshisto_ray.training.optimiser import OptimiserConfig, learning_rate
-from mshisto_ray.training.step import Stepper
+from mshisto_ray.training.step import Stepper, Workers
 
 LOSSES = "mshisto_ray.contrastive.losses"
 NUM = 8
@@ -25,19 +25,22 @@ NUM = 8
 NETWORK = {"backbone": "test_resnet"}
 
 
+def training(**keys) -> TrainingConfig:
+    given = {"tiles": "/tiles", "out": "/out", "mean": (0.5,) * 3, **keys}
+    return validate(TrainingConfig, given)
+
+
 def stepper(loss="nt_xent", half=False, micro_batch=None, **optimiser) -> Stepper:
     model = build_model(validate(ModelConfig, NETWORK), 32, 0)
     part = components.check(LOSSES, components.Part(name=loss))
-    return Stepper(
-        model,
-        components.build(LOSSES, part),
-        OptimiserConfig(**{"lr": 1e-3, "schedule": "constant", **optimiser}),
-        AugmentConfig(),
-        20,
-        ((0.5,) * 3, (0.25,) * 3),
-        "bfloat16" if half else "float32",
-        micro_batch=micro_batch,
+    precision = "bfloat16" if half else "float32"
+    config = training(
+        optimiser={"lr": 1e-3, "schedule": "constant", **optimiser},
+        run={"precision": precision, "micro_batch": micro_batch},
+        steps=20,
+        std=(0.25,) * 3,
     )
+    return Stepper(model, components.build(LOSSES, part), config)
 
 
 @pytest.fixture
@@ -193,16 +196,14 @@ def test_gathered_gradients_add_up_to_those_of_one_process(loss, batch):
 
     def make(gather=None):
         own = stepper(loss)
-        return Stepper(
-            model,
-            own._loss,
-            OptimiserConfig(name="sgd", lr=1e-9, momentum=0),
-            AugmentConfig(),
-            9,
-            ((0.5,) * 3, (0.5,) * 3),
-            "float32",
-            gather=gather,
+        config = training(
+            optimiser={"name": "sgd", "lr": 1e-9, "momentum": 0},
+            run={"precision": "float32"},
+            steps=9,
+            std=(0.5,) * 3,
         )
+        workers = Workers(gather, lambda model: model) if gather else None
+        return Stepper(model, own._loss, config, workers)
 
     alone = make()(tiles, relations, seed=0, step=0)
     wanted = model.linear.weight.grad.clone()

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from mshisto_ray.config import InputError
 from mshisto_ray.contrastive.pairs import _discs, _relations
+from mshisto_ray.contrastive.pairs._finer import with_finer
 from mshisto_ray.contrastive.pairs._relations import Neutral, Rules, SameSlide
 from mshisto_ray.training.draws import choose, uniforms
 from mshisto_ray.training.tile_index import UNKNOWN, TileIndex
@@ -99,7 +100,7 @@ class MultiScalePairs:
             anchor = self._index.starts[layer] + choose(uniform[first, 0], size)
             near = self._near(anchor, self._rules.near_um, uniform[pairs, 0])
             main = np.where(pairs == first, main, near)
-        return self._with_finer(main, coarse, uniform[pairs, 1])
+        return with_finer(self._index, main, coarse, uniform[pairs, 1])
 
     def relations(
         self, tiles: np.ndarray, pairs: np.ndarray
@@ -186,23 +187,6 @@ class MultiScalePairs:
         """A tile near each anchor, the anchor itself where there is none."""
         found = _discs.draw_near(self._index, anchor, near_um, "euclidean", uniform)
         return np.where(found < 0, anchor, found)
-
-    def _with_finer(
-        self, main: np.ndarray, coarse: int, uniform: np.ndarray
-    ) -> np.ndarray:
-        """Main tiles [P] with one of their finer tiles each, [P, 2]."""
-        index = self._index
-        layer = index.layer(main)
-        k = round(index.scales[coarse] / index.scales[coarse - 1])
-        row = index.row(main)[:, None] * k + np.arange(k)
-        col = index.col(main)[:, None] * k
-        start, stop = index.run(layer[:, None] - 1, row, col, col + k - 1)
-        ends = (stop - start).cumsum(axis=1)
-        place = choose(uniform, ends[:, -1])
-        run = (ends <= place[:, None]).sum(axis=1).clip(max=k - 1)
-        at = np.arange(len(main))
-        finer = stop[at, run] - (ends[at, run] - place)
-        return np.stack([main, np.where(ends[:, -1] > 0, finer, main)], axis=1)
 
 
 def _check_near(rules: Rules, places_per_slide: int, pitch: float) -> None:

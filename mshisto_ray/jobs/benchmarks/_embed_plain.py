@@ -19,7 +19,7 @@ from mshisto_ray.slides import (
 )
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.cell import CellReader
-from mshisto_ray.tiling.slide import readings_of
+from mshisto_ray.tiling.record import readings_of
 
 BATCH = 64
 

@@ -1,0 +1,153 @@
+"""Whole runs in one experiment of a store."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mshisto_ray import provenance
+from mshisto_ray.tracking._limits import (
+    METRICS_A_BATCH,
+    PARAMS_A_BATCH,
+    batches,
+    flatten,
+    legal_names,
+    shorten,
+)
+
+if TYPE_CHECKING:  # importing MLflow takes seconds
+    from mlflow.tracking import MlflowClient
+
+Status = Literal["FINISHED", "FAILED", "RUNNING"]
+
+_PARENT_TAG = "mlflow.parentRunId"
+_COMMIT_TAG = "mlflow.source.git.commit"
+_VERSION_TAG = "mshisto_ray.version"
+_NOT_FINITE_TAG = "metrics_not_finite"
+
+
+class Store:
+    """One experiment of an MLflow store. Made by ``open_store``."""
+
+    def __init__(self, client: MlflowClient, uri: str, experiment_id: str):
+        self.uri = uri
+        self.experiment_id = experiment_id
+        self._client = client
+
+    def log_run(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str] | None = None,
+        artifacts: Sequence[Path] = (),
+        parent: str | None = None,
+        status: Status = "FINISHED",
+        curve: Sequence[Mapping[str, float]] = (),
+    ) -> str:
+        """Write a whole run and end it.
+
+        Params may be nested (a config's ``model_dump``); see ``flatten``. Tags are
+        written last, so a run that ``find_run`` sees is complete.
+
+        Args:
+            name: shown in the user interface.
+            params: config of the run.
+            metrics: results; those not finite are left out and named in a tag.
+            tags: digests and other keys to find the run by.
+            artifacts: files, or folders that are copied whole.
+            parent: id of the run that this one is nested under.
+            status: "RUNNING" for a parent that ``update_run`` ends later.
+            curve: metrics of several steps, each with its ``step``; those that are
+                not finite are left out.
+
+        Returns:
+            The id of the run.
+        """
+        initial = {**_code_version(), **({_PARENT_TAG: parent} if parent else {})}
+        run = self._client.create_run(self.experiment_id, run_name=name, tags=initial)
+        run_id = run.info.run_id
+        self._log_params(run_id, params)
+        self._log_curve(run_id, curve)
+        self.update_run(run_id, metrics, tags, artifacts, status)
+        return run_id
+
+    def update_run(
+        self,
+        run_id: str,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        artifacts: Sequence[Path] = (),
+        status: Status = "FINISHED",
+    ) -> None:
+        """Add results to a run (a sweep's parent, once its children are in)."""
+        from mlflow.entities import Metric, RunTag
+
+        now = int(time.time() * 1000)
+        named = legal_names(metrics or {})
+        finite = {key: float(v) for key, v in named.items() if math.isfinite(v)}
+        dropped = sorted(set(named) - set(finite))
+        points = [Metric(key, value, now, 0) for key, value in finite.items()]
+        for batch in batches(points, METRICS_A_BATCH):
+            self._client.log_batch(run_id, metrics=batch)
+        for path in artifacts:
+            if path.is_dir():
+                self._client.log_artifacts(run_id, str(path), path.name)
+            else:
+                self._client.log_artifact(run_id, str(path))
+        written = dict(tags or {})
+        if dropped:
+            written[_NOT_FINITE_TAG] = ", ".join(dropped)
+        rows = [RunTag(key, str(value)) for key, value in written.items()]
+        self._client.log_batch(run_id, tags=rows)
+        if status != "RUNNING":
+            self._client.set_terminated(run_id, status)
+
+    def find_run(self, key_tag: str, value: str) -> str | None:
+        """The id of the run with this tag, or None; failed runs are ignored."""
+        quote = '"' if "'" in value else "'"
+        found = self._client.search_runs(
+            [self.experiment_id],
+            filter_string=f"tags.`{key_tag}` = {quote}{value}{quote} and "
+            "status != 'FAILED'",
+            max_results=1,
+        )
+        return found[0].info.run_id if found else None
+
+    def view_command(self) -> str:
+        """The command that shows the runs, or the server's address."""
+        if self.uri.startswith(("http://", "https://")):
+            return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}"
+        return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}"
+
+    def _log_curve(self, run_id: str, curve: Sequence[Mapping[str, float]]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        points = [
+            Metric(key, float(value), now, int(record["step"]))
+            for record in curve
+            for key, value in legal_names(record).items()
+            if key != "step" and math.isfinite(value)
+        ]
+        for batch in batches(points, METRICS_A_BATCH):
+            self._client.log_batch(run_id, metrics=batch)
+
+    def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        flat = legal_names(flatten(params)).items()
+        rows = [Param(key, shorten(value)) for key, value in flat]
+        for batch in batches(rows, PARAMS_A_BATCH):
+            self._client.log_batch(run_id, params=batch)
+
+
+def _code_version() -> dict[str, str]:
+    """Tags of a run: the package version and git commit that write it."""
+    tags = {_VERSION_TAG: provenance.versions([provenance.PACKAGE])[provenance.PACKAGE]}
+    commit = provenance.commit()
+    return tags | ({_COMMIT_TAG: commit} if commit else {})
