@@ -43,12 +43,21 @@ pytest_plugins = (
 )
 
 
+# Fixtures of the session that take long: the tests that use one run in one process.
+_MADE_ONCE = ("local_ray", "phantom", "coloured")
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Everything that starts Ray runs in one process: two at once starve each other."""
-    if item.get_closest_marker("ray") or "local_ray" in getattr(
-        item, "fixturenames", ()
-    ):
-        item.add_marker(pytest.mark.xdist_group("ray"))
+    """Group tests by what they share, so that pytest-xdist makes it once.
+
+    Everything that starts Ray is one group: two at once starve each other. The others
+    are grouped by their file, for its fixtures.
+    """
+    names = getattr(item, "fixturenames", ())
+    shared = [name for name in _MADE_ONCE if name in names]
+    if item.get_closest_marker("ray"):
+        shared = ["local_ray"]
+    item.add_marker(pytest.mark.xdist_group([*shared, item.location[0]][0]))
 
 
 @pytest.fixture(scope="session")

@@ -52,11 +52,11 @@ def build(dim: int, num_classes: int) -> nn.Module:
 
 
 def notes(sizes: np.ndarray) -> list[str]:
-    """Tell of bags in which P saturates."""
+    """A warning where P saturates in bags of these sizes."""
     median = float(np.median(sizes[sizes > 0])) if sizes.any() else 0.0
     if median <= _SATURATES:
         return []
     return [
-        f"pooling noisy_or counts instances: in bags of {median:g} (the median here) "
-        "nearly every bag is positive; noisy_and, top_k or attention suit them"
+        f"pooling noisy_or saturates: for bags of {median:g} instances (the median "
+        "here) it predicts nearly always positive; use noisy_and, top_k or attention"
     ]
