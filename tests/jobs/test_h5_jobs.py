@@ -64,6 +64,16 @@ def imported(plainly, given, tmp_path_factory):
     return out
 
 
+def assert_same_table(one, two):
+    """Equal, with the tissue that no file says (NaN) equal to itself."""
+    assert one.schema.equals(two.schema)
+    for name in one.column_names:
+        if name == "tissue":
+            np.testing.assert_array_equal(one[name].to_numpy(), two[name].to_numpy())
+        else:
+            assert one[name].equals(two[name]), name
+
+
 def test_workers_of_ray_write_the_same_files(local_ray, given, imported, tmp_path):
     again, first, second = tmp_path / "again", tmp_path / "one", tmp_path / "two"
     import_h5.run(import_config(given[0], again))
@@ -72,7 +82,7 @@ def test_workers_of_ray_write_the_same_files(local_ray, given, imported, tmp_pat
     assert len(names) == 7
     for name in names:
         one, two = imported / name, again / name
-        assert pq.read_table(one).equals(pq.read_table(two)), name
+        assert_same_table(pq.read_table(one), pq.read_table(two))
         assert read_metadata(one) == read_metadata(two), name
     raw = {"embeddings": str(again), "out": str(first)}
     export_h5.run(configs.validate(export_h5.ExportConfig, raw))

@@ -22,8 +22,8 @@ def test_noisy_or_saturates_in_large_bags_as_documented():
     assert probability("noisy_or", bag) == pytest.approx(0.9933, abs=1e-4)
 
 
-def test_a_user_is_told_of_bags_in_which_it_saturates():
+def test_bags_in_which_it_saturates_are_noted():
     assert noisy_or.notes(np.array([0, 400, 500])) == []
     assert noisy_or.notes(np.array([0])) == []
-    (told,) = noisy_or.notes(np.array([0, 400, 600, 800]))
-    assert "in bags of 600 (the median here)" in told
+    (note,) = noisy_or.notes(np.array([0, 400, 600, 800]))
+    assert "for bags of 600 instances (the median here)" in note
