@@ -3,8 +3,9 @@
 A family is a package (``mshisto_ray.mil.poolings``). Each of its modules without a
 leading underscore is a part and has one public function, ``build``: positional
 arguments are known only at run time (a width, a path), keyword-only arguments are the
-part's config, and their annotations are its schema. What else a part says of itself
-(``says``) stands beside ``build``; its family tells which names those are.
+part's config, and their annotations are its schema. Beside ``build`` a module may
+declare more (``declaration``), under names that its family's ``__init__`` or ``_*.py``
+documents.
 
 Other installed packages add parts by an entry point in the group ``mshisto_ray.``
 plus the family's folder (``mshisto_ray.poolings``); its name is the part's name, its
@@ -81,21 +82,21 @@ def module(family: str, name: str) -> ModuleType:
     return importlib.import_module(f"{family}.{name}")
 
 
-def says(family: str, name: str, key: str, default: Any) -> Any:
-    """What a part says of itself under a name that its family knows, or the default."""
+def declaration(family: str, name: str, key: str, default: Any) -> Any:
+    """What a part's module declares under a key, or the default."""
     return getattr(module(family, name), key, default)
 
 
-def declared(family: str, key: str) -> dict[str, Any]:
-    """What each part says of itself under a key, of those that say anything.
+def declarations(family: str, key: str) -> dict[str, Any]:
+    """What parts declare under a key, by part; parts without it are left out.
 
-    A part of another package that cannot be imported has no say here; it is told when
-    it is asked for by its name.
+    Parts of other packages that cannot be imported are left out too; naming one in a
+    config reports the error.
     """
     found = {}
     for name in available(family):
         try:
-            value = says(family, name, key, None)
+            value = declaration(family, name, key, None)
         except ValueError:
             continue
         if value is not None:
@@ -126,13 +127,13 @@ def _entry_points(_path: tuple[str, ...]) -> Any:
 
 
 def _load(kind: str, point: EntryPoint) -> ModuleType:
-    told = f"{point.name!r} in {kind}, of the package {_package(point)}"
+    part = f"{point.name!r} in {kind}, from the package {_package(point)}"
     try:
         found = point.load()
     except Exception as error:  # whatever another package does when it is imported
-        raise ValueError(f"{told}: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{part}: {type(error).__name__}: {error}") from error
     if not callable(getattr(found, "build", None)):
-        raise ValueError(f"{told}: {point.value} has no function build")
+        raise ValueError(f"{part}: {point.value} has no function `build`")
     return found
 
 
@@ -202,7 +203,7 @@ class Family:
         for name in available(self.package):
             try:
                 fields = schema(self.package, name).model_fields
-            except ValueError as error:  # help is for the other parts all the same
+            except ValueError as error:  # the other parts are still listed
                 lines.append(f"{{name: {name}}}: cannot be used: {error}")
                 continue
             shown = [
@@ -215,7 +216,7 @@ class Family:
 
 @dataclass(frozen=True)
 class NameOf:
-    """Annotates a config key that names a part without parameters, or says a word."""
+    """Annotates a config key whose value is a part's name, or one of ``words``."""
 
     package: str
     words: tuple[str, ...] = ()
@@ -231,5 +232,5 @@ class NameOf:
         return name
 
     def describe(self) -> list[str]:
-        """What it may be, for ``--help``."""
+        """The allowed values, for ``--help``."""
         return [" | ".join([*self.words, *available(self.package)])]

@@ -142,8 +142,8 @@ def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
         )
     train, _ = split_patients(index, config.validation.share, config.seed)
     check_batches(index.subset(train), config.pairs, config.batch_size)
-    if config.verify is not None and not _says(config, "VERIFIABLE"):
-        able = " and ".join(components.declared(PAIRS, "VERIFIABLE"))
+    if config.verify is not None and not _pairs_declare(config, "VERIFIABLE"):
+        able = " and ".join(components.declarations(PAIRS, "VERIFIABLE"))
         raise InputError(f"verify: only {able} pairs have labels to verify")
     _check_blocks(config, index.subset(train))
     return tiles, index
@@ -152,7 +152,7 @@ def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
 def _check_blocks(config: PretrainConfig, index: TileIndex) -> None:
     """Refuse blocks that hold one class where tiles of other classes are negatives."""
     num = len(np.unique(index.label[index.label != UNKNOWN]))
-    are_negatives = _says(config, "COMPARES_CLASSES") and num > 1
+    are_negatives = _pairs_declare(config, "COMPARES_CLASSES") and num > 1
     if are_negatives and len(index) > config.blocks.tiles and config.blocks.slides < 2:
         raise InputError(
             "blocks.slides: 1 slide in memory has one class, and tiles of other "
@@ -160,5 +160,5 @@ def _check_blocks(config: PretrainConfig, index: TileIndex) -> None:
         )
 
 
-def _says(config: PretrainConfig, key: str) -> bool:
-    return components.says(PAIRS, config.pairs.name, key, False)
+def _pairs_declare(config: PretrainConfig, key: str) -> bool:
+    return components.declaration(PAIRS, config.pairs.name, key, False)

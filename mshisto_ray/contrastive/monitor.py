@@ -96,8 +96,8 @@ def projection_monitors(
         "alignment": alignment(values, positive),
         "uniformity": uniformity(values),
     }
-    tell = getattr(loss, "monitors", None)
-    return found | (tell(values, positive, negative) if tell else {})
+    own = getattr(loss, "monitors", None)
+    return found | (own(values, positive, negative) if own else {})
 
 
 def collapse(metrics: dict[str, float]) -> str | None:

@@ -76,7 +76,7 @@ def check_batches(index: TileIndex, pairs: Part, batch_size: int) -> None:
         InputError: no tiles, an odd batch, or an error of the pair source's check.
     """
     if not len(index):
-        raise InputError("tiles: no slide has a tile at the scales asked for")
+        raise InputError("tiles: no slide has a tile at the configured scales")
     if batch_size % 2:
         raise InputError(
             f"batch_size: {batch_size} images do not make whole pairs: take an even "

@@ -165,7 +165,7 @@ def plan_actors(
     stage has to leave it some (fewer ``actors`` or ``cpus`` below 1).
 
     Args:
-        resources: what the config asks for.
+        resources: the configured workers.
         use_gpu: the stage can use a GPU: reserve one where there are any.
         keys: of the config, for messages.
 

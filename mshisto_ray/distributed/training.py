@@ -88,7 +88,7 @@ def with_workers(
 
 @contextlib.contextmanager
 def planned_workers(config: TrainingJobConfig, norm: Norm) -> Iterator[ActorPlan]:
-    """A Ray session with room for the workers that the config asks for.
+    """A Ray session with room for the configured workers.
 
     Raises:
         InputError: there is no room, or these workers cannot use this norm.

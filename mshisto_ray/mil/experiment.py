@@ -51,9 +51,11 @@ class ExperimentConfig(TrainConfig, InputConfig):
 
     @model_validator(mode="after")
     def _scales_are_combined(self) -> ExperimentConfig:
-        takes_one = components.says(COMBINATIONS, self.combine.name, "ONE_SCALE", False)
+        takes_one = components.declaration(
+            COMBINATIONS, self.combine.name, "ONE_SCALE", False
+        )
         if takes_one != (self.scales is None):
-            one = components.declared(COMBINATIONS, "ONE_SCALE")
+            one = components.declarations(COMBINATIONS, "ONE_SCALE")
             others = [n for n in components.available(COMBINATIONS) if n not in one]
             raise ValueError(
                 f"combine: {' and '.join(one)} takes one scale (scale); "
@@ -75,7 +77,7 @@ def load(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
 
 def notes(config: ExperimentConfig, bags: Bags) -> list[str]:
     """Lines for the user: bags left out, and a pooling that does not suit the bags."""
-    describe = components.says(POOLINGS, config.pooling.name, "notes", None)
+    describe = components.declaration(POOLINGS, config.pooling.name, "notes", None)
     return [*bags.notes, *(describe(bags.sizes) if describe else [])]
 
 

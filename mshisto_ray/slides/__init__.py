@@ -1,17 +1,17 @@
 """Family of slide readers: ``build(path) -> Slide``.
 
-``build`` raises SlideError, named ``MissingFile`` or ``NotASlide`` where there is no
-such file or it is none. A reader's module also has
+``build`` raises SlideError: ``MissingFile`` if there is no such file, ``NotASlide`` if
+the reader cannot open it. A reader's module also declares
 
-- ``opens(path) -> bool``, a look at the name or the first bytes: False where the file
-  is none of the reader's, which ``build`` need not try; it raises nothing.
+- ``opens(path) -> bool``: whether the file is of a format that the reader supports,
+  by its name or first bytes; raises nothing.
 
-It may say beside it:
+A reader that replaces OpenSlide where it is faster also declares
 
-- ``STANDS_IN = {pixels: place}``: its native levels are OpenSlide's, pixel for pixel,
-  and it is tried before OpenSlide where the config says so of ``pixels``, the lowest
-  place first; what it gives is compared;
-- ``ABOUT``: why it stands in, for the record.
+- ``STANDS_IN = {pixels: place}``: for these values of the config's ``pixels`` it is
+  tried before OpenSlide, the lowest place first. Its native levels must equal
+  OpenSlide's pixel for pixel, which is checked on every slide;
+- ``ABOUT``: the reason that ``slides.parquet`` records for this reader.
 """
 
 from mshisto_ray.slides._open import (

@@ -17,7 +17,7 @@ from mshisto_ray.slides._slide import Slide, SlideError
 FAMILY = "mshisto_ray.slides"
 # Reads nearly every format; the other readers are compared with it.
 REFERENCE = "openslide"
-# No reader by name: the reference, or, where it does not open a file, who declares it.
+# The reference; for a file that it does not open, the reader that declares it.
 AUTO = "auto"
 READ_LIMIT_S = 60.0
 
@@ -45,14 +45,14 @@ def open_slide(path: Path, reader: str = AUTO) -> Slide:
 
 def stand_ins(pixels: str) -> list[str]:
     """Readers that are tried before the reference, for a value of ``pixels``."""
-    told = components.declared(FAMILY, "STANDS_IN")
-    places = {name: places[pixels] for name, places in told.items() if pixels in places}
-    return sorted(places, key=lambda name: (places[name], name))
+    declared = components.declarations(FAMILY, "STANDS_IN")
+    place = {name: at[pixels] for name, at in declared.items() if pixels in at}
+    return sorted(place, key=lambda name: (place[name], name))
 
 
 def plain_reader(reader: str) -> str:
-    """Which reader shows a slide as the reference does, without levels of its own."""
-    has_own_levels = reader in components.declared(FAMILY, "STANDS_IN")
+    """The reader of a slide's native levels alone: the reference for its stand-ins."""
+    has_own_levels = reader in components.declarations(FAMILY, "STANDS_IN")
     return REFERENCE if has_own_levels else reader
 
 
@@ -60,8 +60,8 @@ def other_reader(path: Path) -> str | None:
     """The reader that declares a file which the reference does not open."""
     if not path.exists():
         return None
-    known = {REFERENCE, *components.declared(FAMILY, "STANDS_IN")}
-    for name, opens in components.declared(FAMILY, "opens").items():
+    known = {REFERENCE, *components.declarations(FAMILY, "STANDS_IN")}
+    for name, opens in components.declarations(FAMILY, "opens").items():
         if name not in known and opens(path):
             return name
     return None

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import BeforeValidator, field_validator
 
 from mshisto_ray.config import Config, InputError, option
 from mshisto_ray.evaluation.labelled_tiles import ANNOTATION, UNANNOTATED
+from mshisto_ray.learning.classes import Classes
 from mshisto_ray.store.cohort import Cohort
 from mshisto_ray.store.shards import read_shard
 from mshisto_ray.store.tiles import TileDirectory, shard_path
 from mshisto_ray.training.tile_index import UNKNOWN, TileIndex, read_index
 
-ClassName = Annotated[str, BeforeValidator(str)]
 _COLUMNS = ["mpp", "row", "col", "own", "annotation", "annotated"]
 
 
@@ -28,7 +27,7 @@ class TileTargetConfig(Config):
         "column of the cohort: the class of the tile's slide; annotation: the class "
         "the tile lies in",
     )
-    classes: tuple[ClassName, ...] | None = option(
+    classes: Classes | None = option(
         None,
         "classes in order (of two, the second is the positive one); tiles of others "
         "are left out; null: all that occur, sorted",
@@ -43,15 +42,6 @@ class TileTargetConfig(Config):
     unannotated: Literal["other", "leave_out"] = option(
         "other", f"tiles without annotation: the class {UNANNOTATED}, or left out"
     )
-
-    @field_validator("classes")
-    @classmethod
-    def _are_distinct(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if classes is not None and (
-            len(classes) < 2 or len(set(classes)) < len(classes)
-        ):
-            raise ValueError("give at least two classes, each once")
-        return classes
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _tile(
             wanted = ", ".join(f"{scale:g}" for scale in recipe.scales)
             raise SlideError(
                 "NoScale",
-                f"scanned at {mpp:.4g} um/px, too coarse for every scale asked for "
+                f"scanned at {mpp:.4g} um/px, too coarse for every configured scale "
                 f"({wanted} um/px): leave the slide out, or scan it at a higher "
                 "magnification",
             )

@@ -25,7 +25,7 @@ MASKS = "mshisto_ray.tiling.tissue_masks"
 
 def needs_annotation(recipe: TilingRecipe) -> bool:
     """Whether tissue is what the slide's annotation outlines."""
-    return components.says(MASKS, recipe.tissue.name, "NEEDS_ANNOTATION", False)
+    return components.declaration(MASKS, recipe.tissue.name, "NEEDS_ANNOTATION", False)
 
 
 def read_regions(

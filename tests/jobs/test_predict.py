@@ -3,7 +3,6 @@
 import itertools
 import json
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -22,12 +21,6 @@ from mshisto_ray.mil.head import load_head, save_head
 from mshisto_ray.mil.input.bags import read_bags
 from mshisto_ray.mil.input.config import InputConfig, TargetConfig
 from mshisto_ray.mil.predict import predict as predict_bags
-from mshisto_ray.prediction import (
-    pictures as predict_pictures,
-)
-from mshisto_ray.prediction import (
-    result as predict_result,
-)
 from mshisto_ray.prediction.unit import Bag, PredictWork, make_predictor
 from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.cache import CacheConfig
@@ -293,46 +286,6 @@ def test_attention_over_children_is_saved_and_drawn(cross_scale):
     assert sum(one["attention"] for one in told) == pytest.approx(1)
 
 
-def test_a_middle_tile_matters_as_much_as_its_parent_gives_it(monkeypatch):
-    """And scales without tiles are not drawn."""
-    drawn = []
-    monkeypatch.setattr(
-        predict_pictures,
-        "_child_map",
-        lambda slide, tiles, fine, counts, weights, attention, title: drawn.append(
-            (tiles.mpp[0], fine.mpp[0], attention.tolist())
-        ),
-    )
-    scales = [SimpleNamespace(mpp=np.full(n, mpp)) for n, mpp in ((2, 4.0), (3, 2.0),
-              (4, 1.0), (0, 0.5))]  # fmt: skip
-    counts = [np.array(c) for c in ([2, 1], [2, 0, 2], [0] * 4)]
-    children = [SimpleNamespace(counts=c) for c in counts]
-    part = SimpleNamespace(tiles=scales[0], finer=scales[1:], children=children)
-    weights = [np.array(w) for w in ([0.5, 0.5, 1], [0.25, 0.75, 0.5, 0.5], [])]
-    attention = np.array([0.75, 0.25])
-    maps = list(predict_pictures._child_maps(None, part, weights, attention, ""))
-    assert [fine.mpp[0] for fine, _, _ in maps] == [2.0, 1.0]
-    assert maps[0][1]["attention"].tolist() == [0.375, 0.375, 0.25]
-    assert maps[1][1]["child_attention"] is weights[1]
-    assert drawn == [(4, 2, [0.75, 0.25]), (2, 1, [0.375, 0.375, 0.25])]
-
-
-@pytest.mark.parametrize(
-    ("classes", "wanted"),
-    [("ab", {"instance_b"}), ("abc", {"instance_a", "instance_b", "instance_c"})],
-)
-def test_instance_scores_are_drawn_by_class(classes, wanted):
-    scores = np.arange(4 * len(classes)).reshape(4, -1)
-    prediction = SimpleNamespace(
-        attention=None, class_attention=None, instance_probabilities=scores
-    )
-    head = SimpleNamespace(classes=tuple(classes))
-    layers = predict_pictures._layers(head, prediction, slice(1, 3))
-    assert set(layers) == wanted
-    for name, column in layers.items():
-        assert (column == scores[1:3, classes.index(name[-1])]).all()
-
-
 def test_each_scale_is_held_against_annotated_tiles(cross_scale):
     metrics = json.loads((cross_scale / "metrics.json").read_text())
     localised = {name for name in metrics if "_auroc_" in name}
@@ -403,15 +356,3 @@ def test_unusable_inputs(study, tmp_path):
     with pytest.raises(InputError, match="embed the new slides with that one"):
         run(study, tmp_path / "out", embeddings=str(tmp_path / "other"))
     assert not (tmp_path / "out").exists()
-
-
-def test_labels_that_are_no_class_of_the_head_are_reported():
-    head = SimpleNamespace(
-        classes=("even", "odd"), about={"target": {"column": "label"}}
-    )
-    labels = {"a": "odd", "b": "neither", "c": None, "d": "neither"}
-    cohort = SimpleNamespace(column_names=["label"], column=lambda name: labels)
-    bags = [SimpleNamespace(slide_ids=("a", "b")), SimpleNamespace(slide_ids=("c",))]
-    (line,) = predict_result._unknown_labels(head, cohort, bags)
-    assert line.startswith("1 slides have a label that is not") and line.endswith(": b")
-    assert predict_result._unknown_labels(head, cohort, bags[1:]) == []

@@ -56,7 +56,7 @@ def test_poolings(name, num_classes, sizes):
 @pytest.mark.parametrize("counts", [[4, 0, 3], [0, 0], [300, 0, 5], [16] * 30], ids=str)
 def test_combinations(part, counts):
     torch.manual_seed(0)
-    if components.says(COMBINATIONS, part[0], "ONE_SCALE", False):
+    if components.declaration(COMBINATIONS, part[0], "ONE_SCALE", False):
         return
     part = checked(COMBINATIONS, part)
     module = components.build(COMBINATIONS, part, (5, 4)).double()

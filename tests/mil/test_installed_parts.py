@@ -126,16 +126,16 @@ def test_a_config_trains_with_a_pooling_and_a_noise_of_another_package(site, pla
     splits = plan_splits(bags, SplitConfig(folds=3), given)
     found = cross_validate(bags, splits, given, torch.device("cpu"))
     assert len(found.test.bag) == 24
-    assert components.says(POOLINGS, "first", "notes", None)([3])
+    assert components.declaration(POOLINGS, "first", "notes", None)([3])
 
 
 def test_what_cannot_be_used_is_one_line_when_it_is_used(site):
     for name, said in (
         ("attention", "'attention' in poolings is a part of mshisto_ray and of "
                       "other-parts: uninstall other-parts, or give its part another"),
-        ("broken", "'broken' in poolings, of the package other-parts: "
+        ("broken", "'broken' in poolings, from the package other-parts: "
                    "ModuleNotFoundError: No module named 'no_such_module'"),
-        ("empty", "of the package other-parts: other_parts has no function build"),
+        ("empty", "from the package other-parts: other_parts has no function `build`"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=said) as caught:
             settings(name)
@@ -146,7 +146,7 @@ def test_what_cannot_be_used_is_one_line_when_it_is_used(site):
 def test_help_lists_them_too(site):
     text = configs.help_text(TrainConfig, "Do.")
     assert "{name: first, unused: 1}" in text and "{name: shift, by: 0.0}" in text
-    assert "{name: broken}: cannot be used: 'broken' in poolings, of the" in text
+    assert "{name: broken}: cannot be used: 'broken' in poolings, from the" in text
     assert "auto | array | broken | native" in configs.help_text(TilingRecipe, "Do.")
 
 

@@ -110,7 +110,7 @@ def test_a_read_is_a_part_of_the_whole_and_white_outside(reader, path):
 
 @every
 def test_it_opens_its_own_files_alone(reader, path, tmp_path):
-    opens = components.says(FAMILY, reader, "opens", None)
+    opens = components.declaration(FAMILY, reader, "opens", None)
     assert opens(path) is True
     (tmp_path / "x.svs").write_bytes(b"x")
     for other in (tmp_path / "x.svs", tmp_path / "gone.svs", tmp_path):

@@ -19,7 +19,7 @@ class ContrastiveLoss(Protocol):
     finite for every finite input, and without any related pair it is 0.
 
     A loss may also have ``monitors(z, positive, negative) -> dict[str, float]``, of
-    arrays: what of a batch only this loss can tell.
+    arrays: measures of a batch that only this loss defines.
     """
 
     def __call__(

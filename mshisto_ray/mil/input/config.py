@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, field_validator, model_validator
+from pydantic import model_validator
 
 from mshisto_ray.config import Config, InputPath, option
-
-ClassName = Annotated[str, BeforeValidator(str)]
+from mshisto_ray.learning.classes import Classes
 
 
 class InputConfig(Config):
@@ -74,7 +73,7 @@ class TargetConfig(Config):
     """The target that is predicted for a bag."""
 
     column: str = option("label", "column of the cohort or bag table")
-    classes: tuple[ClassName, ...] | None = option(
+    classes: Classes | None = option(
         None,
         "classes in order (of two, the second is the positive one); null: all that "
         "occur, sorted",
@@ -82,12 +81,3 @@ class TargetConfig(Config):
     others: Literal["refuse", "leave_out"] = option(
         "refuse", "what to do with bags whose label is not one of `classes`"
     )
-
-    @field_validator("classes")
-    @classmethod
-    def _are_distinct(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if classes is not None and (
-            len(classes) < 2 or len(set(classes)) < len(classes)
-        ):
-            raise ValueError("give at least two classes, each once")
-        return classes

@@ -18,7 +18,9 @@ several = pytest.mark.parametrize(
     [
         part
         for part in examples(COMBINATIONS)
-        if not components.says(COMBINATIONS, part.values[0][0], "ONE_SCALE", False)
+        if not components.declaration(
+            COMBINATIONS, part.values[0][0], "ONE_SCALE", False
+        )
     ],
 )
 counts = pytest.mark.parametrize("counts", COUNTS, ids=str)

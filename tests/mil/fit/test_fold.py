@@ -42,7 +42,7 @@ def predict(bags, model, index):
 def test_every_pooling_learns_a_planted_instance(planted, part, classes, batch_size):
     name, keys = part
     # One instance in six cannot lift a mean of probabilities above one half.
-    everywhere = components.says(POOLINGS, name, "DILUTES", False)
+    everywhere = components.declaration(POOLINGS, name, "DILUTES", False)
     bags = planted(num=120, classes=classes, everywhere=everywhere)
     lr = held(POOLINGS, name, "LEARNING_RATE", 0.02)
     model = fit(

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 from fixtures.parts import examples, held
-from fixtures.poolings import alone, bags, batch, pooling, says
+from fixtures.poolings import alone, bags, batch, declares, pooling
 
 from mshisto_ray.mil.model import POOLINGS
 
@@ -84,9 +84,9 @@ def test_a_bag_of_one_instance_is_that_instance(part, num_classes):
     h, _ = batch([1])
     out = alone(pool, h)
     twice = alone(pool, h.repeat(2, 1))
-    if not says(part, "DEPENDS_ON_COUNT"):
+    if not declares(part, "DEPENDS_ON_COUNT"):
         torch.testing.assert_close(out.log_probabilities, twice.log_probabilities)
-    if out.instance_probabilities is not None and not says(part, "INSTANCES_APART"):
+    if out.instance_probabilities is not None and not declares(part, "INSTANCES_APART"):
         found = out.log_probabilities.exp()
         torch.testing.assert_close(found, out.instance_probabilities)
     if out.attention is not None:
@@ -177,7 +177,7 @@ def test_equals_the_formula_that_its_test_holds(part, sizes):
 @every
 def test_repeating_the_whole_bag_changes_only_a_count(part):
     """No padding by repeated instances hides in a pooling, nor does a position."""
-    if says(part, "DEPENDS_ON_COUNT"):
+    if declares(part, "DEPENDS_ON_COUNT"):
         return
     pool, (bag, _) = pooling(part, dtype=torch.float64), batch([30], torch.float64)
     once = pool(bag, torch.tensor([0, 30])).log_probabilities

@@ -12,7 +12,7 @@ from mshisto_ray.tiling.tissue import MASKS
 
 
 def is_drawn(part):
-    return components.says(MASKS, part[0], "NEEDS_ANNOTATION", False)
+    return components.declaration(MASKS, part[0], "NEEDS_ANNOTATION", False)
 
 
 PARTS = examples(MASKS)
