@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(
     r"`((?:mshisto_ray|tests)/[^`\n]+\.py)`:(?:[^`]|`[^`\n]+`)*?```python\n(.*?)```",
@@ -16,7 +14,6 @@ BLOCK = re.compile(
 )
 
 
-@pytest.mark.slow
 def test_every_part_of_the_page_keeps_its_familys_contract(tmp_path):
     text = (ROOT / "docs" / "extend.md").read_text()
     ignored = shutil.ignore_patterns("__pycache__", "test_*.py")
@@ -39,7 +36,7 @@ def test_every_part_of_the_page_keeps_its_familys_contract(tmp_path):
     (diff,) = re.findall("```diff\n(.*?)```", text, re.S)
     subprocess.run(["git", "apply"], cwd=tmp_path, input=diff, text=True, check=True)
     chosen = " or ".join([*names, "specificity"])
-    options = ["-q", "-rp", "-p", "no:cacheprovider", "-k", chosen]
+    options = ["-q", "-n0", "-rp", "-p", "no:cacheprovider", "-k", chosen]
     found = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *map(str, run)],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)}, text=True,
