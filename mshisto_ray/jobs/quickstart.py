@@ -130,7 +130,7 @@ def _sweep_config(config: QuickstartConfig) -> sweep.SweepConfig:
         "scale": 0.5,
         "split": {"folds": 4, "seed": config.seed},
         "hidden": [],
-        "optimiser": {"name": "adam", "lr": 3e-3},
+        "optimiser": {"lr": 3e-3, "schedule": "constant", "warmup_steps": 0},
         "epochs": 80,
         "batch_size": 8,
         "early_stopping": None,

@@ -84,6 +84,9 @@ def _conclude(config: SweepConfig, outcomes: Sequence[PointResult], bags: Bags) 
         say(f"sweep: failed: {outcome.point.label}: {reason}")
     if not ranked:
         raise InputError(f"no config of {config.out} has a result; see above")
+    for outcome in ranked:
+        for warning in outcome.warnings:
+            say(f"sweep: warning: {outcome.point.label}: {warning}")
     text = sweep_summary.summary(ranked, failed, config.select)
     write_text(config.out / "summary.md", text)
     sweep_summary.plot(config.out / "test_auroc.png", ranked, bool(config.select))
@@ -134,11 +137,14 @@ def _log(
         assert outcome.metrics
         settings = outcome.point.config.model_dump(mode="json", exclude={"runtime"})
         chosen = str(bool(best) and place == 0).lower()
+        about = {"config": name, "chosen": chosen}
+        if outcome.warnings:
+            about["warnings"] = " ".join(outcome.warnings)
         store.log_run(
             outcome.point.label,
             settings,
             outcome.metrics,
-            {"config": name, "chosen": chosen, **tags},
+            about | tags,
             parent=parent,
         )
     say(f"sweep: {store.view_command()}")

@@ -69,6 +69,9 @@ def _report(
                 metrics[f"{part}_auroc_{end}"] for end in ("mean", "ci_low", "ci_high")
             )
             print(f"train: {part} AUROC {value:.3f} ({low:.3f} to {high:.3f})")
+    warnings = experiment.warnings(config, metrics)
+    for warning in warnings:
+        print(f"train: warning: {warning}")
     print(f"train: head in {folder / experiment.HEAD_FOLDER}", flush=True)
     store = config.runtime.open_store(config.out)
     # Another recipe trained in the same folder is another run.
@@ -76,5 +79,6 @@ def _report(
     if store.find_run("training_out", key) is None:
         settings = config.model_dump(mode="json", exclude={"out", "runtime"})
         tags = {"embeddings_digest": data, "training_out": key}
+        tags |= {"warnings": " ".join(warnings)} if warnings else {}
         store.log_run(config.out.name, settings, metrics, tags, [folder])
     print(f"train: {store.view_command()}", flush=True)

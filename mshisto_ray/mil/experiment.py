@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,13 @@ from mshisto_ray.learning.intervals import intervals
 from mshisto_ray.learning.predictions import Predictions, write_predictions
 from mshisto_ray.learning.split import Split, SplitConfig
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.fit.cross_validation import (
+    CrossValidation,
+    cross_validate,
+    plan_splits,
+)
+from mshisto_ray.mil.fit.stopping import TRAINED
+from mshisto_ray.mil.fit.trained import hardly_trained, trained_share, undecided_share
 from mshisto_ray.mil.head import save_head
 from mshisto_ray.mil.input.bags import Bags, read_bags
 from mshisto_ray.mil.input.config import InputConfig, TargetConfig
@@ -93,8 +99,15 @@ def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
     names = set(ExperimentConfig.model_fields)
     paths = {"embeddings", "cohort", "bags", "runtime", "scale", "scales"}
     settings = config.model_dump(mode="json", include=names - paths)
-    # A key that configs no longer have, so that older results keep their digests.
+    # Results keep the digests they had before a key came or went, where they are the
+    # same: a target had a kind, no optimiser had a schedule, and early stopping kept
+    # epochs before the training loss had fallen.
     settings["target"] |= {"kind": "classes"}
+    optimiser = settings["optimiser"]
+    if optimiser["schedule"] == "constant" and not optimiser["warmup_steps"]:
+        del optimiser["schedule"], optimiser["warmup_steps"]
+    if config.early_stopping:
+        settings["early_stopping"] |= {"trained": TRAINED}
     scale = bags.scales or bags.scale
     return settings | {"scale": scale, "data": bags.identity}
 
@@ -131,6 +144,8 @@ def run(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     result = cross_validate(bags, splits, config, device, config.refit, on_fold)
     metrics = measure(result.test, result.validation)
+    metrics["trained_share"] = trained_share(result.models)
+    metrics["undecided_share"] = undecided_share(result.test)
     metrics["seconds"] = time.perf_counter() - started
     metrics["cpu_seconds"] = time.process_time() - cpu
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -145,11 +160,7 @@ def run(
     write_predictions(temporary / "predictions.parquet", result.test)
     if result.validation:
         write_predictions(temporary / "validation.parquet", result.validation)
-    curves = [
-        {"repeat": s.repeat, "fold": s.fold, "epochs": m.epochs, "history": m.history}
-        for s, m in zip(splits, result.models, strict=True)
-    ]
-    (temporary / "history.json").write_text(json.dumps(curves))
+    (temporary / "history.json").write_text(json.dumps(_curves(result)))
     (temporary / "config.yaml").write_text(to_yaml(config))
     # JSON has no NaN; a metric that is not defined is null.
     known = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
@@ -161,6 +172,28 @@ def run(
             raise
         shutil.rmtree(temporary)
     return metrics
+
+
+def _curves(result: CrossValidation) -> list[dict[str, Any]]:
+    return [
+        {
+            "repeat": split.repeat,
+            "fold": split.fold,
+            "epochs": model.epochs,
+            "chance_loss": model.chance,
+            "history": model.history,
+        }
+        for split, model in zip(result.splits, result.models, strict=True)
+    ]
+
+
+def warnings(config: ExperimentConfig, metrics: Mapping[str, float]) -> list[str]:
+    """Lines for the user about fold models that have learned hardly anything.
+
+    Results of versions that did not measure it have none.
+    """
+    shares = (metrics.get("trained_share", 1), metrics.get("undecided_share", 0))
+    return hardly_trained(*shares, config.optimiser)
 
 
 def measure(test: Predictions, validation: Predictions | None) -> dict[str, float]:

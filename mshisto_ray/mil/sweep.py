@@ -169,6 +169,11 @@ class PointResult:
     metrics: Mapping[str, float] | None
     error: str | None
 
+    @property
+    def warnings(self) -> list[str]:
+        """Lines for the user; see ``experiment.warnings``."""
+        return experiment.warnings(self.point.config, self.metrics or {})
+
 
 def folder(out: Path, digest: str) -> Path:
     """The folder with the results of a config."""

@@ -49,6 +49,14 @@ def summary(
         cells += [_cell(outcome, column) for column in columns]
         mark = f"**{place}, chosen**" if chosen else str(place)
         lines.append(_row([mark, *cells, outcome.digest]))
+    doubtful = [o for o in ranked if o.warnings]
+    if doubtful:
+        lines += ["", "Warnings; the values of these configs say little:", ""]
+        lines += [
+            f"- {o.point.label} ({o.digest}): {line}"
+            for o in doubtful
+            for line in o.warnings
+        ]
     if failed:
         lines += ["", f"{len(failed)} configs have no result:", ""]
         lines += [f"- {o.point.label} ({o.digest}): {_first(o.error)}" for o in failed]

@@ -60,6 +60,12 @@ class Study(Protocol):
         ...
 
 
+def constant_rate(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Training settings with a rate that neither rises nor falls, as in the papers."""
+    constant = {"schedule": "constant", "warmup_steps": 0}
+    return {**training, "optimiser": {**training["optimiser"], **constant}}
+
+
 def check_part(family: str, part: Part, key: str) -> Part:
     """A part named in a study's settings, with its defaults filled in.
 

@@ -141,7 +141,8 @@ class ColonStudy:
 
     def _run_frozen(self, kind: str, pooling: str) -> UnitResult:
         """All folds of one pooling on features that are not trained."""
-        config = configs.validate(TrainConfig, _frozen_training(pooling))
+        raw = _study.constant_rate(_frozen_training(pooling))
+        config = configs.validate(TrainConfig, raw)
         if kind not in self._embedded:
             encoder, images = self._encoders[kind], self._bags.images
             starts = range(0, len(images), _IMAGES_AT_ONCE)

@@ -139,7 +139,7 @@ class TanStudy:
         raw: dict[str, Any] = {
             "embeddings": list(map(str, folders)) if folders[1:] else str(folders[0]),
             "cohort": str(self._data / "cohort.csv"),
-            **self._training(row, scales, repeat),
+            **_study.constant_rate(self._training(row, scales, repeat)),
         }
         with tempfile.TemporaryDirectory(prefix="mshisto-") as folder:
             raw["runtime"] = {"cache": {"dir": folder}}

@@ -1,7 +1,8 @@
 """Recipes of default configs: a directory with the same digest is resumed.
 
-The digests were written by the version before the keys of `runtime`; a change of one
-would make every directory of that job anew.
+A change of a digest makes every directory of that job anew. Those of tile, embed,
+pretrain and finetune were written by the version before the keys of `runtime`; so was
+that of `plain_recipe`, the training as it was before its defaults changed.
 """
 
 from types import SimpleNamespace
@@ -55,6 +56,13 @@ def train_recipe():
     return experiment.recipe(config(train.TrainJobConfig, **keys), BAGS)
 
 
+def plain_recipe():
+    keys = {"embeddings": "/embeddings", "cohort": "/cohort.csv"}
+    constant = {"lr": 1e-3, "schedule": "constant", "warmup_steps": 0}
+    keys |= {"optimiser": constant, "early_stopping": None}
+    return experiment.recipe(config(train.TrainJobConfig, **keys), BAGS)
+
+
 def pretrain_recipe():
     given = config(pretrain.PretrainJobConfig, tiles="/tiles")
     return pretrain._recipe(given, TILES, INDEX)
@@ -70,8 +78,9 @@ def finetune_recipe():
     [
         (tile_recipe, "cf8920e9966c485b63eadf234396d137"),
         (embed_recipe, "1928b9cbb2293289fc3a284db5b93db9"),
-        (point_recipe, "a3ef72bd09dffe3187385a6104ba5fcb"),
-        (train_recipe, "92feaaed6f62b6fabe19a8099e7c9882"),
+        (point_recipe, "273a3b811f513310389dfc23a4749fad"),
+        (train_recipe, "36f36c04400c52e61bb3bfce861e9758"),
+        (plain_recipe, "60d294d456cab282002b424524e2f34c"),
         (pretrain_recipe, "ba0e15465b6fc819240e4857badc0584"),
         (finetune_recipe, "6861016b5bf4333c25f6b52e304fa241"),
     ],

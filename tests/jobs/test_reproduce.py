@@ -38,7 +38,7 @@ def musk(tmp_path):
 def test_a_stopped_study_resumes_and_ends_with_the_table(
     musk, tmp_path, capsys, monkeypatch, config
 ):
-    monkeypatch.setitem(ilse2018_musk._SETTINGS, "musk1", (5e-4, 0.005, 2))
+    monkeypatch.setattr(ilse2018_musk, "_EPOCHS", 2)
     out = tmp_path / "out"
     keys = {"name": "ilse2018_musk", "datasets": ["musk1"], "others": False}
     settings = config(musk, out, **keys, repeats=1)
@@ -155,8 +155,11 @@ def test_the_table_has_the_papers_rows_and_published_numbers(musk, tmp_path, con
     assert len(study.units()) == 12
     assert "| attention, published (unconfirmed) | .892 +- .040 |" in study.table({})
     predictions = few([0, 1], [0.2, 0.9])
-    text = study.table({unit.name: UnitResult(predictions, {})})
+    extras = {"trained_share": 0.9, "undecided_share": 0.25}
+    text = study.table({unit.name: UnitResult(predictions, extras)})
     assert "| attention | 1.000 (1.000 to 1.000) [1] |" in text
+    assert "| models trained, least | 90% |" in text
+    assert "| bags undecided, most | 25% |" in text
 
 
 def few(targets, positive):

@@ -21,8 +21,8 @@ from mshisto_ray.learning.intervals import compare
 from mshisto_ray.mil.fit.batches import fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import as_predictions
-from mshisto_ray.mil.fit.fold import fit_fold
-from mshisto_ray.mil.fit.together import FoldTask, fit_together
+from mshisto_ray.mil.fit.fold import FoldTask, count_steps, fit_fold
+from mshisto_ray.mil.fit.together import fit_together
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.store.features import ArrayFeatures
 
@@ -129,8 +129,11 @@ def _measure_folds(case: _Case, repeats: int) -> dict[str, Measure]:
     raw = {"hidden": [256, 128, 64], "epochs": 1, "early_stopping": None}
     config = configs.validate(TrainConfig, raw | {"pooling": {"name": "attention"}})
     slides, everything = slide_moments(bags), np.arange(len(bags))
+    steps = count_steps(len(bags), config)
     tasks = [
-        FoldTask(fit_standardisation(bags, slides, train), train, (0, fold))
+        FoldTask(
+            fit_standardisation(bags, slides, train), train, train[:0], (0, fold), steps
+        )
         for fold in range(_FOLDS)
         for train in [everything[everything % _FOLDS != fold]]
     ]
@@ -140,8 +143,7 @@ def _measure_folds(case: _Case, repeats: int) -> dict[str, Measure]:
 
     def apart() -> None:
         for task in tasks:
-            parts = (task.train, task.train[:0])
-            fit_fold(bags, task.standardisation, *parts, config, task.stream, _CPU)
+            fit_fold(bags, task, config, _CPU)
 
     seconds = interleaved({"together": together, "apart": apart}, repeats)
     ratio = float(np.median(seconds["apart"] / seconds["together"]))

@@ -10,23 +10,19 @@ from pydantic import model_validator
 from mshisto_ray import components
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, option
+from mshisto_ray.mil.fit.optimiser import MILOptimiserConfig
 from mshisto_ray.mil.fit.vote import VoteConfig
 from mshisto_ray.mil.model import COMBINATIONS, POOLINGS
 
 NOISES = "mshisto_ray.representation.noises"
 
 
-class MILOptimiserConfig(Config):
-    """The optimiser and its settings."""
-
-    name: Literal["adam", "adamw", "sgd"] = option("adam", "method")
-    lr: float = option(1e-4, "learning rate", gt=0)
-    weight_decay: float = option(1e-5, "weight decay (adam, sgd: L2 penalty)", ge=0)
-    momentum: float = option(0.9, "of sgd; adam and adamw ignore it", ge=0, lt=1)
-
-
 class EarlyStoppingConfig(Config):
-    """When to stop, and which epoch's weights to keep: the best on validation."""
+    """When to stop, and which epoch's weights to keep: the best on validation.
+
+    Epochs count once the training loss has fallen below 0.9 times that of a constant
+    prediction; where it never does, the last epoch's weights are kept.
+    """
 
     metric: Literal["loss", "auroc"] = option("loss", "watched on validation bags")
     patience: int = option(10, "epochs without a better value", unit="epochs", ge=1)

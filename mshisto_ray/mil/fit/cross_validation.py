@@ -13,8 +13,14 @@ from mshisto_ray.learning.predictions import Predictions, concatenate
 from mshisto_ray.learning.split import Split, SplitConfig, make_splits
 from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.fold import FoldModel, fit_fold, log_probabilities
-from mshisto_ray.mil.fit.together import FoldTask, can_train_together, fit_together
+from mshisto_ray.mil.fit.fold import (
+    FoldModel,
+    FoldTask,
+    count_steps,
+    fit_fold,
+    log_probabilities,
+)
+from mshisto_ray.mil.fit.together import can_train_together, fit_together
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.representation.normalise import Moments
 
@@ -133,9 +139,15 @@ def _fit(
     on_fold: Callable[[int, int], None],
 ) -> Iterator[tuple[Split, FoldModel]]:
     """Yield each split and its model; all are trained at once where that is faster."""
+    # Of the largest fold, so that the rate of a step is the same in all models.
+    num_steps = count_steps(max(len(s.train) for s in splits), config)
     tasks = [
         FoldTask(
-            fit_standardisation(bags, slides, s.train), s.train, (s.repeat, s.fold)
+            fit_standardisation(bags, slides, s.train),
+            s.train,
+            s.validation,
+            (s.repeat, s.fold),
+            num_steps,
         )
         for s in splits
     ]
@@ -146,11 +158,7 @@ def _fit(
         yield from zip(splits, models, strict=True)
         return
     for done, (split, task) in enumerate(zip(splits, tasks, strict=True), start=1):
-        parts = (split.train, split.validation)
-        yield (
-            split,
-            fit_fold(bags, task.standardisation, *parts, config, task.stream, device),
-        )
+        yield split, fit_fold(bags, task, config, device)
         on_fold(done, len(splits))
 
 
@@ -191,8 +199,10 @@ def _refit(
     standardisation = fit_standardisation(bags, slides, everything)
     # Three numbers, unlike the stream of any split, give other random numbers (numpy
     # treats a stream that ends in zeros as the shorter one).
-    parts = (everything, everything[:0])
-    model = fit_fold(bags, standardisation, *parts, last, (0, 0, 1), device)
+    stream = (0, 0, 1)
+    num_steps = count_steps(len(everything), config)  # the rate falls as in the folds
+    task = FoldTask(standardisation, everything, everything[:0], stream, num_steps)
+    model = fit_fold(bags, task, last, device)
     model.model.cpu()
     return model
 

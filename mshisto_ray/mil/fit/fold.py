@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 from mshisto_ray import components
@@ -18,10 +17,10 @@ from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import (
     NOISES,
-    EarlyStoppingConfig,
-    MILOptimiserConfig,
     TrainConfig,
 )
+from mshisto_ray.mil.fit.optimiser import Rates, make_optimiser, rate_in_words
+from mshisto_ray.mil.fit.stopping import EarlyStopping, chance_loss
 from mshisto_ray.mil.fit.vote import majority
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.model import MILModel
@@ -29,56 +28,88 @@ from mshisto_ray.representation.normalise import Standardisation
 
 
 @dataclass(frozen=True)
+class FoldTask:
+    """One model to train.
+
+    Attributes:
+        standardisation: fitted on the training bags.
+        train: indices of bags to learn from; they have targets and instances.
+        validation: indices of bags for early stopping; used for nothing else, and
+            ignored without early stopping.
+        stream: (repeat, fold): with ``config.seed`` decides all randomness.
+        num_steps: of a whole training, over which the learning rate falls; the same
+            for all models of a cross-validation.
+    """
+
+    standardisation: Standardisation
+    train: np.ndarray
+    validation: np.ndarray
+    stream: tuple[int, ...]
+    num_steps: int
+
+
+def count_steps(num_bags: int, config: TrainConfig) -> int:
+    """Steps of a whole training on a number of bags."""
+    draws = num_bags * (config.vote.bags if config.vote else 1)
+    return config.epochs * -(-draws // config.batch_size)
+
+
+@dataclass(frozen=True)
 class FoldModel:
     """A trained model with the normalisation that its inputs need.
 
-    ``epochs``: those trained up to its weights; ``history``: per epoch ``loss`` (mean
-    training loss) and, with validation bags, ``val_loss`` and ``val_auroc``.
+    Attributes:
+        model: with the weights that were kept.
+        standardisation: of its inputs.
+        epochs: those trained up to its weights.
+        history: per epoch ``loss`` (mean training loss), ``bag_loss`` (its part of the
+            bags alone, without what a pooling adds) and, with validation bags,
+            ``val_loss`` and ``val_auroc``.
+        chance: loss of predicting the shares of the classes in the training bags.
     """
 
     model: MILModel
     standardisation: Standardisation
     epochs: int
     history: tuple[dict[str, float], ...]
+    chance: float
+
+    @property
+    def loss(self) -> float:
+        """Training loss of the bags in the epoch whose weights were kept."""
+        return self.history[self.epochs - 1]["bag_loss"]
 
 
 def fit_fold(
-    bags: Bags,
-    standardisation: Standardisation,
-    train: np.ndarray,
-    validation: np.ndarray,
-    config: TrainConfig,
-    stream: tuple[int, ...],
-    device: torch.device,
+    bags: Bags, task: FoldTask, config: TrainConfig, device: torch.device
 ) -> FoldModel:
     """Train one model.
 
     Args:
-        bags: with targets; those used here have instances.
-        standardisation: fitted on the training bags.
-        train: indices of bags to learn from.
-        validation: indices of bags for early stopping; used for nothing else, and
-            ignored without early stopping.
+        bags: with targets.
+        task: what to train on.
         config: model and training.
-        stream: (repeat, fold): with ``config.seed`` decides all randomness.
         device: where to train.
 
     Raises:
         InputError: the loss is not finite any more.
     """
-    seeds = seeds_of(config.seed, stream)
+    assert bags.targets is not None
+    seeds = seeds_of(config.seed, task.stream)
     order = np.random.default_rng(seeds.order)
     noise_stream = torch.Generator(device).manual_seed(seeds.noise)
+    chance = chance_loss(bags.targets[task.train])
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seeds.torch)
         model = build_model(config, bags.dims, len(bags.classes)).to(device)
-        batches = Batches(bags, standardisation, device, config.vote)
-        steps = _Steps(bags, batches, model, config, device)
-        epochs, history = _train(
-            steps, train, validation, config.early_stopping, order, noise_stream
+        batches = Batches(bags, task.standardisation, device, config.vote)
+        steps = _Steps(bags, batches, model, config, task.num_steps, device)
+        stopping = config.early_stopping and EarlyStopping(
+            config.early_stopping, chance
         )
-    return FoldModel(model.eval(), standardisation, epochs, history)
+        epochs, history = _train(steps, task, stopping, order, noise_stream)
+    return FoldModel(model.eval(), task.standardisation, epochs, history, chance)
 
 
 class Seeds(NamedTuple):
@@ -116,6 +147,7 @@ class _Steps:
         batches: Batches,
         model: MILModel,
         config: TrainConfig,
+        num_steps: int,
         device: torch.device,
     ):
         assert bags.targets is not None
@@ -123,15 +155,16 @@ class _Steps:
         self.config = config
         self.batches = batches
         self._optimiser = make_optimiser(model, config.optimiser)
+        self._rates = Rates(self._optimiser, config.optimiser, num_steps)
         self._noise = components.build(NOISES, config.noise)
         self._targets = torch.from_numpy(bags.targets).to(device)
         self._device = device
 
-    def epoch(self, order: np.ndarray, generator: torch.Generator) -> float:
-        """Train on the bags (or random bags) in this order; return the mean loss."""
+    def epoch(self, order: np.ndarray, generator: torch.Generator) -> dict[str, float]:
+        """Train on the bags (or random bags) in this order; return the mean losses."""
         self.model.train()
         targets = self._targets[torch.from_numpy(order[:, 0]).to(self._device)]
-        losses, size = [], self.config.batch_size
+        losses, of_bags, size = [], [], self.config.batch_size
         for start in range(0, len(order), size):
             h, offsets, finer = self.batches.draws(order[start : start + size])
             h = self._noise(h, generator)
@@ -140,9 +173,12 @@ class _Steps:
             each = out.loss(targets[start : start + size])
             self._optimiser.zero_grad()
             each.mean().backward()
+            self._rates.advance()
             self._optimiser.step()
             losses.append(each.detach())
-        return torch.cat(losses).mean().item()
+            of_bags.append(out.bag_loss(targets[start : start + size]).detach())
+        parts = {"loss": losses, "bag_loss": of_bags}
+        return {name: torch.cat(part).mean().item() for name, part in parts.items()}
 
     def evaluate(self, index: np.ndarray) -> dict[str, float]:
         """``val_loss`` and ``val_auroc`` of bags.
@@ -193,39 +229,30 @@ def _vote(logs: torch.Tensor, bag: np.ndarray, batches: Batches) -> torch.Tensor
 
 def _train(
     steps: _Steps,
-    train: np.ndarray,
-    validation: np.ndarray,
-    stopping: EarlyStoppingConfig | None,
+    task: FoldTask,
+    stopping: EarlyStopping | None,
     order: np.random.Generator,
     generator: torch.Generator,
 ) -> tuple[int, tuple[dict[str, float], ...]]:
     """Train; return the number of epochs of the final weights, and the history."""
-    draws = steps.batches.training_draws(train)
+    draws = steps.batches.training_draws(task.train)
     history: list[dict[str, float]] = []
-    best, kept, weights = -np.inf, 0, None
+    weights = None
     for epoch in range(1, steps.config.epochs + 1):
-        record = {"loss": steps.epoch(order.permutation(draws), generator)}
+        record = steps.epoch(order.permutation(draws), generator)
         check_finite(record["loss"], epoch, steps.config)
         history.append(record)
         if stopping is None:
-            kept = epoch
             continue
-        record |= steps.evaluate(validation)
-        sign = -1 if stopping.metric == "loss" else 1
-        value = sign * record[f"val_{stopping.metric}"]
-        if value > best:
-            best, kept = value, epoch
+        record |= steps.evaluate(task.validation)
+        if stopping.improves(epoch, record):
             weights = copy.deepcopy(steps.model.state_dict())
-        elif epoch - kept >= stopping.patience:
+        elif stopping.is_over(epoch):
             break
-    if stopping is not None:
-        if weights is None:
-            raise InputError(
-                f"early_stopping.metric: {stopping.metric} was never finite on the "
-                "validation bags; lower optimiser.lr"
-            )
-        steps.model.load_state_dict(weights)
-    return kept, tuple(history)
+    if stopping is None or weights is None:
+        return len(history), tuple(history)
+    steps.model.load_state_dict(weights)
+    return stopping.kept, tuple(history)
 
 
 def check_finite(loss: float, epoch: int, config: TrainConfig) -> None:
@@ -233,16 +260,5 @@ def check_finite(loss: float, epoch: int, config: TrainConfig) -> None:
     if not np.isfinite(loss):
         raise InputError(
             f"training diverged in epoch {epoch} (the loss is {loss}): lower "
-            f"optimiser.lr, now {config.optimiser.lr}"
+            f"optimiser.lr, now {rate_in_words(config.optimiser)}"
         )
-
-
-def make_optimiser(
-    model: nn.Module, config: MILOptimiserConfig
-) -> torch.optim.Optimizer:
-    """The optimiser of a model's weights."""
-    keys = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
-    if config.name == "sgd":
-        return torch.optim.SGD(model.parameters(), momentum=config.momentum, **keys)
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return kinds[config.name](model.parameters(), **keys)

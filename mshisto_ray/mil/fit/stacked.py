@@ -55,7 +55,7 @@ class _StackedLinear(nn.Module):
     def __init__(self, layers: Sequence[nn.Linear], rows: Rows):
         super().__init__()
         self._rows, self._out = rows, layers[0].out_features
-        self._ones = layers[0].in_features
+        self.in_features = self._ones = layers[0].in_features
         self._fill = _WHOLE - self._ones % _WHOLE
         whole = [
             torch.cat([layer.weight.detach().t(), layer.bias.detach()[None]])

@@ -14,32 +14,24 @@ from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import NOISES, TrainConfig
 from mshisto_ray.mil.fit.fold import (
     FoldModel,
+    FoldTask,
     build_model,
     check_finite,
-    make_optimiser,
     seeds_of,
 )
+from mshisto_ray.mil.fit.optimiser import Rates, make_optimiser
 from mshisto_ray.mil.fit.stacked import Stack, can_stack
+from mshisto_ray.mil.fit.stopping import chance_loss
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.model import MILModel
 from mshisto_ray.representation.noises import (
     Noise,
 )
-from mshisto_ray.representation.normalise import Standardisation
 
 # Instances per step of a model above which its products cost more than its calls.
 _LONG_STEP = 256
 # Every model holds its own standardised instances: the most that all may take.
 _MOST_BYTES = 1 << 30
-
-
-@dataclass(frozen=True)
-class FoldTask:
-    """One model to train: on the bags ``train``, with the randomness of ``stream``."""
-
-    standardisation: Standardisation
-    train: np.ndarray
-    stream: tuple[int, ...]
 
 
 def can_train_together(
@@ -70,7 +62,7 @@ def fit_together(
 
     Args:
         bags: with targets; those used here have instances.
-        tasks: for which ``can_train_together`` is true.
+        tasks: for which ``can_train_together`` is true; with the same ``num_steps``.
         config: model and training.
         on_model: called with the number of models done.
 
@@ -84,6 +76,7 @@ def fit_together(
         [learner.dropout for learner in learners],
     )
     optimiser = make_optimiser(stack.module, config.optimiser)
+    rates = Rates(optimiser, config.optimiser, tasks[0].num_steps)
     targets = torch.from_numpy(bags.targets)
     active = learners
     while active:
@@ -94,13 +87,15 @@ def fit_together(
             active = [x for x, goes in zip(active, going, strict=True) if goes]
             on_model(len(learners) - len(active))
         if active:
+            rates.advance()
             _step(stack, active, optimiser, targets)
     return [
         FoldModel(
             learner.model.eval(),
             task.standardisation,
             config.epochs,
-            tuple({"loss": value} for value in learner.history),
+            tuple(learner.history),
+            chance_loss(bags.targets[task.train]),
         )
         for learner, task in zip(learners, tasks, strict=True)
     ]
@@ -110,7 +105,8 @@ def fit_together(
 class _Learner:
     """One model in training: its bags, its random numbers, its losses.
 
-    ``now``: draws [b, 2] of the current step; ``history``: mean loss of past epochs.
+    ``now``: draws [b, 2] of the current step; ``losses``: [b, 2], the loss and its part
+    of the bags, of this epoch's steps; ``history``: their means in past epochs.
     """
 
     model: MILModel
@@ -122,7 +118,7 @@ class _Learner:
     steps: Iterator[np.ndarray | None]
     now: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     losses: list[torch.Tensor] = field(default_factory=list)
-    history: list[float] = field(default_factory=list)
+    history: list[dict[str, float]] = field(default_factory=list)
 
     @classmethod
     def of(cls, bags: Bags, task: FoldTask, config: TrainConfig) -> _Learner:
@@ -148,9 +144,9 @@ class _Learner:
         """
         draws = next(self.steps)
         if draws is None:
-            loss = torch.cat(self.losses).mean().item()
+            loss, of_bags = torch.cat(self.losses).mean(0).tolist()
             self.losses.clear()
-            self.history.append(loss)
+            self.history.append({"loss": loss, "bag_loss": of_bags})
             check_finite(loss, len(self.history), self.config)
             draws = next(self.steps, None)
         if draws is None:
@@ -185,10 +181,11 @@ def _step(
     bags = [len(learner.now) for learner in learners]
     chosen = np.concatenate([learner.now[:, 0] for learner in learners])
     out = stack(torch.cat(parts), offsets, [len(part) for part in parts], bags)
-    each = out.loss(targets[torch.from_numpy(chosen)])
+    wanted = targets[torch.from_numpy(chosen)]
+    each = out.loss(wanted)
     optimiser.zero_grad()
     each.backward(torch.tensor([1 / num for num in bags for _ in range(num)]))
     optimiser.step()
-    losses = each.detach().split(bags)
+    losses = torch.stack([each, out.bag_loss(wanted)], 1).detach().split(bags)
     for learner, loss in zip(learners, losses, strict=True):
         learner.losses.append(loss)

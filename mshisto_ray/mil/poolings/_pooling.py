@@ -44,9 +44,13 @@ class Pooled:
     auxiliary: Auxiliary | None = None
     child_attention: tuple[torch.Tensor, ...] = ()
 
+    def bag_loss(self, targets: torch.Tensor) -> torch.Tensor:
+        """Negative log likelihood of each bag [B], for targets [B]."""
+        return functional.nll_loss(self.log_probabilities, targets, reduction="none")
+
     def loss(self, targets: torch.Tensor) -> torch.Tensor:
         """The loss of each bag [B] that training minimises, for targets [B]."""
-        bag = functional.nll_loss(self.log_probabilities, targets, reduction="none")
+        bag = self.bag_loss(targets)
         if self.auxiliary is None:
             return bag
         weight = self.auxiliary.weight

@@ -9,7 +9,13 @@ from mshisto_ray import components, config
 from mshisto_ray.config import InputError
 from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.fold import build_model, fit_fold, log_probabilities
+from mshisto_ray.mil.fit.fold import (
+    FoldTask,
+    build_model,
+    count_steps,
+    fit_fold,
+    log_probabilities,
+)
 from mshisto_ray.mil.model import POOLINGS
 
 CPU = torch.device("cpu")
@@ -22,10 +28,10 @@ def settings(**keys):
 
 def fit(bags, train, validation=(), stream=(0, 0), **keys):
     fitted = fit_standardisation(bags, slide_moments(bags), np.asarray(train))
-    return fit_fold(
-        bags, fitted, np.asarray(train), np.asarray(validation, dtype=int),
-        settings(**keys), stream, CPU,
-    )  # fmt: skip
+    training, held_out = settings(**keys), np.asarray(validation, dtype=int)
+    num_steps = count_steps(len(train), training)
+    task = FoldTask(fitted, np.asarray(train), held_out, stream, num_steps)
+    return fit_fold(bags, task, training, CPU)
 
 
 def weights(model):
@@ -103,9 +109,8 @@ def test_batches_average_their_bags(planted):
 
     def after(training, index):
         none = np.array([], dtype=int)
-        return weights(
-            fit_fold(bags, fitted, np.array(index), none, training, (0, 0), CPU)
-        )
+        task = FoldTask(fitted, np.array(index), none, (0, 0), 1)
+        return weights(fit_fold(bags, task, training, CPU))
 
     start = after(no_step, range(6))
     together = after(one_step, range(6)) - start
@@ -117,10 +122,12 @@ def test_one_bag_a_step_equals_the_plain_loop(planted):
     """The fused steps equal those of the formula and plain SGD."""
     bags, train = planted(num=12), np.arange(10)
     sgd = {"name": "sgd", "lr": 0.02, "weight_decay": 0.01, "momentum": 0.9}
+    sgd |= {"schedule": "constant", "warmup_steps": 0}
     keys = {"pooling": {"name": "attention", "hidden": 5}, "dropout": 0.5}
     training = settings(**keys, optimiser=sgd, seed=3)
     fitted = fit_standardisation(bags, slide_moments(bags), train)
-    fast = fit_fold(bags, fitted, train, train[:0], training, (1, 2), CPU)
+    task = FoldTask(fitted, train, train[:0], (1, 2), 30)
+    fast = fit_fold(bags, task, training, CPU)
 
     words = np.random.SeedSequence([3, 1, 2]).generate_state(3, np.uint64)
     order = np.random.default_rng(words[0])

@@ -10,7 +10,13 @@ from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.mil.fit import batches as module
 from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.fold import _Steps, fit_fold, log_probabilities
+from mshisto_ray.mil.fit.fold import (
+    FoldTask,
+    _Steps,
+    count_steps,
+    fit_fold,
+    log_probabilities,
+)
 from mshisto_ray.mil.fit.vote import VoteConfig, draw, majority, num_draws
 from mshisto_ray.mil.model import MILModel
 
@@ -114,7 +120,7 @@ def test_votes_are_validated_by_the_loss_of_their_random_bags(planted):
     raw = {"pooling": {"name": "embedding_mean"}, "hidden": [4], "dropout": 0}
     training = config.validate(TrainConfig, raw)
     model = MILModel([6], 2, [4], 0, training.pooling, training.combine)
-    steps = _Steps(bags, batches, model, training, CPU)
+    steps = _Steps(bags, batches, model, training, 1, CPU)
     index = np.array([5, 2, 7])
     found = steps.evaluate(index)
     losses = []
@@ -154,7 +160,9 @@ def test_training_sees_random_bags_of_several_slides_of_a_patient(planted):
     )
     train, test = np.r_[0:8, 10:18], np.r_[8, 9, 18, 19]
     fitted = fit_standardisation(bags, slide_moments(bags), train)
-    model = fit_fold(bags, fitted, train, test[:0], training, (0, 0), CPU)
+    steps = count_steps(len(train), training)
+    task = FoldTask(fitted, train, test[:0], (0, 0), steps)
+    model = fit_fold(bags, task, training, CPU)
     batches = Batches(bags, fitted, CPU, training.vote)
     found = log_probabilities(model.model, batches, test).argmax(1)
     assert found.tolist() == [0, 0, 1, 1]
