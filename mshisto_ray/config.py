@@ -18,8 +18,8 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from mshisto_ray import signals
 from mshisto_ray.help import help_text, model_of
+from mshisto_ray.signals import StopSignals
 
 # Set by Ray in the driver of a submitted job.
 _SUBMITTED_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -180,11 +180,11 @@ def main(
     Exit codes: 0 done, 1 a defect (with traceback), 2 wrong input, 3 more slides
     failed than allowed, 130 stopped by Ctrl-C, 143 stopped by SIGTERM.
     """
-    signals.raise_on_sigterm()
+    stops = StopSignals()
     try:
         _main(config_class, run, check, argv)
     except BaseException as error:
-        code = signals.exit_code(error)
+        code = stops.exit_code(error)
         if code is None:
             raise
         resumes = "out" in config_class.model_fields

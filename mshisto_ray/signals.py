@@ -10,34 +10,36 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Stopped(BaseException):
-    """The process got SIGTERM: from ``ray job stop``, a batch system, a container."""
+class StopSignals:
+    """Makes SIGTERM raise KeyboardInterrupt in the main thread, as SIGINT does.
 
-
-def exit_code(error: BaseException) -> int | None:
-    """128 + the signal that an exception stands for, None if it is another."""
-    if isinstance(error, KeyboardInterrupt):
-        return 128 + signal.SIGINT
-    # Ray's own handler, in the moments before `keep_handlers` has replaced it.
-    is_rays = isinstance(error, SystemExit) and error.code == signal.SIGTERM
-    if isinstance(error, Stopped) or is_rays:
-        return 128 + signal.SIGTERM
-    return None
-
-
-def raise_on_sigterm() -> None:
-    """Make SIGTERM raise ``Stopped`` in the main thread, as SIGINT KeyboardInterrupt.
-
-    A child made by a fork ends at once, as without this handler.
+    Libraries know how to leave their C code on that exception alone. SIGTERM comes from
+    ``ray job stop``, a batch system, the end of a container. A child made by a fork
+    ends at once.
     """
-    owner = os.getpid()
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != owner:
+    def __init__(self) -> None:
+        self._owner = os.getpid()
+        self._terminated = False
+        signal.signal(signal.SIGTERM, self._stop)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._owner:
             os._exit(128 + number)
-        raise Stopped
+        self._terminated = True
+        raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    def exit_code(self, error: BaseException) -> int | None:
+        """128 + the signal that caused an exception; None: it was no signal."""
+        # Ray's own handler, in the moments before `keep_handlers` replaces it.
+        if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
+            return 128 + signal.SIGTERM
+        cause: BaseException | None = error
+        while cause and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            return None
+        return 128 + (signal.SIGTERM if self._terminated else signal.SIGINT)
 
 
 @contextmanager
