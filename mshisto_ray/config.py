@@ -19,6 +19,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from mshisto_ray.help import help_text, model_of
+from mshisto_ray.signals import StopSignals
 
 # Set by Ray in the driver of a submitted job.
 _SUBMITTED_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -177,8 +178,27 @@ def main(
     """Entry point of a job: parse, check, run, exit.
 
     Exit codes: 0 done, 1 a defect (with traceback), 2 wrong input, 3 more slides
-    failed than allowed.
+    failed than allowed, 130 stopped by Ctrl-C, 143 stopped by SIGTERM.
     """
+    stops = StopSignals()
+    try:
+        _main(config_class, run, check, argv)
+    except BaseException as error:
+        code = stops.exit_code(error)
+        if code is None:
+            raise
+        resumes = "out" in config_class.model_fields
+        rest = "; the same command resumes" if resumes else ""
+        print(f"stopped{rest}", file=sys.stderr, flush=True)
+        sys.exit(code)
+
+
+def _main(
+    config_class: type[C],
+    run: Callable[[C], int | None],
+    check: Callable[[C], None] | None,
+    argv: Sequence[str] | None,
+) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     if "--help" in words or "-h" in words:
         print(help_text(config_class, run.__doc__ or ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -40,10 +41,11 @@ class Progress:
         self._max_failures = max_failures
         self._started = time.monotonic()
         self._printed = self._started
+        self._reasons: Counter[tuple[str, str]] = Counter()
         self.units = self.tiles = self.failures = self.slides = self.failed = 0
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Count a unit's row (slide_id, tiles, failures).
+        """Count a unit's row (slide_id, tiles, failures, reasons).
 
         Raises:
             TooManyFailuresError: after 20 slides, more than ``max_failures`` of them
@@ -54,6 +56,7 @@ class Progress:
         self.units += 1
         self.tiles += row["tiles"]
         self.failures += row["failures"]
+        self._reasons.update({(kind, error) for kind, error in row["reasons"]})
         self._tiles_of[slide] += row["tiles"]
         self._left[slide] -= 1
         if not self._left[slide]:
@@ -63,7 +66,21 @@ class Progress:
             say(self.line())
             self._printed = now
         if self.slides >= _CHECK_AFTER_SLIDES:
-            check_failures(self.failed, self.slides, self._max_failures)
+            check_failures(
+                self.failed, self.slides, self._max_failures, self._suspicion()
+            )
+
+    def _suspicion(self) -> str:
+        """What most units failed by, where that says more about their storage."""
+        if not self._reasons:
+            return ""
+        (kind, error), num = self._reasons.most_common(1)[0]
+        if kind not in ("transient", "hung") or num * 2 < self.units:
+            return ""
+        return (
+            f"; {num} of {self.units} units by {error} ({kind}): suspect the storage "
+            "or the network, not the slides; the same command resumes"
+        )
 
     @property
     def seconds(self) -> float:
@@ -92,8 +109,12 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def check_failures(failed: int, slides: int, max_failures: float) -> None:
+def check_failures(
+    failed: int, slides: int, max_failures: float, suspicion: str = ""
+) -> None:
     """Stop when a larger share of slides than ``max_failures`` gave no tile.
+
+    ``suspicion``: added to the message.
 
     Raises:
         TooManyFailuresError: with the counts and the file that lists the reasons.
@@ -102,5 +123,5 @@ def check_failures(failed: int, slides: int, max_failures: float) -> None:
         raise TooManyFailuresError(
             f"{failed} of {slides} slides gave no tile, more than runtime.max_failures "
             f"{max_failures:g}: see failures.parquet for the reasons; raise "
-            "runtime.max_failures to accept them"
+            f"runtime.max_failures to accept them{suspicion}"
         )

@@ -69,4 +69,6 @@ class UnitsRuntime(WorkersRuntime):
     def retries(self, failures: Iterable[Mapping[str, Any]]) -> bool:
         """Whether a unit that ended with these failures is made again."""
         kinds = {failure["kind"] for failure in failures}
-        return "transient" in kinds or (self.retry_failures and bool(kinds))
+        return bool(kinds & {"transient", "hung"}) or (
+            self.retry_failures and bool(kinds)
+        )

@@ -8,6 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "mshisto_ray"
 JOBS = Path(__file__).parents[1] / "jobs"
 ORDER = [
+    "signals",
     "help",
     "config",
     "components",

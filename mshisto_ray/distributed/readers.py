@@ -16,9 +16,6 @@ from mshisto_ray.embedding.reading import (
     SlideSource,
     in_order,
 )
-from mshisto_ray.slides import (
-    SlideError,
-)
 
 
 class Readers:
@@ -64,5 +61,5 @@ class _Reader:
         """The tiles of a run, or the error of reading it, to raise in the worker."""
         try:
             return list(self._read(source, cells))
-        except (SlideError, OSError) as error:
+        except Exception as error:  # the worker's guard decides what becomes of it
             return error

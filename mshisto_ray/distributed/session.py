@@ -18,6 +18,7 @@ from ray.exceptions import AuthenticationError
 
 from mshisto_ray.config import InputError
 from mshisto_ray.runtime import Resources
+from mshisto_ray.signals import keep_handlers
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +67,11 @@ def connect() -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS")
-    if address:
-        _join(address)
-    else:
-        _start_local()
+    with keep_handlers():
+        if address:
+            _join(address)
+        else:
+            _start_local()
     try:
         yield
     finally:

@@ -53,6 +53,8 @@ def run_trials(
         pending: configs by digest.
         resources: of a trial, and how many run at once.
     """
+    # With Tune's own handler Ctrl-C makes `fit` return as if all trials had ended.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     # Tune's own files are of no use here: results are written by the trials.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one ignores verbose=0

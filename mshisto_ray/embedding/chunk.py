@@ -125,9 +125,8 @@ def _batches(
     cells, order = _cells(parts, readings)
     for (mpp, i), pixels in zip(order, read(cells), strict=True):
         if isinstance(pixels, SlideError):
-            kind = "crash" if pixels.name == "Crash" else "input"
             for one in filled:
-                one.fail(mpp, i, kind, pixels.name, str(pixels))
+                one.fail(mpp, i, pixels.kind, pixels.name, str(pixels))
             continue
         filling[mpp].add(i, pixels)
         if len(filling[mpp].index) == batch_size:

@@ -56,7 +56,7 @@ class IsolatedReader:
         except TimeoutError:
             self.close()
             raise SlideError(
-                "Crash", f"reading this tile did not end within {self._limit_s:g} s"
+                "Hung", f"reading this tile did not end within {self._limit_s:g} s"
             ) from None
         except (EOFError, OSError, pickle.UnpicklingError):
             code = child.wait()

@@ -20,6 +20,7 @@ from mshisto_ray.slides import (
     SlideError,
     Watchdog,
 )
+from mshisto_ray.store.guard import AttemptLostError
 from mshisto_ray.tiling.cell import CellReader
 from mshisto_ray.tiling.resolution import ScaleReading
 
@@ -27,6 +28,8 @@ from mshisto_ray.tiling.resolution import ScaleReading
 # ahead by each.
 _RUN_TILES = 32
 _AHEAD = 2
+# Tiles of a chunk that may hang before it is given up until the next run.
+_MOST_HUNG = 3
 
 # The tiles of a cell in the order wanted: mpp of the scale, corner x, y.
 Cell = list[tuple[float, int, int]]
@@ -46,7 +49,7 @@ class SlideSource:
     tile_px: int
 
 
-class ReaderDiedError(Exception):
+class ReaderDiedError(AttemptLostError):
     """The process that was reading has ended, perhaps because of a damaged file."""
 
 
@@ -95,13 +98,21 @@ class Isolated:
     """Reads in a child process, which a damaged tile may end."""
 
     def __call__(self, source: SlideSource, cells: Run) -> Iterator[Answer]:
-        """Pixels of each tile, or the error, in order."""
-        read = IsolatedReader(source.path, source.reader, source.tile_px)
+        """Pixels of each tile, or the error, in order.
+
+        Raises:
+            SlideError: ``Hung``, once several tiles in all have hung: every tile of a
+                storage that does not answer would, each for the whole limit.
+        """
+        read, hung = IsolatedReader(source.path, source.reader, source.tile_px), 0
         try:
             for mpp, x, y in chain.from_iterable(cells):
                 try:
                     yield read(source.readings[mpp], x, y)
                 except SlideError as error:
+                    hung += error.name == "Hung"
+                    if hung == _MOST_HUNG:
+                        raise
                     yield error
         finally:
             read.close()

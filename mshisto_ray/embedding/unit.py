@@ -24,6 +24,7 @@ from mshisto_ray.store import embeddings
 from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.fingerprint import slide_fingerprint
+from mshisto_ray.store.guard import Guard, count_row
 from mshisto_ray.store.shards import read_metadata, write_shard
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.record import readings_of
@@ -83,11 +84,11 @@ class UnitEmbedder:
         if missing:
             known |= self._embed(unit, record, missing)
         shards = [metadata for metadata in known.values() if metadata]
+        tiles = min(sum(shard["rows"].values()) for shard in shards)
+        failures = [Failure(**one) for shard in shards for one in shard["failures"]]
         return {
-            "slide_id": unit.slide_id,
+            **count_row(unit.slide_id, tiles, failures),
             "chunk": unit.chunk,
-            "tiles": min(sum(shard["rows"].values()) for shard in shards),
-            "failures": sum(len(shard["failures"]) for shard in shards),
             "seconds": time.perf_counter() - started,
         }
 
@@ -104,11 +105,10 @@ class UnitEmbedder:
     ) -> dict[Path, dict[str, Any]]:
         """Metadata of the shards written, by directory."""
         attempts = [Attempts(out, f"{unit.slide_id}.{unit.chunk}") for out in outs]
-        products = [self._products[out] for out in outs]
         while True:
             attempt = max(one.begin() for one in attempts)
             try:
-                made = self._make(unit, record, products, attempt)
+                made = self._make(unit, record, outs, attempt)
                 break
             except ReaderDiedError:
                 continue  # counted by the markers, as if this process had ended
@@ -133,10 +133,12 @@ class UnitEmbedder:
         self,
         unit: Chunk,
         record: dict[str, Any],
-        products: Sequence[Product],
+        outs: Sequence[Path],
         attempt: int,
     ) -> list[ChunkResult]:
-        try:
+        products = [self._products[out] for out in outs]
+
+        def work() -> list[ChunkResult]:
             if attempt >= _LAST_ATTEMPT:
                 raise SlideError(
                     "Crash",
@@ -153,13 +155,11 @@ class UnitEmbedder:
                 products,
                 self._batch_size,
             )
-        except SlideError as error:
-            kind = "crash" if error.name == "Crash" else "input"
-            failure = _chunk_failure(unit, kind, error.name, str(error))
-        except OSError as error:
-            message = f"{error}; tried again by the next run"
-            failure = _chunk_failure(unit, "transient", type(error).__name__, message)
-        return [ChunkResult(empty_tables(product), [failure]) for product in products]
+
+        made = Guard("embed", unit.slide_id, unit.chunk).make(work)
+        if isinstance(made, Failure):
+            return [ChunkResult(empty_tables(product), [made]) for product in products]
+        return made
 
     def _source(self, record: dict[str, Any]) -> SlideSource:
         path = Path(record["path"])
@@ -170,7 +170,3 @@ class UnitEmbedder:
             )
         tile_px = self._tiles.manifest.recipe["tile_px"]
         return SlideSource(path, record["reader"], readings_of(record), tile_px)
-
-
-def _chunk_failure(unit: Chunk, kind, error: str, message: str) -> Failure:
-    return Failure(unit.slide_id, "embed", kind, error, message, chunk=unit.chunk)

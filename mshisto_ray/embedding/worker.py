@@ -17,6 +17,7 @@ from mshisto_ray.embedding.colour import Colour, Look
 from mshisto_ray.embedding.product import Pictures, Product, Vectors
 from mshisto_ray.embedding.reading import InTurn, Reading
 from mshisto_ray.embedding.unit import Chunk, UnitEmbedder
+from mshisto_ray.store.guard import guarded
 
 ENCODERS = "mshisto_ray.encoders"
 STAINS = "mshisto_ray.embedding.stains"
@@ -65,4 +66,4 @@ def make_embedder(
     if work.pixels:
         products[work.pixels] = Pictures(work.quality)
     embed = UnitEmbedder(work.tiles, products, start_reading(), work.batch_size)
-    return lambda unit: embed(Chunk(**unit))
+    return guarded(lambda unit: embed(Chunk(**unit)), "embed")

@@ -9,6 +9,7 @@ from typing import Any
 from mshisto_ray.exchange.h5 import write_h5
 from mshisto_ray.exchange.h5_export import to_features
 from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.guard import count_row, guarded
 
 
 def make_exporter(
@@ -26,9 +27,9 @@ def make_exporter(
         features = to_features(tiles, tile_px)
         state = directory.state(slide_id)
         write_h5(h5_path(out, slide_id), slide_id, features, mpp, layout, state)
-        return {"slide_id": slide_id, "tiles": len(tiles.row), "failures": 0}
+        return count_row(slide_id, len(tiles.row), [])
 
-    return work
+    return guarded(work, "export")
 
 
 def h5_path(out: Path, slide_id: str) -> Path:

@@ -16,6 +16,8 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
+from mshisto_ray.store.errors import UnitError
+
 Layout = Literal["trident", "clam"]
 
 # Attributes added to theirs, in which a tile's size at level 0 is a whole number.
@@ -24,12 +26,8 @@ _EXTENT = "extent_level0"
 _DTYPES = (np.float16, np.float32)
 
 
-class H5Error(Exception):
+class H5Error(UnitError):
     """A file of features cannot be used; ``name`` identifies the cause."""
-
-    def __init__(self, name: str, message: str):
-        super().__init__(message)
-        self.name = name
 
 
 @dataclass(frozen=True)

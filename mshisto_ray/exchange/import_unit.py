@@ -20,6 +20,7 @@ from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.cohort import CohortSlide, slide_from_json
 from mshisto_ray.store.embeddings import shard_path
 from mshisto_ray.store.failures import Failure
+from mshisto_ray.store.guard import Guard, count_row, guarded
 from mshisto_ray.store.shards import write_shard
 
 _LAST_ATTEMPT = 3
@@ -36,16 +37,14 @@ def make_importer(
         row = slide_from_json(unit["row"])
         table = schema.embeddings(recipe.dim, kind).empty_table()
         attempts = Attempts(out, row.slide_id)
-        try:
-            attempt = attempts.begin()
-            table, failures = _import(row, unit, recipe, attempt, watchdog)
-        except (H5Error, SlideError) as error:
-            what = "crash" if error.name == "Crash" else "input"
-            failures = [Failure(row.slide_id, "import", what, error.name, str(error))]
-        except OSError as error:
-            message = f"{error}; tried again by the next run"
-            name = type(error).__name__
-            failures = [Failure(row.slide_id, "import", "transient", name, message)]
+        attempt = attempts.begin()
+        made = Guard("import", row.slide_id).make(
+            lambda: _import(row, unit, recipe, attempt, watchdog)
+        )
+        if isinstance(made, Failure):
+            failures = [made]
+        else:
+            table, failures = made
         metadata = {
             "key": unit["key"],
             "rows": {recipe.mpp: table.num_rows} if table.num_rows else {},
@@ -53,10 +52,9 @@ def make_importer(
         }
         write_shard(shard_path(out, row.slide_id, 0), [table], metadata)
         attempts.end()
-        counts = {"tiles": table.num_rows, "failures": len(failures)}
-        return {"slide_id": row.slide_id, **counts}
+        return count_row(row.slide_id, table.num_rows, failures)
 
-    return work
+    return guarded(work, "import")
 
 
 def _import(

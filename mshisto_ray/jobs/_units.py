@@ -24,6 +24,7 @@ from mshisto_ray.distributed.session import (
 )
 from mshisto_ray.progress import Progress, check_failures, say
 from mshisto_ray.runtime import Resources
+from mshisto_ray.store.attempts import forgive_last
 from mshisto_ray.store.failures import Failure, write_failures
 from mshisto_ray.store.shards import write_shard
 
@@ -88,7 +89,8 @@ def run_units(
         expected_tiles: of all pending units, for the time left; 0: unknown.
 
     Raises:
-        TooManyFailuresError: more slides failed; the failures are written first.
+        TooManyFailuresError: more slides failed, or a unit could not be written; the
+            failures are written first.
     """
     for stage in stages:
         done = stage.total - len(stage.pending)
@@ -96,21 +98,37 @@ def run_units(
             f"{stage.out}")  # fmt: skip
         for table in stage.tables if stage.pending else ():
             (stage.out / table).unlink(missing_ok=True)
-    progress = None
+    progress, unwritten = None, []
     units = _union(stages)
     if units:
+        for stage in stages:
+            forgive_last(stage.out)
         per_slide = Counter(unit["slide_id"] for unit in units)
         progress = Progress(stages[0].name, per_slide, expected_tiles, max_failures)
         try:
             for row in make(units):
+                if "unwritten" in row:
+                    unwritten.append(Failure(**row["unwritten"]))
                 progress.add(row)
+            _check_written(stages[0].noun, unwritten)
         except TooManyFailuresError:
             for stage in stages:
-                write_failures(stage.out, stage.collect().failures)
+                failures = [*stage.collect().failures, *unwritten]
+                write_failures(stage.out, failures)
             raise
     collected = [_finish(stage, progress) for stage in stages]
     for found in collected:
         check_failures(found.failed, found.total, max_failures)
+
+
+def _check_written(noun: str, unwritten: Sequence[Failure]) -> None:
+    """A stage that lacks a shard must not be taken for complete."""
+    if unwritten:
+        first = unwritten[0]
+        raise TooManyFailuresError(
+            f"{len(unwritten)} {noun} could not be written ({first.error}: "
+            f"{first.message}); the same command resumes"
+        )
 
 
 def on_workers(

@@ -118,8 +118,11 @@ def _is_pending(config: TileConfig, row: CohortSlide, key: Any) -> bool:
     metadata = read_metadata(shard_path(config.out, row.slide_id))
     if metadata is None or metadata["key"] != key or not key["files"]:
         return True
-    drawn = [path.exists() for path in geojson_paths(config.out, row.slide_id)]
-    if config.geojson and metadata["slide"] and not all(drawn):
+    pictures = [overview_path(config.out, row.slide_id)]
+    if config.geojson:
+        pictures += geojson_paths(config.out, row.slide_id)
+    failed = bool(metadata["failures"])  # perhaps to draw them
+    if metadata["slide"] and not failed and not all(p.exists() for p in pictures):
         return True
     return config.runtime.retries(metadata["failures"])
 
@@ -149,16 +152,17 @@ def _draw_contact_sheet(
     slides: list[dict[str, Any]],
     failures: list[Failure],
 ) -> None:
-    done = {slide["slide_id"] for slide in slides}
+    paths = {s["slide_id"]: overview_path(out, s["slide_id"]) for s in slides}
+    drawn = {slide_id: path for slide_id, path in paths.items() if path.is_file()}
     reasons = {f.slide_id: f"{f.error}: {f.message}" for f in failures}
     # However many slides, the pictures together stay within the sheet's pixels.
     side = int(np.clip((_SHEET_PIXELS / len(cohort.rows)) ** 0.5, 48, 480))
     items = [
         (
             row.slide_id,
-            _small(overview_path(out, row.slide_id), side)
-            if row.slide_id in done
-            else reasons[row.slide_id],
+            _small(drawn[row.slide_id], side)
+            if row.slide_id in drawn
+            else reasons.get(row.slide_id, "no overview"),
         )
         for row in cohort.rows
     ]

@@ -16,7 +16,6 @@ from mshisto_ray.mil.predict import HeadPrediction
 from mshisto_ray.prediction.tile_bag import SlideTiles
 from mshisto_ray.slides import (
     Slide,
-    SlideError,
     Watchdog,
     plain_reader,
 )
@@ -62,7 +61,7 @@ class Painter:
                 continue
             try:
                 self._draw_slide(part, layers, children, title)
-            except (KeyError, OSError, SlideError) as error:
+            except Exception as error:  # of any kind: the prediction is kept
                 message = f"no heat map, the slide cannot be read: {error}"
                 slide_id = part.tiles.slide_id
                 failures.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from mshisto_ray.prediction.tile_bag import SlideTiles, as_bags, read_slide
 from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.failures import Failure
+from mshisto_ray.store.guard import Guard, count_row, guarded
 from mshisto_ray.store.shards import write_shard
 from mshisto_ray.store.tiles import TileDirectory
 
@@ -80,11 +81,8 @@ def make_predictor(
     directories = [EmbeddingDirectory(path) for path in work.embeddings]
     painter = Painter(TileDirectory(work.tiles), work.out) if work.tiles else None
 
-    def predict_bag(unit: dict[str, Any]) -> dict[str, Any]:
-        bag = Bag.from_unit(unit)
+    def make(bag: Bag, attempt: int) -> _Made:
         failures: list[Failure] = []
-        attempts = Attempts(work.out, bag.name)
-        attempt = attempts.begin()
         slides = _read(head, directories, bag, failures)
         prediction = None
         if slides:
@@ -94,23 +92,32 @@ def make_predictor(
                 painter.draw(head, slides, prediction, failures)
             elif painter:
                 failures.append(_not_drawn(bag, attempt))
-        table = _scores(slides, prediction, head)
+        return _Made(_scores(slides, prediction, head), prediction, failures)
+
+    def predict_bag(unit: dict[str, Any]) -> dict[str, Any]:
+        bag = Bag.from_unit(unit)
+        attempts = Attempts(work.out, bag.name)
+        attempt = attempts.begin()
+        made = Guard("predict", bag.name).make(lambda: make(bag, attempt))
+        if isinstance(made, Failure):
+            made = _Made(_scores([], None, head), None, [made])
+        found = made.prediction
         metadata = {
             "made_from": made_from(directories, bag),
-            "probabilities": prediction.probabilities[0].tolist()
-            if prediction
-            else None,
-            "failures": [asdict(failure) for failure in failures],
+            "probabilities": found.probabilities[0].tolist() if found else None,
+            "failures": [asdict(failure) for failure in made.failures],
         }
-        write_shard(shard_path(work.out, bag.name), [table], metadata)
+        write_shard(shard_path(work.out, bag.name), [made.table], metadata)
         attempts.end()
-        return {
-            "slide_id": bag.name,
-            "tiles": table.num_rows,
-            "failures": len(failures),
-        }
+        return count_row(bag.name, made.table.num_rows, made.failures)
 
-    return predict_bag
+    return guarded(predict_bag, "predict")
+
+
+class _Made(NamedTuple):
+    table: pa.Table
+    prediction: HeadPrediction | None
+    failures: list[Failure]
 
 
 def _not_drawn(bag: Bag, attempt: int) -> Failure:

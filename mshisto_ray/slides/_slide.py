@@ -7,20 +7,15 @@ from typing import Protocol
 
 import numpy as np
 
+from mshisto_ray.store.errors import UnitError
+
 # Outside these bounds the mpp of a header is a mistake: 0.05 um/px is finer than light
 # resolves, 50 um/px coarser than any overview level in use.
 MIN_MPP, MAX_MPP = 0.05, 50.0
 
 
-class SlideError(Exception):
+class SlideError(UnitError):
     """A slide, or a region of it, cannot be read; ``name`` identifies the cause."""
-
-    def __init__(self, name: str, message: str):
-        super().__init__(message)
-        self.name = name
-
-    def __reduce__(self):
-        return type(self), (self.name, str(self))
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,36 @@
 """Attempt markers, which limit the retries of a unit of work that kills its process.
 
 A marker file is made before each attempt and all are removed when the unit has its
-shard, so the markers left after a crash count the attempts of all processes.
+shard, so the markers left after a crash count the attempts of all processes. A driver
+that was stopped, or killed, took its workers along: the next one removes each unit's
+last marker, which counts that end and no fault of the unit.
 """
 
 from __future__ import annotations
 
 import uuid
 from pathlib import Path
+
+
+def forgive_last(out: Path) -> None:
+    """Remove the last marker of every unit: its process ended with its driver's."""
+    folder = out / "attempts"
+    newest: dict[str, Path] = {}
+    for marker in folder.iterdir() if folder.is_dir() else ():
+        unit = _unit_of(marker)
+        if unit not in newest or _made(marker) > _made(newest[unit]):
+            newest[unit] = marker
+    for marker in newest.values():
+        marker.unlink(missing_ok=True)
+
+
+def _made(marker: Path) -> int:
+    return marker.stat().st_mtime_ns
+
+
+def _unit_of(marker: Path) -> str:
+    # A slide_id may contain dots: everything before the last one.
+    return marker.name.rpartition(".")[0]
 
 
 class Attempts:
@@ -29,5 +52,4 @@ class Attempts:
             marker.unlink(missing_ok=True)
 
     def _markers(self) -> list[Path]:
-        # A slide_id may contain dots: compare everything before the last one.
-        return [p for p in self._folder.iterdir() if p.name[:-13] == self._unit]
+        return [p for p in self._folder.iterdir() if _unit_of(p) == self._unit]

@@ -10,21 +10,23 @@ from typing import Literal
 import pyarrow as pa
 
 from mshisto_ray.store import schema
+from mshisto_ray.store.errors import Kind
 from mshisto_ray.store.shards import write_shard
 
-Kind = Literal["input", "transient", "crash"]
+Stage = Literal["tile", "embed", "import", "export", "predict"]
 
 
 @dataclass(frozen=True)
 class Failure:
     """One failure; ``chunk``, ``mpp``, ``row`` or ``col`` is None if it affects all.
 
-    ``input`` failures are kept until the input changes, ``transient`` ones are tried
-    again by the next run, a ``crash`` killed its process more than once.
+    ``input`` failures are kept until the input changes, ``transient`` and ``hung`` ones
+    are tried again by the next run, a ``crash`` killed its process more than once, or
+    is an error that the code did not expect, twice.
     """
 
     slide_id: str
-    stage: Literal["tile", "embed", "import", "predict"]
+    stage: Stage
     kind: Kind
     error: str
     message: str

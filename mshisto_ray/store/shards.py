@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mshisto_ray.store.errors import UnitError
+
 _KEY = b"mshisto"
 
 
@@ -72,7 +74,24 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
 def read_shard(
     path: Path, columns: Sequence[str] | None = None, mpp: float | None = None
 ) -> pa.Table:
-    """The rows of a shard, or of one scale of it (reading only its row groups)."""
+    """The rows of a shard, or of one scale of it (reading only its row groups).
+
+    Raises:
+        UnitError: the file is damaged.
+    """
+    try:
+        return _read(path, columns, mpp)
+    except (pa.ArrowInvalid, pa.ArrowIOError) as error:
+        if isinstance(error, FileNotFoundError) or getattr(error, "errno", None):
+            raise  # of the storage
+        raise UnitError(
+            "DamagedShard",
+            f"{path}: damaged ({error}): delete it and run the job that made it "
+            "(jobs/tile.py, jobs/embed.py or jobs/import_h5.py) again",
+        ) from None
+
+
+def _read(path: Path, columns: Sequence[str] | None, mpp: float | None) -> pa.Table:
     with pq.ParquetFile(path) as file:
         if mpp is None:
             return file.read(columns=columns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from mshisto_ray.store import schema
 from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.cohort import CohortSlide, slide_from_json
 from mshisto_ray.store.failures import Failure
+from mshisto_ray.store.guard import Guard, count_row, guarded
 from mshisto_ray.store.shards import write_shard
 from mshisto_ray.store.tiles import shard_path
 from mshisto_ray.tiling.recipe import TilingRecipe
@@ -39,16 +39,15 @@ def make_tiler(
     def tile(unit: dict[str, Any]) -> dict[str, Any]:
         key = unit.pop("key")
         row = slide_from_json(unit)
+        guard = Guard("tile", row.slide_id)
         attempts = Attempts(out, row.slide_id)
-        tiled, failures = None, []
-        try:
-            tiled = _tile(row, settings, attempts.begin(), watchdog)
-            failures = tiled.failures
-            _write_overview(out, tiled)
-            if geojson:
-                _write_geojson(out, tiled)
-        except Exception as error:  # of any kind: only this slide fails
-            failures = [_failure(row, error)]
+        attempt = attempts.begin()
+        made = guard.make(lambda: _tile(row, settings, attempt, watchdog))
+        tiled = None if isinstance(made, Failure) else made
+        failures = [made] if isinstance(made, Failure) else list(made.failures)
+        if tiled:
+            drawn = guard.make(lambda: _write_pictures(out, tiled, geojson))
+            failures += [drawn] if drawn else []
         tables = tiled.tiles if tiled else [schema.TILES.empty_table()]
         metadata = {
             "key": key,
@@ -57,13 +56,10 @@ def make_tiler(
         }
         write_shard(shard_path(out, row.slide_id), tables, metadata)
         attempts.end()
-        return {
-            "slide_id": row.slide_id,
-            "tiles": sum(table.num_rows for table in tables),
-            "failures": len(failures),
-        }
+        num = sum(table.num_rows for table in tables)
+        return count_row(row.slide_id, num, failures)
 
-    return tile
+    return guarded(tile, "tile")
 
 
 def _tile(
@@ -80,16 +76,10 @@ def _tile(
     return tile_slide(row, recipe, watchdog.open_slide)
 
 
-def _failure(row: CohortSlide, error: Exception) -> Failure:
-    if isinstance(error, SlideError):
-        kind = "crash" if error.name == "Crash" else "input"
-        return Failure(row.slide_id, "tile", kind, error.name, str(error))
-    name = type(error).__name__
-    message = f"{error}; tried again by the next run"
-    if not isinstance(error, OSError):
-        traceback.print_exception(error)
-        message = f"{message} (unexpected: see the worker's log)"
-    return Failure(row.slide_id, "tile", "transient", name, message)
+def _write_pictures(out: Path, tiled: TiledSlide, geojson: bool) -> None:
+    _write_overview(out, tiled)
+    if geojson:
+        _write_geojson(out, tiled)
 
 
 def overview_path(out: Path, slide_id: str) -> Path:

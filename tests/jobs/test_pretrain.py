@@ -22,6 +22,8 @@ JOBS = Path(__file__).parents[2] / "jobs"
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1800)]
 
+STEPS, EVERY = 24, 4
+
 
 def command(job, *words):
     return [sys.executable, str(JOBS / f"{job}.py"), *words]
@@ -54,8 +56,8 @@ def words(tiles, out, **changes):
         "pairs": "{name: multi_scale, same_slide: by_distance, near_um: 100, "
         "far_um: 400, places_per_slide: 1, slides_per_batch: 2}",
         "batch_size": 32,
-        "steps": 60,
-        "validation": "{every: 5, near_um: 100, far_um: 400, pairs: 40}",
+        "steps": STEPS,
+        "validation": f"{{every: {EVERY}, near_um: 100, far_um: 400, pairs: 40}}",
         "blocks": "{tiles: 600, slides: 4, window_um: 300, reuse: 1}",
         "workers": 2,
         **changes,
@@ -91,7 +93,7 @@ def wait_for_steps(process, out, num):
 
 def test_a_run_prints_progress_and_another_does_no_work(tiles, uninterrupted):
     out, said = uninterrupted
-    assert "pretrain: step 60/60" in said and "val_recall_at_10" in said
+    assert f"pretrain: step {STEPS}/{STEPS}" in said and "val_recall_at_10" in said
     again = run("pretrain", *words(tiles, out))
     assert "step" not in again and str(out / "encoder") in again
 
@@ -107,12 +109,12 @@ def test_the_output_is_whole(uninterrupted):
         "projection.safetensors",
     }  # fmt: skip
     curve = read_curve(out / "metrics.jsonl")
-    assert [record["step"] for record in curve] == list(range(0, 61, 5))
+    assert [record["step"] for record in curve] == list(range(0, STEPS + 1, EVERY))
     store = open_store(None, out, "mshisto_ray")
     client = store._client
     (logged,) = client.search_runs([store.experiment_id])
     history = client.get_metric_history(logged.info.run_id, "loss")
-    assert [point.step for point in history] == list(range(5, 61, 5))
+    assert [point.step for point in history] == list(range(EVERY, STEPS + 1, EVERY))
     artifacts = {a.path for a in client.list_artifacts(logged.info.run_id)}
     assert artifacts == {"metrics.jsonl", "pairs.png", "encoder"}
 
@@ -120,7 +122,7 @@ def test_the_output_is_whole(uninterrupted):
 def test_a_killed_worker_changes_no_weight(tiles, uninterrupted):
     out = tiles.parent / "worker"
     process = subprocess.Popen(command("pretrain", *words(tiles, out)))
-    wait_for_steps(process, out, 10)
+    wait_for_steps(process, out, 2 * EVERY)
     children = psutil.Process(process.pid).children(recursive=True)
     workers = [c for c in children if "RayTrainWorker" in " ".join(c.cmdline())]
     assert len(workers) == 2
@@ -132,12 +134,12 @@ def test_a_killed_worker_changes_no_weight(tiles, uninterrupted):
 def test_a_killed_driver_changes_no_weight(tiles, uninterrupted):
     out = tiles.parent / "driver"
     process = subprocess.Popen(command("pretrain", *words(tiles, out)))
-    wait_for_steps(process, out, 10)
+    wait_for_steps(process, out, 2 * EVERY)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     time.sleep(5)  # its workers end with it
     done = steps_done(out)
-    assert 10 <= done < 60
+    assert 2 * EVERY <= done < STEPS
     assert f"resuming after step {done}" in run("pretrain", *words(tiles, out))
     assert_same_weights(weights(out), weights(uninterrupted[0]))
 

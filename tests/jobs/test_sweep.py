@@ -215,8 +215,10 @@ def test_a_killed_driver_resumes(tmp_path):
     overrides = config.parse_overrides(command[2:])
     given = config.load(SweepConfig, None, overrides)
     points, _ = sweep.sweep.check(sweep.sweep.expand(given, given.axes), given.select)
-    for digest, point in points.items():
-        experiment.run(point.config, *experiment.load(point.config), tmp_path / digest)
+    made_before, made_after = next(iter(before)), next(iter({*found} - {*before}))
+    for digest in (made_before, made_after):
+        given = points[digest].config
+        experiment.run(given, *experiment.load(given), tmp_path / digest)
         plain = pq.read_table(tmp_path / digest / "predictions.parquet")
         again = pq.read_table(found[digest].parent / "predictions.parquet")
         assert plain.equals(again)

@@ -32,9 +32,9 @@ def test_an_unexpected_error_costs_one_slide(unit, tmp_path, monkeypatch, capfd)
     with monkeypatch.context() as patch:
         patch.setattr(tile_unit, "tile_slide", fail)
         counts, metadata = tile(unit, tmp_path)
-    assert counts == {"slide_id": "a", "tiles": 0, "failures": 1}
+    assert counts["reasons"] == [["crash", "ZeroDivisionError"]]
     (failure,) = metadata["failures"]
-    assert failure["kind"] == "transient" and failure["error"] == "ZeroDivisionError"
+    assert failure["kind"] == "crash" and failure["error"] == "ZeroDivisionError"
     assert "by a strange header" in failure["message"]
     assert "tiling/unit.py" in capfd.readouterr().err
     counts, metadata = tile(unit, tmp_path)
