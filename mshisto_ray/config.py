@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,7 +43,19 @@ class Config(BaseModel):
 C = TypeVar("C", bound=Config)
 
 
+# Of at least two letters: one is a drive of Windows.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+# Enough for any config; a few nested aliases more can stand for gigabytes.
+_MOST_ALIASES = 100
+
+
 def _absolute(path: Path) -> Path:
+    scheme = _SCHEME.match(str(path))
+    if scheme:
+        raise ValueError(
+            f"{str(path)!r}: {scheme[1]} is not supported; give the path of a mounted "
+            "file system"
+        )
     return path.expanduser().absolute()
 
 
@@ -87,10 +100,17 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
         if not sign or not key:
             raise InputError(f"{word!r} is not key=value (nested: noise.sigma=0.1)")
         try:
-            overrides[key] = yaml.safe_load(text)
+            overrides[key] = _load_yaml(text)
         except yaml.YAMLError as error:
             raise InputError(f"{word!r}: the value is not YAML: {error}") from None
     return overrides
+
+
+def _load_yaml(text: str) -> Any:
+    aliases = sum(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text))
+    if aliases > _MOST_ALIASES:
+        raise yaml.YAMLError(f"{aliases} aliases, more than {_MOST_ALIASES}")
+    return yaml.safe_load(text)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -98,7 +118,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such config file")
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = _load_yaml(path.read_text())
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {error}") from None
     if raw is None:

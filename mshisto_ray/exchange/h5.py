@@ -7,6 +7,7 @@ does so only in its files of coordinates, not in those of features.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from mshisto_ray.store.errors import UnitError
+from mshisto_ray.exchange._h5_file import H5Error, dataset, opened
 
 Layout = Literal["trident", "clam"]
 
@@ -24,10 +25,6 @@ Layout = Literal["trident", "clam"]
 _MADE_FROM = "mshisto_made_from"
 _EXTENT = "extent_level0"
 _DTYPES = (np.float16, np.float32)
-
-
-class H5Error(UnitError):
-    """A file of features cannot be used; ``name`` identifies the cause."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +58,12 @@ def read_h5(path: Path) -> H5Features:
 
     Raises:
         H5Error: not in this layout, or values that cannot be kept exactly.
+        OSError: the storage fails.
     """
-    try:
-        with h5py.File(path) as file:
-            coords, features = file["coords"], file["features"]
-            shape = _tile_shape(dict(coords.attrs))
-            places, values = np.asarray(coords), np.asarray(features)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise H5Error(
-            "BadH5",
-            f"{path.name}: no HDF5 file with `features` and `coords` as TRIDENT and "
-            f"CLAM write them ({type(error).__name__}: {error}): extract it again",
-        ) from None
+    with opened(path, "`features` and `coords`") as file:
+        coords, features = dataset(file, "coords"), dataset(file, "features")
+        shape = _tile_shape(dict(coords.attrs))
+        places, values = np.asarray(coords), np.asarray(features)
     # Some published features have a batch axis of one slide.
     places, values = (
         a[0] if a.ndim == 3 and len(a) == 1 else a for a in (places, values)
@@ -107,15 +98,8 @@ def read_tile_shape(path: Path) -> TileShape | None:
     Raises:
         H5Error: no HDF5 file with ``coords``.
     """
-    try:
-        with h5py.File(path) as file:
-            return _tile_shape(dict(file["coords"].attrs))
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise H5Error(
-            "BadH5",
-            f"{path.name}: no HDF5 file of coordinates ({type(error).__name__}: "
-            f"{error}): extract it again",
-        ) from None
+    with opened(path, "`coords`") as file:
+        return _tile_shape(dict(dataset(file, "coords").attrs))
 
 
 def width_of(path: Path) -> int:
@@ -124,23 +108,31 @@ def width_of(path: Path) -> int:
     Raises:
         H5Error: no HDF5 file with ``features``.
     """
-    try:
-        with h5py.File(path) as file:
-            dataset = file["features"]
-            assert isinstance(dataset, h5py.Dataset)
-            return int(dataset.shape[-1])
-    except (OSError, KeyError, AssertionError, IndexError) as error:
-        raise H5Error(
-            "BadH5", f"{path.name}: no HDF5 file of features ({error})"
-        ) from None
+    with opened(path, "`features`") as file:
+        return int(dataset(file, "features").shape[-1])
 
 
 def _tile_shape(attributes: Mapping[str, Any]) -> TileShape | None:
+    found = _claimed_shape(attributes)
+    if found is None:
+        return None
+    sizes = (found.extent, found.step, found.tile_px or 1)
+    if not all(math.isfinite(size) and size > 0 for size in sizes):
+        raise H5Error(
+            "BadH5",
+            f"tiles of {found.extent:g} level-0 pixels, {found.step:g} apart, "
+            f"{found.tile_px} px: no tile is that; extract it again",
+        )
+    return found
+
+
+def _claimed_shape(attributes: Mapping[str, Any]) -> TileShape | None:
     if "patch_size_level0" in attributes:  # TRIDENT
         tile_px = int(attributes["patch_size"])
         extent = float(attributes.get(_EXTENT, attributes["patch_size_level0"]))
         overlap = int(attributes.get("overlap", 0))
-        return TileShape(extent, extent * (tile_px - overlap) / tile_px, tile_px)
+        step = extent * (tile_px - overlap) / tile_px if tile_px else 0.0
+        return TileShape(extent, step, tile_px)
     if "patch_level" in attributes:  # CLAM: pixels of that level; resizing unknown
         downsample = np.ravel(attributes.get("downsample", 1.0))
         if "downsample" not in attributes and int(attributes["patch_level"]):

@@ -26,6 +26,9 @@ from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.shards import tensor_column
 
+# Of fewer tiles side by side, the distance says little about the file.
+_FEW = 8
+
 
 @dataclass(frozen=True)
 class ImportRecipe:
@@ -78,9 +81,12 @@ def import_slide(
         _check_slide(features.name, row, open_slide(row.path), found, shape, recipe)
     line, col, is_kept = cells(found.x, found.y, shape.step)
     dtype = np.dtype(recipe.dtype)
-    with np.errstate(over="ignore"):  # an overflow is reported as a failure
+    # What overflows, or is no number, is reported as a failure.
+    with np.errstate(over="ignore", invalid="ignore"):
         values = found.values.astype(dtype)
-    is_finite = np.isfinite(values).all(axis=1)
+        is_finite = np.isfinite(values).all(axis=1)
+        # No encoder gives exactly nothing: rows that were allocated, never written.
+        is_written = (values != 0).any(axis=1)
 
     def failure(i: int, error: str, message: str) -> Failure:
         place = f"tile at x {found.x[i]}, y {found.y[i]}: {message}"
@@ -96,8 +102,10 @@ def import_slide(
     broken = f"the features are not finite in {dtype}: use dtype: float32, or extract "
     for i in np.flatnonzero(is_kept & ~is_finite).tolist():
         failures.append(failure(i, "NotFinite", f"{broken}them again"))
+    for i in np.flatnonzero(is_kept & ~is_written).tolist():
+        failures.append(failure(i, "AllZero", "features of zeros: extract it again"))
     order = np.lexsort((col, line))
-    order = order[(is_kept & is_finite)[order]]
+    order = order[(is_kept & is_finite & is_written)[order]]
     num = len(order)
     columns = [
         pa.array([row.slide_id] * num, pa.string()),
@@ -152,14 +160,30 @@ def _check(
             f"{name}: does not record its tiles' size: give `coordinates` (CLAM's "
             "patches), or `extent` if all slides have the same",
         )
-    if shape.step <= 0:
-        raise H5Error("BadH5", f"{name}: tiles overlap completely: extract it again")
+    apart = _spacing(found)
+    if apart is not None and not 0.9 < apart / shape.step < 1.1:
+        raise H5Error(
+            "OtherScale",
+            f"{name}: tiles lie {apart} px apart, and the file says {shape.step:g}: "
+            "coordinates of another level? give them in level-0 pixels",
+        )
     if shape.tile_px not in (None, recipe.tile_px):
         raise H5Error(
             "OtherTileSize",
             f"{name}: tiles of {shape.tile_px} px, tile_px is {recipe.tile_px}: "
             "correct tile_px, or import this size into another out",
         )
+
+
+def _spacing(found: H5Features) -> int | None:
+    """Distance of most tiles to the next in their row; None if there is no such one."""
+    order = np.lexsort((found.x, found.y))
+    x, y = found.x[order], found.y[order]
+    apart = np.diff(x)[(np.diff(y) == 0) & (np.diff(x) > 0)]
+    if len(apart) < _FEW:
+        return None
+    values, counts = np.unique(apart, return_counts=True)
+    return int(values[counts.argmax()]) if counts.max() * 2 > len(apart) else None
 
 
 def _check_slide(
