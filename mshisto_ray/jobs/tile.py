@@ -118,6 +118,10 @@ def _is_pending(config: TileConfig, row: CohortSlide, key: Any) -> bool:
     metadata = read_metadata(shard_path(config.out, row.slide_id))
     if metadata is None or metadata["key"] != key or not key["files"]:
         return True
+    # Made before the frame of GeoJSON was recorded: in or out, it may be displaced.
+    is_drawn_on = config.geojson or row.annotation
+    if is_drawn_on and metadata["slide"] and "bounds_x" not in metadata["slide"]:
+        return True
     drawn = [path.exists() for path in geojson_paths(config.out, row.slide_id)]
     if config.geojson and metadata["slide"] and not all(drawn):
         return True

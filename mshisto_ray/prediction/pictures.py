@@ -18,6 +18,7 @@ from mshisto_ray.slides import (
     Slide,
     SlideError,
     Watchdog,
+    frame_of,
     plain_reader,
 )
 from mshisto_ray.store.embeddings import TileEmbeddings
@@ -79,13 +80,16 @@ class Painter:
         tiles = part.tiles
         folder, name = self._out / "heatmaps", tiles.slide_id
         folder.mkdir(parents=True, exist_ok=True)
-        if layers:
-            place = (tiles.x, tiles.y, tiles.extent)
-            write_tiles(folder / f"{name}.geojson", *place, layers)
         record = self._tiles.slides[name]
         reader = plain_reader(record["reader"])
         slide = self._watchdog.open_slide(Path(record["path"]), reader)
+        # From the slide: tables written before it was recorded lack it.
+        origin = frame_of(slide).origin
         try:
+            if layers:
+                place = (tiles.x, tiles.y, tiles.extent)
+                path = folder / f"{name}.geojson"
+                write_tiles(path, *place, layers, origin=origin)
             thumbnail = read_thumbnail(slide, record["mpp"], _HEAT_MAP_MPP)
             for label, scores in layers.items():
                 image = draw_heatmap(
@@ -104,7 +108,8 @@ class Painter:
             ):
                 stem = f"{name}.children_{fine.mpp[0]:g}"
                 place = (fine.x, fine.y, fine.extent)
-                write_tiles(folder / f"{stem}.geojson", *place, scores)
+                path = folder / f"{stem}.geojson"
+                write_tiles(path, *place, scores, origin=origin)
                 image.save(folder / f"{stem}.png")
         finally:
             slide.close()

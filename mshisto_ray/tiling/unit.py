@@ -85,11 +85,15 @@ def _failure(row: CohortSlide, error: Exception) -> Failure:
         kind = "crash" if error.name == "Crash" else "input"
         return Failure(row.slide_id, "tile", kind, error.name, str(error))
     name = type(error).__name__
-    message = f"{error}; tried again by the next run"
-    if not isinstance(error, OSError):
-        traceback.print_exception(error)
-        message = f"{message} (unexpected: see the worker's log)"
-    return Failure(row.slide_id, "tile", "transient", name, message)
+    if isinstance(error, (OSError, MemoryError)):  # of the machine, not of the slide
+        message = f"{error}; tried again by the next run"
+        return Failure(row.slide_id, "tile", "transient", name, message)
+    traceback.print_exception(error)
+    message = (
+        f"{error} (unexpected: see the worker's log); the same would happen again: "
+        "leave the slide out, or convert it to a tiled pyramidal TIFF"
+    )
+    return Failure(row.slide_id, "tile", "input", name, message)
 
 
 def overview_path(out: Path, slide_id: str) -> Path:
@@ -107,7 +111,8 @@ def _write_geojson(out: Path, tiled: TiledSlide) -> None:
     record, plans = tiled.record, tiled.plans
     tissue, tiles = geojson_paths(out, record["slide_id"])
     size = (record["width"], record["height"])
-    write_tissue(tissue, tiled.tissue, tiled.thumbnail.span, size)
+    origin = (record["bounds_x"], record["bounds_y"])
+    write_tissue(tissue, tiled.tissue, tiled.thumbnail.span, size, origin)
     scores = {
         "tissue": np.concatenate([plan.tissue for plan in plans]),
         "focus": np.concatenate(tiled.focus),
@@ -115,7 +120,7 @@ def _write_geojson(out: Path, tiled: TiledSlide) -> None:
     classes = [f"{p.reading.mpp:g} um/px" for p in plans for _ in p.row]
     x, y = (np.concatenate([getattr(p, name) for p in plans]) for name in "xy")
     extent = np.concatenate([np.full(len(p.row), p.reading.extent) for p in plans])
-    write_tiles(tiles, x, y, extent, scores, classes)
+    write_tiles(tiles, x, y, extent, scores, classes, origin)
 
 
 def _write_overview(out: Path, tiled: TiledSlide) -> None:
