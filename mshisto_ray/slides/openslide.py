@@ -101,11 +101,15 @@ class OpenSlideSlide:
 def on_white(rgba: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 4] with straight alpha to uint8 [H, W, 3] over white."""
     rgb, alpha = rgba[..., :3], rgba[..., 3]
+    if not alpha.any():  # most of a plane of which parts were scanned
+        return np.full(rgb.shape, 255, np.uint8)
     result = rgb.copy()
-    clear = alpha < 255
-    if clear.any():  # elsewhere the pixels are as they are
-        weight = alpha[clear, None].astype(np.float32) / 255
-        result[clear] = np.rint(rgb[clear] * weight + 255 * (1 - weight))
+    if alpha.min() == 255:
+        return result
+    result[alpha == 0] = 255
+    mixed = (alpha > 0) & (alpha < 255)
+    weight = alpha[mixed, None].astype(np.float32) / 255
+    result[mixed] = np.rint(rgb[mixed] * weight + 255 * (1 - weight))
     return result
 
 
