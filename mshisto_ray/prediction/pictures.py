@@ -27,6 +27,7 @@ from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.thumbnail import read_thumbnail
 
 _HEAT_MAP_MPP = 8.0
+_GONE = "MissingFile"
 _CHILD_MAPS = 6
 _CHILD_MAP_PX = 256
 
@@ -66,8 +67,11 @@ class Painter:
             except (KeyError, OSError, SlideError) as error:
                 message = f"no heat map, the slide cannot be read: {error}"
                 slide_id = part.tiles.slide_id
+                # A file that is damaged stays so; one that is not there may come.
+                is_damage = isinstance(error, SlideError) and error.name != _GONE
+                kind = "input" if is_damage else "transient"
                 failures.append(
-                    Failure(slide_id, "predict", "transient", "NoHeatMap", message)
+                    Failure(slide_id, "predict", kind, "NoHeatMap", message)
                 )
 
     def _draw_slide(

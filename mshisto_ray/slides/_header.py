@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import defusedxml.ElementTree
@@ -42,10 +43,7 @@ def check_size(path: Path, handle: openslide.OpenSlide) -> None:
             "damaged or made wrong; copy it again from the scanner",
         )
     for level in range(handle.level_count):
-        sides = [
-            int(handle.properties.get(f"openslide.level[{level}].tile-{side}", 0))
-            for side in ("width", "height")
-        ]
+        sides = _native_tile(handle, level)
         if sides[0] * sides[1] > _MAX_NATIVE_TILE_PX**2:
             raise SlideError(
                 "ImplausibleSize",
@@ -63,26 +61,49 @@ def _is_tiff(path: Path) -> bool:
 
 def levels_of(handle: openslide.OpenSlide) -> tuple[Level, ...]:
     """Native levels, with the downsample that their size stands for."""
-    width, height = handle.dimensions
-    levels = []
-    for (w, h), raw in zip(
-        handle.level_dimensions, handle.level_downsamples, strict=True
-    ):
+    whole, levels = handle.dimensions, []
+    for number, size in enumerate(handle.level_dimensions):
         # OpenSlide derives a downsample from rounded sizes (2.0005 for 2): a level
         # whose size is that of an integer downsample within a pixel has that one.
-        whole = round(raw)
-        exact = abs(width / whole - w) <= 1 and abs(height / whole - h) <= 1
-        downsample = float(whole) if exact else raw
-        agree = exact or _factors_agree((width, height), (w, h))
-        levels.append(Level(w, h, downsample if agree else float("inf")))
+        downsample = handle.level_downsamples[number]
+        exact = round(downsample)
+        if all(abs(n / exact - m) <= 1 for n, m in zip(whole, size, strict=True)):
+            downsample = float(exact)
+        elif not _factors_agree(whole, size) or _is_cut(handle, number):
+            downsample = float("inf")
+        levels.append(Level(*size, downsample))
     return tuple(levels)
 
 
-def _factors_agree(whole: tuple[int, int], level: tuple[int, int]) -> bool:
+def _factors_agree(whole: tuple[int, int], size: tuple[int, int]) -> bool:
     """Whether one factor gives both sides of a level within a pixel."""
-    least = max(n / (m + 1) for n, m in zip(whole, level, strict=True))
-    most = min(n / max(m - 1, 0.5) for n, m in zip(whole, level, strict=True))
+    least = max(n / (m + 1) for n, m in zip(whole, size, strict=True))
+    most = min(n / max(m - 1, 0.5) for n, m in zip(whole, size, strict=True))
     return least <= most
+
+
+def _is_cut(handle: openslide.OpenSlide, level: int) -> bool:
+    """Whether a level is a whole downsample padded or cropped to native tiles.
+
+    Of a square plane both factors are then wrong alike.
+    """
+    tile = _native_tile(handle, level)
+    if 0 in tile:
+        return False
+    size, raw = handle.level_dimensions[level], handle.level_downsamples[level]
+    for factor in range(max(2, math.floor(raw / 2)), math.ceil(2 * raw) + 1):
+        tiles = [n / factor / t for n, t in zip(handle.dimensions, tile, strict=True)]
+        for rounded in (math.ceil, math.floor):
+            if size == tuple(rounded(n) * t for n, t in zip(tiles, tile, strict=True)):
+                return True
+    return False
+
+
+def _native_tile(handle: openslide.OpenSlide, level: int) -> tuple[int, int]:
+    """Width and height of a level's native tiles, 0 where unknown."""
+    names = (f"openslide.level[{level}].tile-{side}" for side in ("width", "height"))
+    width, height = (int(handle.properties.get(name, 0)) for name in names)
+    return width, height
 
 
 def mpp_of(handle: openslide.OpenSlide) -> float | None:

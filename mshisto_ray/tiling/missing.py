@@ -28,8 +28,8 @@ _RING_PX = 2
 def enclosed_by(missing: np.ndarray, tissue: np.ndarray) -> np.ndarray:
     """Missing areas most of whose surroundings are tissue, bool [h, w].
 
-    They may hold tissue, as unreadable areas may; the unscanned plane around a scan,
-    which has glass and the end of the slide around it, does not.
+    They may hold tissue, as unreadable areas may. The unscanned plane around a scan,
+    which reaches the end of the slide, does not, be the scan all tissue.
     """
     found: Any = ndimage.label(missing, structure=np.ones((3, 3)))
     labels, num = found
@@ -40,6 +40,8 @@ def enclosed_by(missing: np.ndarray, tissue: np.ndarray) -> np.ndarray:
     around = np.bincount(near[ring], minlength=num + 1)
     held = np.bincount(near[ring], is_tissue, minlength=num + 1)
     inside = held > around / 2
+    rim = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
+    inside[np.unique(np.concatenate(rim))] = False
     inside[0] = False
     return inside[labels]
 
