@@ -42,7 +42,9 @@ class TileConfig(TilingRecipe):
     cohort: InputPath = option(text="CSV or Parquet, one row per slide; needs `path`")
     out: OutputPath = option(text="tiles directory; an unfinished one is resumed")
     geojson: bool = option(
-        False, "also write tissue and tiles of each slide for QuPath"
+        False,
+        "also write tissue and tiles of each slide for QuPath, counted from the corner "
+        "of the scanned area",
     )
     runtime: UnitsRuntime = UnitsRuntime()
 

@@ -113,8 +113,11 @@ def test_what_an_older_plan_has_of_missing_tissue_is_not_embedded(
     changed = [[slide_fingerprint(path)]]
     table = table.set_column(index, table.schema.field(index), changed)
     pq.write_table(table, tiles.path / "slides.parquet")
-    given = {"tiles": str(tiles.path), "out": str(tmp_path / "embeddings")}
-    given["encoder"] = {"name": "colour_stats"}
+    given = {
+        "tiles": str(tiles.path),
+        "out": str(tmp_path / "embeddings"),
+        "encoder": {"name": "colour_stats"},
+    }
     embed.run(configs.validate(embed.EmbedConfig, given))
     found = pq.read_table(tmp_path / "embeddings" / "failures.parquet").to_pylist()
     assert {(f["error"], f["mpp"], f["row"], f["col"]) for f in found} == {
