@@ -114,6 +114,8 @@ def read_levels(path: Path, sizes: Iterable[tuple[int, int]]) -> list[JpegLevel]
 def gaps(path: Path, size: tuple[int, int]) -> np.ndarray:
     """Native tiles without any bytes, of the page of this size (width, height).
 
+    The page may be larger by the rest of a native tile, as Philips pads its pages.
+
     Returns:
         float [N, 4]: left, top, right and bottom in pixels of the page; none for what
         is not one page of a TIFF.
@@ -121,20 +123,23 @@ def gaps(path: Path, size: tuple[int, int]) -> np.ndarray:
     try:
         with tifffile.TiffFile(path) as file:
             pages = [p for p in file.pages if isinstance(p, tifffile.TiffPage)]
-            found = _tiled(pages, size)
-            if len(found) != 1:
-                return np.zeros((0, 4))
-            columns = -(-size[0] // found[0].tilewidth)
-            rows = -(-size[1] // found[0].tilelength)
-            tile = (found[0].tilewidth, found[0].tilelength)
-            sizes = np.zeros(columns * rows)  # those without an entry are missing too
-            listed = np.array(found[0].databytecounts, float)[: len(sizes)]
-            sizes[: len(listed)] = listed
+            found = _tiled(pages, size) or [p for p in pages if _is_padded(p, size)]
+            return _missing(found[0]) if len(found) == 1 else np.zeros((0, 4))
     except Exception:  # a damaged or foreign header; reads show what is missing
         return np.zeros((0, 4))
+
+
+def _missing(page: tifffile.TiffPage) -> np.ndarray:
+    """Boxes of a page's native tiles without bytes, float [N, 4]."""
+    tile = np.array([page.tilewidth, page.tilelength])
+    columns = -(-page.imagewidth // page.tilewidth)
+    num = columns * -(-page.imagelength // page.tilelength)
+    sizes = np.zeros(num)  # those without an entry are missing too
+    listed = np.array(page.databytecounts, float)[:num]
+    sizes[: len(listed)] = listed
     row, col = np.divmod(np.flatnonzero(sizes == 0), columns)
-    start = np.stack([col * tile[0], row * tile[1]], 1)
-    stop = np.minimum(start + tile, size)
+    start = np.stack([col, row], 1) * tile
+    stop = np.minimum(start + tile, (page.imagewidth, page.imagelength))
     return np.concatenate([start, stop], 1).astype(float)
 
 
@@ -142,6 +147,14 @@ def _tiled(
     pages: Iterable[tifffile.TiffPage], size: tuple[int, int]
 ) -> list[tifffile.TiffPage]:
     return [p for p in pages if p.is_tiled and (p.imagewidth, p.imagelength) == size]
+
+
+def _is_padded(page: tifffile.TiffPage, size: tuple[int, int]) -> bool:
+    return (
+        page.is_tiled
+        and 0 <= page.imagewidth - size[0] < page.tilewidth
+        and 0 <= page.imagelength - size[1] < page.tilelength
+    )
 
 
 def _level(pages: Iterable[tifffile.TiffPage], size: tuple[int, int]) -> JpegLevel:

@@ -12,6 +12,7 @@ import tifffile
 from fixtures.odd_slides import (
     claim_size,
     drop_tiles,
+    feature,
     on_glass,
     planned,
     shrink,
@@ -84,6 +85,32 @@ def test_tissue_that_the_file_lacks_is_a_failure_of_its_tiles(tile_slides, tmp_p
     assert kept == {t for t in planned(expected, "a") if t[:3] not in lost}
     counts = dict(tiles.slides["a"]["tiles_per_scale"])
     assert sum(counts.values()) == len(kept)
+
+
+def test_an_outline_over_what_was_not_scanned(tile_slides, tmp_path):
+    """Said to be tissue, its tiles are failures and not white."""
+    area = on_glass(1200, 1000, 0, 0, 1200, 1000)
+    places = [(area, 500, 500), (area, 500, 2500)]
+    path = write_scn(tmp_path / "a.scn", places, 2500, 4000)
+    ring = [[100, 100], [1000, 100], [1000, 2900], [100, 2900], [100, 100]]
+    drawn = tmp_path / "a.geojson"
+    drawn.write_text(json.dumps(feature(ring, name="tumour")))
+    cells = {"annotation": drawn}
+    tiles = tile_slides(
+        {"a": (path, cells)}, scales=[0.5], tissue={"name": "annotation"}
+    )
+    assert len(tiles.failures) > 15
+    assert {f[1] for f in failures(tiles)} == {"MissingPixels"}
+    slide = raw.OpenSlide(path)
+    for x, y in planned(tiles, "a", "x", "y"):
+        held = np.asarray(slide.read_region((x, y), 0, (256, 256)))[..., 3] > 0
+        centres = np.arange(256) + 0.5
+        inside = np.add.outer(
+            1000 * ((y + centres < 600) | (y + centres > 3400)),
+            1000 * ((x + centres < 600) | (x + centres > 1500)),
+        )
+        assert (held | (inside > 0)).mean() > 0.9
+    assert planned(tiles, "a")
 
 
 def test_a_hole_in_every_level_is_no_glass(tile_slides, tmp_path):

@@ -7,7 +7,7 @@ import openslide as raw
 import pytest
 from fixtures.odd_slides import drop_tiles, on_glass, shrink, write, write_scn
 
-from mshisto_ray.slides import _header, frame_of, gaps_of, open_slide, read_held
+from mshisto_ray.slides import _header, _tiff, frame_of, gaps_of, open_slide, read_held
 
 
 def handle(sizes, tile=(256, 256), **properties):
@@ -119,3 +119,12 @@ def test_native_tiles_that_a_tiff_lacks(tmp_path, reader):
     expected[6:, 12:] = False
     np.testing.assert_array_equal(held, expected)
     slide.close()
+
+
+def test_a_page_padded_to_native_tiles_is_its_levels(tmp_path):
+    """Philips writes pages so, and OpenSlide shows the level without the padding."""
+    path = write(tmp_path / "a.tif", [on_glass(1024, 1024, 200, 200, 600, 400)])
+    drop_tiles(path, [(3, 3)])
+    boxes = [[768, 768, 1024, 1024]]
+    assert _tiff.gaps(path, (1000, 777)).tolist() == boxes
+    assert len(_tiff.gaps(path, (700, 777))) == len(_tiff.gaps(path, (1025, 777))) == 0
