@@ -7,6 +7,7 @@ would be embedded as if it were glass.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from scipy import ndimage
 from mshisto_ray.slides import Slide, SlideError, gaps_of, read_held
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.tiling.grid import ScalePlan
+from mshisto_ray.tiling.resolution import ScaleReading
 from mshisto_ray.tiling.thumbnail import Thumbnail
 
 # Missing tissue of a tile below this share is the rounding of edges to pixels.
@@ -97,37 +99,50 @@ def _lost(
     missing are read.
     """
     shares = np.zeros(len(plan.row))
-    level, extent = plan.reading.level, plan.reading.extent
-    suspect = thumbnail.missing.copy()
+    suspect = _suspect(slide, plan.reading.level, thumbnail) & tissue
+    if not suspect.any():
+        return shares
+    side = plan.reading.extent / thumbnail.span
+    for i, (x, y) in enumerate(zip(plan.x.tolist(), plan.y.tolist(), strict=True)):
+        left, top = x / thumbnail.span, y / thumbnail.span
+        rows = slice(math.floor(top), math.ceil(top + side))
+        cols = slice(math.floor(left), math.ceil(left + side))
+        if suspect[rows, cols].any():
+            shares[i] = _share(slide, plan.reading, x, y, tissue, thumbnail.span)
+    return np.where(shares > _LEAST_SHARE, shares, 0)
+
+
+def _suspect(slide: Slide, level: int, thumbnail: Thumbnail) -> np.ndarray:
+    """Where pixels of a level may be missing, bool [h, w] over the thumbnail."""
+    found = thumbnail.missing.copy()
     for box in gaps_of(slide, level) / thumbnail.span:
         left, top = np.floor(box[:2]).astype(int)
         right, bottom = np.ceil(box[2:]).astype(int)
-        suspect[top:bottom, left:right] = True
-    suspect &= tissue
-    if not suspect.any():
-        return shares
-    down = slide.levels[level].downsample
-    side = max(1, round(extent / down))
-    for i, (x, y) in enumerate(zip(plan.x.tolist(), plan.y.tolist(), strict=True)):
-        start = np.array([y, x]) / thumbnail.span
-        stop = np.ceil(start + extent / thumbnail.span).astype(int)
-        first = np.floor(start).astype(int)
-        if not suspect[first[0] : stop[0], first[1] : stop[1]].any():
-            continue
-        try:
-            held = read_held(slide, level, x, y, side, side)[1]
-        except SlideError:
-            continue  # reported when the tile is read
-        if held is not None:
-            centres = (np.arange(side) + 0.5) * down
-            row = ((y + centres) / thumbnail.span).astype(int)
-            col = ((x + centres) / thumbnail.span).astype(int)
-            row, col = (
-                np.minimum(v, n - 1)
-                for v, n in zip((row, col), tissue.shape, strict=True)
-            )
-            shares[i] = (tissue[np.ix_(row, col)] & ~held).mean()
-    return np.where(shares > _LEAST_SHARE, shares, 0)
+        found[top:bottom, left:right] = True
+    return found
+
+
+def _share(
+    slide: Slide,
+    reading: ScaleReading,
+    x: int,
+    y: int,
+    tissue: np.ndarray,
+    span: float,
+) -> float:
+    """Share of the tile at x, y that is tissue and missing, from its own pixels."""
+    down = slide.levels[reading.level].downsample
+    side = max(1, round(reading.extent / down))
+    try:
+        held = read_held(slide, reading.level, x, y, side, side)[1]
+    except SlideError:
+        return 0.0  # reported when the tile is read
+    if held is None:
+        return 0.0
+    centres = (np.arange(side) + 0.5) * down
+    row = np.minimum(((y + centres) / span).astype(int), tissue.shape[0] - 1)
+    col = np.minimum(((x + centres) / span).astype(int), tissue.shape[1] - 1)
+    return float((tissue[np.ix_(row, col)] & ~held).mean())
 
 
 def _select(plan: ScalePlan, kept: np.ndarray) -> ScalePlan:
