@@ -17,6 +17,11 @@ from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.record import readings_of
 
 TILE_PX = 64
+# Of a whole slide or of a tile; any other would be an exception that was caught.
+REASONS = {
+    "AbsurdMpp", "ImplausibleSize", "MissingPixels", "NoMpp", "NoScale", "NoTissue",
+    "NotASlide", "NotBrightField", "UnreadableRegion", "UnreadableSlide",
+}  # fmt: skip
 
 
 class Pixels:
@@ -94,7 +99,7 @@ def direct(path, reading, x, y):
     return np.floor(cells.mean((1, 3)) + 0.5).astype(np.uint8), bool(alpha.min() < 1)
 
 
-def check(originals, folder, seeds):
+def check(originals, folder, store, seeds):
     """Tile and embed a damaged slide a seed, and compare each tile with OpenSlide."""
     lines = ["slide_id,path,mpp"]
     for seed in seeds:
@@ -106,12 +111,13 @@ def check(originals, folder, seeds):
     (folder / "cohort.csv").write_text("\n".join(lines) + "\n")
     given = {"cohort": str(folder / "cohort.csv"), "out": str(folder / "tiles")}
     given |= {"tile_px": TILE_PX, "scales": [0.5, 1.0], "chunk_tiles": 8}
-    given |= {"runtime": {"max_failures": 1.0}}
+    given |= {"runtime": {"max_failures": 1.0, "mlflow": {"uri": store}}}
     tile.run(configs.validate(tile.TileConfig, given))
     tiles = TileDirectory(folder / "tiles")
     failed = {failure["slide_id"] for failure in tiles.failures}
     assert failed | set(tiles.slides) == {f"s{seed}" for seed in seeds}
     assert {failure["kind"] for failure in tiles.failures} <= {"input"}
+    assert {failure["error"] for failure in tiles.failures} <= REASONS
     assert all("\n" not in failure["message"] for failure in tiles.failures)
     embed = UnitEmbedder(tiles.path, {folder / "out": Pixels()}, InTurn(), 16)
     counts = {"kept": 0, "failed": 0}
@@ -129,6 +135,7 @@ def compare(tiles, record, chunk, shard, counts):
     failures = read_metadata(shard)["failures"]
     failed = {(f["mpp"], f["row"], f["col"]): f for f in failures}
     assert {f["kind"] for f in failures} <= {"input"}
+    assert {f["error"] for f in failures} <= REASONS
     for row in tiles.read_chunk(record["slide_id"], chunk).to_pylist():
         reading = readings[row["mpp"]]
         place = (row["mpp"], row["row"], row["col"])
@@ -145,19 +152,25 @@ def compare(tiles, record, chunk, shard, counts):
             assert is_lacking, failed[place]
 
 
-def test_damage_gives_right_pixels_or_a_failure(plain, originals, tmp_path):
-    tiles, counts = check(originals, tmp_path, range(20))
+def test_damage_gives_right_pixels_or_a_failure(
+    plain, originals, tmp_path, shared_store
+):
+    tiles, counts = check(originals, tmp_path, shared_store, range(20))
     # Some of each, or the test would say little.
     assert len(tiles.slides) >= 5 and len(tiles.failures) >= 5
     assert counts["kept"] > 200
 
 
 @pytest.mark.slow
-def test_much_damage_gives_right_pixels_or_a_failure(plain, originals, tmp_path):
-    check(originals, tmp_path, range(100, 300))
+def test_much_damage_gives_right_pixels_or_a_failure(
+    plain, originals, tmp_path, shared_store
+):
+    check(originals, tmp_path, shared_store, range(100, 300))
 
 
-def test_the_undamaged_slides_are_whole(plain, originals, tmp_path, monkeypatch):
+def test_the_undamaged_slides_are_whole(
+    plain, originals, tmp_path, shared_store, monkeypatch
+):
     monkeypatch.setitem(globals(), "damaged", lambda content, rng: content)
-    tiles, counts = check(originals, tmp_path, range(3))
+    tiles, counts = check(originals, tmp_path, shared_store, range(3))
     assert not tiles.failures and not counts["failed"]
