@@ -1,11 +1,14 @@
 """Tiles, scores and tissue as GeoJSON, which QuPath opens over the slide.
 
 In QuPath: File, Import objects from file. Coordinates are level-0 pixels, as in
-QuPath's own export, and not the longitudes and latitudes of RFC 7946.
+QuPath's own export, and not the longitudes and latitudes of RFC 7946. They count from
+the corner of the scanned area, ``origin``: QuPath shows this area alone. QuPath imports
+nothing of a file in which a class has no colour.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +22,9 @@ from mshisto_ray.store.manifest import write_text
 
 TISSUE = "tissue"
 _TISSUE_COLOUR = [0, 160, 80]
+# Of classes, in their order (Okabe and Ito 2008: told apart by the colour-blind too).
+_COLOURS = [[0, 114, 178], [230, 159, 0], [0, 158, 115], [204, 121, 167],
+            [213, 94, 0], [86, 180, 233], [240, 228, 66]]  # fmt: skip
 
 
 def write_tiles(
@@ -28,6 +34,7 @@ def write_tiles(
     extent: np.ndarray,
     scores: Mapping[str, np.ndarray],
     classes: Sequence[str] | None = None,
+    origin: tuple[int, int] = (0, 0),
 ) -> None:
     """Write tiles as QuPath's tile objects with measurements.
 
@@ -40,9 +47,12 @@ def write_tiles(
         extent: level-0 pixels they cover, [N].
         scores: [N] by name; NaN where a tile has none, which is then left out.
         classes: class of each tile, by which QuPath shows and hides them.
+        origin: level-0 pixels of the scanned area's corner.
     """
+    names = dict.fromkeys(classes or ())
+    colours = dict(zip(names, itertools.cycle(_COLOURS)))
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]])
-    start = np.stack([x, y], 1).astype(float)
+    start = np.stack([x, y], 1).astype(float) - origin
     rings = start[:, None] + corners * np.asarray(extent, float)[:, None, None]
     features = []
     for i, ring in enumerate(rings.round(2).tolist()):
@@ -50,7 +60,8 @@ def write_tiles(
         known = {name: value for name, value in values.items() if value == value}
         properties: dict[str, Any] = {"objectType": "tile", "measurements": known}
         if classes is not None:
-            properties["classification"] = {"name": classes[i]}
+            colour = colours[classes[i]]
+            properties["classification"] = {"name": classes[i], "color": colour}
         features.append(
             _feature({"type": "Polygon", "coordinates": [ring]}, properties)
         )
@@ -58,7 +69,11 @@ def write_tiles(
 
 
 def write_tissue(
-    path: Path, tissue: np.ndarray, span: float, size: tuple[int, int]
+    path: Path,
+    tissue: np.ndarray,
+    span: float,
+    size: tuple[int, int],
+    origin: tuple[int, int] = (0, 0),
 ) -> None:
     """Write a tissue mask as annotations, one per piece, with its holes.
 
@@ -67,13 +82,15 @@ def write_tissue(
         tissue: bool [h, w] over the slide from its corner (0, 0).
         span: level-0 pixels per mask pixel.
         size: slide width and height in level-0 pixels; what lies beyond is cut off.
+        origin: level-0 pixels of the scanned area's corner.
     """
     properties = {
         "objectType": "annotation",
         "classification": {"name": TISSUE, "color": _TISSUE_COLOUR},
     }
     pieces = mask_polygons(tissue, span, size)
-    shapes = (json.loads(shapely.to_geojson(piece)) for piece in pieces)
+    moved = (shapely.transform(piece, lambda xy: xy - origin) for piece in pieces)
+    shapes = (json.loads(shapely.to_geojson(piece)) for piece in moved)
     _write(path, [_feature(shape, properties) for shape in shapes])
 
 

@@ -42,7 +42,9 @@ class TileConfig(TilingRecipe):
     cohort: InputPath = option(text="CSV or Parquet, one row per slide; needs `path`")
     out: OutputPath = option(text="tiles directory; an unfinished one is resumed")
     geojson: bool = option(
-        False, "also write tissue and tiles of each slide for QuPath"
+        False,
+        "also write tissue and tiles of each slide for QuPath, counted from the corner "
+        "of the scanned area",
     )
     runtime: UnitsRuntime = UnitsRuntime()
 
@@ -118,10 +120,15 @@ def _is_pending(config: TileConfig, row: CohortSlide, key: Any) -> bool:
     metadata = read_metadata(shard_path(config.out, row.slide_id))
     if metadata is None or metadata["key"] != key or not key["files"]:
         return True
+    # Made before the frame of GeoJSON was recorded: in or out, it may be displaced.
+    is_drawn_on = config.geojson or row.annotation
+    if is_drawn_on and metadata["slide"] and "bounds_x" not in metadata["slide"]:
+        return True
     pictures = [overview_path(config.out, row.slide_id)]
     if config.geojson:
         pictures += geojson_paths(config.out, row.slide_id)
-    failed = bool(metadata["failures"])  # perhaps to draw them
+    # A failure of the whole slide may be that to draw them.
+    failed = any(failure["row"] is None for failure in metadata["failures"])
     if metadata["slide"] and not failed and not all(p.exists() for p in pictures):
         return True
     return config.runtime.retries(metadata["failures"])

@@ -17,14 +17,17 @@ from mshisto_ray.prediction.tile_bag import SlideTiles
 from mshisto_ray.slides import (
     Slide,
     Watchdog,
+    frame_of,
     plain_reader,
 )
 from mshisto_ray.store.embeddings import TileEmbeddings
+from mshisto_ray.store.errors import UnitError
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.thumbnail import read_thumbnail
 
 _HEAT_MAP_MPP = 8.0
+_GONE = "MissingFile"
 _CHILD_MAPS = 6
 _CHILD_MAP_PX = 256
 
@@ -64,8 +67,11 @@ class Painter:
             except Exception as error:  # of any kind: the prediction is kept
                 message = f"no heat map, the slide cannot be read: {error}"
                 slide_id = part.tiles.slide_id
+                # A file that is damaged stays so; one that is not there may come.
+                is_damage = isinstance(error, UnitError) and error.name != _GONE
+                kind = "input" if is_damage else "transient"
                 failures.append(
-                    Failure(slide_id, "predict", "transient", "NoHeatMap", message)
+                    Failure(slide_id, "predict", kind, "NoHeatMap", message)
                 )
 
     def _draw_slide(
@@ -78,13 +84,16 @@ class Painter:
         tiles = part.tiles
         folder, name = self._out / "heatmaps", tiles.slide_id
         folder.mkdir(parents=True, exist_ok=True)
-        if layers:
-            place = (tiles.x, tiles.y, tiles.extent)
-            write_tiles(folder / f"{name}.geojson", *place, layers)
         record = self._tiles.slides[name]
         reader = plain_reader(record["reader"])
         slide = self._watchdog.open_slide(Path(record["path"]), reader)
+        # From the slide: tables written before it was recorded lack it.
+        origin = frame_of(slide).origin
         try:
+            if layers:
+                place = (tiles.x, tiles.y, tiles.extent)
+                path = folder / f"{name}.geojson"
+                write_tiles(path, *place, layers, origin=origin)
             thumbnail = read_thumbnail(slide, record["mpp"], _HEAT_MAP_MPP)
             for label, scores in layers.items():
                 image = draw_heatmap(
@@ -103,7 +112,8 @@ class Painter:
             ):
                 stem = f"{name}.children_{fine.mpp[0]:g}"
                 place = (fine.x, fine.y, fine.extent)
-                write_tiles(folder / f"{stem}.geojson", *place, scores)
+                path = folder / f"{stem}.geojson"
+                write_tiles(path, *place, scores, origin=origin)
                 image.save(folder / f"{stem}.png")
         finally:
             slide.close()

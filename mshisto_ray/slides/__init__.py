@@ -26,10 +26,15 @@ from mshisto_ray.slides._open import (
     stand_ins,
 )
 from mshisto_ray.slides._slide import (
+    Frame,
     Level,
     Slide,
     SlideError,
     checked_mpp,
+    frame_of,
+    gaps_of,
+    read_held,
+    unsound_levels,
 )
 
 __all__ = [
@@ -37,13 +42,18 @@ __all__ = [
     "FAMILY",
     "READ_LIMIT_S",
     "REFERENCE",
+    "Frame",
     "Level",
     "Slide",
     "SlideError",
     "Watchdog",
     "checked_mpp",
+    "frame_of",
+    "gaps_of",
     "open_slide",
     "other_reader",
     "plain_reader",
+    "read_held",
     "stand_ins",
+    "unsound_levels",
 ]

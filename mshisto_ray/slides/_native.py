@@ -61,9 +61,11 @@ class NativeSlide:
         self.vendor = self._reference.vendor
         self.objective = self._reference.objective
         self.mpp = self._reference.mpp
+        self.frame = self._reference.frame
         self.levels = tuple(source.level for source in sources)
         self._sources = sources
         self._file = os.open(path, os.O_RDONLY)
+        self._file_size = os.fstat(self._file).st_size
         self._decoded: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self._decoded_bytes = 0
 
@@ -83,6 +85,20 @@ class NativeSlide:
                 f"the file is damaged here ({error}): copy it again from the "
                 "scanner and run with runtime.retry_failures=true",
             ) from None
+
+    def read_held(
+        self, level: int, x: int, y: int, width: int, height: int
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """As ``read``, and which pixels the file holds; None: all of them."""
+        source = self._sources[level]
+        if source.native is None or source.page.is_whole:
+            return self.read(level, x, y, width, height), None
+        return self._reference.read_held(source.native, x, y, width, height)
+
+    def gaps(self, level: int) -> np.ndarray:
+        """Native tiles that the file lacks at a level, in level-0 pixels, [N, 4]."""
+        native = self._sources[level].native
+        return np.zeros((0, 4)) if native is None else self._reference.gaps(native)
 
     def close(self) -> None:
         self._decoded.clear()
@@ -166,10 +182,12 @@ class NativeSlide:
         return array
 
     def _decode(self, page: JpegLevel, index: int, out: np.ndarray) -> None:
-        size = page.sizes[index]
+        size, offset = page.sizes[index], page.offsets[index]
         if not size:
             raise UndecodableError("native tile missing")
-        page.decode(os.pread(self._file, size, page.offsets[index]), out)
+        if offset + size > self._file_size:
+            raise UndecodableError("native tile beyond the end of the file")
+        page.decode(os.pread(self._file, size, offset), out)
 
 
 def _sources(path: Path, reference: OpenSlideSlide, scaled: bool) -> list[_Source]:
@@ -188,7 +206,7 @@ def _sources(path: Path, reference: OpenSlideSlide, scaled: bool) -> list[_Sourc
     ]
     if not scaled:
         return native
-    if not all(all(page.sizes) for page in pages):
+    if not all(page.is_whole for page in pages):
         raise SlideError("NotJpegTiles", "native tiles are missing")
     return sorted([*native, *_reduced(native)], key=lambda s: s.level.downsample)
 
@@ -197,7 +215,7 @@ def _reduced(native: list[_Source]) -> list[_Source]:
     """Levels that the pyramid lacks, each from the nearest finer native one."""
     known = [source.level.downsample for source in native]
     found = []
-    for source in reversed(native):
+    for source in reversed([s for s in native if s.level.is_sound]):
         for reduce in _REDUCTIONS:
             downsample = source.level.downsample * reduce
             if any(max(d, downsample) < _NEAR * min(d, downsample) for d in known):

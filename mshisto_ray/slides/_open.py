@@ -12,7 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from mshisto_ray import components
-from mshisto_ray.slides._slide import Slide, SlideError
+from mshisto_ray.slides._slide import (
+    Slide,
+    SlideError,
+    frame_of,
+    gaps_of,
+    read_held,
+)
 
 FAMILY = "mshisto_ray.slides"
 # Reads nearly every format; the other readers are compared with it.
@@ -108,10 +114,21 @@ class _WatchedSlide:
         self.mpp = slide.mpp
         self.vendor = slide.vendor
         self.objective = slide.objective
+        self.frame = frame_of(slide)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         with self._watchdog.watching():
             return self._slide.read(level, x, y, width, height)
+
+    def read_held(
+        self, level: int, x: int, y: int, width: int, height: int
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        with self._watchdog.watching():
+            return read_held(self._slide, level, x, y, width, height)
+
+    def gaps(self, level: int) -> np.ndarray:
+        with self._watchdog.watching():
+            return gaps_of(self._slide, level)
 
     def close(self) -> None:
         self._slide.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,6 +53,11 @@ class JpegLevel:
         """Number of native tiles per row."""
         return -(-self.width // self.tile[0])
 
+    @functools.cached_property
+    def is_whole(self) -> bool:
+        """Whether no native tile is missing."""
+        return all(self.sizes)
+
     def reduced(self, reduce: int) -> JpegLevel:
         """This level decoded at 1/``reduce`` of its size."""
         width, height = self.tile
@@ -99,12 +105,60 @@ def read_levels(path: Path, sizes: Iterable[tuple[int, int]]) -> list[JpegLevel]
         with tifffile.TiffFile(path) as file:
             pages = [p for p in file.pages if isinstance(p, tifffile.TiffPage)]
             return [_level(pages, size) for size in sizes]
-    except (tifffile.TiffFileError, ValueError, KeyError, IndexError) as error:
+    except SlideError:
+        raise
+    except Exception as error:  # a damaged header raises anything; OpenSlide decides
         raise _refused(f"not read as a TIFF: {error}") from None
 
 
+def gaps(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """Native tiles without any bytes, of the page of this size (width, height).
+
+    The page may be larger by the rest of a native tile, as Philips pads its pages.
+
+    Returns:
+        float [N, 4]: left, top, right and bottom in pixels of the page; none for what
+        is not one page of a TIFF.
+    """
+    try:
+        with tifffile.TiffFile(path) as file:
+            pages = [p for p in file.pages if isinstance(p, tifffile.TiffPage)]
+            found = _tiled(pages, size) or [p for p in pages if _is_padded(p, size)]
+            return _missing(found[0]) if len(found) == 1 else np.zeros((0, 4))
+    except Exception:  # a damaged or foreign header; reads show what is missing
+        return np.zeros((0, 4))
+
+
+def _missing(page: tifffile.TiffPage) -> np.ndarray:
+    """Boxes of a page's native tiles without bytes, float [N, 4]."""
+    tile = np.array([page.tilewidth, page.tilelength])
+    columns = -(-page.imagewidth // page.tilewidth)
+    num = columns * -(-page.imagelength // page.tilelength)
+    sizes = np.zeros(num)  # those without an entry are missing too
+    listed = np.array(page.databytecounts, float)[:num]
+    sizes[: len(listed)] = listed
+    row, col = np.divmod(np.flatnonzero(sizes == 0), columns)
+    start = np.stack([col, row], 1) * tile
+    stop = np.minimum(start + tile, (page.imagewidth, page.imagelength))
+    return np.concatenate([start, stop], 1).astype(float)
+
+
+def _tiled(
+    pages: Iterable[tifffile.TiffPage], size: tuple[int, int]
+) -> list[tifffile.TiffPage]:
+    return [p for p in pages if p.is_tiled and (p.imagewidth, p.imagelength) == size]
+
+
+def _is_padded(page: tifffile.TiffPage, size: tuple[int, int]) -> bool:
+    return (
+        page.is_tiled
+        and 0 <= page.imagewidth - size[0] < page.tilewidth
+        and 0 <= page.imagelength - size[1] < page.tilelength
+    )
+
+
 def _level(pages: Iterable[tifffile.TiffPage], size: tuple[int, int]) -> JpegLevel:
-    found = [p for p in pages if p.is_tiled and (p.imagewidth, p.imagelength) == size]
+    found = _tiled(pages, size)
     if len(found) != 1:
         raise _refused(f"{len(found)} tiled pages of {size[0]} x {size[1]} px")
     (page,) = found
@@ -118,6 +172,10 @@ def _level(pages: Iterable[tifffile.TiffPage], size: tuple[int, int]) -> JpegLev
     )
     if not is_plain:
         raise _refused("not three interleaved channels of 8 bits")
+    tiles = -(-size[0] // page.tilewidth) * -(-size[1] // page.tilelength)
+    listed = min(len(page.dataoffsets), len(page.databytecounts))
+    if listed < tiles:
+        raise _refused(f"{tiles} native tiles claimed, {listed} listed")
     tables = page.jpegtables or b""
     return JpegLevel(
         page.imagewidth,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import openslide
 from openslide.lowlevel import OpenSlideError, OpenSlideUnsupportedFormatError
 
-from mshisto_ray.slides._slide import Level, Slide, SlideError
-
-# Square pixels: scanners differ by a few thousandths between x and y.
-_MAX_ANISOTROPY = 0.02
+from mshisto_ray.slides._header import (
+    check_size,
+    frame_in,
+    levels_of,
+    mpp_of,
+    number,
+)
+from mshisto_ray.slides._slide import Slide, SlideError
 
 
 def opens(path: Path) -> bool:
@@ -35,17 +38,51 @@ class OpenSlideSlide:
     def __init__(self, path: Path):
         self._path = path
         self._handle = _open(path)
+        try:
+            check_size(path, self._handle)
+        except SlideError:
+            self._handle.close()
+            raise
         properties = self._handle.properties
         self.vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
-        self.objective = _number(
-            properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER)
-        )
-        self.mpp = _mpp(properties)
-        self.levels = _levels(self._handle)
+        self.objective = number(properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER))
+        self.mpp = mpp_of(self._handle)
+        self.frame = frame_in(self._handle)
+        self.levels = levels_of(self._handle)
         self.downsamples = tuple(map(float, self._handle.level_downsamples))
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """RGB pixels of a region, over white; interpolated between pixels."""
+        return on_white(self._read(level, x, y, width, height))
+
+    def read_held(
+        self, level: int, x: int, y: int, width: int, height: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As ``read``, and which pixels the file holds; True outside the slide."""
+        rgba = self._read(level, x, y, width, height)
+        held = rgba[..., 3] >= 128
+        if not held.all():
+            size, down = self.levels[level], self.downsamples[level]
+            col, row = np.arange(width) + x / down, np.arange(height) + y / down
+            held |= ((col < 0) | (col > size.width - 1))[None]
+            held |= ((row < 0) | (row > size.height - 1))[:, None]
+        return on_white(rgba), held
+
+    def gaps(self, level: int) -> np.ndarray:
+        """Native tiles that a TIFF lacks at a level, in level-0 pixels, [N, 4]."""
+        # Imported here: it takes half a second, of which a watched opening has few.
+        from mshisto_ray.slides._tiff import gaps
+
+        size = self.levels[level]
+        boxes = gaps(self._path, (size.width, size.height))
+        return boxes * self.downsamples[level]
+
+    def close(self) -> None:
+        """Release the file."""
+        self._handle.close()
+
+    def _read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        """Pixels of a region, uint8 [height, width, 4] with straight alpha."""
         try:
             image = self._handle.read_region((x, y), level, (width, height))
         except OpenSlideError as error:
@@ -58,20 +95,22 @@ class OpenSlideSlide:
                 f"the file is damaged here ({error}): copy it again from the "
                 "scanner and run with runtime.retry_failures=true",
             ) from None
-        return on_white(np.asarray(image))
-
-    def close(self) -> None:
-        """Release the file."""
-        self._handle.close()
+        return np.asarray(image)
 
 
 def on_white(rgba: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 4] with straight alpha to uint8 [H, W, 3] over white."""
-    rgb, alpha = rgba[..., :3], rgba[..., 3:]
+    rgb, alpha = rgba[..., :3], rgba[..., 3]
+    if not alpha.any():  # most of a plane of which parts were scanned
+        return np.full(rgb.shape, 255, np.uint8)
+    result = rgb.copy()
     if alpha.min() == 255:
-        return np.ascontiguousarray(rgb)
-    weight = alpha.astype(np.float32) / 255
-    return np.rint(rgb * weight + 255 * (1 - weight)).astype(np.uint8)
+        return result
+    result[alpha == 0] = 255
+    mixed = (alpha > 0) & (alpha < 255)
+    weight = alpha[mixed, None].astype(np.float32) / 255
+    result[mixed] = np.rint(rgb[mixed] * weight + 255 * (1 - weight))
+    return result
 
 
 def _open(path: Path) -> openslide.OpenSlide:
@@ -90,34 +129,3 @@ def _open(path: Path) -> openslide.OpenSlide:
         raise SlideError(
             "UnreadableSlide", f"OpenSlide cannot open it: {error}"
         ) from None
-
-
-def _levels(handle: openslide.OpenSlide) -> tuple[Level, ...]:
-    width, height = handle.dimensions
-    levels = []
-    for (w, h), raw in zip(
-        handle.level_dimensions, handle.level_downsamples, strict=True
-    ):
-        # OpenSlide derives a downsample from rounded sizes (2.0005 for 2): a level
-        # whose size is that of an integer downsample within a pixel has that one.
-        whole = round(raw)
-        exact = abs(width / whole - w) <= 1 and abs(height / whole - h) <= 1
-        levels.append(Level(w, h, float(whole) if exact else raw))
-    return tuple(levels)
-
-
-def _mpp(properties: Mapping[str, str]) -> float | None:
-    mpp_x = _number(properties.get(openslide.PROPERTY_NAME_MPP_X))
-    mpp_y = _number(properties.get(openslide.PROPERTY_NAME_MPP_Y))
-    if mpp_x is None or mpp_y is None:
-        return mpp_x if mpp_y is None else mpp_y
-    if abs(mpp_x - mpp_y) > _MAX_ANISOTROPY * max(mpp_x, mpp_y):
-        return None  # a wrong header: the cohort has to give it
-    return (mpp_x + mpp_y) / 2
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None

@@ -52,6 +52,14 @@ SLIDES = pa.schema(
         _field("path", pa.string(), "slide file"),
         _field("width", pa.int64(), "level-0 pixels"),
         _field("height", pa.int64(), "level-0 pixels"),
+        _field(
+            "bounds_x",
+            pa.int64(),
+            "left edge of the scanned area, level-0 pixels: GeoJSON counts from it; "
+            "null: tiled before this was recorded",
+            nullable=True,
+        ),
+        _field("bounds_y", pa.int64(), "its top edge", nullable=True),
         _field("mpp", pa.float64(), "level-0 micrometres per pixel, as used"),
         _field("mpp_source", pa.string(), "file or cohort"),
         _field("vendor", pa.string(), "as the reader names it"),

@@ -1,8 +1,7 @@
-"""Annotated regions (ASAP XML, GeoJSON) and the class of each tile."""
+"""Annotated regions, drawn in other software, and the class of each tile."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,23 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from mshisto_ray.slides import Frame
+from mshisto_ray.tiling import _geojson, _xml
+from mshisto_ray.tiling._xml import AnnotationError
+
+__all__ = [
+    "AnnotationError",
+    "Region",
+    "annotate",
+    "check_within",
+    "read_annotation",
+    "scaled",
+]
+
 # Outlines drawn by hand may cross the slide's edge.
 _MAX_OUTSIDE = 0.01
-
-
-class AnnotationError(Exception):
-    """An annotation file cannot be used."""
+# Byte order marks, blanks, and the zeros of UTF-16.
+_BEFORE_XML = b"\xef\xbb\xbf\xff\xfe \t\r\n\0"
 
 
 @dataclass(frozen=True)
@@ -30,52 +40,88 @@ class Region:
     polygon: BaseGeometry
 
 
-def read_annotation(path: Path) -> list[Region]:
-    """Regions of an ASAP XML or a GeoJSON file (as QuPath writes it).
+def read_annotation(path: Path, frame: Frame | None = None) -> list[Region]:
+    """Regions of an ASAP, ImageScope or NDPA XML file, or of a GeoJSON file.
 
     Points and lines have no area and are left out. ASAP's polygons take the class of
-    their group, else their own name; GeoJSON features that of
-    ``properties.classification.name``, else ``properties.name``.
+    their group, else their own name; ImageScope's that of their layer, else their
+    text; NDPA's their title; GeoJSON features their QuPath class, else their name.
+
+    Coordinates are level-0 pixels of the slide's plane in ASAP and ImageScope files,
+    and of the area that QuPath shows, from its corner, in GeoJSON; nanometres from
+    the centre of the glass slide in NDPA files.
+
+    Args:
+        path: the file; its content decides, not its ending.
+        frame: of its slide; None: QuPath shows the whole plane.
 
     Raises:
-        AnnotationError: not readable in the format of its file extension.
+        AnnotationError: none of these formats, not readable, or without any area.
     """
+    size = frame.size if frame else (0, 0)
     try:
-        if path.suffix.lower() == ".xml":
-            return _asap(path)
-        return _geojson(path)
+        return _regions(path.read_bytes(), frame or Frame(size, (0, 0), size))
+    except AnnotationError as error:
+        raise AnnotationError(f"{path.name}: {error}") from None
     except (
         KeyError,
         TypeError,
         AttributeError,  # another kind of JSON value where an object is expected
-        ValueError,  # JSON, numbers, defusedxml's refusals
+        ValueError,  # JSON, numbers, text that is no UTF-8, defusedxml's refusals
         defusedxml.ElementTree.ParseError,
         shapely.errors.ShapelyError,
     ) as error:
         raise AnnotationError(
-            f"{path.name}: neither ASAP XML nor GeoJSON with polygons in level-0 "
-            f"pixels ({type(error).__name__}: {error})"
+            f"{path.name}: neither ASAP XML nor ImageScope XML, NDPA or GeoJSON with "
+            f"polygons ({type(error).__name__}: {error})"
         ) from None
 
 
-def check_within(regions: Sequence[Region], size: tuple[int, int]) -> None:
-    """Raise AnnotationError for regions that lie outside the slide.
+def _regions(content: bytes, frame: Frame) -> list[Region]:
+    if content.lstrip(_BEFORE_XML).startswith(b"<"):
+        root: Any = defusedxml.ElementTree.fromstring(content)
+        known = _xml.format_of(root)
+        if known is None:
+            raise AnnotationError(
+                f"XML with root element {root.tag}: neither ASAP XML nor ImageScope "
+                "XML or NDPA; export it as GeoJSON"
+            )
+        found, read = known
+        shapes, origin = list(read(root, frame)), (0, 0)
+    else:
+        found, shapes, origin = "GeoJSON", list(_geojson.read(content)), frame.origin
+    areas = [Region(name, _area(shape, origin)) for name, shape in shapes]
+    regions = [region for region in areas if region.polygon.area > 0]
+    if not regions:
+        raise AnnotationError(
+            f"{found} without any polygon ({len(shapes)} other shapes): outline areas "
+            "in it, or leave the slide's annotation empty"
+        )
+    return regions
+
+
+def check_within(regions: Sequence[Region], frame: Frame) -> None:
+    """Raise AnnotationError for regions that lie outside the scanned area.
 
     Args:
         regions: in level-0 pixels.
-        size: slide width and height in level-0 pixels.
+        frame: of the slide.
 
     Raises:
         AnnotationError: more than a hundredth of their area lies outside.
     """
-    slide = shapely.box(0, 0, *size)
+    (left, top), (width, height) = frame.origin, frame.shown
+    shown = shapely.box(left, top, left + width, top + height)
     whole = sum(region.polygon.area for region in regions)
-    inside = sum(region.polygon.intersection(slide).area for region in regions)
+    inside = sum(region.polygon.intersection(shown).area for region in regions)
     if whole - inside > _MAX_OUTSIDE * whole:
+        counted = "" if frame.origin == (0, 0) else (
+            f" from ({left}, {top}) of its plane, where GeoJSON counts from"
+        )  # fmt: skip
         raise AnnotationError(
             f"{1 - inside / whole:.0%} of the annotated area lies outside the slide "
-            f"({size[0]} x {size[1]} px): the annotation of another slide, or not in "
-            "level-0 pixels?"
+            f"({width} x {height} px{counted}): the annotation of another slide, or "
+            "not in level-0 pixels?"
         )
 
 
@@ -85,42 +131,17 @@ def scaled(regions: Sequence[Region], span: float) -> list[Region]:
     return [Region(r.name, p) for r, p in zip(regions, polygons, strict=True)]
 
 
-def _asap(path: Path) -> list[Region]:
-    root: Any = defusedxml.ElementTree.parse(path).getroot()
-    regions = []
-    for annotation in root.iter("Annotation"):
-        points = sorted(
-            annotation.iter("Coordinate"), key=lambda c: int(c.get("Order"))
-        )
-        if len(points) < 3:
-            continue
-        corners = [(float(c.get("X")), float(c.get("Y"))) for c in points]
-        group = annotation.get("PartOfGroup")
-        name = group if group and group != "None" else annotation.get("Name")
-        regions.append(Region(name or "unnamed", _valid(shapely.Polygon(corners))))
-    return regions
+def _area(geometry: BaseGeometry, origin: tuple[int, int]) -> BaseGeometry:
+    """The polygons of a geometry, repaired and moved by ``origin``; may be empty.
 
-
-def _geojson(path: Path) -> list[Region]:
-    content = json.loads(path.read_text())
-    features = content["features"] if isinstance(content, dict) else content
-    regions = []
-    for feature in features:
-        geometry = shapely.from_geojson(json.dumps(feature["geometry"]))
-        if geometry.area == 0:
-            continue
-        properties = feature.get("properties") or {}
-        classified = properties.get("classification") or {}
-        if isinstance(classified, str):
-            classified = {"name": classified}
-        name = classified.get("name") or properties.get("name") or "unnamed"
-        regions.append(Region(name, _valid(geometry)))
-    return regions
-
-
-def _valid(geometry: BaseGeometry) -> BaseGeometry:
-    # Hand-drawn outlines cross themselves; even-odd repair keeps their area.
-    return geometry if geometry.is_valid else shapely.make_valid(geometry)
+    Hand-drawn outlines cross themselves; even-odd repair keeps their area.
+    """
+    flat = shapely.force_2d(geometry)
+    valid = flat if flat.is_valid else shapely.make_valid(flat)
+    parts = shapely.get_parts(shapely.get_parts(valid))
+    polygons = [part for part in parts if part.geom_type == "Polygon"]
+    whole = polygons[0] if len(polygons) == 1 else shapely.union_all(polygons)
+    return shapely.transform(whole, lambda xy: xy + origin) if any(origin) else whole
 
 
 def annotate(

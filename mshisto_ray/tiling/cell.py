@@ -9,6 +9,7 @@ import numpy as np
 from mshisto_ray.slides import (
     Slide,
     SlideError,
+    read_held,
 )
 from mshisto_ray.tiling.pixels import box_averages, read_tile
 from mshisto_ray.tiling.resolution import ScaleReading
@@ -58,7 +59,7 @@ class CellReader:
         return self._averages[factor][top : top + px, left : left + px]
 
     def _read_cell(self, row: int, col: int) -> dict[int, np.ndarray]:
-        """Averages of a cell by factor; empty if part of it cannot be decoded."""
+        """Averages of a cell by factor; empty if part of it cannot be read."""
         averages = {
             f: np.empty((self._side // f, self._side // f, 3), np.uint8)
             for f in self._factors
@@ -68,9 +69,11 @@ class CellReader:
             for x in range(0, self._side, block):
                 left, top = col * self._side + x, row * self._side + y
                 try:
-                    pixels = self._slide.read(0, left, top, block, block)
+                    pixels, held = read_held(self._slide, 0, left, top, block, block)
                 except SlideError:
                     return {}  # its tiles are then read one by one
+                if held is not None:
+                    return {}
                 for f, average in box_averages(pixels, self._factors).items():
                     down, right = (y + block) // f, (x + block) // f
                     averages[f][y // f : down, x // f : right] = average

@@ -10,9 +10,7 @@ import cv2
 import numpy as np
 from scipy import sparse
 
-from mshisto_ray.slides import (
-    Slide,
-)
+from mshisto_ray.slides import Slide, SlideError, read_held
 from mshisto_ray.tiling.resolution import ScaleReading
 
 
@@ -32,26 +30,44 @@ def read_tile(
         uint8 [tile_px, tile_px, 3]; white outside the slide.
 
     Raises:
-        SlideError: the region cannot be decoded.
+        SlideError: the region cannot be decoded, or the file holds no pixel of it.
     """
     if reading.factor is not None:
         side = tile_px * reading.factor
-        return box_average(slide.read(reading.level, x, y, side, side), reading.factor)
+        pixels = _read(slide, reading.level, x, y, side, side)
+        return box_average(pixels, reading.factor)
     down = slide.levels[reading.level].downsample
     left, right = x / down, (x + reading.extent) / down
     top, bottom = y / down, (y + reading.extent) / down
     first_col, first_row = math.floor(left), math.floor(top)
     width = math.ceil(right) - first_col
     height = math.ceil(bottom) - first_row
-    pixels = slide.read(
-        reading.level, round(first_col * down), round(first_row * down), width, height
-    )
+    corner = (round(first_col * down), round(first_row * down))
+    pixels = _read(slide, reading.level, *corner, width, height)
     return area_average(
         pixels,
         (top - first_row, bottom - first_row),
         (left - first_col, right - first_col),
         tile_px,
     )
+
+
+def _read(
+    slide: Slide, level: int, x: int, y: int, width: int, height: int
+) -> np.ndarray:
+    """Pixels of a region, of which the file has to hold some.
+
+    Which part of a planned tile may be missing is known when it is planned; tiles of
+    nothing at all were planned before that was looked at.
+    """
+    pixels, held = read_held(slide, level, x, y, width, height)
+    if held is not None and not held.any():
+        raise SlideError(
+            "MissingPixels",
+            "the file holds no pixels here: export or copy the slide again and run "
+            "with runtime.retry_failures=true",
+        )
+    return pixels
 
 
 def box_average(pixels: np.ndarray, factor: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mshisto_ray.slides import frame_of, unsound_levels
 from mshisto_ray.store import schema
 from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.tiling.annotation import Region, annotate
@@ -36,6 +37,9 @@ def record_of(
 ) -> dict[str, Any]:
     """The row of ``slides.parquet``."""
     slide = opened.slide
+    bounds_x, bounds_y = frame_of(slide).origin
+    unsound = unsound_levels(slide)
+    reason = f"{opened.reason}; {unsound}" if unsound else opened.reason
     chunks = {int(c) for plan in plans for c in np.unique(plan.chunk)}
     pixel_mm2 = (mpp * thumbnail.span / 1000) ** 2
     return {
@@ -44,12 +48,14 @@ def record_of(
         "path": str(row.path),
         "width": slide.levels[0].width,
         "height": slide.levels[0].height,
+        "bounds_x": bounds_x,
+        "bounds_y": bounds_y,
         "mpp": mpp,
         "mpp_source": "file" if row.mpp is None else "cohort",
         "vendor": slide.vendor,
         "objective": slide.objective,
         "reader": opened.reader,
-        "reader_reason": opened.reason,
+        "reader_reason": reason,
         "fingerprint": fingerprint,
         "tissue_mm2": float(tissue.sum() * pixel_mm2),
         "num_chunks": len(chunks),

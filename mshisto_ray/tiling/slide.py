@@ -14,13 +14,16 @@ from mshisto_ray.slides import (
     Slide,
     SlideError,
     checked_mpp,
+    frame_of,
     open_slide,
 )
 from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.fingerprint import slide_fingerprint
+from mshisto_ray.tiling.bright_field import check_bright_field
 from mshisto_ray.tiling.focus import measure_focus
 from mshisto_ray.tiling.grid import ScalePlan, plan_tiles
+from mshisto_ray.tiling.missing import without_missing
 from mshisto_ray.tiling.reader import (
     Opened,
     OpenSlide,
@@ -34,8 +37,6 @@ from mshisto_ray.tiling.resolution import resolve, served_scales
 from mshisto_ray.tiling.thumbnail import Thumbnail, read_thumbnail
 from mshisto_ray.tiling.tissue import find_tissue, needs_annotation, read_regions
 
-# Bright field: glass is bright. The brightest tenth of a fluorescence scan is not.
-_MIN_GLASS_LUMINANCE = 100
 _COMPARED_TILES = 8
 
 
@@ -99,13 +100,15 @@ def _tile(
                 "magnification",
             )
         thumbnail = read_thumbnail(slide, mpp, recipe.thumbnail_mpp)
-        _check_bright_field(thumbnail)
-        size = (slide.levels[0].width, slide.levels[0].height)
-        regions, wrong = read_regions(row, size, recipe)
+        check_bright_field(thumbnail)
+        regions, wrong = read_regions(row, frame_of(slide), recipe)
         tissue = find_tissue(thumbnail, mpp, regions, recipe)
         plans = _plan(slide, mpp, served, thumbnail, tissue, recipe)
         focus = measure_focus(
             slide, plans, tissue, thumbnail.span, recipe.tile_px, recipe.focus_mpp
+        )
+        plans, focus, lost = without_missing(
+            row.slide_id, slide, plans, focus, tissue, thumbnail
         )
         record = record_of(row, opened, mpp, fingerprint, thumbnail, tissue, plans)
         if needs_annotation(recipe) and row.annotation:
@@ -113,7 +116,7 @@ def _tile(
     finally:
         slide.close()
     tables = tables_of(row, plans, regions, focus)
-    failures += wrong
+    failures += wrong + lost
     return TiledSlide(record, tables, failures, thumbnail, tissue, plans, focus)
 
 
@@ -160,18 +163,6 @@ def _plan(
             "tissue_threshold or change tissue",
         )
     return plans
-
-
-def _check_bright_field(thumbnail: Thumbnail) -> None:
-    luminance = thumbnail.pixels @ np.array([0.299, 0.587, 0.114])
-    seen = luminance[thumbnail.readable]
-    if np.percentile(seen, 90) < _MIN_GLASS_LUMINANCE:
-        raise SlideError(
-            "NotBrightField",
-            f"the background is dark (nine tenths of it below {_MIN_GLASS_LUMINANCE} "
-            "of 255): a fluorescence scan, or inverted; only bright-field slides such "
-            "as H&E can be used: leave it out of the cohort",
-        )
 
 
 def _scale_failure(

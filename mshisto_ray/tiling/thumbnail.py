@@ -11,6 +11,7 @@ from mshisto_ray.slides import (
     Level,
     Slide,
     SlideError,
+    read_held,
 )
 from mshisto_ray.tiling.pixels import box_average
 
@@ -27,11 +28,13 @@ class Thumbnail:
     Attributes:
         pixels: uint8 [h, w, 3].
         readable: bool [h, w]; False where the slide could not be decoded.
+        missing: bool [h, w]; True where the file holds no pixels, which are white.
         span: level-0 pixels per thumbnail pixel.
     """
 
     pixels: np.ndarray
     readable: np.ndarray
+    missing: np.ndarray
     span: float
 
 
@@ -58,15 +61,17 @@ def read_thumbnail(slide: Slide, mpp: float, target_mpp: float) -> Thumbnail:
     height, width = -(-level.height // factor), -(-level.width // factor)
     pixels = np.full((height, width, 3), 255, np.uint8)
     readable = np.ones((height, width), bool)
+    missing = np.zeros((height, width), bool)
+    image = Thumbnail(pixels, readable, missing, level.downsample * factor)
     block = max(1, _BLOCK_PX // factor)
     errors: list[SlideError] = []
     for row in range(0, height, block):
         for col in range(0, width, block):
             box = (row, col, min(block, height - row), min(block, width - col))
-            _fill(slide, index, level, factor, box, pixels, readable, errors)
+            _fill(slide, index, level, factor, box, image, errors)
     if errors and not readable.any():
         raise errors[0]
-    return Thumbnail(pixels, readable, level.downsample * factor)
+    return image
 
 
 def _fill(
@@ -75,8 +80,7 @@ def _fill(
     level: Level,
     factor: int,
     box: tuple[int, int, int, int],
-    pixels: np.ndarray,
-    readable: np.ndarray,
+    image: Thumbnail,
     errors: list[SlideError],
 ) -> None:
     """Read one block; if that fails, its quarters, to lose as little as possible."""
@@ -85,8 +89,12 @@ def _fill(
     x, y = round(col * factor * down), round(row * factor * down)
     where = np.s_[row : row + height, col : col + width]
     try:
-        region = slide.read(index, x, y, width * factor, height * factor)
-        pixels[where] = box_average(region, factor)
+        sides = (width * factor, height * factor)
+        region, held = read_held(slide, index, x, y, *sides)
+        image.pixels[where] = box_average(region, factor)
+        if held is not None:
+            boxes = held.reshape(height, factor, width, factor)
+            image.missing[where] = boxes.mean((1, 3)) < 0.5
     except SlideError as error:
         errors.append(error)
         half_h, half_w = -(-height // 2), -(-width // 2)
@@ -94,10 +102,10 @@ def _fill(
             height == width == 1
             or max(half_h, half_w) * factor < _SMALLEST_BLOCK_PX // 2
         ):
-            readable[where] = False
+            image.readable[where] = False
             return
         for top in range(0, height, half_h):
             for left in range(0, width, half_w):
                 size = (min(half_h, height - top), min(half_w, width - left))
                 part = (row + top, col + left, *size)
-                _fill(slide, index, level, factor, part, pixels, readable, errors)
+                _fill(slide, index, level, factor, part, image, errors)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mshisto_ray import components
-from mshisto_ray.slides import (
-    SlideError,
-)
+from mshisto_ray.slides import Frame, SlideError
 from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.tiling.annotation import (
@@ -17,6 +15,7 @@ from mshisto_ray.tiling.annotation import (
     read_annotation,
     scaled,
 )
+from mshisto_ray.tiling.missing import enclosed_by
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.thumbnail import Thumbnail
 
@@ -29,13 +28,13 @@ def needs_annotation(recipe: TilingRecipe) -> bool:
 
 
 def read_regions(
-    row: CohortSlide, size: tuple[int, int], recipe: TilingRecipe
+    row: CohortSlide, frame: Frame, recipe: TilingRecipe
 ) -> tuple[list[Region], list[Failure]]:
     """The slide's annotated regions in level-0 pixels, and failures to read them.
 
     Args:
         row: slide.
-        size: its width and height in level-0 pixels.
+        frame: where the coordinates of other software start on it.
         recipe: decides whether the annotation is the tissue.
 
     Raises:
@@ -47,13 +46,13 @@ def read_regions(
             raise SlideError(
                 "NoAnnotation",
                 "the annotation is to be the tissue, and the cohort's annotation "
-                "column is empty for this slide: give an ASAP XML or GeoJSON, or leave "
-                "the slide out",
+                "column is empty for this slide: give an ASAP, ImageScope or NDPA "
+                "XML or a GeoJSON, or leave the slide out",
             )
         return [], []
     try:
-        regions = read_annotation(row.annotation)
-        check_within(regions, size)
+        regions = read_annotation(row.annotation, frame)
+        check_within(regions, frame)
     except AnnotationError as error:
         if needed:
             raise SlideError("BadAnnotation", str(error)) from None
@@ -68,7 +67,8 @@ def find_tissue(
 ) -> np.ndarray:
     """Tissue mask, bool [h, w]; unreadable parts count as tissue unless it is drawn.
 
-    Damaged parts of a slide may hold tissue, so that their tiles are tried.
+    Damaged parts of a slide may hold tissue, so that their tiles are tried, and so may
+    parts that are missing from the file in the middle of tissue; others are glass.
 
     Raises:
         SlideError: the annotation holds no tissue.
@@ -81,4 +81,7 @@ def find_tissue(
         raise SlideError("BadAnnotation", f"the annotation {error}") from None
     if needs_annotation(recipe):
         return tissue
+    if thumbnail.missing.any():
+        enclosed = enclosed_by(thumbnail.missing, tissue)
+        tissue = (tissue & ~thumbnail.missing) | enclosed
     return tissue | ~thumbnail.readable

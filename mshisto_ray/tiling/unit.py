@@ -97,7 +97,8 @@ def _write_geojson(out: Path, tiled: TiledSlide) -> None:
     record, plans = tiled.record, tiled.plans
     tissue, tiles = geojson_paths(out, record["slide_id"])
     size = (record["width"], record["height"])
-    write_tissue(tissue, tiled.tissue, tiled.thumbnail.span, size)
+    origin = (record["bounds_x"], record["bounds_y"])
+    write_tissue(tissue, tiled.tissue, tiled.thumbnail.span, size, origin)
     scores = {
         "tissue": np.concatenate([plan.tissue for plan in plans]),
         "focus": np.concatenate(tiled.focus),
@@ -105,7 +106,7 @@ def _write_geojson(out: Path, tiled: TiledSlide) -> None:
     classes = [f"{p.reading.mpp:g} um/px" for p in plans for _ in p.row]
     x, y = (np.concatenate([getattr(p, name) for p in plans]) for name in "xy")
     extent = np.concatenate([np.full(len(p.row), p.reading.extent) for p in plans])
-    write_tiles(tiles, x, y, extent, scores, classes)
+    write_tiles(tiles, x, y, extent, scores, classes, origin)
 
 
 def _write_overview(out: Path, tiled: TiledSlide) -> None:

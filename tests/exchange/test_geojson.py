@@ -33,6 +33,46 @@ def test_tiles_are_polygons_at_level_0_with_their_scores(tmp_path):
     assert second["properties"]["measurements"] == {"attention": 0.75}
 
 
+def test_classes_of_tiles_have_a_colour_each(tmp_path):
+    names = ["0.5 um/px", "0.5 um/px", "1 um/px", *(f"c{i}" for i in range(9))]
+    place = np.arange(len(names)) * 10
+    extent = np.full(len(names), 10.0)
+    write_tiles(tmp_path / "a.geojson", place, place, extent, {}, names)
+    features, _ = checked(tmp_path / "a.geojson")
+    found = [feature["properties"]["classification"] for feature in features]
+    assert [one["name"] for one in found] == names
+    assert found[0] == found[1] and found[0]["color"] != found[2]["color"]
+
+
+@pytest.mark.parametrize(
+    ("classification", "is_read"),
+    [
+        (None, True),
+        ("tumour", True),
+        ({"name": "tumour", "color": [200, 0, 0]}, True),
+        ({"names": ["tumour", "necrosis"], "color": [200, 0, 0]}, True),
+        ({"name": "tumour"}, False),
+        ({"names": ["tumour"]}, False),
+        ({"color": [200, 0, 0]}, False),
+    ],
+)
+def test_qupaths_rule_for_classes(classification, is_read):
+    validator = jsonschema.Draft202012Validator(CLASSIFICATION)
+    assert validator.is_valid(classification) == is_read
+
+
+def test_coordinates_count_from_the_scanned_area(tmp_path):
+    x, y, extent = np.array([3000, 3512]), np.array([5000, 5000]), np.full(2, 512.0)
+    write_tiles(tmp_path / "a.geojson", x, y, extent, {}, origin=(2900, 4000))
+    _, boxes = checked(tmp_path / "a.geojson")
+    assert [box.bounds[:2] for box in boxes] == [(100, 1000), (612, 1000)]
+    mask = np.zeros((700, 400), bool)
+    mask[640:650, 380:390] = True
+    write_tissue(tmp_path / "b.geojson", mask, 8.0, (3200, 5600), (2900, 4000))
+    _, (piece,) = checked(tmp_path / "b.geojson")
+    assert piece.bounds == (140, 1120, 220, 1200)
+
+
 def test_no_tiles_are_an_empty_collection(tmp_path):
     nothing = np.zeros(0)
     write_tiles(tmp_path / "a.geojson", nothing, nothing, nothing, {"a": nothing})
@@ -48,17 +88,28 @@ RINGS = {
     "minItems": 1,
     "items": {"type": "array", "items": POSITION, "minItems": 4},
 }
-CLASSIFICATION = {
-    "type": "object",
-    "required": ["name"],
-    "properties": {
-        "name": {"type": "string", "minLength": 1},
-        "color": {
-            "type": "array", "minItems": 3, "maxItems": 3,
-            "items": {"type": "integer", "minimum": 0, "maximum": 255},
-        },
-    },
+COLOUR = {
+    "type": "array", "minItems": 3, "maxItems": 3,
+    "items": {"type": "integer", "minimum": 0, "maximum": 255},
 }  # fmt: skip
+# QuPath's PathClass adapter: null, text, or an object with name or names and color; of
+# a file with any other it imports nothing.
+CLASSIFICATION = {
+    "anyOf": [
+        {"type": "null"},
+        {"type": "string", "minLength": 1},
+        {
+            "type": "object",
+            "required": ["color"],
+            "anyOf": [{"required": ["name"]}, {"required": ["names"]}],
+            "properties": {
+                "name": {"type": "string", "minLength": 1},
+                "names": {"type": "array", "items": {"type": "string"}},
+                "color": COLOUR,
+            },
+        },
+    ]
+}
 FEATURE = {
     "type": "object",
     "required": ["type", "geometry", "properties"],

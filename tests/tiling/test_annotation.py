@@ -3,7 +3,13 @@ import json
 import numpy as np
 import pytest
 
-from mshisto_ray.tiling.annotation import AnnotationError, annotate, read_annotation
+from mshisto_ray.slides import Frame, frame_of, open_slide
+from mshisto_ray.tiling.annotation import (
+    AnnotationError,
+    annotate,
+    check_within,
+    read_annotation,
+)
 
 
 def square(x, y, side):
@@ -138,6 +144,99 @@ def test_unusable_files_are_named(tmp_path, name, text):
     path.write_text(text)
     with pytest.raises(AnnotationError, match=name):
         read_annotation(path)
+
+
+def imagescope(path, *regions):
+    """One layer of regions: type, negative, corners."""
+    text = "<Annotations MicronsPerPixel='0.25'><Annotation Name='nest'><Regions>"
+    for kind, negative, corners in regions:
+        text += f"<Region Type='{kind}' NegativeROA='{negative}'><Vertices>"
+        text += "".join(f"<Vertex X='{x}' Y='{y}' Z='0'/>" for x, y in corners)
+        text += "</Vertices></Region>"
+    path.write_text(text + "</Regions></Annotation></Annotations>")
+    return path
+
+
+def test_imagescope_shapes_and_what_is_cut_out_of_them(tmp_path):
+    path = imagescope(
+        tmp_path / "a.xml",
+        (0, 0, square(0, 0, 100)),
+        (0, 1, square(20, 20, 10)),  # negative
+        (1, 0, [[200, 0], [300, 50]]),  # a rectangle by its corners
+        (2, 0, [[400, 0], [500, 100]]),  # an ellipse by its corners
+        (4, 0, [[0, 0], [900, 900], [0, 900]]),  # a ruler
+    )
+    regions = read_annotation(path)
+    assert [region.name for region in regions] == ["nest"] * 3
+    areas = [region.polygon.area for region in regions]
+    assert areas == pytest.approx([10_000 - 100, 5000, np.pi * 2500], rel=1e-3)
+    assert regions[2].polygon.bounds == pytest.approx((400, 0, 500, 100))
+
+
+NDPA = """<?xml version="1.0" encoding="utf-8"?>
+<annotations>
+  <ndpviewstate id="1"><title>tumour</title><coordformat>nanometers</coordformat>
+    <x>0</x><y>0</y>
+    <annotation type="freehand" displayname="AnnotateFreehand"><measuretype>0
+      </measuretype><closed>1</closed><pointlist>{}</pointlist></annotation>
+  </ndpviewstate>
+  <ndpviewstate id="2"><title>round</title><coordformat>nanometers</coordformat>
+    <annotation type="circle"><x>{}</x><y>{}</y><radius>{}</radius></annotation>
+  </ndpviewstate>
+  <ndpviewstate id="3"><title>line</title><coordformat>nanometers</coordformat>
+    <annotation type="freehand"><closed>0</closed><pointlist>{}</pointlist>
+    </annotation></ndpviewstate>
+</annotations>"""
+
+
+def test_ndpa_counts_from_the_centre_of_the_glass_slide(tmp_path, test_data):
+    """On a real NDPI, whose image's centre is 12.5 mm right of the glass slide's."""
+    slide = open_slide(test_data / "odd" / "test3-DAPI-2-387_fluorescence.ndpi")
+    frame, (width, height) = frame_of(slide), (3968, 4864)
+    slide.close()
+    nm = 228.1750559028887
+
+    def from_centre(x, y):
+        offset = (12_538_720, -96_063)
+        return (x - width / 2) * nm + offset[0], (y - height / 2) * nm + offset[1]
+
+    corners = [from_centre(*corner) for corner in square(1000, 2000, 500)]
+    points = "".join(f"<point><x>{x}</x><y>{y}</y></point>" for x, y in corners)
+    centre = from_centre(3000, 3000)
+    (tmp_path / "a.ndpa").write_text(NDPA.format(points, *centre, 100 * nm, points))
+    drawn, circle = read_annotation(tmp_path / "a.ndpa", frame)
+    assert (drawn.name, circle.name) == ("tumour", "round")
+    assert drawn.polygon.bounds == pytest.approx((1000, 2000, 1500, 2500))
+    assert circle.polygon.bounds == pytest.approx((2900, 2900, 3100, 3100))
+    with pytest.raises(AnnotationError, match=r"a\.ndpa: Hamamatsu NDPA counts from"):
+        read_annotation(tmp_path / "a.ndpa")
+
+
+def test_xml_counts_from_the_plane_and_geojson_from_the_scanned_area(tmp_path):
+    frame = Frame((9000, 9000), (1000, 2000), (3000, 3000))
+    xml = asap(tmp_path / "a.xml", ("a", "g", square(1100, 2100, 50)))
+    ring = [*square(100, 100, 50), [100, 100]]
+    drawn = geojson(tmp_path / "a.geojson", ("g", [ring]))
+    (one,), (two,) = (read_annotation(path, frame) for path in (xml, drawn))
+    assert one.polygon.equals(two.polygon)
+    check_within([one], frame)
+    (inside,) = read_annotation(drawn)
+    assert inside.polygon.bounds == (100, 100, 150, 150)
+    with pytest.raises(AnnotationError, match=r"\(1000, 2000\) of its plane"):
+        check_within([inside], frame)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_encodings_are_told_by_the_files(tmp_path, encoding):
+    text = asap(tmp_path / "a.xml", ("a", "Übergang", square(0, 0, 9))).read_text()
+    text = text.replace(
+        "version='1.0'", f"version='1.0' encoding='{encoding.removesuffix('-sig')}'"
+    )
+    (tmp_path / "a.xml").write_text(text, encoding=encoding)
+    drawn = geojson(tmp_path / "b.json", ("Übergang", [[*square(0, 0, 9), [0, 0]]]))
+    drawn.write_text(drawn.read_text(), encoding=encoding)
+    for path in (tmp_path / "a.xml", drawn):
+        assert read_annotation(path)[0].name == "Übergang"
 
 
 def test_real_files_agree(test_data):

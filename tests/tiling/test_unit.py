@@ -34,6 +34,7 @@ def test_an_unexpected_error_costs_one_slide(unit, tmp_path, monkeypatch, capfd)
         counts, metadata = tile(unit, tmp_path)
     assert counts["reasons"] == [["crash", "ZeroDivisionError"]]
     (failure,) = metadata["failures"]
+    # The same header gives the same error: trying again is no use.
     assert failure["kind"] == "crash" and failure["error"] == "ZeroDivisionError"
     assert "by a strange header" in failure["message"]
     assert "tiling/unit.py" in capfd.readouterr().err
