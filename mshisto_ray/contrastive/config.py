@@ -126,7 +126,8 @@ def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
     if config.label:
         if config.cohort is None:
             raise InputError("label: give the cohort that has this column")
-        column = read_cohort(config.cohort, check_files=False).column(config.label)
+        cohort = read_cohort(config.cohort, False, config.columns)
+        column = cohort.column(config.label)
         names = sorted({value for value in column.values() if value is not None})
         labels = {s: names.index(v) for s, v in column.items() if v is not None}
         if not labels.keys() & tiles.slides.keys():

@@ -30,6 +30,7 @@ from mshisto_ray.reporting.retrieval_sheet import (
 )
 from mshisto_ray.store.cohort import read_cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.file_names import file_name
 from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.tiles import TileDirectory
 
@@ -79,7 +80,7 @@ def _measure(
             folder = config.out / MAPS
             folder.mkdir(exist_ok=True)
             tiles, plain = plan.labelled, config.normalise
-            path = folder / f"{name}.png"
+            path = folder / f"{file_name(name)}.png"
             draw_embedding_map(path, name, values, tiles, plain, config.seed)
         say(f"evaluate: {name} ({directory.dim} values per tile) done")
     return scores, found
@@ -111,7 +112,9 @@ def _plan(
     mpp = scales[0] if config.scale is None else config.scale
     if mpp not in scales:
         raise InputError(f"scale: {config.tiles} has no {mpp:g} um/px; have {scales}")
-    cohort = read_cohort(config.cohort, check_files=False) if config.cohort else None
+    cohort = (
+        read_cohort(config.cohort, False, config.columns) if config.cohort else None
+    )
     site = config.exclude.site_column if config.exclude.by == "site" else None
     labelled = read_labelled_tiles(tiles, directories, mpp, cohort, config.label, site)
     coarser = [scale for scale in scales if scale > mpp]
@@ -173,7 +176,7 @@ def _draw(config: EvaluateConfig, plan: Plan, found: Mapping[str, Neighbours]) -
     folder.mkdir(exist_ok=True)
     for name, neighbours in found.items():
         page = draw_retrieval_sheet(name, plan, neighbours, places, pictures)
-        page.save(folder / f"{name}.png")
+        page.save(folder / f"{file_name(name)}.png")
     say(f"evaluate: queries and their nearest tiles: {folder}")
 
 

@@ -31,6 +31,7 @@ from mshisto_ray.prediction.unit import (
 from mshisto_ray.progress import say
 from mshisto_ray.runtime import UnitsRuntime
 from mshisto_ray.store.cohort import Cohort, read_cohort
+from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.shards import read_metadata
@@ -48,6 +49,7 @@ class PredictConfig(Config):
         text="directory that jobs/embed.py made; a list: one per scale of the head"
     )
     cohort: InputPath = option(text="the slides to predict; labels are not needed")
+    columns: ColumnsConfig = ColumnsConfig()
     out: OutputPath = option(text="predictions directory; an unfinished one is resumed")
     tiles: InputPath | None = option(
         None, "tiles directory, for heat maps over the slides; null: none are drawn"
@@ -62,7 +64,7 @@ class PredictConfig(Config):
 def check(config: PredictConfig) -> None:
     """Check head, embeddings, cohort and that ``out`` can be used."""
     head, embeddings = _open(config)
-    cohort = read_cohort(config.cohort, check_files=False)
+    cohort = read_cohort(config.cohort, False, config.columns)
     find_targets(head, cohort, _bags(head, cohort))
     check_stage(config.out, STAGE, _recipe(head, embeddings, config))
 
@@ -70,7 +72,7 @@ def check(config: PredictConfig) -> None:
 def run(config: PredictConfig) -> None:
     """Predict new slides with a saved head."""
     head, embeddings = _open(config)
-    cohort = read_cohort(config.cohort, check_files=False)
+    cohort = read_cohort(config.cohort, False, config.columns)
     bags = _bags(head, cohort)
     find_targets(head, cohort, bags)  # raises for a patient with two labels
     recipe = _recipe(head, embeddings, config)

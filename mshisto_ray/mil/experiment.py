@@ -91,7 +91,7 @@ def check(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
 def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
     """The settings and data digests that decide the result; no paths."""
     names = set(ExperimentConfig.model_fields)
-    paths = {"embeddings", "cohort", "bags", "runtime", "scale", "scales"}
+    paths = {"embeddings", "cohort", "columns", "bags", "runtime", "scale", "scales"}
     settings = config.model_dump(mode="json", include=names - paths)
     # A key that configs no longer have, so that older results keep their digests.
     settings["target"] |= {"kind": "classes"}

@@ -22,6 +22,7 @@ from mshisto_ray.slides import (
 )
 from mshisto_ray.store.embeddings import TileEmbeddings
 from mshisto_ray.store.failures import Failure
+from mshisto_ray.store.file_names import file_name
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.thumbnail import read_thumbnail
 
@@ -78,10 +79,11 @@ class Painter:
     ) -> None:
         tiles = part.tiles
         folder, name = self._out / "heatmaps", tiles.slide_id
+        file = file_name(name)
         folder.mkdir(parents=True, exist_ok=True)
         if layers:
             place = (tiles.x, tiles.y, tiles.extent)
-            write_tiles(folder / f"{name}.geojson", *place, layers)
+            write_tiles(folder / f"{file}.geojson", *place, layers)
         record = self._tiles.slides[name]
         reader = plain_reader(record["reader"])
         slide = self._watchdog.open_slide(Path(record["path"]), reader)
@@ -96,13 +98,12 @@ class Painter:
                     label.replace("_", " ", 1),
                     record["mpp"],
                 )
-                # A class name may hold a slash, a file name may not.
-                image.save(folder / f"{name}.{label.replace('/', '_')}.png")
+                image.save(folder / f"{file}.{file_name(label)}.png")
             attention = layers.get("attention")
             for fine, scores, image in _child_maps(
                 slide, part, children, attention, f"{name} {title}"
             ):
-                stem = f"{name}.children_{fine.mpp[0]:g}"
+                stem = f"{file}.children_{fine.mpp[0]:g}"
                 place = (fine.x, fine.y, fine.extent)
                 write_tiles(folder / f"{stem}.geojson", *place, scores)
                 image.save(folder / f"{stem}.png")

@@ -9,13 +9,15 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
+from mshisto_ray.store.file_names import file_name
+
 
 class Attempts:
     """Markers of one unit of work in a stage directory."""
 
     def __init__(self, out: Path, unit: str):
         self._folder = out / "attempts"
-        self._unit = unit
+        self._unit = file_name(unit)
 
     def begin(self) -> int:
         """Add a marker; return the number of the attempt, 1 for the first."""

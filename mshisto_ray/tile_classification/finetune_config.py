@@ -59,7 +59,9 @@ def load_data(config: FinetuneConfig) -> FinetuneData:
             than the number of classes; a slide metric with classes of single tiles.
     """
     tiles = TileDirectory(config.tiles)
-    cohort = config.cohort and read_cohort(config.cohort, check_files=False)
+    cohort = None
+    if config.cohort:
+        cohort = read_cohort(config.cohort, False, config.columns)
     whole = read_classified(tiles, cohort, config.target, config.scales)
     if config.batch_size < len(whole.classes):
         raise InputError(
