@@ -17,6 +17,7 @@ from mshisto_ray.evaluation.neighbours import Neighbours
 from mshisto_ray.evaluation.plan import Plan, QuestionConfig, make_plan
 from mshisto_ray.evaluation.tile_set import read_tile_set, read_values
 from mshisto_ray.jobs import embed
+from mshisto_ray.jobs._cohort import say_cohort
 from mshisto_ray.jobs._embed_config import make_targets
 from mshisto_ray.jobs._evaluate_config import BASELINES, EvaluateConfig
 from mshisto_ray.progress import say
@@ -28,7 +29,7 @@ from mshisto_ray.reporting.retrieval_sheet import (
     draw_retrieval_sheet,
     read_pictures,
 )
-from mshisto_ray.store.cohort import read_cohort
+from mshisto_ray.store.cohort import Cohort, read_cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.file_names import file_name
 from mshisto_ray.store.manifest import check_stage, open_stage
@@ -57,6 +58,9 @@ def run(config: EvaluateConfig) -> None:
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
         directories |= _make_baselines(config)
         plan = _plan(config, directories)
+        cohort = _read_cohort(config)
+        if cohort:
+            say_cohort("evaluate", cohort)
         for note in plan.notes:
             say(f"evaluate: {note}")
         scores, found = _measure(config, plan, directories)
@@ -112,9 +116,7 @@ def _plan(
     mpp = scales[0] if config.scale is None else config.scale
     if mpp not in scales:
         raise InputError(f"scale: {config.tiles} has no {mpp:g} um/px; have {scales}")
-    cohort = (
-        read_cohort(config.cohort, False, config.columns) if config.cohort else None
-    )
+    cohort = _read_cohort(config)
     site = config.exclude.site_column if config.exclude.by == "site" else None
     labelled = read_labelled_tiles(tiles, directories, mpp, cohort, config.label, site)
     coarser = [scale for scale in scales if scale > mpp]
@@ -125,6 +127,12 @@ def _plan(
         else None
     )
     return make_plan(labelled, coarse, config)
+
+
+def _read_cohort(config: EvaluateConfig) -> Cohort | None:
+    if config.cohort is None:
+        return None
+    return read_cohort(config.cohort, False, config.columns)
 
 
 def _make_baselines(config: EvaluateConfig) -> dict[str, EmbeddingDirectory]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from mshisto_ray.config import (
     OutputPath,
     option,
 )
+from mshisto_ray.jobs._cohort import say_cohort
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.mil.head import Head, load_head
+from mshisto_ray.prediction.bags import make_bags
 from mshisto_ray.prediction.result import (
     find_failures,
     find_predicted,
-    find_targets,
     write_result,
 )
 from mshisto_ray.prediction.unit import (
@@ -65,7 +67,7 @@ def check(config: PredictConfig) -> None:
     """Check head, embeddings, cohort and that ``out`` can be used."""
     head, embeddings = _open(config)
     cohort = read_cohort(config.cohort, False, config.columns)
-    find_targets(head, cohort, _bags(head, cohort))
+    make_bags(head, cohort)
     check_stage(config.out, STAGE, _recipe(head, embeddings, config))
 
 
@@ -73,8 +75,10 @@ def run(config: PredictConfig) -> None:
     """Predict new slides with a saved head."""
     head, embeddings = _open(config)
     cohort = read_cohort(config.cohort, False, config.columns)
-    bags = _bags(head, cohort)
-    find_targets(head, cohort, bags)  # raises for a patient with two labels
+    bags, notes = make_bags(head, cohort)
+    say_cohort("predict", cohort)
+    for note in notes:
+        say(f"predict: {note}")
     recipe = _recipe(head, embeddings, config)
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
         _run(config, head, embeddings, cohort, bags)
@@ -163,17 +167,6 @@ def _head_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _bags(head: Head, cohort: Cohort) -> list[Bag]:
-    """One bag per slide or per patient, as the head was trained."""
-    groups: dict[str, list[str]] = {}
-    patients: dict[str, str] = {}
-    for row in cohort.rows:
-        name = row.slide_id if head.about["unit"] == "slide" else row.patient_id
-        groups.setdefault(name, []).append(row.slide_id)
-        patients[name] = row.patient_id
-    return [Bag(name, patients[name], slides) for name, slides in groups.items()]
-
-
 def _is_done(
     config: PredictConfig, bag: Bag, embeddings: list[EmbeddingDirectory]
 ) -> bool:
@@ -203,6 +196,8 @@ def _report(
         "failures": failures,
     }
     for name, interval in outcome.metrics.items():
+        if math.isnan(interval.value):
+            continue  # named in a note
         say(f"  external {name}: {interval.value:.3f} [{interval.low:.3f}, "
             f"{interval.high:.3f}]")  # fmt: skip
         logged |= {

@@ -26,6 +26,7 @@ from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
 from mshisto_ray.mil.head import save_head
 from mshisto_ray.mil.input.bags import Bags, read_bags
 from mshisto_ray.mil.input.config import InputConfig, TargetConfig
+from mshisto_ray.mil.input.summary import summarise
 from mshisto_ray.mil.model import COMBINATIONS, POOLINGS
 from mshisto_ray.runtime import Runtime
 from mshisto_ray.store.cache import CacheConfig
@@ -76,9 +77,10 @@ def load(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
 
 
 def notes(config: ExperimentConfig, bags: Bags) -> list[str]:
-    """Lines for the user: bags left out, and a pooling that does not suit the bags."""
+    """Lines for the user: what is trained on, what is left out, what does not suit."""
     describe = components.declaration(POOLINGS, config.pooling.name, "notes", None)
-    return [*bags.notes, *(describe(bags.sizes) if describe else [])]
+    line = summarise(bags, config.split)
+    return [line, *bags.notes, *(describe(bags.sizes) if describe else [])]
 
 
 def check(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
