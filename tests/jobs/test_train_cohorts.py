@@ -170,6 +170,10 @@ def test_labels_and_ids_in_two_spellings_are_refused(embeddings, tmp_path, capsy
     target = {"column": "Label", "classes": ["neg", "Pos"]}
     with pytest.raises(InputError, match=r"'Pos' does not occur.*have neg, pos"):
         run(tmp_path, path, capsys, target=target)
+    path = write(tmp_path, label=lambda i: ["none", "mild", "severe"][i % 3])
+    target = {"classes": ["none", "mild", "severe"]}
+    with pytest.raises(InputError, match="none stands for a missing value"):
+        run(tmp_path, path, capsys, target=target)
 
 
 def test_a_split_in_a_column_of_another_name_is_not_passed_over(
