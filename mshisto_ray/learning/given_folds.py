@@ -28,8 +28,9 @@ class GivenFolds:
     """The given fold of each of B bags.
 
     ``names``: as given, numbers in their order; ``numbers``: of each name, the number
-    itself or, if the names are not all numbers, its place; ``index``: each bag's place
-    in ``names``, int [B]. Of a given split, ``names`` are ``PART_NAMES``.
+    in it (``3``, ``fold_3``) or, if the names are not all such, its place; ``index``:
+    each bag's place in ``names``, int [B]. Of a given split, ``names`` are
+    ``PART_NAMES``.
     """
 
     names: tuple[str, ...]
@@ -70,16 +71,27 @@ def read_given_folds(
         return _read_split([str(fold) for fold in given], names)
     if len(names) < 2:
         raise InputError(f"fold column: only {names[0]!r}; at least two are needed")
-    if any(re.fullmatch(r"-\d+", name) for name in names):
+    negative = [name for name in names if re.fullmatch(r"-\d+", name)]
+    if negative:
         raise InputError(
-            f"fold column: {names[0]!r} is negative; number folds from 0 or 1, and "
+            f"fold column: {negative[0]!r} is negative; number folds from 0 or 1, and "
             "leave slides that are not used out of the table"
         )
-    whole = all(name.isdecimal() and int(name) <= _MAX_NUMBER for name in names)
-    numbers = [int(name) for name in names] if whole else range(len(names))
+    numbers = _numbers(names) or range(len(names))
     place = {name: i for i, name in enumerate(names)}
     index = np.array([place[str(fold)] for fold in given])
     return GivenFolds(tuple(names), tuple(numbers), index, False)
+
+
+def _numbers(names: Sequence[str]) -> list[int] | None:
+    """Return the numbers of folds named ``3`` or all ``fold_3``; None for others."""
+    found = [re.fullmatch(r"(\D*)(\d+)", name) for name in names]
+    parts = [match.groups() for match in found if match]
+    numbers = [int(number) for _, number in parts]
+    differ = len({prefix for prefix, _ in parts}) > 1 or len(parts) < len(names)
+    if differ or len(set(numbers)) < len(names) or max(numbers) > _MAX_NUMBER:
+        return None
+    return numbers
 
 
 def refuse_other_split(
@@ -145,8 +157,7 @@ def _check_patients(given: Sequence[str | None], patients: Sequence[str]) -> Non
             )
 
 
-def _number_order(name: str) -> tuple[int, int, str]:
-    """Sort key: whole numbers by value, then words in alphabetical order."""
-    if re.fullmatch(r"-?\d+", name):
-        return (0, int(name), name)
-    return (1, 0, name)
+def _number_order(name: str) -> tuple[str, int, str]:
+    """Sort key: the words before a number in alphabetical order, then its value."""
+    found = re.fullmatch(r"(\D*)(\d+)", name)
+    return (found[1], int(found[2]), name) if found else (name, 0, name)

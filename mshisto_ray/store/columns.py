@@ -84,6 +84,11 @@ def reserved_columns(
     have = ", ".join(names)
     for key in wanted:
         foreign = getattr(given, key, None)
+        same = [n for n in names if n.casefold() == key and not foreign]
+        if len(same) > 1:
+            which = f"columns {' and '.join(map(repr, same))} differ only by case"
+            problems.append(f"{path}: {which}: rename one, or give columns.{key}")
+            continue
         try:
             column = find_column(path, names, foreign or key)
         except InputError as error:

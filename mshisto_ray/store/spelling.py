@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 
 _SHOWN = 5
-_NUMBER = re.compile(r"([+-]?)0*(\d+)(?:\.(\d*?)0*)?")
+_NUMBER = re.compile(r"([+-]?)0*(\d+)(?:[.,](\d*?)0*)?")
 _LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 _DECIMAL = re.compile(r"([+-]?\d+)\.(\d*?)0*")
 
@@ -30,15 +30,23 @@ def canonical_number(text: str) -> str:
 def spelling_key(name: str) -> str:
     """Return what all spellings of a name share.
 
-    Case, spaces, leading zeros of every number, Unicode variants of one character,
-    and zeros at the end of a decimal fraction are ignored.
+    Case, spaces, leading zeros of every number, Unicode variants of one character or
+    dash, and zeros at the end of a decimal fraction are ignored.
     """
-    text = "".join(unicodedata.normalize("NFKC", name).casefold().split())
+    text = unicodedata.normalize("NFKC", name).casefold()
+    text = "".join(_plain(character) for character in text)
     number = _NUMBER.fullmatch(text)
     if number:
         sign, whole, fraction = number.groups()
         return ("-" if sign == "-" else "") + whole + (f".{fraction}" * bool(fraction))
     return _LEADING_ZEROS.sub("", text)
+
+
+def _plain(character: str) -> str:
+    kind = unicodedata.category(character)
+    if character.isspace() or kind == "Cf":  # Cf: of no width
+        return ""
+    return "-" if kind == "Pd" else character
 
 
 def find_clashes(names: Iterable[str]) -> list[tuple[str, ...]]:

@@ -17,8 +17,11 @@ import pyarrow.parquet as pq
 from mshisto_ray.config import InputError
 
 # Compared without case. Words such as "unknown" may be classes, these are not.
-_MISSING_WORDS = frozenset(("na", "n/a", "#n/a", "<na>", "nan", "nat", "none", "null"))
-_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+_MISSING_WORDS = frozenset(
+    ("na", "n/a", "n.a.", "#n/a", "<na>", "nan", "nat", "none", "null")
+)
+_EXCEL_ERRORS = frozenset(("#null!", "#value!", "#ref!", "#name?", "#div/0!", "#num!"))
+_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 _PARQUET_MARK = b"PAR1"
 _OTHER_FILES = {b"PK\x03\x04": "an Excel workbook or a zip", b"\x1f\x8b": "compressed",
                 b"\xd0\xcf\x11\xe0": "an old Excel workbook"}  # fmt: skip
@@ -58,15 +61,15 @@ def missing_note(path: Path, column: str, words: Mapping[str, int]) -> str:
 
 def is_missing_word(text: str) -> bool:
     """Return whether a cell of this text is a missing value."""
-    return text.strip().casefold() in _MISSING_WORDS
+    return text.strip().casefold() in _MISSING_WORDS | _EXCEL_ERRORS
 
 
 def read_table(path: Path, what: str) -> Table:
     """Read a table of the user.
 
-    CSV: columns parted by comma, semicolon or tab (as the header has them), UTF-8 or
-    UTF-16 with or without a byte-order mark. Empty cells and the words NA, N/A, #N/A,
-    <NA>, NaN, NaT, None and NULL, in any case, are missing.
+    CSV: columns parted by comma, semicolon, tab or | (as the header has them), UTF-8 or
+    UTF-16 with or without a byte-order mark. Empty cells, Excel's errors and the words
+    NA, N/A, N.A., #N/A, <NA>, NaN, NaT, None and NULL, in any case, are missing.
 
     Args:
         path: of the CSV or Parquet file.
@@ -141,7 +144,7 @@ def _read_csv(path: Path, what: str) -> tuple[list[str], list[list[str]]]:
         raise InputError(f"{path}: empty file; a {what} needs a header")
     bare = re.sub(r'"[^"]*"', "", header)
     delimiter = max(_DELIMITERS, key=bare.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     names, *rows = [row for row in reader if any(cell.strip() for cell in row)]
     for number, row in enumerate(rows, start=1):
         if any(cell.strip() for cell in row[len(names) :]):

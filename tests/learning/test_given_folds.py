@@ -32,6 +32,15 @@ def test_numbers_may_have_gaps_and_zeros_in_front():
     assert found[2].test.tolist() == list(range(1, 24, 3))
 
 
+def test_numbers_are_found_behind_one_word():
+    given = [f"fold-{i // 2 + 1}" for i in range(24)]
+    found = splits(given)
+    assert [s.fold for s in found] == list(range(1, 13))
+    assert {given[i] for i in found[9].test} == {"fold-10"}
+    mixed = ["a1", "b1", "a2"] * 8
+    assert [s.fold for s in splits(mixed)] == [0, 1, 2]
+
+
 def test_names_of_folds_are_numbered_in_their_order():
     given = ["berlin", "aachen"] * 12
     assert [s.fold for s in splits(given)] == [0, 1]

@@ -90,6 +90,10 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
     path = write(tmp_path, made, {"patient_id": "Patient_Id"})
     with pytest.raises(InputError, match="'Patient_Id' and 'PATIENT_ID' differ only"):
         read(path)
+    assert num_patients(read(path, patient_id="Patient_Id")) == 20
+    path = write(tmp_path, rows(lambda i, row: row | {"Patient_ID": "x"}))
+    with pytest.raises(InputError, match="'patient_id' and 'Patient_ID' differ only"):
+        read(path)
     cohort = read(write(tmp_path, rows(lambda i, row: row | {"Label": "y"})))
     assert cohort.column("Label")["s00"] == "y" and cohort.column("label")["s00"] != "y"
     with pytest.raises(InputError, match="'label' and 'Label' differ only by case"):

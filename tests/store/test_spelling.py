@@ -36,6 +36,9 @@ def test_numbers_have_one_form(text, wanted):
         ("1.50", "01.5"),
         ("Straße", "STRASSE"),
         ("é", "e\u0301"),
+        ("P\u200b1", "P1"),
+        ("P-1", "P\u20131"),
+        ("0,50", "0.5"),
     ],
 )
 def test_spellings_of_one_name(pair):

@@ -11,7 +11,7 @@ WANTED = {"path": ["a.svs", "b.svs"], "label": ["höchst", "x"]}
 @pytest.mark.parametrize(
     "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"]
 )
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 def test_every_dialect_gives_the_same_cells(tmp_path, encoding, delimiter, ending):
     path = tmp_path / "t.csv"
@@ -45,7 +45,7 @@ def test_an_index_that_pandas_wrote_is_no_column(tmp_path):
 
 
 def test_missing_words_are_counted(tmp_path):
-    words = ["NA", "na", "nan", "NaN", "None", "N/A", "NULL", "null", "<NA>", "#N/A"]
+    words = ["NA", "na", "nan", "NaN", "None", "N/A", "NULL", "null", "<NA>", "#REF!"]
     path = tmp_path / "t.csv"
     path.write_text("\n".join(["path,label", *(f"{w}.svs,{w}" for w in words), "u,"]))
     table = read_table(path, "cohort")
@@ -74,6 +74,7 @@ def test_other_words_are_values(tmp_path, word):
         (b"path,label\na.svs,x,y\n", r"row 1 has 3 cells and the header 2.*quotes"),
         (b"path,label,label\na,b,c\n", "'label' more than once"),
         (b"\n \n", "empty file"),
+        (b'path,label\na.svs,"x\nb.svs,y\n', "not a readable CSV.*unexpected end"),
     ],
 )
 def test_unreadable_tables_name_the_fix(tmp_path, data, said):
