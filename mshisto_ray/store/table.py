@@ -144,7 +144,12 @@ def _read_csv(path: Path, what: str) -> tuple[list[str], list[list[str]]]:
         raise InputError(f"{path}: empty file; a {what} needs a header")
     bare = re.sub(r'"[^"]*"', "", header)
     delimiter = max(_DELIMITERS, key=bare.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        strict=True,
+        skipinitialspace=True,
+    )
     names, *rows = [row for row in reader if any(cell.strip() for cell in row)]
     for number, row in enumerate(rows, start=1):
         if any(cell.strip() for cell in row[len(names) :]):

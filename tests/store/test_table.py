@@ -82,3 +82,9 @@ def test_unreadable_tables_name_the_fix(tmp_path, data, said):
     path.write_bytes(data)
     with pytest.raises(InputError, match=said):
         read_table(path, "cohort")
+
+
+def test_a_space_before_a_quoted_cell(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('path, label\na.svs, "x, y"\n')
+    assert read_table(path, "cohort").columns["label"] == ["x, y"]

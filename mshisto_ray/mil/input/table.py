@@ -62,24 +62,7 @@ def read_bag_table(
             that are not finite, a column with two values in one bag, or two spellings
             of one bag, patient or value (see ``store.spelling``).
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such bag table (Parquet)")
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: not a readable Parquet file: {error}") from None
-    found = reserved_columns(
-        path, table.column_names, given or ColumnsConfig(),
-        ("bag", "features", "patient_id", "fold"),
-    )  # fmt: skip
-    missing = {"bag", "features"} - set(found)
-    if missing:
-        raise InputError(
-            f"{path}: no column {', '.join(sorted(missing))}; a bag table has bag, "
-            f"features and a label, this has {', '.join(table.column_names)}"
-        )
-    if not table.num_rows:
-        raise InputError(f"{path}: the bag table has no rows")
+    table, found = _open(path, given or ColumnsConfig())
     texts = read_cells(table[found["bag"]].to_pylist())[0]
     if texts.count(None):
         raise InputError(f"{path}: column bag is empty in {texts.count(None)} rows")
@@ -93,15 +76,15 @@ def read_bag_table(
     features = ArrayFeatures(names, values, offsets)
     kept = {found["bag"], found["features"]}
     others = [n for n in table.column_names if n not in kept]
+    sources = {key: found.get(key) or find_column(path, others, key) for key in columns}
     read: dict[str, list[str | None]] = {}
     notes = []
-    for wanted in columns:
-        name = found.get(wanted) or find_column(path, others, wanted)
+    for wanted, name in sources.items():
         if name is not None:
-            cells, words = read_cells(table[name].to_pylist())
+            texts, words = read_cells(table[name].to_pylist())
             if wanted != "patient_id":
-                cells = [text and canonical_number(text) for text in cells]
-            read[wanted] = _per_bag(path, name, cells, code, names)
+                texts = [text and canonical_number(text) for text in texts]
+            read[wanted] = _per_bag(path, name, texts, code, names)
             notes += [missing_note(path, name, words)] if words else []
     _check_spellings(path, names, read)
     with path.open("rb") as file:
@@ -111,6 +94,28 @@ def read_bag_table(
         for name in looks_like_fold(others)
     }
     return BagTable(features, read, others, digest, tuple(notes), splits)
+
+
+def _open(path: Path, given: ColumnsConfig) -> tuple[pa.Table, dict[str, str]]:
+    """Return the table, and its column for each reserved name that it has."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such bag table (Parquet)")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: not a readable Parquet file: {error}") from None
+    names = table.column_names
+    reserved = ("bag", "features", "patient_id", "fold")
+    found = reserved_columns(path, names, given, reserved)
+    missing = {"bag", "features"} - set(found)
+    if missing:
+        raise InputError(
+            f"{path}: no column {', '.join(sorted(missing))}; a bag table has bag, "
+            f"features and a label, this has {', '.join(names)}"
+        )
+    if not table.num_rows:
+        raise InputError(f"{path}: the bag table has no rows")
+    return table, found
 
 
 def _check_spellings(
