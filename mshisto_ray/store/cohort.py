@@ -144,7 +144,11 @@ def _notes(
     table: Table, found: Mapping[str, str], stated: Sequence[str | None]
 ) -> tuple[str, ...]:
     notes = table.notes(table.columns)
-    if "patient_id" in found:
+    if "patient_id" not in found:
+        notes.append(
+            f"{table.path}: no column patient_id: each slide is its own patient"
+        )
+    else:
         notes += [f"{table.path}: {n}" for n in own_patient_note(stated, "slides")]
     return tuple(notes)
 

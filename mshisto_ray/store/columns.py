@@ -11,21 +11,18 @@ from mshisto_ray.config import Config, InputError, option
 # Names under which other tools and registries keep the same thing, without case and
 # without anything but letters and digits. A table that has one of them in place of the
 # reserved name would be read as if it had no such column.
+_IDENTIFIER = "(id|ids|identifier|no|nr|num|number|name|code|key|hash|uid|uuid|barcode)"
 _ALIASES = {
-    "path": "file files filename filenames filepath slidepath slidefile wsipath "
-    "fullpath location",
-    "slide_id": "slideid slide slidename slidenumber slideno slidenr wsi wsiid "
-    "imageid imagename",
-    "patient_id": "patientid patient patients patientname patientnumber patientno "
-    "patientnr patientcode patientbarcode bcrpatientbarcode pat patid patno pid "
-    "case caseid casenumber caseno casenr casecode casesubmitterid submitterid "
-    "subject subjectid subjectno participant participantid donor donorid "
-    "individual individualid person personid mrn animal animalid",
-    "mpp": "mppx micronsperpixel micrometersperpixel micrometresperpixel umperpx "
-    "umperpixel umpx pixelsize pixelsizeum",
-    "annotation": "annotations annotationfile annotationpath annotationxml xml xmlpath "
-    "geojson geojsonpath",
-}  # fmt: skip
+    "path": "(full|slide|wsi|image|img)?(file|files|path|paths|filename|filenames|"
+    "filepath|location|uri|url)",
+    "slide_id": f"(slide|wsi|image|img)s?{_IDENTIFIER}?",
+    "patient_id": "(bcr|anon)?(patient|pat|case|casesubmitter|submitter|subject|"
+    f"participant|donor|individual|person|animal)s?{_IDENTIFIER}?|pt{_IDENTIFIER}|"
+    "mrn|pid|fallnummer|patienten(id|nummer)",  # pt alone is a stage
+    "mpp": "(level)?mpp[xy]?|(microns|micrometers|micrometres|um)per(pixel|px)|umpx|"
+    "pixelsize(um)?",
+    "annotation": "(annotation|annotations|xml|geojson)(file|path)?|annotationxml",
+}
 _FOLD_ALIASES = ("folds", "foldid", "cvfold", "split", "splits", "partition", "subset")
 RESERVED = ("path", "slide_id", "patient_id", "mpp", "annotation", "fold")
 
@@ -111,8 +108,8 @@ def reserved_columns(
 def _alias(
     path: Path, names: Sequence[str], key: str, given: set[str | None]
 ) -> list[str]:
-    known = _ALIASES.get(key, "").split()
-    others = [name for name in names if _plain(name) in known and name not in given]
+    known = re.compile(_ALIASES.get(key, "(?!)"))
+    others = [n for n in names if n not in given and known.fullmatch(_plain(n))]
     if not others:
         return []
     return [

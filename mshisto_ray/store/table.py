@@ -139,11 +139,13 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
 
 def _read_csv(path: Path, what: str) -> tuple[list[str], list[list[str]]]:
     text = _decode(path, path.read_bytes())
+    stated = re.match(r"sep=(.)\s*\n", text, re.IGNORECASE)  # Excel's first line
+    text = text[stated.end() :] if stated else text
     header = next((line for line in text.splitlines() if line.strip()), None)
     if header is None:
         raise InputError(f"{path}: empty file; a {what} needs a header")
     bare = re.sub(r'"[^"]*"', "", header)
-    delimiter = max(_DELIMITERS, key=bare.count)
+    delimiter = stated[1] if stated else max(_DELIMITERS, key=bare.count)
     reader = csv.reader(
         io.StringIO(text, newline=""),
         delimiter=delimiter,
@@ -151,12 +153,13 @@ def _read_csv(path: Path, what: str) -> tuple[list[str], list[list[str]]]:
         skipinitialspace=True,
     )
     names, *rows = [row for row in reader if any(cell.strip() for cell in row)]
+    part = _DELIMITERS.get(delimiter, delimiter)
     for number, row in enumerate(rows, start=1):
         if any(cell.strip() for cell in row[len(names) :]):
             raise InputError(
                 f"{path}: row {number} has {len(row)} cells and the header "
-                f"{len(names)}, parted by {_DELIMITERS[delimiter]}: put a cell that "
-                "holds this character in double quotes"
+                f"{len(names)}, parted by {part}: put a cell that holds this "
+                "character in double quotes"
             )
     width = len(names)
     rows = [(row + [""] * width)[:width] for row in rows]
@@ -175,7 +178,13 @@ def _decode(path: Path, data: bytes) -> str:
     elif data[:1] == b"\x00":
         encoding = "utf-16-be"
     try:
-        return data.decode(encoding)
+        text = data.decode(encoding)
+        if "\x00" in text:
+            raise InputError(
+                f"{path}: holds characters of code 0, so it is damaged or in another "
+                f"encoding than UTF-8 and UTF-16; {_SAVE_AS}"
+            )
+        return text
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise InputError(

@@ -61,6 +61,3 @@ def test_other_names_are_mapped(plain, slides, capsys):
     columns = {"path": "filename", "patient_id": "Case_ID", "mpp": "level_mpp"}
     tile.run(config(slides, text, columns=columns))
     assert "tile: 2 slides, 1 patients in " in capsys.readouterr().out
-    tile.check(
-        config(slides, text, columns={"path": "filename", "patient_id": "filename"})
-    )

@@ -49,7 +49,8 @@ def test_reserved_names_match_in_any_case(tmp_path, name):
 @pytest.mark.parametrize(
     "name",
     ["patient", "PATIENT", "Patient ID", "PatientID", "case_id", "Case", "subject",
-     "Subject ID", "participant", "donor_id", "bcr_patient_barcode", "MRN"],
+     "Subject ID", "participant", "donor_id", "bcr_patient_barcode", "MRN",
+     "Pt. No", "Patient UUID"],
 )  # fmt: skip
 def test_other_names_of_patients_are_refused_or_mapped(tmp_path, name):
     path = write(tmp_path, rows(), {"patient_id": name})
@@ -70,6 +71,17 @@ def test_other_names_of_slides_are_refused_or_mapped(tmp_path, name, alias):
     with pytest.raises(InputError, match=rf"columns\.{name}={alias}"):
         read(path)
     assert read(path, **{name: alias}).rows[3].slide_id == "s03"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["patient_age", "case_control", "slide_quality", "image_type", "pathology", "pT"],
+)
+def test_attributes_are_no_identities(tmp_path, name):
+    path = write(tmp_path, rows(), {"patient_id": name})
+    cohort = read(path)
+    assert name in cohort.column_names and num_patients(cohort) == 40
+    assert any("no column patient_id: each slide is its own" in n for n in cohort.notes)
 
 
 def test_a_mapped_column_takes_the_place_of_the_reserved_one(tmp_path):

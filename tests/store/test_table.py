@@ -74,6 +74,8 @@ def test_other_words_are_values(tmp_path, word):
         (b"path,label\na.svs,x,y\n", r"row 1 has 3 cells and the header 2.*quotes"),
         (b"path,label,label\na,b,c\n", "'label' more than once"),
         (b"\n \n", "empty file"),
+        ("path,label\na,b\n".encode("utf-32"), "another encoding than UTF-8"),
+        (b"path,label\na\x00,b\n", "damaged or in another"),
         (b'path,label\na.svs,"x\nb.svs,y\n', "not a readable CSV.*unexpected end"),
     ],
 )
@@ -82,6 +84,12 @@ def test_unreadable_tables_name_the_fix(tmp_path, data, said):
     path.write_bytes(data)
     with pytest.raises(InputError, match=said):
         read_table(path, "cohort")
+
+
+def test_the_first_line_of_excel(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("sep=;\npath;label\na.svs;x,y\n")
+    assert read_table(path, "cohort").columns == {"path": ["a.svs"], "label": ["x,y"]}
 
 
 def test_a_space_before_a_quoted_cell(tmp_path):
