@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from mshisto_ray.training.blocks import BlockConfig
 from mshisto_ray.training.config import TrainingConfig, recipe_of
 from mshisto_ray.training.held_out import split_patients
 from mshisto_ray.training.model import ModelConfig
+from mshisto_ray.training.summary import summarise
 from mshisto_ray.training.tile_index import UNKNOWN, TileIndex, read_index
 
 LOSSES = "mshisto_ray.contrastive.losses"
@@ -126,8 +128,8 @@ def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
     if config.label:
         if config.cohort is None:
             raise InputError("label: give the cohort that has this column")
-        column = read_cohort(config.cohort, check_files=False).column(config.label)
-        names = sorted({value for value in column.values() if value is not None})
+        column = read_cohort(config.cohort, False, config.columns).column(config.label)
+        names = _class_names(column)
         labels = {s: names.index(v) for s, v in column.items() if v is not None}
         if not labels.keys() & tiles.slides.keys():
             raise InputError(
@@ -147,6 +149,19 @@ def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
         raise InputError(f"verify: only {able} pairs have labels to verify")
     _check_blocks(config, index.subset(train))
     return tiles, index
+
+
+def _class_names(column: Mapping[str, str | None]) -> list[str]:
+    return sorted({value for value in column.values() if value is not None})
+
+
+def describe(config: PretrainConfig, index: TileIndex) -> list[str]:
+    """Return lines on what is trained on: slides, patients, classes, missing words."""
+    names, notes = [], []
+    if config.label and config.cohort:
+        cohort = read_cohort(config.cohort, False, config.columns)
+        names, notes = _class_names(cohort.column(config.label)), list(cohort.notes)
+    return [summarise(index, names, config.validation, config.seed), *notes]
 
 
 def _check_blocks(config: PretrainConfig, index: TileIndex) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from mshisto_ray.exchange.h5 import write_h5
 from mshisto_ray.exchange.h5_export import to_features
 from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.file_names import file_name
 from mshisto_ray.store.guard import count_row, guarded
 
 
@@ -34,4 +35,4 @@ def make_exporter(
 
 def h5_path(out: Path, slide_id: str) -> Path:
     """Path of the HDF5 file with the features of a slide."""
-    return out / f"{slide_id}.h5"
+    return out / f"{file_name(slide_id)}.h5"

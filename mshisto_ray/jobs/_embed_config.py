@@ -21,6 +21,7 @@ from mshisto_ray.embedding.worker import AS_SCANNED, ENCODERS, STAINS
 from mshisto_ray.encoders import check_takes
 from mshisto_ray.runtime import UnitsRuntime
 from mshisto_ray.store import embeddings
+from mshisto_ray.store.file_names import check_distinct
 from mshisto_ray.store.tiles import TileDirectory
 
 # Stage, and folder of out, of the tiles themselves.
@@ -104,6 +105,7 @@ class EmbedConfig(Config):
     @field_validator("encoders")
     @classmethod
     def _safe_names(cls, given: dict[str, Part]) -> dict[str, Part]:
+        check_distinct("encoders", given)
         for name in given:
             if name == PIXELS:
                 raise ValueError(f"{name!r} is reserved for the tiles of pixels_out")

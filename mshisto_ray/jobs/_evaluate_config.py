@@ -13,6 +13,8 @@ from mshisto_ray.embedding.worker import ENCODERS
 from mshisto_ray.evaluation.labelled_tiles import LabelConfig
 from mshisto_ray.evaluation.plan import QuestionConfig
 from mshisto_ray.runtime import WorkersRuntime
+from mshisto_ray.store.columns import ColumnsConfig
+from mshisto_ray.store.file_names import check_distinct
 
 # The baselines' names among the encoders.
 BASELINES = ("colour_stats", "random")
@@ -43,6 +45,7 @@ class EvaluateConfig(QuestionConfig):
     cohort: InputPath | None = option(
         None, "labels, patients or sites in place of those of the tiles directory"
     )
+    columns: ColumnsConfig = ColumnsConfig()
     out: OutputPath = option(text="output directory")
     label: LabelConfig = LabelConfig()
     scale: float | None = option(
@@ -57,6 +60,7 @@ class EvaluateConfig(QuestionConfig):
     @field_validator("encoders")
     @classmethod
     def _are_no_baselines(cls, encoders: dict[str, Path]) -> dict[str, Path]:
+        check_distinct("encoders", encoders)
         for name in ("chance", *BASELINES):
             if name in encoders:
                 raise ValueError(

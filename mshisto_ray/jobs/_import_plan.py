@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,9 @@ from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
 from mshisto_ray.exchange.h5 import H5Error, width_of
 from mshisto_ray.runtime import UnitsRuntime
 from mshisto_ray.store.cohort import Cohort, CohortSlide, slide_to_json
+from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.store.embeddings import shard_path
+from mshisto_ray.store.file_names import file_name
 from mshisto_ray.store.fingerprint import slide_fingerprint
 from mshisto_ray.store.shards import read_metadata
 
@@ -26,6 +29,7 @@ class ImportConfig(Config):
         None, "folder of CLAM's patches, which hold the size of its tiles"
     )
     cohort: InputPath = option(text="CSV or Parquet, one row per slide; needs `path`")
+    columns: ColumnsConfig = ColumnsConfig()
     out: OutputPath = option(text="embeddings directory; an unfinished one is resumed")
     encoder: str = option(text="name of the encoder of the features", min_length=1)
     mpp: float = option(text="scale of the tiles (20x is 0.5)", unit="um/px", gt=0)
@@ -57,8 +61,12 @@ def find_files(config: ImportConfig, cohort: Cohort) -> dict[str, Path]:
         raise InputError(f"coordinates: no such folder: {config.coordinates}")
     by_name = {path.stem: path for path in sorted(config.features.glob("*.h5"))}
     files = {}
+    stems = Counter(row.path.stem for row in cohort.rows)
     for row in cohort.rows:
-        path = by_name.get(row.slide_id) or by_name.get(row.path.stem)
+        names = [file_name(row.slide_id), row.slide_id]
+        # Of two slides of one file name, in two folders, it may be either's.
+        names += [row.path.stem] if stems[row.path.stem] == 1 else []
+        path = next((by_name[name] for name in names if name in by_name), None)
         if path:
             files[row.slide_id] = path
     if not files:

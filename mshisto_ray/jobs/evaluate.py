@@ -17,6 +17,7 @@ from mshisto_ray.evaluation.neighbours import Neighbours
 from mshisto_ray.evaluation.plan import Plan, QuestionConfig, make_plan
 from mshisto_ray.evaluation.tile_set import read_tile_set, read_values
 from mshisto_ray.jobs import embed
+from mshisto_ray.jobs._cohort import say_cohort
 from mshisto_ray.jobs._embed_config import make_targets
 from mshisto_ray.jobs._evaluate_config import BASELINES, EvaluateConfig
 from mshisto_ray.progress import say
@@ -28,8 +29,9 @@ from mshisto_ray.reporting.retrieval_sheet import (
     draw_retrieval_sheet,
     read_pictures,
 )
-from mshisto_ray.store.cohort import read_cohort
+from mshisto_ray.store.cohort import Cohort, read_cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.file_names import file_name
 from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.tiles import TileDirectory
 
@@ -56,6 +58,9 @@ def run(config: EvaluateConfig) -> None:
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
         directories |= _make_baselines(config)
         plan = _plan(config, directories)
+        cohort = _read_cohort(config)
+        if cohort:
+            say_cohort("evaluate", cohort)
         for note in plan.notes:
             say(f"evaluate: {note}")
         scores, found = _measure(config, plan, directories)
@@ -79,7 +84,7 @@ def _measure(
             folder = config.out / MAPS
             folder.mkdir(exist_ok=True)
             tiles, plain = plan.labelled, config.normalise
-            path = folder / f"{name}.png"
+            path = folder / f"{file_name(name)}.png"
             draw_embedding_map(path, name, values, tiles, plain, config.seed)
         say(f"evaluate: {name} ({directory.dim} values per tile) done")
     return scores, found
@@ -111,7 +116,7 @@ def _plan(
     mpp = scales[0] if config.scale is None else config.scale
     if mpp not in scales:
         raise InputError(f"scale: {config.tiles} has no {mpp:g} um/px; have {scales}")
-    cohort = read_cohort(config.cohort, check_files=False) if config.cohort else None
+    cohort = _read_cohort(config)
     site = config.exclude.site_column if config.exclude.by == "site" else None
     labelled = read_labelled_tiles(tiles, directories, mpp, cohort, config.label, site)
     coarser = [scale for scale in scales if scale > mpp]
@@ -122,6 +127,12 @@ def _plan(
         else None
     )
     return make_plan(labelled, coarse, config)
+
+
+def _read_cohort(config: EvaluateConfig) -> Cohort | None:
+    if config.cohort is None:
+        return None
+    return read_cohort(config.cohort, False, config.columns)
 
 
 def _make_baselines(config: EvaluateConfig) -> dict[str, EmbeddingDirectory]:
@@ -173,7 +184,7 @@ def _draw(config: EvaluateConfig, plan: Plan, found: Mapping[str, Neighbours]) -
     folder.mkdir(exist_ok=True)
     for name, neighbours in found.items():
         page = draw_retrieval_sheet(name, plan, neighbours, places, pictures)
-        page.save(folder / f"{name}.png")
+        page.save(folder / f"{file_name(name)}.png")
     say(f"evaluate: queries and their nearest tiles: {folder}")
 
 

@@ -44,6 +44,8 @@ def check(config: FinetuneJobConfig) -> None:
 def run(config: FinetuneJobConfig) -> None:
     """Fine-tune an encoder on the classes of a cohort's tiles."""
     data = load_data(config)
+    for line in data.notes:
+        say(f"{NAME}: {line}")
     recipe = _recipe(config, data)
     with open_stage(
         config.out, STAGE, recipe, config.model_dump(mode="json")

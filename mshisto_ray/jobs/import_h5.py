@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from mshisto_ray.exchange.h5_import import ImportRecipe
 from mshisto_ray.exchange.import_unit import make_importer
+from mshisto_ray.jobs._cohort import say_cohort
 from mshisto_ray.jobs._import_plan import (
     ImportConfig,
     find_files,
@@ -31,17 +32,22 @@ _SLIDES = "slides.parquet"
 
 def check(config: ImportConfig) -> None:
     """Check cohort and folders, and that ``out`` can be used."""
-    cohort = read_cohort(config.cohort, check_files=config.check_slides)
+    cohort = _read_cohort(config)
     check_stage(config.out, STAGE, make_recipe(config, find_files(config, cohort)))
 
 
 def run(config: ImportConfig) -> None:
     """Import tile features that TRIDENT or CLAM extracted as embeddings."""
-    cohort = read_cohort(config.cohort, check_files=config.check_slides)
+    cohort = _read_cohort(config)
+    say_cohort("import", cohort)
     files = find_files(config, cohort)
     recipe = make_recipe(config, files)
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
         _run(config, cohort, files, recipe["dim"])
+
+
+def _read_cohort(config: ImportConfig) -> Cohort:
+    return read_cohort(config.cohort, config.check_slides, config.columns)
 
 
 def _run(

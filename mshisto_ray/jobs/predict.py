@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from mshisto_ray.config import (
     OutputPath,
     option,
 )
+from mshisto_ray.jobs._cohort import say_cohort
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.mil.head import Head, load_head
+from mshisto_ray.prediction.bags import make_bags
 from mshisto_ray.prediction.result import (
     find_failures,
     find_predicted,
-    find_targets,
     write_result,
 )
 from mshisto_ray.prediction.unit import (
@@ -31,6 +33,7 @@ from mshisto_ray.prediction.unit import (
 from mshisto_ray.progress import say
 from mshisto_ray.runtime import UnitsRuntime
 from mshisto_ray.store.cohort import Cohort, read_cohort
+from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.shards import read_metadata
@@ -48,6 +51,7 @@ class PredictConfig(Config):
         text="directory that jobs/embed.py made; a list: one per scale of the head"
     )
     cohort: InputPath = option(text="the slides to predict; labels are not needed")
+    columns: ColumnsConfig = ColumnsConfig()
     out: OutputPath = option(text="predictions directory; an unfinished one is resumed")
     tiles: InputPath | None = option(
         None, "tiles directory, for heat maps over the slides; null: none are drawn"
@@ -62,17 +66,19 @@ class PredictConfig(Config):
 def check(config: PredictConfig) -> None:
     """Check head, embeddings, cohort and that ``out`` can be used."""
     head, embeddings = _open(config)
-    cohort = read_cohort(config.cohort, check_files=False)
-    find_targets(head, cohort, _bags(head, cohort))
+    cohort = read_cohort(config.cohort, False, config.columns)
+    make_bags(head, cohort)
     check_stage(config.out, STAGE, _recipe(head, embeddings, config))
 
 
 def run(config: PredictConfig) -> None:
     """Predict new slides with a saved head."""
     head, embeddings = _open(config)
-    cohort = read_cohort(config.cohort, check_files=False)
-    bags = _bags(head, cohort)
-    find_targets(head, cohort, bags)  # raises for a patient with two labels
+    cohort = read_cohort(config.cohort, False, config.columns)
+    bags, notes = make_bags(head, cohort)
+    say_cohort("predict", cohort)
+    for note in notes:
+        say(f"predict: {note}")
     recipe = _recipe(head, embeddings, config)
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
         _run(config, head, embeddings, cohort, bags)
@@ -161,17 +167,6 @@ def _head_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _bags(head: Head, cohort: Cohort) -> list[Bag]:
-    """One bag per slide or per patient, as the head was trained."""
-    groups: dict[str, list[str]] = {}
-    patients: dict[str, str] = {}
-    for row in cohort.rows:
-        name = row.slide_id if head.about["unit"] == "slide" else row.patient_id
-        groups.setdefault(name, []).append(row.slide_id)
-        patients[name] = row.patient_id
-    return [Bag(name, patients[name], slides) for name, slides in groups.items()]
-
-
 def _is_done(
     config: PredictConfig, bag: Bag, embeddings: list[EmbeddingDirectory]
 ) -> bool:
@@ -201,6 +196,8 @@ def _report(
         "failures": failures,
     }
     for name, interval in outcome.metrics.items():
+        if math.isnan(interval.value):
+            continue  # named in a note
         say(f"  external {name}: {interval.value:.3f} [{interval.low:.3f}, "
             f"{interval.high:.3f}]")  # fmt: skip
         logged |= {

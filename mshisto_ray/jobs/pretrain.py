@@ -7,7 +7,12 @@ from typing import Any
 import torch
 
 from mshisto_ray.config import InputError
-from mshisto_ray.contrastive.config import PretrainConfig, load_index, pretrain_recipe
+from mshisto_ray.contrastive.config import (
+    PretrainConfig,
+    describe,
+    load_index,
+    pretrain_recipe,
+)
 from mshisto_ray.contrastive.pretrain import NAME, STAGE, pretrain_share
 from mshisto_ray.contrastive.samples import sample_pairs
 from mshisto_ray.distributed.training import (
@@ -45,6 +50,8 @@ def check(config: PretrainJobConfig) -> None:
 def run(config: PretrainJobConfig) -> None:
     """Pretrain an encoder on the tiles of a cohort."""
     tiles, index = load_index(config)
+    for line in describe(config, index):
+        say(f"{NAME}: {line}")
     recipe = _recipe(config, tiles, index)
     with open_stage(
         config.out, STAGE, recipe, config.model_dump(mode="json")

@@ -18,14 +18,22 @@ from mshisto_ray.config import (
 )
 from mshisto_ray.drawing.contact_sheet import draw_contact_sheet
 from mshisto_ray.drawing.overview import HEADER_PX
+from mshisto_ray.jobs._cohort import say_cohort
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.progress import Progress, say
 from mshisto_ray.runtime import UnitsRuntime
 from mshisto_ray.store import schema
-from mshisto_ray.store.cohort import Cohort, CohortSlide, read_cohort, slide_to_json
+from mshisto_ray.store.cohort import (
+    Cohort,
+    CohortSlide,
+    read_cohort,
+    slide_to_json,
+)
+from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.fingerprint import slide_fingerprint
 from mshisto_ray.store.manifest import check_stage, open_stage
+from mshisto_ray.store.same_slides import same_content_notes
 from mshisto_ray.store.shards import read_metadata
 from mshisto_ray.store.tiles import STAGE, shard_path
 from mshisto_ray.tiling.recipe import TilingRecipe
@@ -40,6 +48,7 @@ class TileConfig(TilingRecipe):
     """Plan the tiles of a cohort: from slides to linked tiles at every scale."""
 
     cohort: InputPath = option(text="CSV or Parquet, one row per slide; needs `path`")
+    columns: ColumnsConfig = ColumnsConfig()
     out: OutputPath = option(text="tiles directory; an unfinished one is resumed")
     geojson: bool = option(
         False,
@@ -63,13 +72,14 @@ def check(config: TileConfig) -> None:
 def run(config: TileConfig) -> None:
     """Plan the tiles of a cohort: from slides to linked tiles at every scale."""
     cohort = _read_cohort(config)
+    say_cohort("tile", cohort)
     recorded = config.model_dump(mode="json")
     with open_stage(config.out, STAGE, config.recipe.as_recipe(), recorded):
         _run(config, cohort)
 
 
 def _read_cohort(config: TileConfig) -> Cohort:
-    cohort = read_cohort(config.cohort)
+    cohort = read_cohort(config.cohort, columns=config.columns)
     if needs_annotation(config) and not any(row.annotation for row in cohort.rows):
         raise InputError(
             f"{config.cohort}: tissue is taken from annotations, and no slide has an "
@@ -80,6 +90,8 @@ def _read_cohort(config: TileConfig) -> Cohort:
 
 def _run(config: TileConfig, cohort: Cohort) -> None:
     keys = _keys(cohort)
+    for note in same_content_notes({s: key["files"] for s, key in keys.items()}):
+        say(f"tile: {note}")
     pending = [
         slide_to_json(row) | {"key": keys[row.slide_id]}
         for row in cohort.rows

@@ -1,4 +1,4 @@
-"""Random folds that keep patients together and spread the classes evenly."""
+"""Folds, drawn or given, that keep patients together and spread the classes evenly."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.learning.given_folds import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    GivenFolds,
+    read_given_folds,
+)
 
 _INNER = 1  # separates the random stream of inner splits from that of the folds
 
@@ -26,7 +33,9 @@ class SplitConfig(Config):
     )
     seed: int = option(0, "seed for drawing the folds", ge=0)
     column: str | None = option(
-        "fold", "column with given folds, used where the input has it; null: never"
+        "fold",
+        "column with given folds, or with train, validation and test, used where the "
+        "input has it; null: never",
     )
 
 
@@ -58,51 +67,72 @@ def make_splits(
         patients: patient of each of B bags.
         targets: class index of each bag, int [B].
         classes: names of the classes, for messages.
-        given: fold of each bag as text; replaces drawn folds.
+        given: fold of each bag as text; replaces drawn folds. Numbers become those of
+            the splits; the words of ``read_given_folds`` are one split, whose
+            validation bags are drawn from the training bags if none are given.
 
     Raises:
-        InputError: fewer than two classes, a class with fewer patients than folds,
-            or given folds that split a patient.
+        InputError: fewer than two classes, a class with fewer patients than folds, or
+            given folds that cannot be used (see ``read_given_folds``).
     """
     counts, patient = _class_counts(patients, targets, len(classes))
     _check_classes(counts, classes)
-    fixed = None if given is None else _given_folds(given, patients)
-    num_folds = config.folds if fixed is None else int(fixed.max()) + 1
+    fixed = None if given is None else read_given_folds(given, patients)
     if fixed is None:
         _check_folds(counts, classes, config.folds)
     splits = []
     for repeat in range(config.repeats):
+        if fixed is not None and fixed.is_split:
+            splits.append(_given_split(config, counts, patient, fixed, repeat))
+            continue
+        numbers = range(config.folds) if fixed is None else fixed.numbers
         if fixed is None:
             generator = np.random.default_rng([config.seed, repeat])
-            shares = np.full(num_folds, 1 / num_folds)
+            shares = np.full(config.folds, 1 / config.folds)
             folds = _spread(counts, shares, generator)[patient]
         else:
-            folds = fixed
-        for fold in range(num_folds):
-            inner = np.random.default_rng([config.seed, repeat, fold, _INNER])
-            splits.append(_split(config, counts, patient, folds, repeat, fold, inner))
+            folds = fixed.index
+        for place, fold in enumerate(numbers):
+            inner = np.random.default_rng([config.seed, repeat, place, _INNER])
+            learned = np.flatnonzero(folds != place)
+            test = np.flatnonzero(folds == place)
+            parts = _set_aside(config, counts, patient, learned, inner)
+            splits.append(Split(repeat, fold, *parts, test))
     return splits
 
 
-def _split(
+def _given_split(
     config: SplitConfig,
     counts: np.ndarray,
     patient: np.ndarray,
-    folds: np.ndarray,
+    given: GivenFolds,
     repeat: int,
-    fold: int,
-    generator: np.random.Generator,
 ) -> Split:
-    learned = np.flatnonzero(folds != fold)
-    test = np.flatnonzero(folds == fold)
+    train, validation, test = (
+        np.flatnonzero(given.index == part) for part in (TRAIN, VALIDATION, TEST)
+    )
+    if not len(validation):
+        inner = np.random.default_rng([config.seed, repeat, 0, _INNER])
+        train, validation = _set_aside(config, counts, patient, train, inner)
+    return Split(repeat, 0, train, validation, test)
+
+
+def _set_aside(
+    config: SplitConfig,
+    counts: np.ndarray,
+    patient: np.ndarray,
+    learned: np.ndarray,
+    generator: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the validation bags; returns the bags to train on, and those."""
     if config.validation == 0:
-        return Split(repeat, fold, learned, learned[:0], test)
+        return learned, learned[:0]
     inside = np.unique(patient[learned])
     shares = np.array([1 - config.validation, config.validation])
     part = np.zeros(len(counts), dtype=np.int64)
     part[inside] = _spread(counts[inside], shares, generator)
     held_out = part[patient[learned]] == 1
-    return Split(repeat, fold, learned[~held_out], learned[held_out], test)
+    return learned[~held_out], learned[held_out]
 
 
 def _spread(
@@ -167,25 +197,3 @@ def _check_folds(counts: np.ndarray, classes: Sequence[str], folds: int) -> None
                 f"class {name!r} has {num} patients, fewer than split.folds={folds}: "
                 f"{fewer}name the classes to use in target.classes"
             )
-
-
-def _given_folds(given: Sequence[str | None], patients: Sequence[str]) -> np.ndarray:
-    empty = sorted({p for p, fold in zip(patients, given, strict=True) if not fold})
-    if empty:
-        raise InputError(
-            f"fold column: empty for {len(empty)} patients with a label "
-            f"({', '.join(empty[:3])}); fill it in, or give split.column=null"
-        )
-    seen: dict[str, str | None] = {}
-    for patient, fold in zip(patients, given, strict=True):
-        if seen.setdefault(patient, fold) != fold:
-            raise InputError(
-                f"fold column: patient {patient!r} is in folds {seen[patient]!r} and "
-                f"{fold!r}; a patient belongs to one fold"
-            )
-    names, folds = np.unique(np.asarray(given, dtype=str), return_inverse=True)
-    if len(names) < 2:
-        raise InputError(
-            f"fold column: only {str(names[0])!r}; at least two are needed"
-        )
-    return folds

@@ -32,6 +32,7 @@ from mshisto_ray.mil.fit.trained import hardly_trained, trained_share, undecided
 from mshisto_ray.mil.head import save_head
 from mshisto_ray.mil.input.bags import Bags, read_bags
 from mshisto_ray.mil.input.config import InputConfig, TargetConfig
+from mshisto_ray.mil.input.summary import summarise
 from mshisto_ray.mil.model import COMBINATIONS, POOLINGS
 from mshisto_ray.runtime import Runtime
 from mshisto_ray.store.cache import CacheConfig
@@ -82,9 +83,10 @@ def load(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
 
 
 def notes(config: ExperimentConfig, bags: Bags) -> list[str]:
-    """Lines for the user: bags left out, and a pooling that does not suit the bags."""
+    """Lines for the user: what is trained on, what is left out, what does not suit."""
     describe = components.declaration(POOLINGS, config.pooling.name, "notes", None)
-    return [*bags.notes, *(describe(bags.sizes) if describe else [])]
+    line = summarise(bags, config.split)
+    return [line, *bags.notes, *(describe(bags.sizes) if describe else [])]
 
 
 def check(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
@@ -97,7 +99,7 @@ def check(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
 def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
     """The settings and data digests that decide the result; no paths."""
     names = set(ExperimentConfig.model_fields)
-    paths = {"embeddings", "cohort", "bags", "runtime", "scale", "scales"}
+    paths = {"embeddings", "cohort", "columns", "bags", "runtime", "scale", "scales"}
     settings = config.model_dump(mode="json", include=names - paths)
     # Results keep the digests they had before a key came or went, where they are the
     # same: a target had a kind, no optimiser had a schedule, and early stopping kept

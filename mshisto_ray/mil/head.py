@@ -24,6 +24,7 @@ from mshisto_ray.representation.normalise import Standardisation
 
 _VERSION = 2
 _REFIT = "refit"
+_NEVER_TESTED = -1
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,10 @@ class Head:
     """Models of one config.
 
     ``folds``: test fold of each patient in each repeat, for every patient that a
-    model may have seen; ``dims``: widths of embeddings, coarsest scale first;
-    ``scales``: None if an instance has one; ``encoder``: name and digest of the tiles'
-    encoder (by scale, if there are several), None for a bag table; ``about``: the
-    content of ``model.json``.
+    model may have seen (-1: all models have, in a given split); ``dims``: widths of
+    embeddings, coarsest scale first; ``scales``: None if an instance has one;
+    ``encoder``: name and digest of the tiles' encoder (by scale, if there are several),
+    None for a bag table; ``about``: the content of ``model.json``.
     """
 
     classes: tuple[str, ...]
@@ -56,6 +57,22 @@ class Head:
     folds: Mapping[str, Sequence[int]]
     models: tuple[HeadModel, ...]
     about: Mapping[str, Any]
+
+    def models_for(self, patient_id: str) -> list[int]:
+        """Return the places of the models that may predict a patient.
+
+        Of a patient that took part in training, those that were trained and chosen
+        without it; of any other, the refit or, where there is none, all.
+        """
+        seen = self.folds.get(patient_id)
+        refit = [i for i, model in enumerate(self.models) if model.fold is None]
+        if seen is None:
+            return refit or list(range(len(self.models)))
+        return [
+            i
+            for i, model in enumerate(self.models)
+            if model.repeat is not None and seen[model.repeat] == model.fold
+        ]
 
 
 def save_head(
@@ -81,6 +98,10 @@ def save_head(
     for split in result.splits:
         for patient in sorted({bags.patient_ids[i] for i in split.test}):
             folds.setdefault(patient, []).append(split.fold)
+    repeats = len({split.repeat for split in result.splits})
+    used = {i for split in result.splits for i in (*split.train, *split.validation)}
+    for patient in sorted({bags.patient_ids[i] for i in used} - set(folds)):
+        folds[patient] = [_NEVER_TESTED] * repeats
     keys = [(split.repeat, split.fold) for split in result.splits]
     content = {
         "version": _VERSION,

@@ -88,7 +88,8 @@ def predict(head: Head, bags: Bags, device: torch.device) -> HeadPrediction:
     where there is none by all models.
 
     Raises:
-        InputError: bags of another encoder, width or scale, or without instances.
+        InputError: bags of another encoder, width or scale, without instances, or of
+            patients that every model has seen.
     """
     _check_bags(head, bags)
     sizes = {"bags": np.ones(len(bags), np.int64), "instances": bags.sizes}
@@ -142,19 +143,9 @@ def _add_model(
 def _bags_by_model(head: Head, bags: Bags) -> list[np.ndarray]:
     """Indices of the bags that each model predicts."""
     found: list[list[int]] = [[] for _ in head.models]
-    has_refit = any(model.fold is None for model in head.models)
     for bag, patient in enumerate(bags.patient_ids):
-        seen = head.folds.get(patient)
-        for place, model in enumerate(head.models):
-            if model.fold is None:
-                allowed = seen is None
-            elif seen is None:
-                allowed = not has_refit
-            else:
-                assert model.repeat is not None
-                allowed = seen[model.repeat] == model.fold
-            if allowed:
-                found[place].append(bag)
+        for place in head.models_for(patient):
+            found[place].append(bag)
     return [np.array(index, dtype=np.int64) for index in found]
 
 
@@ -177,6 +168,12 @@ def _check_bags(head: Head, bags: Bags) -> None:
         raise InputError(
             f"the head was trained at scale {head.scale}, these bags are at "
             f"{bags.scale}: give scale={head.scale}"
+        )
+    seen = sorted({p for p in bags.patient_ids if not head.models_for(p)})
+    if seen:
+        raise InputError(
+            f"every model of the head has seen {len(seen)} patients "
+            f"({', '.join(seen[:3])}): it cannot be applied to them"
         )
     empty = [
         name for name, size in zip(bags.names, bags.sizes, strict=True) if not size

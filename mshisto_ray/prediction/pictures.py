@@ -23,6 +23,7 @@ from mshisto_ray.slides import (
 from mshisto_ray.store.embeddings import TileEmbeddings
 from mshisto_ray.store.errors import UnitError
 from mshisto_ray.store.failures import Failure
+from mshisto_ray.store.file_names import file_name
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.thumbnail import read_thumbnail
 
@@ -83,6 +84,7 @@ class Painter:
     ) -> None:
         tiles = part.tiles
         folder, name = self._out / "heatmaps", tiles.slide_id
+        file = file_name(name)
         folder.mkdir(parents=True, exist_ok=True)
         record = self._tiles.slides[name]
         reader = plain_reader(record["reader"])
@@ -92,7 +94,7 @@ class Painter:
         try:
             if layers:
                 place = (tiles.x, tiles.y, tiles.extent)
-                path = folder / f"{name}.geojson"
+                path = folder / f"{file}.geojson"
                 write_tiles(path, *place, layers, origin=origin)
             thumbnail = read_thumbnail(slide, record["mpp"], _HEAT_MAP_MPP)
             for label, scores in layers.items():
@@ -104,13 +106,12 @@ class Painter:
                     label.replace("_", " ", 1),
                     record["mpp"],
                 )
-                # A class name may hold a slash, a file name may not.
-                image.save(folder / f"{name}.{label.replace('/', '_')}.png")
+                image.save(folder / f"{file}.{file_name(label)}.png")
             attention = layers.get("attention")
             for fine, scores, image in _child_maps(
                 slide, part, children, attention, f"{name} {title}"
             ):
-                stem = f"{name}.children_{fine.mpp[0]:g}"
+                stem = f"{file}.children_{fine.mpp[0]:g}"
                 place = (fine.x, fine.y, fine.extent)
                 path = folder / f"{stem}.geojson"
                 write_tiles(path, *place, scores, origin=origin)

@@ -13,10 +13,9 @@ import pyarrow as pa
 
 from mshisto_ray.config import InputError
 from mshisto_ray.evaluation import localisation
-from mshisto_ray.learning.intervals import intervals
 from mshisto_ray.learning.metrics import decide
-from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.mil.head import Head
+from mshisto_ray.prediction.external_metrics import external_metrics
 from mshisto_ray.prediction.unit import Bag, shard_path
 from mshisto_ray.progress import check_failures
 from mshisto_ray.statistics.bootstrap import Interval
@@ -24,6 +23,7 @@ from mshisto_ray.store.cohort import Cohort
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.manifest import write_text
 from mshisto_ray.store.shards import read_metadata, write_shard
+from mshisto_ray.store.spelling import canonical_number, explain_clashes
 from mshisto_ray.store.tiles import TileDirectory
 
 
@@ -66,11 +66,12 @@ def write_result(
     targets = find_targets(head, cohort, predicted)
     _write_table(out, head, predicted, probabilities, targets)
     known = [i for i, target in enumerate(targets) if target is not None]
-    metrics, notes = {}, _unknown_labels(head, cohort, predicted)
-    if len({targets[i] for i in known}) > 1:
-        labelled = [predicted[i] for i in known]
-        index = [head.classes.index(str(targets[i])) for i in known]
-        metrics = intervals(_predictions(head, labelled, probabilities[known], index))
+    index = np.array([head.classes.index(str(targets[i])) for i in known], np.int64)
+    labelled = [predicted[i] for i in known]
+    metrics, undefined = external_metrics(
+        head.classes, labelled, probabilities[known], index
+    )
+    notes = _unknown_labels(head, cohort, predicted) + undefined
     if tiles is not None:
         metrics |= _localise(out, head, predicted, tiles, annotation, notes)
     content = {name: _defined(interval) for name, interval in metrics.items()}
@@ -148,9 +149,15 @@ def find_targets(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str | None
         InputError: slides of one bag have different labels.
     """
     column = head.about["target"]["column"]
-    if column not in cohort.column_names:
+    if cohort.find(column) is None:
         return [None] * len(bags)
     labels = cohort.column(column)
+    # A head of earlier versions may have the class "1.0", which tables now call "1".
+    classes = {canonical_number(name): name for name in head.classes}
+    known = [label for label in labels.values() if label is not None]
+    problems = explain_clashes(f"{cohort.path}: {column}", [*known, *classes])
+    if problems:
+        raise InputError("\n".join(problems))
     targets: list[str | None] = []
     for bag in bags:
         own = {labels[slide_id] for slide_id in bag.slide_ids} - {None}
@@ -160,18 +167,18 @@ def find_targets(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str | None
                 f"{column}s ({', '.join(sorted(map(str, own)))})"
             )
         label = own.pop() if own else None
-        targets.append(label if label in head.classes else None)
+        targets.append(classes.get(label) if label else None)
     return targets
 
 
 def _unknown_labels(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str]:
     """A note on slides whose label is not a class of the head, if there are any."""
     column = head.about["target"]["column"]
-    if column not in cohort.column_names:
+    if cohort.find(column) is None:
         return []
     labels = cohort.column(column)
     own = {slide: labels[slide] for bag in bags for slide in bag.slide_ids}
-    known = {None, *head.classes}
+    known = {None, *map(canonical_number, head.classes)}
     others = sorted(slide for slide, label in own.items() if label not in known)
     if not others:
         return []
@@ -180,25 +187,6 @@ def _unknown_labels(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str]:
         f"({', '.join(head.classes)}) and are left out of external metrics: "
         f"{', '.join(others[:5])}{', ...' if others[5:] else ''}"
     ]
-
-
-def _predictions(
-    head: Head, bags: list[Bag], probabilities: np.ndarray, targets: list[int]
-) -> Predictions:
-    def text(values: list) -> np.ndarray:
-        return np.array(values, dtype=object)
-
-    zeros = np.zeros(len(bags), np.int32)
-    return Predictions(
-        classes=head.classes,
-        bag=text([bag.name for bag in bags]),
-        slide_id=text([bag.slide_id for bag in bags]),
-        patient_id=text([bag.patient_id for bag in bags]),
-        target=np.array(targets, np.int64),
-        fold=zeros,
-        repeat=zeros,
-        probabilities=probabilities,
-    )
 
 
 def _write_table(

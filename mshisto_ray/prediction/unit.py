@@ -18,6 +18,7 @@ from mshisto_ray.prediction.tile_bag import SlideTiles, as_bags, read_slide
 from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.failures import Failure
+from mshisto_ray.store.file_names import file_name
 from mshisto_ray.store.guard import Guard, count_row, guarded
 from mshisto_ray.store.shards import write_shard
 from mshisto_ray.store.tiles import TileDirectory
@@ -69,7 +70,7 @@ class PredictWork:
 
 def shard_path(out: Path, bag: str) -> Path:
     """The file with the scores of a bag's tiles."""
-    return out / "shards" / f"{bag}.parquet"
+    return out / "shards" / f"{file_name(bag)}.parquet"
 
 
 def make_predictor(

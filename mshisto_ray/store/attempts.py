@@ -11,6 +11,8 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
+from mshisto_ray.store.file_names import file_name
+
 
 def forgive_last(out: Path) -> None:
     """Remove the last marker of every unit: its process ended with its driver's."""
@@ -38,7 +40,7 @@ class Attempts:
 
     def __init__(self, out: Path, unit: str):
         self._folder = out / "attempts"
-        self._unit = unit
+        self._unit = file_name(unit)
 
     def begin(self) -> int:
         """Add a marker; return the number of the attempt, 1 for the first."""

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from mshisto_ray.config import InputError
-
-_RESERVED = ("slide_id", "patient_id", "path", "mpp", "annotation")
-# Shard and overview files are named after the slide: no separators, no characters
-# that a shell, Windows or an object store treats specially, no hidden files.
-_SAFE_ID = re.compile(r"[^\s./\\:*?\"<>|%&;$'`~-][^/\\:*?\"<>|%&;$'`~\x00-\x1f]{0,199}")
+from mshisto_ray.store.columns import (
+    RESERVED,
+    ColumnsConfig,
+    find_column,
+    reserved_columns,
+)
+from mshisto_ray.store.identity import check_ids, own_patient_note
+from mshisto_ray.store.same_slides import explain_same_slides, folder_problem
+from mshisto_ray.store.spelling import canonical_number, explain_clashes
+from mshisto_ray.store.table import Table, read_table
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class CohortSlide:
     """One row of a cohort.
 
     ``columns`` holds every other column (labels, ``fold``, ...) as text, None where
-    the cell is empty.
+    the cell is missing; decimal numbers are without trailing zeros.
     """
 
     slide_id: str
@@ -38,85 +40,125 @@ class CohortSlide:
 
 @dataclass(frozen=True)
 class Cohort:
-    """A checked cohort."""
+    """A checked cohort; ``notes``: what was read as missing, a line each."""
 
     path: Path
     rows: tuple[CohortSlide, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def column_names(self) -> list[str]:
         """Names of the columns that are not reserved: labels, fold and the rest."""
         return list(self.rows[0].columns)
 
+    @property
+    def summary(self) -> str:
+        """The number of slides and patients, as words."""
+        patients = len({row.patient_id for row in self.rows})
+        return f"{len(self.rows)} slides, {patients} patients"
+
+    def find(self, name: str) -> str | None:
+        """Return the column of this name, or equal but for case; None: there is none.
+
+        Raises:
+            InputError: several columns are equal but for case.
+        """
+        return find_column(self.path, self.column_names, name)
+
     def column(self, name: str) -> dict[str, str | None]:
-        """``{slide_id: value}`` of a column; InputError lists the columns."""
-        if name not in self.column_names:
+        """Return ``{slide_id: value}`` of a column, which ``find`` finds.
+
+        Raises:
+            InputError: no such column, or values that differ only by case, spaces or
+                leading zeros: two spellings of one class are not two classes.
+        """
+        found = self.find(name)
+        if found is None:
             have = ", ".join(self.column_names) or "none"
             raise InputError(
                 f"{self.path}: no column {name!r}; columns besides the reserved ones: "
                 f"{have}"
             )
-        return {row.slide_id: row.columns[name] for row in self.rows}
+        values = {row.slide_id: row.columns[found] for row in self.rows}
+        known = [value for value in values.values() if value is not None]
+        problems = explain_clashes(f"{self.path}: column {found!r}", known)
+        if problems:
+            raise InputError("\n".join(problems))
+        return values
 
 
-def read_cohort(path: Path, check_files: bool = True) -> Cohort:
+def read_cohort(
+    path: Path, check_files: bool = True, columns: ColumnsConfig | None = None
+) -> Cohort:
     """Read and check a cohort (CSV or Parquet); all problems are reported together.
 
     Slide and annotation paths may be relative to the cohort file's folder.
 
     Args:
-        path: the table.
-        check_files: whether slides and annotations must exist (training and
-            evaluation need only ids and labels).
+        path: the table; see ``store.table.read_table``.
+        check_files: whether slides and annotations must exist, each slide once
+            (training and evaluation need only ids and labels).
+        columns: names of columns that are not the reserved ones.
 
     Raises:
         InputError: one line per problem, with the row it is in.
     """
-    frame = _read_table(path)
-    if "path" not in frame.columns:
-        raise InputError(f"{path}: no column 'path'; have {', '.join(frame.columns)}")
-    if not len(frame):
+    table = read_table(path, "cohort")
+    names = list(table.columns)
+    given = columns or ColumnsConfig()
+    found = reserved_columns(path, names, given, RESERVED, required=("path",))
+    if not table.num_rows:
         raise InputError(f"{path}: the cohort has no rows; give one per slide")
+    others = _other_columns(names, found)
     problems: list[str] = []
     rows: list[CohortSlide] = []
-    for number, cells in enumerate(frame.to_dict("records"), start=1):
-        record = {str(name): _text(cell) for name, cell in cells.items()}
-        row, wrong = _row(record, path.parent, f"row {number}", check_files)
+    stated: list[str | None] = []
+    for i in range(table.num_rows):
+        record = {key: table.columns[name][i] for key, name in found.items()}
+        rest = {key: table.columns[name][i] for key, name in others.items()}
+        row, wrong = _row(record, rest, path.parent, f"row {i + 1}", check_files)
         problems += wrong
         rows += [row] if row else []
+        stated += [record.get("patient_id")] if row else []
     problems += _duplicates(rows)
+    if check_files:
+        problems += explain_same_slides([(row.slide_id, row.path) for row in rows])
+    problems += check_ids([row.slide_id for row in rows], stated, "slide_id")
     if problems:
         raise InputError("\n".join(f"{path}: {problem}" for problem in problems))
-    return Cohort(path, tuple(rows))
+    return Cohort(path, tuple(rows), _notes(table, found, stated))
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise InputError(f"{path}: no such cohort file (CSV or Parquet)")
-    try:
-        if path.suffix.lower() == ".parquet":
-            return pd.read_parquet(path)
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-        frame.columns = frame.columns.str.strip()
-        return frame
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{path}: empty file; a cohort needs a header") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable CSV or Parquet: {error}") from None
+def _other_columns(names: Sequence[str], found: Mapping[str, str]) -> dict[str, str]:
+    """Return the columns besides the reserved ones, and the fold, by name."""
+    fold = found.get("fold")
+    others = {
+        "fold" if name.casefold() == "fold" else name: name
+        for name in names
+        if name.casefold() not in RESERVED or name == fold
+    }
+    return others | ({"fold": fold} if fold else {})
 
 
-def _text(value: object) -> str | None:
-    """A cell as text, None if empty; integers read as floats lose their .0."""
-    if value is None or (isinstance(value, float) and value != value):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    text = str(value).strip()
-    return text or None
+def _notes(
+    table: Table, found: Mapping[str, str], stated: Sequence[str | None]
+) -> tuple[str, ...]:
+    notes = table.notes(table.columns)
+    if "patient_id" not in found:
+        notes.append(
+            f"{table.path}: no column patient_id: each slide is its own patient"
+        )
+    else:
+        notes += [f"{table.path}: {n}" for n in own_patient_note(stated, "slides")]
+    return tuple(notes)
 
 
 def _row(
-    record: Mapping[str, str | None], folder: Path, where: str, check_files: bool
+    record: Mapping[str, str | None],
+    others: Mapping[str, str | None],
+    folder: Path,
+    where: str,
+    check_files: bool,
 ) -> tuple[CohortSlide | None, list[str]]:
     text = record["path"]
     if not text:
@@ -124,13 +166,11 @@ def _row(
     path = folder / Path(text).expanduser()
     slide_id = record.get("slide_id") or path.stem
     wrong = []
-    if not _SAFE_ID.fullmatch(slide_id):
-        wrong.append(
-            f"{where}: slide_id {slide_id!r} is not safe as a file name: use letters, "
-            "digits, '_', '.', '-', starting with a letter or digit"
-        )
     if check_files and not path.exists():
         wrong.append(f"{where} ({slide_id}): no such slide file: {path}")
+    folder_is = folder_problem(path) if check_files else None
+    if folder_is:
+        wrong.append(f"{where} ({slide_id}): {folder_is}")
     annotation = record.get("annotation")
     annotation_path = folder / Path(annotation).expanduser() if annotation else None
     if check_files and annotation_path and not annotation_path.is_file():
@@ -138,7 +178,7 @@ def _row(
     mpp, problem = _mpp(record.get("mpp"))
     if problem:
         wrong.append(f"{where} ({slide_id}): {problem}")
-    columns = {k: v for k, v in record.items() if k not in _RESERVED}
+    columns = {k: v and canonical_number(v) for k, v in others.items()}
     patient = record.get("patient_id") or slide_id
     row = CohortSlide(slide_id, patient, path, mpp, annotation_path, columns)
     return row, wrong
@@ -150,7 +190,8 @@ def _mpp(text: str | None) -> tuple[float | None, str | None]:
     try:
         value = float(text)
     except ValueError:
-        return None, f"mpp {text!r} is not a number (micrometres per pixel)"
+        point = f"; write {text.replace(',', '.')}" if "," in text else ""
+        return None, f"mpp {text!r} is not a number (micrometres per pixel){point}"
     if not 0 < value < float("inf"):
         return None, f"mpp {text!r} must be above 0 (micrometres per pixel)"
     return value, None

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mshisto_ray.config import InputError
+from mshisto_ray.store.file_names import file_name
 from mshisto_ray.store.manifest import Manifest, read_manifest
 from mshisto_ray.store.shards import read_shard, tensor_values
 
@@ -19,7 +20,7 @@ STAGE = "embeddings"
 
 def shard_path(directory: Path, slide_id: str, chunk: int) -> Path:
     """Path of the shard with the embeddings of a chunk."""
-    return directory / "shards" / slide_id / f"chunk-{chunk:05d}.parquet"
+    return directory / "shards" / file_name(slide_id) / f"chunk-{chunk:05d}.parquet"
 
 
 @dataclass(frozen=True)

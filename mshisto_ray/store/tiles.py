@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mshisto_ray.config import InputError
+from mshisto_ray.store.file_names import file_name
 from mshisto_ray.store.manifest import Manifest, read_manifest
 
 STAGE = "tiles"
@@ -16,7 +17,7 @@ STAGE = "tiles"
 
 def shard_path(directory: Path, slide_id: str) -> Path:
     """Path of the shard with the tiles of a slide."""
-    return directory / "shards" / f"{slide_id}.parquet"
+    return directory / "shards" / f"{file_name(slide_id)}.parquet"
 
 
 class TileDirectory:

@@ -22,6 +22,7 @@ from mshisto_ray.tile_classification.validation import (
 from mshisto_ray.training.config import TrainingConfig, recipe_of
 from mshisto_ray.training.held_out import split_patients
 from mshisto_ray.training.model import BackboneConfig, ModelConfig, ProjectionConfig
+from mshisto_ray.training.summary import summarise
 
 
 class FinetuneConfig(TrainingConfig):
@@ -43,12 +44,16 @@ class FinetuneConfig(TrainingConfig):
 
 @dataclass(frozen=True)
 class FinetuneData:
-    """Tiles with classes: all of them, those trained on and those held out."""
+    """Tiles with classes: all of them, those trained on and those held out.
+
+    ``notes``: lines on what is trained on and what was read as missing.
+    """
 
     tiles: TileDirectory
     whole: ClassifiedTiles
     train: ClassifiedTiles
     held_out: ClassifiedTiles
+    notes: tuple[str, ...]
 
 
 def load_data(config: FinetuneConfig) -> FinetuneData:
@@ -59,7 +64,9 @@ def load_data(config: FinetuneConfig) -> FinetuneData:
             than the number of classes; a slide metric with classes of single tiles.
     """
     tiles = TileDirectory(config.tiles)
-    cohort = config.cohort and read_cohort(config.cohort, check_files=False)
+    cohort = None
+    if config.cohort:
+        cohort = read_cohort(config.cohort, False, config.columns)
     whole = read_classified(tiles, cohort, config.target, config.scales)
     if config.batch_size < len(whole.classes):
         raise InputError(
@@ -75,7 +82,9 @@ def load_data(config: FinetuneConfig) -> FinetuneData:
     train, held_out = (whole.part(part) for part in parts)
     if config.validation.share:
         check_held_out(train, held_out)
-    return FinetuneData(tiles, whole, train, held_out)
+    line = summarise(whole.index, whole.classes, config.validation, config.seed)
+    notes = (line, *(cohort.notes if cohort else ()))
+    return FinetuneData(tiles, whole, train, held_out, notes)
 
 
 def with_head(config: FinetuneConfig, classes: tuple[str, ...]) -> ModelConfig:

@@ -19,6 +19,7 @@ from mshisto_ray.store import schema
 from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.cohort import CohortSlide, slide_from_json
 from mshisto_ray.store.failures import Failure
+from mshisto_ray.store.file_names import file_name
 from mshisto_ray.store.guard import Guard, count_row, guarded
 from mshisto_ray.store.shards import write_shard
 from mshisto_ray.store.tiles import shard_path
@@ -84,13 +85,13 @@ def _write_pictures(out: Path, tiled: TiledSlide, geojson: bool) -> None:
 
 def overview_path(out: Path, slide_id: str) -> Path:
     """Path of the overview picture of a slide."""
-    return out / "overview" / f"{slide_id}.png"
+    return out / "overview" / f"{file_name(slide_id)}.png"
 
 
 def geojson_paths(out: Path, slide_id: str) -> tuple[Path, Path]:
     """Paths of the GeoJSON files of a slide's tissue and tiles."""
-    folder = out / "geojson"
-    return folder / f"{slide_id}.tissue.geojson", folder / f"{slide_id}.tiles.geojson"
+    folder, name = out / "geojson", file_name(slide_id)
+    return folder / f"{name}.tissue.geojson", folder / f"{name}.tiles.geojson"
 
 
 def _write_geojson(out: Path, tiled: TiledSlide) -> None:

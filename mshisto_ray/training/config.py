@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar
 
 from mshisto_ray.config import Config, InputPath, OutputPath, option
 from mshisto_ray.runtime import Readers, Runtime, WorkerSize
+from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.training.augment import AugmentConfig
 from mshisto_ray.training.blocks import BlockConfig
@@ -45,6 +46,7 @@ class TrainingConfig(Config):
     tiles: InputPath = option(text="tiles directory")
     out: OutputPath = option(text="output directory; an unfinished one is resumed")
     cohort: InputPath | None = option(None, "table with the label; null: no classes")
+    columns: ColumnsConfig = ColumnsConfig()
     scales: tuple[float, ...] | None = option(
         None, "to train on; null: all scales of the tiles", "um/px"
     )
@@ -78,7 +80,7 @@ def recipe_of(config: T, kind: type[T], tiles: TileDirectory) -> dict[str, Any]:
         tiles: trained on.
     """
     others = set(type(config).model_fields) - set(kind.model_fields)
-    left_out = {"out", "run", "runtime", "tiles"} | others
+    left_out = {"out", "run", "runtime", "tiles", "columns"} | others
     recipe = config.model_dump(mode="json", exclude=left_out)
     # A file of the same name may hold other weights.
     recipe["model"]["weights"] = weights_digest(recipe["model"]["weights"])

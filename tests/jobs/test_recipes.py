@@ -34,6 +34,19 @@ def config(kind, **keys):
     return configs.validate(kind, {"out": "/out", **keys})
 
 
+@pytest.fixture
+def foreign_columns(monkeypatch):
+    """Every config that reads a cohort names its patients otherwise."""
+    made = config
+
+    def named(kind, **keys):
+        if "columns" in kind.model_fields:
+            keys["columns"] = {"patient_id": "case_id", "fold": "part"}
+        return made(kind, **keys)
+
+    monkeypatch.setitem(globals(), "config", named)
+
+
 def tile_recipe():
     return config(tile.TileConfig, cohort="/cohort.csv").recipe.as_recipe()
 
@@ -87,3 +100,14 @@ def finetune_recipe():
 )
 def test_a_default_recipe_keeps_its_digest(recipe, digest):
     assert recipe_digest(recipe()) == digest
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [tile_recipe, embed_recipe, point_recipe, train_recipe, pretrain_recipe,
+     finetune_recipe],
+)  # fmt: skip
+def test_names_of_columns_are_in_no_recipe(recipe, request):
+    before = recipe()
+    request.getfixturevalue("foreign_columns")
+    assert recipe() == before

@@ -123,7 +123,8 @@ def test_notes_of_every_point_are_listed_once(table, monkeypatch):
     names = ["embedding_mean", "noisy_or", "top_k"]
     axes = {"pooling": [{"name": name} for name in names], "seed": [0, 1]}
     _, notes = check(expand(base(table), axes), "auroc")
-    (note,) = notes
+    line, note = notes
+    assert "patients;" in line and "folds drawn" in line
     assert note.startswith("pooling noisy_or saturates: for bags of 1 instances (the ")
 
 

@@ -10,7 +10,7 @@ def test_labels_that_are_no_class_of_the_head_are_reported():
         classes=("even", "odd"), about={"target": {"column": "label"}}
     )
     labels = {"a": "odd", "b": "neither", "c": None, "d": "neither"}
-    cohort = SimpleNamespace(column_names=["label"], column=lambda name: labels)
+    cohort = SimpleNamespace(find=lambda name: name, column=lambda name: labels)
     bags = [SimpleNamespace(slide_ids=("a", "b")), SimpleNamespace(slide_ids=("c",))]
     (line,) = result._unknown_labels(head, cohort, bags)
     assert line.startswith("1 slides have a label that is not") and line.endswith(": b")

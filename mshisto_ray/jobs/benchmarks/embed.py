@@ -111,7 +111,11 @@ def _chunks(tiles: Path, slide: Path, actors: int) -> range:
 
 def _split(folder: Path, actors: int) -> dict[str, Measure]:
     out = _fresh(folder / "embed_split")
-    small = [make_repeated(folder, _SMALL_SIDE)] * _NUM_SMALL
+    # Copies: a cohort that has one file under several ids is refused.
+    source = make_repeated(folder, _SMALL_SIDE)
+    small = [out / f"{source.stem}_{i}{source.suffix}" for i in range(_NUM_SMALL)]
+    for copy in small:
+        shutil.copy(source, copy)
     tiles = _tile([*small, make_repeated(folder, _HUGE_SIDE)], out)
     ended = _through_ray(tiles, out / "embeddings", _FLOOR, actors)
     shares: dict[str, int] = {}

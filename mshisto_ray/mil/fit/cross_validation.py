@@ -55,14 +55,15 @@ def plan_splits(
     """
     assert bags.targets is not None
     stopping = training.early_stopping if training else None
-    if stopping and config.validation == 0:
+    splits = make_splits(
+        config, bags.patient_ids, bags.targets, bags.classes, bags.folds
+    )
+    given = any(len(split.validation) for split in splits)
+    if stopping and config.validation == 0 and not given:
         raise InputError(
             "split.validation is 0, and early stopping needs validation bags: give "
             "split.validation=0.2, or early_stopping=null"
         )
-    splits = make_splits(
-        config, bags.patient_ids, bags.targets, bags.classes, bags.folds
-    )
     usable = bags.sizes > 0
     kept = [
         Split(
@@ -84,7 +85,7 @@ def plan_splits(
             )
         if stopping and stopping.metric == "auroc":
             _check_part(bags, split, split.validation, "validation")
-        if config.validation and not len(split.validation):
+        if (config.validation or given) and not len(split.validation):
             raise InputError(
                 f"split: fold {split.fold} of repeat {split.repeat} has no validation "
                 "bag; give a larger split.validation, or 0 with early_stopping=null"

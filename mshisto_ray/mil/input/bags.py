@@ -16,6 +16,7 @@ from mshisto_ray.mil.input.scales import FinerScale
 from mshisto_ray.mil.input.source import BagRow, BagSource, open_source
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.features import Features
+from mshisto_ray.store.table import is_missing_word
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,11 @@ def _labelled(
     if target.classes is None:
         return known, tuple(sorted(present, key=_class_order))
     absent = [name for name in target.classes if name not in present]
+    if any(map(is_missing_word, absent)):
+        raise InputError(
+            f"target.classes: {', '.join(filter(is_missing_word, absent))} stands for "
+            "a missing value in tables: give the class another name there"
+        )
     if absent:
         raise InputError(
             f"target.classes: {', '.join(map(repr, absent))} does not occur in column "

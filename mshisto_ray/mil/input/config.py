@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from mshisto_ray.config import Config, InputPath, option
 from mshisto_ray.learning.classes import Classes
+from mshisto_ray.store.columns import ColumnsConfig
 
 
 class InputConfig(Config):
@@ -20,6 +21,7 @@ class InputConfig(Config):
         "scale has its own encoder",
     )
     cohort: InputPath | None = option(None, "table of slides with their labels")
+    columns: ColumnsConfig = ColumnsConfig()
     bags: InputPath | None = option(
         None,
         "Parquet table in place of embeddings and cohort: a row per instance with bag, "

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from mshisto_ray.config import InputError
+from mshisto_ray.learning.given_folds import refuse_other_split
 from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.mil.input.scales import FinerScale, open_chain
 from mshisto_ray.mil.input.table import read_bag_table
 from mshisto_ray.store.cache import CacheConfig, open_features
 from mshisto_ray.store.cohort import Cohort, read_cohort
+from mshisto_ray.store.columns import looks_like_fold
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.features import Features, ParquetFeatures
+from mshisto_ray.store.identity import own_patient_note
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def open_source(
     """
     if config.bags:
         return _table_source(config, label, fold)
-    cohort = read_cohort(_given(config.cohort), check_files=False)
+    cohort = read_cohort(_given(config.cohort), False, config.columns)
     if config.scales:
         return _chain_source(config, config.scales, cohort, label, fold, cache)
     return _cohort_source(config, cohort, label, fold, cache)
@@ -73,7 +76,10 @@ def _chain_source(
     chain = open_chain(directories, scales, names, cache)
     rows, has_fold = _rows(cohort, chain.members, label, fold)
     parts = (chain.features, *(scale.features for scale in chain.finer))
-    notes = [_uncached(config.directories[0], cache)] if _are_slow(parts, cache) else []
+    notes = list(cohort.notes)
+    notes += (
+        [_uncached(config.directories[0], cache)] if _are_slow(parts, cache) else []
+    )
     for scale in chain.finer:
         none = [
             slide_id
@@ -96,8 +102,12 @@ def _rows(
 ) -> tuple[list[BagRow], bool]:
     """One row per slide of the cohort, and whether the cohort has folds."""
     labels = cohort.column(label) if label else {}
-    has_fold = fold in cohort.column_names
+    has_fold = fold is not None and cohort.find(fold) is not None
     folds = cohort.column(fold) if fold and has_fold else {}
+    if fold and not has_fold:
+        names = looks_like_fold(cohort.column_names)
+        columns = {n: [row.columns[n] for row in cohort.rows] for n in names}
+        refuse_other_split(cohort.path, fold, columns)
     rows = [
         BagRow(
             name=slide.slide_id,
@@ -143,7 +153,8 @@ def _cohort_source(
     place = {slide_id: i for i, slide_id in enumerate(directory.slide_ids)}
     rows, has_fold = _rows(cohort, place, label, fold)
     features = open_features(directory, scale, cache)
-    notes = (_uncached(path, cache),) if _are_slow([features], cache) else ()
+    notes = cohort.notes
+    notes += (_uncached(path, cache),) if _are_slow([features], cache) else ()
     encoder = directory.manifest.recipe["encoder"]
     digest = directory.digest
     return BagSource(rows, features, "slides", has_fold, digest, encoder, scale, notes)
@@ -154,7 +165,7 @@ def _table_source(
 ) -> BagSource:
     assert config.bags
     wanted = {name for name in (label, "patient_id", fold) if name}
-    table = read_bag_table(config.bags, wanted)
+    table = read_bag_table(config.bags, wanted, config.columns)
     if label and label not in table.columns:
         have = ", ".join(table.column_names) or "none"
         raise InputError(f"{config.bags}: no column {label!r}; have {have}")
@@ -164,10 +175,15 @@ def _table_source(
     labels = table.columns[label] if label else nothing
     has_fold = fold in table.columns
     folds = table.columns[fold] if fold and has_fold else nothing
+    if fold and not has_fold:
+        refuse_other_split(config.bags, fold, table.splits)
+    notes = list(table.notes)
+    if "patient_id" in table.columns:
+        notes += own_patient_note(patients, "bags")
     rows = [
         BagRow(name, patients[i] or name, labels[i], folds[i], i)
         for i, name in enumerate(names)
     ]
     return BagSource(
-        rows, table.features, "bags", has_fold, table.digest, None, None, ()
+        rows, table.features, "bags", has_fold, table.digest, None, None, tuple(notes)
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mshisto_ray.config import InputError
+from mshisto_ray.store.columns import (
+    ColumnsConfig,
+    find_column,
+    looks_like_fold,
+    reserved_columns,
+)
 from mshisto_ray.store.features import ArrayFeatures
+from mshisto_ray.store.identity import check_ids
 from mshisto_ray.store.shards import tensor_values
+from mshisto_ray.store.spelling import canonical_number, explain_clashes
+from mshisto_ray.store.table import missing_note, read_cells
 
 
 @dataclass(frozen=True)
@@ -22,63 +31,104 @@ class BagTable:
     """Bags in the order of their first rows.
 
     ``columns``: per bag, the requested columns that exist, as text (None where
-    empty); ``column_names``: all except ``bag`` and ``features``; ``digest``: of the
-    file.
+    missing), by the name that was asked for; ``column_names``: all except ``bag`` and
+    ``features``; ``digest``: of the file; ``notes``: what was read as missing;
+    ``splits``: different values of the columns that are named as if they held a split.
     """
 
     features: ArrayFeatures
     columns: dict[str, list[str | None]]
     column_names: list[str]
     digest: str
+    notes: tuple[str, ...] = ()
+    splits: Mapping[str, list[str | None]] = field(default_factory=dict)
 
 
-def read_bag_table(path: Path, columns: Collection[str]) -> BagTable:
+def read_bag_table(
+    path: Path, columns: Collection[str], given: ColumnsConfig | None = None
+) -> BagTable:
     """Read ``bag`` (any scalar) and ``features`` (lists or tensors of one width).
 
     Rows of a bag need not be neighbours; their order within it is kept.
 
     Args:
         path: the table.
-        columns: other columns to read if they exist; one value per bag.
+        columns: other columns to read if they exist, in whatever case; one value per
+            bag.
+        given: names of columns that are not ``patient_id`` and ``fold``.
 
     Raises:
         InputError: no such file, no bag or features, bags of different width, values
-            that are not finite, or a column with two values in one bag.
+            that are not finite, a column with two values in one bag, or two spellings
+            of one bag, patient or value (see ``store.spelling``).
     """
+    table, found = _open(path, given or ColumnsConfig())
+    texts = read_cells(table[found["bag"]].to_pylist())[0]
+    if texts.count(None):
+        raise InputError(f"{path}: column bag is empty in {texts.count(None)} rows")
+    cells = [str(text) for text in texts]
+    place = {name: i for i, name in enumerate(dict.fromkeys(cells))}
+    names, code = list(place), np.array([place[cell] for cell in cells])
+    order = np.argsort(code, kind="stable")
+    values = _vectors(path, table[found["features"]], cells)[order]
+    _check_finite(path, values, names, code[order])
+    offsets = np.concatenate([[0], np.bincount(code).cumsum()]).astype(np.int64)
+    features = ArrayFeatures(names, values, offsets)
+    kept = {found["bag"], found["features"]}
+    others = [n for n in table.column_names if n not in kept]
+    sources = {key: found.get(key) or find_column(path, others, key) for key in columns}
+    read: dict[str, list[str | None]] = {}
+    notes = []
+    for wanted, name in sources.items():
+        if name is not None:
+            texts, words = read_cells(table[name].to_pylist())
+            if wanted != "patient_id":
+                texts = [text and canonical_number(text) for text in texts]
+            read[wanted] = _per_bag(path, name, texts, code, names)
+            notes += [missing_note(path, name, words)] if words else []
+    _check_spellings(path, names, read)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    splits = {
+        name: read_cells(table[name].unique().to_pylist())[0]
+        for name in looks_like_fold(others)
+    }
+    return BagTable(features, read, others, digest, tuple(notes), splits)
+
+
+def _open(path: Path, given: ColumnsConfig) -> tuple[pa.Table, dict[str, str]]:
+    """Return the table, and its column for each reserved name that it has."""
     if not path.is_file():
         raise InputError(f"{path}: no such bag table (Parquet)")
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file: {error}") from None
-    missing = {"bag", "features"} - set(table.column_names)
+    names = table.column_names
+    reserved = ("bag", "features", "patient_id", "fold")
+    found = reserved_columns(path, names, given, reserved)
+    missing = {"bag", "features"} - set(found)
     if missing:
         raise InputError(
             f"{path}: no column {', '.join(sorted(missing))}; a bag table has bag, "
-            f"features and a label, this has {', '.join(table.column_names)}"
+            f"features and a label, this has {', '.join(names)}"
         )
     if not table.num_rows:
         raise InputError(f"{path}: the bag table has no rows")
-    bag = table["bag"]
-    if bag.null_count:
-        raise InputError(f"{path}: column bag is empty in {bag.null_count} rows")
-    cells = [str(text) for text in _texts(bag)]
-    place = {name: i for i, name in enumerate(dict.fromkeys(cells))}
-    names, code = list(place), np.array([place[cell] for cell in cells])
-    order = np.argsort(code, kind="stable")
-    values = _vectors(path, table["features"], cells)[order]
-    _check_finite(path, values, names, code[order])
-    offsets = np.concatenate([[0], np.bincount(code).cumsum()]).astype(np.int64)
-    features = ArrayFeatures(names, values, offsets)
-    others = [n for n in table.column_names if n not in ("bag", "features")]
-    found = {
-        name: _per_bag(path, name, _texts(table[name]), code, names)
-        for name in others
-        if name in columns
-    }
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return BagTable(features, found, others, digest)
+    return table, found
+
+
+def _check_spellings(
+    path: Path, names: list[str], read: Mapping[str, list[str | None]]
+) -> None:
+    patients = read.get("patient_id", [None] * len(names))
+    problems = check_ids(names, patients, "bag")
+    for name, texts in read.items():
+        if name != "patient_id":
+            known = [text for text in texts if text is not None]
+            problems += explain_clashes(f"column {name!r}", known)
+    if problems:
+        raise InputError("\n".join(f"{path}: {problem}" for problem in problems))
 
 
 def _vectors(path: Path, column: pa.ChunkedArray, bags: list[str]) -> np.ndarray:
@@ -139,14 +189,3 @@ def _per_bag(
             )
         found[bag], seen[bag] = text, True
     return found
-
-
-def _texts(column: pa.ChunkedArray) -> list[str | None]:
-    """Cells as text, whole floats without their .0; empty, null and NaN are None."""
-    texts = []
-    for value in column.to_pylist():
-        if isinstance(value, float):
-            value = int(value) if value.is_integer() else value
-            value = None if value != value else value
-        texts.append(None if value is None else str(value).strip() or None)
-    return texts

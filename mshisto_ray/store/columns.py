@@ -1,0 +1,128 @@
+"""Which column of a user's table is the slide, the patient, the path and so on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mshisto_ray.config import Config, InputError, option
+
+# Names under which other tools and registries keep the same thing, without case and
+# without anything but letters and digits. A table that has one of them in place of the
+# reserved name would be read as if it had no such column.
+_IDENTIFIER = "(id|ids|identifier|no|nr|num|number|name|code|key|hash|uid|uuid|barcode)"
+_ALIASES = {
+    "path": "(full|slide|wsi|image|img)?(file|files|path|paths|filename|filenames|"
+    "filepath|location|uri|url)",
+    "slide_id": f"(slide|wsi|image|img)s?{_IDENTIFIER}?",
+    "patient_id": "(bcr|anon)?(patient|pat|case|casesubmitter|submitter|subject|"
+    f"participant|donor|individual|person|animal)s?{_IDENTIFIER}?|pt{_IDENTIFIER}|"
+    "mrn|pid|fallnummer|patienten(id|nummer)",  # pt alone is a stage
+    "mpp": "(level)?mpp[xy]?|(microns|micrometers|micrometres|um)per(pixel|px)|umpx|"
+    "pixelsize(um)?",
+    "annotation": "(annotation|annotations|xml|geojson)(file|path)?|annotationxml",
+}
+_FOLD_ALIASES = ("folds", "foldid", "cvfold", "split", "splits", "partition", "subset")
+RESERVED = ("path", "slide_id", "patient_id", "mpp", "annotation", "fold")
+
+
+class ColumnsConfig(Config):
+    """Names of a table's columns, where they are not the reserved ones."""
+
+    path: str | None = option(None, "column of slide files; null: `path`")
+    slide_id: str | None = option(None, "column of slides' names; null: `slide_id`")
+    patient_id: str | None = option(None, "column of patients; null: `patient_id`")
+    mpp: str | None = option(None, "column of resolutions; null: `mpp`")
+    annotation: str | None = option(None, "column of annotations; null: `annotation`")
+    fold: str | None = option(None, "column of given folds; null: `fold`")
+
+
+def find_column(path: Path, names: Iterable[str], wanted: str) -> str | None:
+    """Return the column of a name: the very name, or the one equal but for case.
+
+    Raises:
+        InputError: several are equal but for case, and none is the very name.
+    """
+    names = list(names)
+    found = [name for name in names if name == wanted]
+    found = found or [name for name in names if name.casefold() == wanted.casefold()]
+    if len(found) > 1:
+        raise InputError(
+            f"{path}: columns {' and '.join(map(repr, found))} differ only by case, "
+            f"and {wanted!r} may be either: rename one"
+        )
+    return found[0] if found else None
+
+
+def reserved_columns(
+    path: Path,
+    names: Sequence[str],
+    given: ColumnsConfig,
+    wanted: Iterable[str],
+    required: Iterable[str] = (),
+) -> dict[str, str]:
+    """Return the table's column for each reserved name that it has.
+
+    Args:
+        path: of the table, for messages.
+        names: of its columns.
+        given: columns that the config names.
+        wanted: reserved names to look for.
+        required: those that the table must have.
+
+    Raises:
+        InputError: a line for each column that is required or named by the config and
+            that the table lacks, that could be two things, or that is known under
+            another name.
+    """
+    found: dict[str, str] = {}
+    problems = []
+    have = ", ".join(names)
+    for key in wanted:
+        foreign = getattr(given, key, None)
+        same = [n for n in names if n.casefold() == key and not foreign]
+        if len(same) > 1:
+            which = f"columns {' and '.join(map(repr, same))} differ only by case"
+            problems.append(f"{path}: {which}: rename one, or give columns.{key}")
+            continue
+        try:
+            column = find_column(path, names, foreign or key)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        if column is not None:
+            found[key] = column
+        elif foreign:
+            lacks = f"columns.{key}: no column {foreign!r}; have {have}"
+            problems.append(f"{path}: {lacks}")
+        else:
+            lacks = [f"{path}: no column {key!r}; have {have}"]
+            alias = _alias(path, names, key, set(vars(given).values()))
+            problems += alias or (lacks if key in required else [])
+    if problems:
+        raise InputError("\n".join(problems))
+    return found
+
+
+def _alias(
+    path: Path, names: Sequence[str], key: str, given: set[str | None]
+) -> list[str]:
+    known = re.compile(_ALIASES.get(key, "(?!)"))
+    others = [n for n in names if n not in given and known.fullmatch(_plain(n))]
+    if not others:
+        return []
+    return [
+        f"{path}: column {others[0]!r} looks like {key}, but would not be read as such"
+        f": rename it {key}, or give columns.{key}={others[0]} (if it is something "
+        "else, give it another name)"
+    ]
+
+
+def looks_like_fold(names: Iterable[str]) -> list[str]:
+    """Return the columns whose name tells that they hold folds or a split."""
+    return [name for name in names if _plain(name) in _FOLD_ALIASES]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.casefold())
