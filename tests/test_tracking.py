@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from mshisto_ray import tracking
+from mshisto_ray import config, tracking
 from mshisto_ray.config import InputError
 from mshisto_ray.tracking import flatten, open_store
 
@@ -54,6 +54,39 @@ def test_run_is_written_whole(store, tmp_path):
     kept = artifacts / run_id / "artifacts"
     assert (kept / "plot.txt").read_text() == "a plot"
     assert (kept / "tables" / "t.csv").read_text() == "1"
+
+
+def test_a_result_is_logged_once(tmp_path):
+    store = open_store(None, tmp_path, "tests")
+    for result in ("first", "first", "second", "first"):
+        store.log_once(result, result, {}, {"tiles": 3})
+    runs = MlflowClient(tracking_uri=store.uri).search_runs([store.experiment_id])
+    assert sorted(run.info.run_name for run in runs) == ["first", "second"]
+
+
+def test_a_run_that_a_killed_driver_left_is_ended_by_the_next(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    one = open_store(uri, tmp_path / "one's", "tests")
+    left = one.log_run("left", {}, {}, status="RUNNING")
+    done = one.log_run("done", {}, {})
+    other = open_store(uri, tmp_path / "other", "tests")
+    assert read(one, left).info.status == "RUNNING"  # perhaps another job is at it
+    running = other.log_run("running", {}, {}, status="RUNNING")
+    open_store(uri, tmp_path / "one's", "tests")
+    found = [read(one, run).info.status for run in (left, done, running)]
+    assert found == ["KILLED", "FINISHED", "RUNNING"]
+
+
+def test_a_password_is_nowhere_shown():
+    uri = "http://me:secret@127.0.0.1:1/mlflow"
+    given = config.validate(tracking.TrackingConfig, {"uri": uri})
+    assert given.uri == uri
+    shown = "http://me:***@127.0.0.1:1/mlflow"
+    assert given.model_dump(mode="json")["uri"] == shown
+    assert config.to_yaml(given).startswith(f"uri: {shown}\n")
+    with pytest.raises(InputError) as error:
+        tracking.check_uri(uri)
+    assert "secret" not in str(error.value) and shown in str(error.value)
 
 
 def test_a_curve_is_logged_by_step_without_what_is_not_finite(store):

@@ -6,6 +6,7 @@ the missing ones through Ray, read all shards, write the tables, report.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,6 +47,14 @@ class Collected:
     failed: int
     total: int
     tables: Mapping[str, pa.Table] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Differs between results that differ in anything but the time they took."""
+        tables = {name: table.to_pylist() for name, table in self.tables.items()}
+        failures = sorted(repr(failure) for failure in self.failures)
+        text = repr((failures, self.failed, self.total, tables))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.manifest import check_stage, open_stage, recipe_digest
 from mshisto_ray.store.shards import read_metadata
 from mshisto_ray.store.tiles import TileDirectory
+from mshisto_ray.tracking import Store
 
 _SLIDES = "slides.parquet"
 
@@ -68,6 +69,7 @@ def _run(config: EmbedConfig, tiles: TileDirectory, targets: Sequence[Target]) -
 
 def _make_stage(target: Target, tiles: TileDirectory) -> UnitStage:
     total, pending = plan_units(target, tiles)
+    store = target.config.runtime.open_store(target.out)
     return UnitStage(
         "embed",
         "chunks",
@@ -75,7 +77,7 @@ def _make_stage(target: Target, tiles: TileDirectory) -> UnitStage:
         total,
         [asdict(chunk) for chunk in pending],
         lambda: collect(target.out, tiles),
-        lambda found, progress: _report(target, tiles, found, progress),
+        lambda found, progress: _report(target, store, tiles, found, progress),
         (_SLIDES,),
     )
 
@@ -205,7 +207,11 @@ def collect(out: Path, tiles: TileDirectory) -> Collected:
 
 
 def _report(
-    target: Target, tiles: TileDirectory, found: Collected, progress: Progress | None
+    target: Target,
+    store: Store,
+    tiles: TileDirectory,
+    found: Collected,
+    progress: Progress | None,
 ) -> None:
     slides, failures = found.tables[_SLIDES].to_pylist(), found.failures
     rows = sum(n for slide in slides for _, n in slide["rows_per_scale"])
@@ -222,9 +228,8 @@ def _report(
         "seconds": seconds,
         "tiles_per_s": embedded / seconds if seconds else float("nan"),
     }
-    config = target.config
-    store = config.runtime.open_store(target.out)
     made = target.recipe["encoder"]["name"] if target.stage == STAGE else PIXELS
     tags = {"encoder": made}
     artifacts = [target.out / "failures.parquet", target.out / "manifest.json"]
-    store.log_run("embed", config.model_dump(mode="json"), metrics, tags, artifacts)
+    settings = target.config.model_dump(mode="json")
+    store.log_once(found.digest, "embed", settings, metrics, tags, artifacts)

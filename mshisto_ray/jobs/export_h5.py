@@ -12,6 +12,7 @@ from mshisto_ray.progress import say
 from mshisto_ray.runtime import WorkersRuntime
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.manifest import check_stage, open_stage
+from mshisto_ray.tracking import Store
 
 STAGE = "h5"
 
@@ -68,6 +69,7 @@ def _recipe(config: ExportConfig, directory: EmbeddingDirectory) -> dict[str, An
 def _run(
     config: ExportConfig, directory: EmbeddingDirectory, recipe: dict[str, Any]
 ) -> None:
+    store = config.runtime.open_store(config.out)
     pending = [
         {"slide_id": slide_id}
         for slide_id in directory.slide_ids
@@ -81,19 +83,22 @@ def _run(
         total,
         pending,
         lambda: Collected([], 0, total),
-        lambda found, progress: _report(config, directory),
+        lambda found, progress: _report(config, store, directory, found),
     )
     arguments = (config.embeddings, config.out, recipe)
     make = on_workers(make_exporter, lambda plan: arguments, config.runtime)
     run_units([stage], make, max_failures=1.0)
 
 
-def _report(config: ExportConfig, directory: EmbeddingDirectory) -> None:
+def _report(
+    config: ExportConfig, store: Store, directory: EmbeddingDirectory, found: Collected
+) -> None:
     left_out = len(directory.incomplete)
     say(
         f"export: {len(directory.slide_ids)} slides, {left_out} incomplete ones left "
         f"out -> {config.out}"
     )
     metrics = {"slides": len(directory.slide_ids), "incomplete": left_out}
-    store = config.runtime.open_store(config.out)
-    store.log_run("export", config.model_dump(mode="json"), metrics)
+    # The files' names and content follow from the directory's digest.
+    key = f"{found.digest} {directory.digest}"
+    store.log_once(key, "export", config.model_dump(mode="json"), metrics)

@@ -26,6 +26,7 @@ from mshisto_ray.store.embeddings import STAGE, shard_path
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.manifest import check_stage, open_stage, recipe_digest
 from mshisto_ray.store.shards import read_metadata
+from mshisto_ray.tracking import Store
 
 _SLIDES = "slides.parquet"
 
@@ -53,6 +54,7 @@ def _read_cohort(config: ImportConfig) -> Cohort:
 def _run(
     config: ImportConfig, cohort: Cohort, files: Mapping[str, Path], dim: int
 ) -> None:
+    store = config.runtime.open_store(config.out)
     keys = input_keys(config, cohort, files)
     pending = [
         to_unit(config, row, files.get(row.slide_id), keys[row.slide_id])
@@ -66,7 +68,7 @@ def _run(
         len(cohort.rows),
         pending,
         lambda: _collect(config, cohort, files),
-        lambda found, progress: _report(config, found, progress),
+        lambda found, progress: _report(config, store, found, progress),
         (_SLIDES,),
     )
     names = set(ImportRecipe.__dataclass_fields__) - {"dim"}
@@ -117,7 +119,9 @@ def _unknown(config: ImportConfig, files: Mapping[str, Path]) -> list[Failure]:
     ]
 
 
-def _report(config: ImportConfig, found: Collected, progress: Progress | None) -> None:
+def _report(
+    config: ImportConfig, store: Store, found: Collected, progress: Progress | None
+) -> None:
     slides = found.tables[_SLIDES].to_pylist()
     rows = sum(n for slide in slides for _, n in slide["rows_per_scale"])
     complete = sum(slide["complete"] for slide in slides)
@@ -131,7 +135,7 @@ def _report(config: ImportConfig, found: Collected, progress: Progress | None) -
         "failures": len(found.failures),
         "seconds": progress.seconds if progress else 0.0,
     }
-    store = config.runtime.open_store(config.out)
     tags = {"encoder": config.encoder}
     artifacts = [config.out / "failures.parquet", config.out / "manifest.json"]
-    store.log_run("import", config.model_dump(mode="json"), metrics, tags, artifacts)
+    settings = config.model_dump(mode="json")
+    store.log_once(found.digest, "import", settings, metrics, tags, artifacts)

@@ -37,6 +37,7 @@ from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.shards import read_metadata
+from mshisto_ray.tracking import Store
 
 STAGE = "predictions"
 
@@ -91,6 +92,7 @@ def _run(
     cohort: Cohort,
     bags: list[Bag],
 ) -> None:
+    store = config.runtime.open_store(config.out)
     pending = [bag.as_unit() for bag in bags if not _is_done(config, bag, embeddings)]
     stage = UnitStage(
         "predict",
@@ -99,7 +101,7 @@ def _run(
         len(bags),
         pending,
         lambda: _collect(config.out, bags),
-        lambda found, progress: _report(config, head, cohort, bags, found),
+        lambda found, progress: _report(config, store, head, cohort, bags, found),
     )
     work = PredictWork(config.head, _paths(config, head), config.tiles, config.out)
     make = on_workers(make_predictor, lambda plan: (work, plan.threads), config.runtime)
@@ -179,6 +181,7 @@ def _is_done(
 
 def _report(
     config: PredictConfig,
+    store: Store,
     head: Head,
     cohort: Cohort,
     bags: list[Bag],
@@ -207,7 +210,9 @@ def _report(
         }
     for note in outcome.notes:
         say(f"  {note}")
-    store = config.runtime.open_store(config.out)
     artifacts = [config.out / "predictions.parquet", config.out / "metrics.json"]
     tags = {"head": _head_digest(config.head)}
-    store.log_run("predict", config.model_dump(mode="json"), logged, tags, artifacts)
+    # The labels may be others than those of an earlier run.
+    key = f"{found.digest} {sorted(logged.items())}"
+    settings = config.model_dump(mode="json")
+    store.log_once(key, "predict", settings, logged, tags, artifacts)

@@ -24,6 +24,7 @@ from mshisto_ray.progress import say
 from mshisto_ray.reporting import sweep_summary
 from mshisto_ray.runtime import Resources
 from mshisto_ray.store.manifest import check_stage, open_stage, write_text
+from mshisto_ray.tracking import Store
 
 STAGE = "sweep"
 
@@ -56,6 +57,7 @@ def run(config: SweepConfig) -> int:
 
 
 def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> int:
+    store = config.runtime.open_store(config.out)  # before work that it is to record
     bags, splits = experiment.check(next(iter(points.values())).config)
     for note in notes:
         say(f"sweep: {note}")
@@ -72,10 +74,12 @@ def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> 
         )
         for digest, point in points.items()
     ]
-    return _conclude(config, outcomes, bags)
+    return _conclude(config, store, outcomes, bags)
 
 
-def _conclude(config: SweepConfig, outcomes: Sequence[PointResult], bags: Bags) -> int:
+def _conclude(
+    config: SweepConfig, store: Store, outcomes: Sequence[PointResult], bags: Bags
+) -> int:
     """Write summary, plot, best head and MLflow runs; return the exit code."""
     ranked = sweep.rank(outcomes, config.select)
     failed = [o for o in outcomes if not o.metrics]
@@ -91,7 +95,7 @@ def _conclude(config: SweepConfig, outcomes: Sequence[PointResult], bags: Bags) 
     write_text(config.out / "summary.md", text)
     sweep_summary.plot(config.out / "test_auroc.png", ranked, bool(config.select))
     best = _keep_best(config, ranked[0]) if config.select else None
-    _log(config, ranked, bags, best)
+    _log(config, store, ranked, bags, best)
     if best:
         say(f"sweep: chosen by val_{config.select}: {ranked[0].point.label} -> {best}")
     say(f"sweep: {config.out / 'summary.md'}")
@@ -111,10 +115,13 @@ def _keep_best(config: SweepConfig, chosen: PointResult) -> Path:
 
 
 def _log(
-    config: SweepConfig, ranked: Sequence[PointResult], bags: Bags, best: Path | None
+    config: SweepConfig,
+    store: Store,
+    ranked: Sequence[PointResult],
+    bags: Bags,
+    best: Path | None,
 ) -> None:
     """Log a parent run with a child per config; existing runs are kept."""
-    store = config.runtime.open_store(config.out)
     digests = sorted(outcome.digest for outcome in ranked)
     text = json.dumps([str(config.out), config.select, digests])
     key = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

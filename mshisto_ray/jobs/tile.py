@@ -39,6 +39,7 @@ from mshisto_ray.store.tiles import STAGE, shard_path
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.tissue import needs_annotation
 from mshisto_ray.tiling.unit import geojson_paths, make_tiler, overview_path
+from mshisto_ray.tracking import Store
 
 _SLIDES = "slides.parquet"
 _SHEET_PIXELS = 40_000_000
@@ -89,6 +90,7 @@ def _read_cohort(config: TileConfig) -> Cohort:
 
 
 def _run(config: TileConfig, cohort: Cohort) -> None:
+    store = config.runtime.open_store(config.out)
     keys = _keys(cohort)
     for note in same_content_notes({s: key["files"] for s, key in keys.items()}):
         say(f"tile: {note}")
@@ -104,7 +106,7 @@ def _run(config: TileConfig, cohort: Cohort) -> None:
         len(cohort.rows),
         pending,
         lambda: _collect(config.out, cohort),
-        lambda found, progress: _report(config, cohort, found, progress),
+        lambda found, progress: _report(config, store, cohort, found, progress),
         (_SLIDES,),
     )
     arguments = (config.out, config.recipe.as_recipe(), config.geojson)
@@ -196,7 +198,11 @@ def _small(path: Path, side: int) -> Image.Image:
 
 
 def _report(
-    config: TileConfig, cohort: Cohort, found: Collected, progress: Progress | None
+    config: TileConfig,
+    store: Store,
+    cohort: Cohort,
+    found: Collected,
+    progress: Progress | None,
 ) -> None:
     slides = found.tables[_SLIDES].to_pylist()
     _draw_contact_sheet(config.out, cohort, slides, found.failures)
@@ -212,6 +218,6 @@ def _report(
         f"tile: {len(slides)} slides, {tiles:,} tiles, {len(found.failures)} failures "
         f"-> {config.out}"
     )
-    store = config.runtime.open_store(config.out)
     artifacts = [config.out / "contact_sheet.png", config.out / "failures.parquet"]
-    store.log_run("tile", config.model_dump(mode="json"), metrics, artifacts=artifacts)
+    settings = config.model_dump(mode="json")
+    store.log_once(found.digest, "tile", settings, metrics, artifacts=artifacts)

@@ -10,6 +10,7 @@ from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.store.manifest import Manifest, check_stage, open_stage
+from mshisto_ray.tracking import Store
 
 STAGE = "training"
 RESULT = "result"
@@ -40,6 +41,7 @@ def run(config: TrainJobConfig) -> None:
 def _run(
     config: TrainJobConfig, bags: Bags, splits: list[Split], manifest: Manifest
 ) -> None:
+    store = config.runtime.open_store(config.out)  # before work that it is to record
     for note in experiment.notes(config, bags):
         print(f"train: {note}", flush=True)
     folder = config.out / RESULT
@@ -49,7 +51,7 @@ def _run(
     else:
         experiment.write_folds(config.out / "folds.parquet", bags, splits)
         metrics = experiment.run(config, bags, splits, folder, _say)
-    _report(config, metrics, bags.digest, folder, manifest)
+    _report(config, store, metrics, bags.digest, folder, manifest)
 
 
 def _say(done: int, total: int) -> None:
@@ -58,6 +60,7 @@ def _say(done: int, total: int) -> None:
 
 def _report(
     config: TrainJobConfig,
+    store: Store,
     metrics: dict[str, float],
     data: str,
     folder: Path,
@@ -73,7 +76,6 @@ def _report(
     for warning in warnings:
         print(f"train: warning: {warning}")
     print(f"train: head in {folder / experiment.HEAD_FOLDER}", flush=True)
-    store = config.runtime.open_store(config.out)
     # Another recipe trained in the same folder is another run.
     key = f"{config.out} {manifest.digest}"
     if store.find_run("training_out", key) is None:

@@ -11,9 +11,12 @@ import urllib.request
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import field_serializer
 
 from mshisto_ray.config import Config, InputError, option
-from mshisto_ray.tracking._store import Store
+from mshisto_ray.tracking._store import Store, redacted
 
 _SERVER_TIMEOUT_S = 5.0
 
@@ -27,6 +30,11 @@ class TrackingConfig(Config):
         "http(s)://server",
     )
     experiment: str = option("mshisto_ray", "MLflow experiment", min_length=1)
+
+    @field_serializer("uri", when_used="json")
+    def _without_password(self, uri: str | None) -> str | None:
+        """What is printed, recorded and logged."""
+        return redacted(uri) if uri else uri
 
 
 def open_store(uri: str | None, out: Path, experiment: str) -> Store:
@@ -45,12 +53,12 @@ def open_store(uri: str | None, out: Path, experiment: str) -> Store:
     uri = uri or f"sqlite:///{out.absolute() / 'mlflow.db'}"
     check_uri(uri)
     if not uri.startswith("sqlite:"):
-        return _open(uri, experiment, None)
+        return _open(uri, experiment, None, out)
     database = Path(uri.removeprefix("sqlite:///"))
     database.parent.mkdir(parents=True, exist_ok=True)
     artifacts = database.parent / "mlartifacts"
     with _locked(database.with_suffix(".lock")):
-        return _open(uri, experiment, artifacts.as_uri())
+        return _open(uri, experiment, artifacts.as_uri(), out)
 
 
 def check_uri(uri: str) -> None:
@@ -63,14 +71,16 @@ def check_uri(uri: str) -> None:
             )
     elif uri.startswith(("http://", "https://")):
         try:
-            url = f"{uri.rstrip('/')}/health"
+            parts = urlsplit(uri)  # a user's name and password are no part of a host
+            place = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+            url = f"{place.rstrip('/')}/health"
             urllib.request.urlopen(url, timeout=_SERVER_TIMEOUT_S).close()
         except urllib.error.HTTPError:
             pass  # a server answers; a proxy may guard this page
         except (OSError, ValueError) as error:
             raise InputError(
-                f"mlflow store {uri}: no server answers ({error}): start it, or leave "
-                "the key out for a database in the output folder"
+                f"mlflow store {redacted(uri)}: no server answers ({error}): start it, "
+                "or leave the key out for a database in the output folder"
             ) from None
     elif "://" not in uri or uri.startswith("file:"):
         raise InputError(
@@ -79,7 +89,7 @@ def check_uri(uri: str) -> None:
         )
 
 
-def _open(uri: str, experiment: str, artifacts: str | None) -> Store:
+def _open(uri: str, experiment: str, artifacts: str | None, out: Path) -> Store:
     for chatty in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     with warnings.catch_warnings():
@@ -92,15 +102,19 @@ def _open(uri: str, experiment: str, artifacts: str | None) -> Store:
             found = client.get_experiment_by_name(experiment)
             if found is None:
                 number = client.create_experiment(experiment, artifacts)
-                return Store(client, uri, number)
+                return Store(client, uri, number, out)
         except MlflowException as error:
-            raise InputError(f"mlflow store {uri}: {error.message}") from error
+            text = error.message.replace(uri, redacted(uri))
+            raise InputError(f"mlflow store {redacted(uri)}: {text}") from None
     if found.lifecycle_stage != "active":
         raise InputError(
-            f"mlflow store {uri}: experiment {experiment!r} was deleted: restore it "
-            f"(mlflow experiments restore -x {found.experiment_id}), or name another"
+            f"mlflow store {redacted(uri)}: experiment {experiment!r} was deleted: "
+            f"restore it (mlflow experiments restore -x {found.experiment_id}), or "
+            "name another"
         )
-    return Store(client, uri, found.experiment_id)
+    store = Store(client, uri, found.experiment_id, out)
+    store.end_killed_runs()
+    return store
 
 
 @contextlib.contextmanager

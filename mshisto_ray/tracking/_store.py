@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from mshisto_ray import provenance
 from mshisto_ray.tracking._limits import (
@@ -27,14 +28,26 @@ Status = Literal["FINISHED", "FAILED", "RUNNING"]
 _PARENT_TAG = "mlflow.parentRunId"
 _COMMIT_TAG = "mlflow.source.git.commit"
 _VERSION_TAG = "mshisto_ray.version"
+_OUT_TAG = "mshisto_ray.out"
+_RESULT_TAG = "mshisto_ray.result"
 _NOT_FINITE_TAG = "metrics_not_finite"
+
+
+def redacted(uri: str) -> str:
+    """A store's address with its password hidden, for messages and records."""
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    place = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{parts.username}:***@{place}").geturl()
 
 
 class Store:
     """One experiment of an MLflow store. Made by ``open_store``."""
 
-    def __init__(self, client: MlflowClient, uri: str, experiment_id: str):
+    def __init__(self, client: MlflowClient, uri: str, experiment_id: str, out: Path):
         self.uri = uri
+        self._out = str(out)
         self.experiment_id = experiment_id
         self._client = client
 
@@ -68,13 +81,49 @@ class Store:
         Returns:
             The id of the run.
         """
-        initial = {**_code_version(), **({_PARENT_TAG: parent} if parent else {})}
+        initial = {**_code_version(), _OUT_TAG: self._out}
+        initial |= {_PARENT_TAG: parent} if parent else {}
         run = self._client.create_run(self.experiment_id, run_name=name, tags=initial)
         run_id = run.info.run_id
         self._log_params(run_id, params)
         self._log_curve(run_id, curve)
         self.update_run(run_id, metrics, tags, artifacts, status)
         return run_id
+
+    def log_once(
+        self,
+        result: str,
+        name: str,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str] | None = None,
+        artifacts: Sequence[Path] = (),
+    ) -> None:
+        """``log_run``, unless a run of this job's directory has the same result.
+
+        Args:
+            result: text that identifies it.
+            name: see ``log_run``, as the rest.
+            params: of the run.
+            metrics: of the run.
+            tags: of the run.
+            artifacts: of the run.
+        """
+        key = f"{self._out} {result}"
+        if self.find_run(_RESULT_TAG, key) is None:
+            tags = {**(tags or {}), _RESULT_TAG: key}
+            self.log_run(name, params, metrics, tags, artifacts)
+
+    def end_killed_runs(self) -> None:
+        """End the runs of this job's directory whose driver was killed at writing."""
+        quote = '"' if "'" in self._out else "'"
+        left = self._client.search_runs(
+            [self.experiment_id],
+            filter_string=f"tags.`{_OUT_TAG}` = {quote}{self._out}{quote} and "
+            "status = 'RUNNING'",
+        )
+        for run in left:
+            self._client.set_terminated(run.info.run_id, "KILLED")
 
     def update_run(
         self,
@@ -108,7 +157,10 @@ class Store:
             self._client.set_terminated(run_id, status)
 
     def find_run(self, key_tag: str, value: str) -> str | None:
-        """The id of the run with this tag, or None; failed runs are ignored."""
+        """The id of the run with this tag, or None; failed runs are ignored.
+
+        Tags are written last: a run of a killed driver that has them is whole.
+        """
         quote = '"' if "'" in value else "'"
         found = self._client.search_runs(
             [self.experiment_id],
@@ -120,9 +172,10 @@ class Store:
 
     def view_command(self) -> str:
         """The command that shows the runs, or the server's address."""
+        shown = redacted(self.uri)
         if self.uri.startswith(("http://", "https://")):
-            return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}"
-        return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}"
+            return f"{shown.rstrip('/')}/#/experiments/{self.experiment_id}"
+        return f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
 
     def _log_curve(self, run_id: str, curve: Sequence[Mapping[str, float]]) -> None:
         from mlflow.entities import Metric
