@@ -142,7 +142,7 @@ def _is_pending(config: TileConfig, row: CohortSlide, key: Any) -> bool:
     if config.geojson:
         pictures += geojson_paths(config.out, row.slide_id)
     # A failure of the whole slide may be that to draw them.
-    failed = any(failure["row"] is None for failure in metadata["failures"])
+    failed = any(failure["mpp"] is None for failure in metadata["failures"])
     if metadata["slide"] and not failed and not all(p.exists() for p in pictures):
         return True
     return config.runtime.retries(metadata["failures"])

@@ -33,6 +33,8 @@ def start(log, job, *words):
         return subprocess.Popen(
             [sys.executable, str(JOBS / f"{job}.py"), *words],
             stdout=output, stderr=output, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            # A background process of a shell may have been started to ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
 

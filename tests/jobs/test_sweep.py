@@ -152,7 +152,7 @@ def test_a_config_that_diverges_is_named_and_nothing_is_chosen_without_select(
         table,
         tmp_path / "out",
         axes={"optimiser.lr": [0.01, 1e30]},
-        optimiser={"name": "sgd", "momentum": 0},
+        optimiser={"name": "sgd", "momentum": 0, "lr": 0.01},
         split={"folds": 3, "validation": 0},
         early_stopping=None,
         select=None,
