@@ -115,6 +115,26 @@ def _fit(batch: torch.Tensor, transform: InputTransform) -> torch.Tensor:
     return functional.interpolate(batch, (size, size), mode="bicubic", antialias=True)
 
 
+def download_weights(network: nn.Module) -> None:
+    """Load timm's own weights of a network, from its cache or the network.
+
+    Raises:
+        InputError: there are none, or they cannot be had from here.
+    """
+    from timm.models import load_pretrained
+
+    try:
+        load_pretrained(network)  # pyright: ignore[reportArgumentType]
+    except Exception as error:  # of any library between here and the server
+        first = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"weights=pretrained: cannot be downloaded ({type(error).__name__}: "
+            f'{first}): on a machine with a connection run python -c "import timm; '
+            'timm.create_model(NAME, pretrained=True)" and copy its file, then give '
+            "weights=/path/to/file"
+        ) from None
+
+
 def create_network(model: str, options: Mapping[str, Any]) -> nn.Module:
     """A timm network without weights; ``options`` go to its constructor.
 

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 from timm.data.config import resolve_model_data_config
-from timm.models import load_pretrained
 
 from mshisto_ray.backbone.network import (
     InputTransform,
     NetworkEncoder,
     create_network,
+    download_weights,
     load_weights,
     network_digest,
 )
@@ -58,7 +58,7 @@ def build(
         torch.manual_seed(seed)
         network = create_network(model, options)
     if weights == "pretrained":
-        load_pretrained(network)  # pyright: ignore[reportArgumentType]
+        download_weights(network)
     elif weights != "random":
         load_weights(network, Path(weights).expanduser())
     known = resolve_model_data_config(network)

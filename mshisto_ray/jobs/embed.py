@@ -68,6 +68,13 @@ def _run(config: EmbedConfig, tiles: TileDirectory, targets: Sequence[Target]) -
 
 
 def _make_stage(target: Target, tiles: TileDirectory) -> UnitStage:
+    encoder = target.config.encoder
+    if encoder and encoder.parameters.get("weights") == "random":
+        say(
+            f"embed: warning: {encoder.parameters['model']} has random weights: models "
+            "trained on these embeddings tell nothing of a trained encoder; give a "
+            "weights file, or weights: pretrained"
+        )
     total, pending = plan_units(target, tiles)
     store = target.config.runtime.open_store(target.out)
     return UnitStage(

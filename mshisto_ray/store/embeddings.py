@@ -80,6 +80,12 @@ class EmbeddingDirectory:
         return sorted(self.manifest.recipe["tiles"]["scales"])
 
     @property
+    def has_random_weights(self) -> bool:
+        """Whether its encoder is a network that was never trained."""
+        encoder = self.manifest.recorded.get("encoder")
+        return isinstance(encoder, dict) and encoder.get("weights") == "random"
+
+    @property
     def dim(self) -> int:
         """Width D of an embedding."""
         return self.manifest.recipe["dim"]

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,16 @@ _RECORDED = ("mshisto-ray", "numpy", "torch", "timm", "openslide-python", "ray")
 
 @dataclass(frozen=True)
 class Manifest:
-    """The stage and recipe that a stage directory records."""
+    """What a stage directory records.
+
+    ``recorded``: the config that it was begun with; a later one may differ in what
+    changes no row.
+    """
 
     stage: str
     recipe: Mapping[str, Any]
     digest: str
+    recorded: Mapping[str, Any] = field(default_factory=dict)
 
 
 def recipe_digest(recipe: Mapping[str, Any]) -> str:
@@ -85,7 +90,7 @@ def _enter(
             "recorded": dict(recorded),
         }
         write_text(path, json.dumps(content, indent=2) + "\n")
-    return Manifest(stage, dict(recipe), digest)
+    return Manifest(stage, dict(recipe), digest, dict(recorded))
 
 
 @contextlib.contextmanager
@@ -147,7 +152,9 @@ def read_manifest(directory: Path, stage: str) -> Manifest:
             f"{directory}: schema version {content['schema_version']}, this package "
             f"reads {SCHEMA_VERSION}; make the directory again"
         )
-    return Manifest(stage, content["recipe"], content["recipe_digest"])
+    return Manifest(
+        stage, content["recipe"], content["recipe_digest"], content["recorded"]
+    )
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,12 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mshisto_ray.backbone.network import create_network, load_weights, pooled_features
+from mshisto_ray.backbone.network import (
+    create_network,
+    download_weights,
+    load_weights,
+    pooled_features,
+)
 from mshisto_ray.backbone.projection import HeadShape, make_head
 from mshisto_ray.config import Config, InputError, option
 from mshisto_ray.encoders import load_start, read_digest
@@ -140,9 +145,7 @@ def build_model(config: ModelConfig, tile_px: int, seed: int) -> ContrastiveMode
         torch.manual_seed(seed)
         backbone = create_network(config.backbone, config.options)
         if config.weights == "pretrained":
-            from timm.models import load_pretrained
-
-            load_pretrained(backbone)  # pyright: ignore[reportArgumentType]
+            download_weights(backbone)
         elif config.weights != "random":
             _load(backbone, config, Path(config.weights).expanduser())
         return ContrastiveModel(backbone, config.projection, tile_px, config.norm)

@@ -133,3 +133,11 @@ def test_real_imagenet_weights(test_data, tiles):
     assert encode(tiles).std(axis=0).mean() > 0
     with pytest.raises(InputError, match="num_classes"):
         timm.build("cpu", "float32", model="mobilenetv2_100", weights=str(weights))
+
+
+def test_weights_that_cannot_be_downloaded_end_in_one_line_with_the_way_out():
+    with pytest.raises(InputError) as error:
+        timm.build("cpu", "float32", model="resnet10t", weights="pretrained")
+    (line,) = str(error.value).splitlines()
+    assert line.startswith("weights=pretrained: cannot be downloaded (")
+    assert "weights=/path/to/file" in line

@@ -76,7 +76,7 @@ def _chain_source(
     chain = open_chain(directories, scales, names, cache)
     rows, has_fold = _rows(cohort, chain.members, label, fold)
     parts = (chain.features, *(scale.features for scale in chain.finer))
-    notes = list(cohort.notes)
+    notes = [*cohort.notes, *_untrained(directories)]
     notes += (
         [_uncached(config.directories[0], cache)] if _are_slow(parts, cache) else []
     )
@@ -121,6 +121,15 @@ def _rows(
     return rows, has_fold
 
 
+def _untrained(directories: Sequence[EmbeddingDirectory]) -> list[str]:
+    paths = dict.fromkeys(str(d.path) for d in directories if d.has_random_weights)
+    return [
+        f"warning: the network of {path} has random weights: what is trained on its "
+        "embeddings tells nothing of a trained encoder"
+        for path in paths
+    ]
+
+
 def _are_slow(parts: Sequence[Features], cache: CacheConfig) -> bool:
     return bool(cache.max_gib) and any(isinstance(p, ParquetFeatures) for p in parts)
 
@@ -153,7 +162,7 @@ def _cohort_source(
     place = {slide_id: i for i, slide_id in enumerate(directory.slide_ids)}
     rows, has_fold = _rows(cohort, place, label, fold)
     features = open_features(directory, scale, cache)
-    notes = cohort.notes
+    notes = (*cohort.notes, *_untrained([directory]))
     notes += (_uncached(path, cache),) if _are_slow([features], cache) else ()
     encoder = directory.manifest.recipe["encoder"]
     digest = directory.digest
