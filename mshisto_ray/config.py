@@ -8,6 +8,7 @@ before any work starts.
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import re
 import sys
@@ -45,6 +46,7 @@ C = TypeVar("C", bound=Config)
 
 # Of at least two letters: one is a drive of Windows.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Enough for any config; a few nested aliases more can stand for gigabytes.
 _MOST_ALIASES = 100
 
@@ -198,7 +200,7 @@ def main(
     """Entry point of a job: parse, check, run, exit.
 
     Exit codes: 0 done, 1 a defect (with traceback), 2 wrong input, 3 more slides
-    failed than allowed, 130 stopped by Ctrl-C, 143 stopped by SIGTERM.
+    failed than allowed, or the disk is full, 130 stopped by Ctrl-C, 143 by SIGTERM.
     """
     stops = StopSignals()
     try:
@@ -238,6 +240,11 @@ def _main(
         _stop(error, 2)
     except TooManyFailuresError as error:
         _stop(error, 3)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        reason = f"{error.filename or 'writing'}: {error.strerror}"
+        _stop(RuntimeError(f"{reason}; make room, and the same command resumes"), 3)
     else:
         sys.exit(code or 0)
 

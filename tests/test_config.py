@@ -1,3 +1,4 @@
+import errno
 import subprocess
 import sys
 import textwrap
@@ -8,6 +9,7 @@ import pytest
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import Config, InputError, OutputPath, option
+from mshisto_ray.signals import keep_handlers
 
 
 class Noise(Config):
@@ -119,3 +121,41 @@ def test_annotated_metadata_survives():
 
     with pytest.raises(InputError, match="width"):
         configs.validate(WithHint, {"width": 0})
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/tiles", "gs://b/x", "file:///a/b"])
+def test_addresses_are_no_paths(path):
+    class Paths(Config):
+        given: configs.InputPath
+        out: OutputPath
+
+    with pytest.raises(InputError) as error:
+        configs.validate(Paths, {"given": path, "out": path})
+    scheme = path.partition(":")[0]
+    assert str(error.value).count(f"{scheme} is not supported") == 2
+
+
+def test_a_flood_of_aliases_is_refused(tmp_path):
+    lines = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    for one, two in zip("abcdefghijk", "bcdefghijkl", strict=True):
+        lines.append(f"{two}: &{two} [{', '.join([f'*{one}'] * 10)}]")
+    (tmp_path / "flood.yaml").write_text("\n".join(lines))
+    with pytest.raises(InputError, match="110 aliases, more than 100"):
+        configs.read_yaml(tmp_path / "flood.yaml")
+
+
+def test_a_full_disk_ends_a_job_in_one_line(capsys):
+    class Job(Config):
+        """A job."""
+
+    def run(given):
+        """Fill the disk."""
+        raise OSError(errno.ENOSPC, "No space left on device", "/out/slides.parquet")
+
+    with keep_handlers(), pytest.raises(SystemExit) as ended:
+        configs.main(Job, run, argv=[])
+    assert ended.value.code == 3
+    assert capsys.readouterr().err == (
+        "error: /out/slides.parquet: No space left on device; make room, and the same "
+        "command resumes\n"
+    )

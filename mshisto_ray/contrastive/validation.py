@@ -169,7 +169,11 @@ class Validation:
             source = near_far_pairs(part, config.near_um, config.far_um, mpp)
             source.check(config.pairs)
         except InputError as error:
-            self.notes.append(f"no near-far AUC at {mpp:g} um/px: {error}")
+            message = str(error).removeprefix("pairs: ")
+            self.notes.append(
+                f"no near-far AUC at {mpp:g} um/px with validation.near_um="
+                f"{config.near_um:g}, validation.far_um={config.far_um:g}: {message}"
+            )
             return np.zeros((0, 2), np.int64)
         pairs = source.draw(0, 0, np.arange(2 * config.pairs))
         whole = (pairs[:, 0] != pairs[:, 1]).reshape(-1, 2).all(axis=1)

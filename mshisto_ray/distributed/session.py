@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ _SOCKET = "/ray/session_2000-01-01_00-00-00_000000_0000000/sockets/plasma_store.
 _SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 _MAX_CPUS_PER_GPU_ACTOR = 8
 _CONNECT_TIMEOUT_S = 5.0
+_RETRY_AFTER_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,21 @@ def _start_local() -> None:
             "the container with --shm-size=2g",
             room // 2**20,
         )
+    try:
+        _init_local()
+    except Exception:  # a busy machine, a port that was taken meanwhile
+        ray.shutdown()
+        time.sleep(_RETRY_AFTER_S)
+        try:
+            _init_local()
+        except Exception as error:
+            raise InputError(
+                f"Ray does not start here, twice ({type(error).__name__}: {error}): is "
+                "the machine busy, or short of memory? python jobs/doctor.py tells more"
+            ) from error
+
+
+def _init_local() -> None:
     ray.init(
         address="local",
         include_dashboard=False,

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 from mshisto_ray.exchange._h5_file import H5Error, dataset, opened
+from mshisto_ray.store.temporary import temporary_beside
 
 Layout = Literal["trident", "clam"]
 
@@ -162,7 +163,7 @@ def write_h5(
         made_from: stored in the file, see ``read_made_from``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     assert features.shape
     try:
         with h5py.File(temporary, "w") as file:

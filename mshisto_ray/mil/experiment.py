@@ -37,6 +37,7 @@ from mshisto_ray.mil.model import COMBINATIONS, POOLINGS
 from mshisto_ray.runtime import Runtime
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.shards import write_shard
+from mshisto_ray.store.temporary import temporary_beside
 
 _METRICS = "metrics.json"
 HEAD_FOLDER = "head"
@@ -150,7 +151,7 @@ def run(
     metrics["undecided_share"] = undecided_share(result.test)
     metrics["seconds"] = time.perf_counter() - started
     metrics["cpu_seconds"] = time.process_time() - cpu
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     about = {

@@ -21,6 +21,7 @@ from mshisto_ray.mil.fit.vote import VoteConfig
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.model import MILModel
 from mshisto_ray.representation.normalise import Standardisation
+from mshisto_ray.store.temporary import temporary_beside
 
 _VERSION = 2
 _REFIT = "refit"
@@ -91,7 +92,7 @@ def save_head(
         config: of the models.
         about: JSON values on where the bags came from (unit, target, paths).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     folds: dict[str, list[int]] = {}

@@ -15,6 +15,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import uuid
 import weakref
 from pathlib import Path
 from typing import BinaryIO
@@ -96,11 +97,7 @@ def open_features(
     limit = int(config.max_gib * _GIB)
     if rows * directory.dim * _dtype(directory).itemsize > limit:
         return _uncached(directory, mpp, own_only)
-    try:
-        config.dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        message = f"runtime.cache.dir: cannot create the folder: {error}"
-        raise InputError(message) from None
+    _make_folder(config.dir)
     kind = "own" if own_only else "all"
     entry = config.dir / f"{directory.digest}-{mpp!r}-{kind}"
     # Held as long as the features exist, so that no process removes the entry.
@@ -122,6 +119,24 @@ def open_features(
     return ArrayFeatures(directory.slide_ids, values, offsets, lock)
 
 
+def _make_folder(folder: Path) -> None:
+    """Make the folder, or refuse one into which another user can write.
+
+    All users of a node may reach it, and what lies there becomes features.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+    except OSError as error:
+        message = f"runtime.cache.dir: cannot create the folder: {error}"
+        raise InputError(message) from None
+    if found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise InputError(
+            f"runtime.cache.dir: {folder} belongs to another user, or others may write "
+            "into it: give another folder, or chmod go-w it"
+        )
+
+
 def _uncached(
     directory: EmbeddingDirectory, mpp: float, own_only: bool
 ) -> ParquetFeatures:
@@ -137,7 +152,7 @@ def _build(
     offsets = np.concatenate([[0], counts.cumsum()]).astype(np.int64)
     kind = _dtype(directory)
     size = int(offsets[-1]) * directory.dim * kind.itemsize
-    temporary = entry.with_name(f"{entry.name}.{os.getpid()}.tmp")
+    temporary = entry.with_name(f"{entry.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         with _Lock(entry.parent / "all") as all_entries:
             all_entries.take()

@@ -16,6 +16,7 @@ from typing import Any
 
 from mshisto_ray import provenance
 from mshisto_ray.config import InputError
+from mshisto_ray.store.temporary import temporary_beside
 
 SCHEMA_VERSION = 1
 _ABSENT = object()  # a key may also be null
@@ -67,10 +68,23 @@ def open_stage(
             job.
     """
     check_stage(out, stage, recipe, brought)
-    out.mkdir(parents=True, exist_ok=True)
+    with _explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+        (out / _LOCK).touch()
     with _locked(out):
         check_stage(out, stage, recipe, brought)  # another job may have made it now
         yield _enter(out, stage, recipe, recorded)
+
+
+@contextlib.contextmanager
+def _explained(out: Path) -> Iterator[None]:
+    """For a folder that is read-only, without rights, or whose path is too long."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{out}: cannot be written to ({error.strerror}): give another out"
+        ) from None
 
 
 def _enter(
@@ -105,6 +119,12 @@ def _locked(out: Path) -> Iterator[None]:
                 f"{out}: another job is using it ({file.read().strip()}); wait until "
                 "that job ends, or give another out"
             ) from None
+        except OSError as error:
+            raise InputError(
+                f"{out}: its file system has no locks ({error.strerror}), without "
+                "which two jobs would mix their results: mount it with locks (NFS: "
+                "version 4), or give an out elsewhere"
+            ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n")
         file.flush()
@@ -115,7 +135,9 @@ def check_stage(
     out: Path, stage: str, recipe: Mapping[str, Any], brought: Collection[str] = ()
 ) -> None:
     """Raise InputError if ``open_stage`` would refuse a directory; write nothing."""
-    if not (out / MANIFEST).exists():
+    with _explained(out):
+        is_made = (out / MANIFEST).exists()
+    if not is_made:
         if out.exists() and (not out.is_dir() or _has_other_files(out, brought)):
             raise InputError(
                 f"{out}: exists, but has no {MANIFEST}, so no job made it; give an "
@@ -185,6 +207,6 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file atomically: readers see the old text or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     temporary.write_text(text)
     os.replace(temporary, path)

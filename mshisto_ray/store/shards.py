@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mshisto_ray.store.errors import UnitError
+from mshisto_ray.store.temporary import temporary_beside
 
 _KEY = b"mshisto"
 
@@ -35,7 +36,7 @@ def write_shard(
         metadata: JSON object kept in the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     schema = row_groups[0].schema
     entries = {
         **(schema.metadata or {}),

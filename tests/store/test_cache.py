@@ -183,3 +183,14 @@ def test_a_folder_that_cannot_be_made_is_refused(make_embeddings, tmp_path):
     directory = EmbeddingDirectory(make_embeddings(slides()))
     with pytest.raises(InputError, match=r"runtime\.cache\.dir"):
         open_features(directory, 0.5, config(tmp_path / "file" / "cache"))
+
+
+def test_a_folder_that_others_may_write_into_is_refused(make_embeddings, tmp_path):
+    directory = EmbeddingDirectory(make_embeddings(slides()))
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(InputError, match=r"runtime\.cache\.dir: .*others may write"):
+        open_features(directory, 0.5, CacheConfig(dir=folder))
+    folder.chmod(0o750)
+    open_features(directory, 0.5, CacheConfig(dir=folder))

@@ -1,3 +1,4 @@
+import errno
 import json
 import subprocess
 import sys
@@ -6,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from mshisto_ray.config import InputError
+from mshisto_ray.store import manifest
 from mshisto_ray.store.manifest import differences, open_stage, read_manifest
+from mshisto_ray.store.temporary import temporary_beside
 
 RECIPE = {"scales": [0.5, 1.0], "tissue": {"name": "otsu", "threshold": 0.5}}
 HOLDER = """
@@ -80,3 +83,25 @@ def test_the_code_that_made_a_directory_is_recorded(tmp_path):
     assert found["versions"]["mshisto-ray"] != "absent"
     if (Path(__file__).parents[2] / ".git").exists():
         assert len(found["commit"].removesuffix("-dirty")) == 40
+
+
+def test_a_folder_that_cannot_be_made_is_refused_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    for out in (tmp_path / "file" / "out", tmp_path / ("x" * 300)):
+        with pytest.raises(InputError, match=r"cannot be written to \(.*another out"):
+            enter(out, RECIPE)
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(manifest.fcntl, "flock", flock)
+    with pytest.raises(InputError, match="has no locks"):
+        enter(tmp_path / "out", RECIPE)
+
+
+def test_files_in_the_making_have_names_of_their_own(tmp_path):
+    names = {temporary_beside(tmp_path / "a.parquet") for _ in range(50)}
+    assert len(names) == 50
+    assert all(name.parent == tmp_path and name.name[0] == "." for name in names)
