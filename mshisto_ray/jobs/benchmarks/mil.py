@@ -21,7 +21,8 @@ from mshisto_ray.learning.intervals import compare
 from mshisto_ray.mil.fit.batches import fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import as_predictions
-from mshisto_ray.mil.fit.fold import FoldTask, count_steps, fit_fold
+from mshisto_ray.mil.fit.fold import fit_fold
+from mshisto_ray.mil.fit.fold_model import FoldTask, count_steps
 from mshisto_ray.mil.fit.together import fit_together
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.store.features import ArrayFeatures

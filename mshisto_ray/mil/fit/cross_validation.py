@@ -13,13 +13,8 @@ from mshisto_ray.learning.predictions import Predictions, concatenate
 from mshisto_ray.learning.split import Split, SplitConfig, make_splits
 from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.fold import (
-    FoldModel,
-    FoldTask,
-    count_steps,
-    fit_fold,
-    log_probabilities,
-)
+from mshisto_ray.mil.fit.fold import fit_fold, log_probabilities
+from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask, count_steps
 from mshisto_ray.mil.fit.together import can_train_together, fit_together
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.representation.normalise import Moments

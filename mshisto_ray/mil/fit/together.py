@@ -12,13 +12,8 @@ from torch.nn import functional
 from mshisto_ray import components
 from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import NOISES, TrainConfig
-from mshisto_ray.mil.fit.fold import (
-    FoldModel,
-    FoldTask,
-    build_model,
-    check_finite,
-    seeds_of,
-)
+from mshisto_ray.mil.fit.fold import build_model, check_finite
+from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask, seeds_of
 from mshisto_ray.mil.fit.optimiser import Rates, make_optimiser
 from mshisto_ray.mil.fit.stacked import Stack, can_stack
 from mshisto_ray.mil.fit.stopping import chance_loss

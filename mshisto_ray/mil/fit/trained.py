@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mshisto_ray.learning.predictions import Predictions
-from mshisto_ray.mil.fit.fold import FoldModel
+from mshisto_ray.mil.fit.fold_model import FoldModel
 from mshisto_ray.mil.fit.optimiser import MILOptimiserConfig, rate_in_words
 from mshisto_ray.mil.fit.stopping import TRAINED
 

@@ -8,7 +8,7 @@ from mshisto_ray.learning.intervals import intervals
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
-from mshisto_ray.mil.fit.fold import seeds_of
+from mshisto_ray.mil.fit.fold_model import seeds_of
 
 CPU = torch.device("cpu")
 

@@ -9,13 +9,8 @@ from mshisto_ray import components, config
 from mshisto_ray.config import InputError
 from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.fold import (
-    FoldTask,
-    build_model,
-    count_steps,
-    fit_fold,
-    log_probabilities,
-)
+from mshisto_ray.mil.fit.fold import build_model, fit_fold, log_probabilities
+from mshisto_ray.mil.fit.fold_model import FoldTask, count_steps
 from mshisto_ray.mil.model import POOLINGS
 
 CPU = torch.device("cpu")

@@ -10,13 +10,8 @@ from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.mil.fit import batches as module
 from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.fold import (
-    FoldTask,
-    _Steps,
-    count_steps,
-    fit_fold,
-    log_probabilities,
-)
+from mshisto_ray.mil.fit.fold import _Steps, fit_fold, log_probabilities
+from mshisto_ray.mil.fit.fold_model import FoldTask, count_steps
 from mshisto_ray.mil.fit.vote import VoteConfig, draw, majority, num_draws
 from mshisto_ray.mil.model import MILModel
 
