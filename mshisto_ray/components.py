@@ -37,17 +37,18 @@ from pydantic_core import core_schema
 
 
 class Part(BaseModel):
-    """``{name: gated_attention, hidden: 256}``: a part's name and its parameters."""
+    """``{name: gated_attention, hidden: 256}``: a part's name and its parameters.
+
+    A name alone is the part with its defaults.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
 
     @model_validator(mode="before")
     @classmethod
-    def _is_more_than_a_name(cls, raw: Any) -> Any:
-        if isinstance(raw, str):
-            raise ValueError(f"{raw!r} is a name alone: write {{name: {raw}}}")
-        return raw
+    def _of_a_name(cls, raw: Any) -> Any:
+        return {"name": raw} if isinstance(raw, str) else raw
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ before any work starts.
 from __future__ import annotations
 
 import copy
+import difflib
 import errno
 import os
 import re
@@ -146,6 +147,8 @@ def _explain(config_class: type[BaseModel], item: Any) -> str:
         for part in item["loc"][:-1]:
             owner = model_of(owner.model_fields[part].annotation) if owner else None
         others = _keys_named(config_class, item["loc"][-1], item["input"])
+        if owner and not others:
+            others = difflib.get_close_matches(item["loc"][-1], owner.model_fields, 1)
         known = ", ".join(sorted(owner.model_fields)) if owner else "see --help"
         meant = f"; did you mean {' or '.join(others)}?" if others else ""
         return f"{key}: unknown key; known: {known}{meant}"

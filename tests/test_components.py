@@ -60,6 +60,11 @@ def test_build_hands_over_runtime_arguments_and_parameters():
     assert encoder.dim == 21
 
 
-def test_a_name_alone_is_refused_with_the_way_to_write_it():
-    with pytest.raises(ValueError, match=r"'best' is a name alone: write .name: best"):
-        Part.model_validate("best")
+def test_a_name_alone_is_the_part_with_its_defaults():
+    assert Part.model_validate("best") == Part(name="best")
+    words = configs.parse_overrides(["tissue=otsu"])
+    alone, whole = (
+        configs.validate(Example, {"tissue": tissue})
+        for tissue in (words["tissue"], {"name": "otsu"})
+    )
+    assert alone == whole

@@ -48,6 +48,8 @@ def test_every_problem_is_listed_at_once_and_by_name():
         ({"sigma": 1}, "sigma: unknown key; .*; did you mean noise.sigma?"),
         ({"old": {"sigma": 1}}, "old: unknown key; .*; did you mean noise.sigma?"),
         ({"noise": {"lr": 1}}, "noise.lr: unknown key; .*; did you mean lr?"),
+        ({"nosie": {}}, "nosie: unknown key; .*; did you mean noise?"),
+        ({"noise": {"sgma": 1}}, "noise.sgma: unknown key; .*; did you mean sigma?"),
     ],
 )
 def test_a_key_in_the_wrong_place_is_told_the_right_one(raw, meant):
