@@ -20,8 +20,8 @@ NOISES = "mshisto_ray.representation.noises"
 class EarlyStoppingConfig(Config):
     """When to stop, and which epoch's weights to keep: the best on validation.
 
-    Epochs count once the training loss has fallen below 0.9 times that of a constant
-    prediction; where it never does, the last epoch's weights are kept.
+    Epochs count whose training loss is below 0.9 times that of a constant prediction;
+    where none is, the last epoch's weights are kept.
     """
 
     metric: Literal["loss", "auroc"] = option("loss", "watched on validation bags")

@@ -24,9 +24,9 @@ def chance_loss(targets: np.ndarray) -> float:
 class EarlyStopping:
     """Best epoch so far, by what was watched on validation bags.
 
-    An epoch counts from the first one on whose training loss is below ``TRAINED``
-    times the loss of a constant prediction. Of two epochs with the same AUROC, which
-    few validation bags often give, that of the smaller loss is better.
+    An epoch counts if its training loss is below ``TRAINED`` times the loss of a
+    constant prediction. Of two epochs with the same AUROC, which few validation bags
+    often give, that of the smaller loss is better.
 
     Attributes:
         kept: number of the best epoch, counted from 1; 0: none counts yet.
@@ -34,17 +34,16 @@ class EarlyStopping:
 
     def __init__(self, config: EarlyStoppingConfig, chance: float):
         self._config, self._limit = config, TRAINED * chance
-        self._has_begun, self._best = False, (-math.inf, -math.inf)
+        self._best = (-math.inf, -math.inf)
         self.kept = 0
 
     def improves(self, epoch: int, record: Mapping[str, float]) -> bool:
         """Whether this epoch, counted from 1, is the best so far."""
-        self._has_begun |= record["bag_loss"] < self._limit
         loss = -record["val_loss"]
         watched = loss if self._config.metric == "loss" else record["val_auroc"]
-        if not self._has_begun or not (watched, loss) > self._best:
+        if record["bag_loss"] >= self._limit or math.isnan(watched):
             return False
-        if math.isnan(watched):
+        if (watched, loss) <= self._best:
             return False
         self._best, self.kept = (watched, loss), epoch
         return True

@@ -25,9 +25,10 @@ def test_chance_is_the_entropy_of_the_shares():
     assert quarter == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
 
 
-def test_epochs_count_once_training_has_begun():
+def test_epochs_count_whose_training_loss_has_fallen():
     slow = [(0.69, 0.60, 0.5)] * 5 + [(0.62, 0.70, 0.5), (0.5, 0.65, 0.6)]
     assert watch(slow) == (7, 7)
+    assert watch([*slow, (0.7, 0.3, 0.9), (0.4, 0.64, 0.7)]) == (9, 9)
     assert watch([*slow, (0.4, 0.66, 0.7), (0.3, 0.67, 0.7), (0.2, 0.1, 1)]) == (7, 9)
 
 
