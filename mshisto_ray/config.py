@@ -215,7 +215,8 @@ def main(
         resumes = "out" in config_class.model_fields
         rest = "; the same command resumes" if resumes else ""
         print(f"stopped{rest}", file=sys.stderr, flush=True)
-        sys.exit(code)
+        sys.stdout.flush()
+        os._exit(code)  # what a library would still do at exit, a signal interrupted
 
 
 def _main(

@@ -76,8 +76,14 @@ def connect() -> Iterator[None]:
             _start_local()
     try:
         yield
-    finally:
+    except KeyboardInterrupt:
+        # The process is about to end, and Ray's processes with it. An orderly shutdown
+        # would race with the call that the signal interrupted: seen to crash.
+        raise
+    except BaseException:
         ray.shutdown()
+        raise
+    ray.shutdown()
 
 
 def _join(address: str) -> None:
