@@ -88,9 +88,13 @@ def _conclude(
         say(f"sweep: failed: {outcome.point.label}: {reason}")
     if not ranked:
         raise InputError(f"no config of {config.out} has a result; see above")
-    for outcome in ranked:
-        for warning in outcome.warnings:
-            say(f"sweep: warning: {outcome.point.label}: {warning}")
+    doubtful = [outcome.point.label for outcome in ranked if outcome.warnings]
+    if doubtful:
+        say(
+            f"sweep: warning: {len(doubtful)} of {len(ranked)} configs are hardly "
+            "trained and say little, for the reasons in summary.md: "
+            + "; ".join(doubtful)
+        )
     text = sweep_summary.summary(ranked, failed, config.select)
     write_text(config.out / "summary.md", text)
     sweep_summary.plot(config.out / "test_auroc.png", ranked, bool(config.select))

@@ -30,26 +30,28 @@ def undecided_share(test: Predictions) -> float:
 def hardly_trained(
     trained: float, undecided: float, config: MILOptimiserConfig
 ) -> list[str]:
-    """Warnings for the user; none where the models have learned.
+    """A warning for the user; none where the models have learned.
 
     Args:
         trained: of ``trained_share``.
         undecided: of ``undecided_share``.
         config: of the optimiser.
     """
-    cure = (
-        f"raise epochs or optimiser.lr (now {rate_in_words(config)}), or lower noise "
-        "and dropout"
-    )
-    found = []
+    reasons = []
     if trained < 1:
-        found.append(
-            f"hardly trained: in {1 - trained:.0%} of the fold models the training "
-            f"loss stayed above {TRAINED:g} times that of a constant prediction: {cure}"
+        reasons.append(
+            f"in {1 - trained:.0%} of the fold models the training loss is above "
+            f"{TRAINED:g} times that of a constant prediction"
         )
     if undecided > 0.5:
-        found.append(
-            f"hardly trained: {undecided:.0%} of the test bags have probabilities "
-            f"within {_NEAR:g} of the shares of the classes: {cure}"
+        reasons.append(
+            f"{undecided:.0%} of the test bags have probabilities within {_NEAR:g} of "
+            "the shares of the classes"
         )
-    return found
+    if not reasons:
+        return []
+    return [
+        f"hardly trained: {', and '.join(reasons)}: raise epochs or optimiser.lr (now "
+        f"{rate_in_words(config)}), lower batch_size, noise or dropout; or this "
+        "pooling cannot see what decides"
+    ]

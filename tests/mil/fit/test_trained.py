@@ -37,9 +37,9 @@ def test_a_rate_that_is_too_small_is_reported(planted):
     # A third of untrained networks is better than chance on so plain a shift.
     assert trained_share(result.models) < 1
     assert undecided_share(result.test) > 0.5
-    first, second = warnings(training, result)
-    assert first.startswith("hardly trained: in 67% of the fold models")
-    assert "optimiser.lr (now 1e-06)" in first and "of the test bags" in second
+    (line,) = warnings(training, result)
+    assert line.startswith("hardly trained: in 67% of the fold models")
+    assert "optimiser.lr (now 1e-06)" in line and "of the test bags" in line
 
 
 def test_models_without_validation_are_judged_as_well(planted):
