@@ -48,7 +48,7 @@ C = TypeVar("C", bound=Config)
 # Of at least two letters: one is a drive of Windows.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# Enough for any config; a few nested aliases more can stand for gigabytes.
+# Enough for any config; a few more, nested, can expand to gigabytes.
 _MOST_ALIASES = 100
 
 

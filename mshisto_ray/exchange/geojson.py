@@ -22,7 +22,7 @@ from mshisto_ray.store.manifest import write_text
 
 TISSUE = "tissue"
 _TISSUE_COLOUR = [0, 160, 80]
-# Of classes, in their order (Okabe and Ito 2008: told apart by the colour-blind too).
+# Of classes, in their order (Okabe and Ito 2008: distinct to the colour-blind too).
 _COLOURS = [[0, 114, 178], [230, 159, 0], [0, 158, 115], [204, 121, 167],
             [213, 94, 0], [86, 180, 233], [240, 228, 66]]  # fmt: skip
 

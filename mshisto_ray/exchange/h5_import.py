@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,48 +79,64 @@ def import_slide(
     assert shape
     if recipe.check_slides:
         _check_slide(features.name, row, open_slide(row.path), found, shape, recipe)
-    line, col, is_kept = cells(found.x, found.y, shape.step)
-    dtype = np.dtype(recipe.dtype)
-    # What overflows, or is no number, is reported as a failure.
+    line, col, has_cell = cells(found.x, found.y, shape.step)
+    # What overflows, or is no number, becomes a failure.
     with np.errstate(over="ignore", invalid="ignore"):
-        values = found.values.astype(dtype)
+        values = found.values.astype(recipe.dtype)
         is_finite = np.isfinite(values).all(axis=1)
         # No encoder gives exactly nothing: rows that were allocated, never written.
-        is_written = (values != 0).any(axis=1)
-
-    def failure(i: int, error: str, message: str) -> Failure:
-        place = f"tile at x {found.x[i]}, y {found.y[i]}: {message}"
-        return Failure(
-            row.slide_id, "import", "input", error, place,
-            mpp=recipe.mpp, row=int(line[i]), col=int(col[i]),
-        )  # fmt: skip
-
-    shared = "a tile nearer to the same cell of the grid was kept"
+        is_written = (found.values != 0).any(axis=1)
+    left_out = {
+        (
+            "SharedCell",
+            "a tile nearer to the same cell of the grid was kept",
+        ): ~has_cell,
+        (
+            "NotFinite",
+            f"the features are not finite in {recipe.dtype}: use dtype: float32, or "
+            "extract them again",
+        ): has_cell & ~is_finite,
+        ("AllZero", "features of zeros: extract it again"): has_cell & ~is_written,
+    }
     failures = [
-        failure(i, "SharedCell", shared) for i in np.flatnonzero(~is_kept).tolist()
-    ]
-    broken = f"the features are not finite in {dtype}: use dtype: float32, or extract "
-    for i in np.flatnonzero(is_kept & ~is_finite).tolist():
-        failures.append(failure(i, "NotFinite", f"{broken}them again"))
-    for i in np.flatnonzero(is_kept & ~is_written).tolist():
-        failures.append(failure(i, "AllZero", "features of zeros: extract it again"))
-    order = np.lexsort((col, line))
-    order = order[(is_kept & is_finite & is_written)[order]]
-    num = len(order)
+        Failure(
+            row.slide_id, "import", "input", error,
+            f"tile at x {found.x[i]}, y {found.y[i]}: {message}",
+            mpp=recipe.mpp, row=int(line[i]), col=int(col[i]),
+        )
+        for (error, message), where in left_out.items()
+        for i in np.flatnonzero(where).tolist()
+    ]  # fmt: skip
+    kept = np.lexsort((col, line))
+    kept = kept[(has_cell & is_finite & is_written)[kept]]
+    place = {"row": line, "col": col, "x": found.x, "y": found.y}
+    place = {name: numbers[kept] for name, numbers in place.items()}
+    return _table(row.slide_id, place, shape.extent, values[kept], recipe), failures
+
+
+def _table(
+    slide_id: str,
+    place: Mapping[str, np.ndarray],
+    extent: float,
+    values: np.ndarray,
+    recipe: ImportRecipe,
+) -> pa.Table:
+    """Rows of an embeddings shard: ``place`` of each tile, ``values`` [N, D]."""
+    num = len(values)
     columns = [
-        pa.array([row.slide_id] * num, pa.string()),
+        pa.array([slide_id] * num, pa.string()),
         np.full(num, recipe.mpp),
-        line[order].astype(np.int32),
-        col[order].astype(np.int32),
-        found.x[order],
-        found.y[order],
-        np.full(num, shape.extent),
+        place["row"].astype(np.int32),
+        place["col"].astype(np.int32),
+        place["x"],
+        place["y"],
+        np.full(num, extent),
         np.full(num, np.nan, np.float32),
         np.ones(num, bool),
-        tensor_column(values[order]),
+        tensor_column(values),
     ]
-    kind = schema.embeddings(recipe.dim, pa.from_numpy_dtype(dtype))
-    return pa.table(columns, schema=kind), failures
+    kind = schema.embeddings(recipe.dim, pa.from_numpy_dtype(values.dtype))
+    return pa.table(columns, schema=kind)
 
 
 def cells(

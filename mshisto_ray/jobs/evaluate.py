@@ -44,7 +44,7 @@ def check(config: EvaluateConfig) -> None:
     if config.embedding_map:
         check_installed()
     directories = _directories(config)
-    _plan(config, directories)
+    _plan(config, directories, _read_cohort(config))
     check_stage(config.out, STAGE, _recipe(config, directories))
     for baseline in _missing_baselines(config).values():
         # Builds the encoder, so that its errors show here.
@@ -57,8 +57,8 @@ def run(config: EvaluateConfig) -> None:
     recipe = _recipe(config, directories)
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
         directories |= _make_baselines(config)
-        plan = _plan(config, directories)
         cohort = _read_cohort(config)
+        plan = _plan(config, directories, cohort)
         if cohort:
             say_cohort("evaluate", cohort)
         for note in plan.notes:
@@ -109,14 +109,15 @@ def _recipe(
 
 
 def _plan(
-    config: EvaluateConfig, directories: Mapping[str, EmbeddingDirectory]
+    config: EvaluateConfig,
+    directories: Mapping[str, EmbeddingDirectory],
+    cohort: Cohort | None,
 ) -> Plan:
     tiles = TileDirectory(config.tiles)
     scales = sorted(tiles.manifest.recipe["scales"])
     mpp = scales[0] if config.scale is None else config.scale
     if mpp not in scales:
         raise InputError(f"scale: {config.tiles} has no {mpp:g} um/px; have {scales}")
-    cohort = _read_cohort(config)
     site = config.exclude.site_column if config.exclude.by == "site" else None
     labelled = read_labelled_tiles(tiles, directories, mpp, cohort, config.label, site)
     coarser = [scale for scale in scales if scale > mpp]

@@ -60,7 +60,7 @@ def _is_tiff(path: Path) -> bool:
 
 
 def levels_of(handle: openslide.OpenSlide) -> tuple[Level, ...]:
-    """Native levels, with the downsample that their size stands for."""
+    """Native levels, each with the downsample of its size."""
     whole, levels = handle.dimensions, []
     for number, size in enumerate(handle.level_dimensions):
         # OpenSlide derives a downsample from rounded sizes (2.0005 for 2): a level
@@ -124,7 +124,7 @@ def pixel_um(handle: openslide.OpenSlide) -> tuple[float, float] | None:
     if x is None and y is None:
         comment = properties.get("tiff.ImageDescription", "")
         x, y = _physical_size(comment, handle.dimensions)
-    # One of them stands for both.
+    # Where the file records one side alone, pixels are taken to be square.
     x, y = x or y, y or x
     return (x, y) if x and y else None
 

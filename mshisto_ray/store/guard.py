@@ -87,13 +87,10 @@ def guarded(work: Callable[[Row], Row], stage: Stage) -> Callable[[Row], Row]:
     """
 
     def guarded_work(unit: Row) -> Row:
-        try:
-            return work(dict(unit))
-        except Exception as error:  # of any kind: the run goes on
-            traceback.print_exception(error)
-            name, message = type(error).__name__, f"{error}; {_RETRIED}"
-            slide_id = unit["slide_id"]
-            failure = Failure(slide_id, stage, "transient", name, message)
-            return {**count_row(slide_id, 0, [failure]), "unwritten": asdict(failure)}
+        slide_id = unit["slide_id"]
+        made = Guard(stage, slide_id).make(lambda: work(dict(unit)))
+        if isinstance(made, Failure):
+            return {**count_row(slide_id, 0, [made]), "unwritten": asdict(made)}
+        return made
 
     return guarded_work

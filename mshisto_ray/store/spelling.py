@@ -63,7 +63,7 @@ def explain_clashes(what: str, names: Iterable[str]) -> list[str]:
     lines = [
         f"{what}: {' and '.join(map(repr, group))} differ only by case, leading zeros "
         "or spaces: write the same one in the same way everywhere, and different ones "
-        "so that they can be told apart"
+        "so that they differ by more than that"
         for group in groups[:_SHOWN]
     ]
     if groups[_SHOWN:]:

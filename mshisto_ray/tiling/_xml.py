@@ -21,7 +21,7 @@ class AnnotationError(Exception):
 
 
 def format_of(root: Element) -> tuple[str, Callable[[Element, Frame], Regions]] | None:
-    """Name and reader of the format that a root element stands for, None if unknown.
+    """Name and reader of the format of a root element, None if unknown.
 
     A reader yields class and geometry of each region, in level-0 pixels. It raises
     ValueError, TypeError or KeyError where the content is not of the format, and

@@ -35,14 +35,10 @@ CALLED = {
 
 
 @pytest.fixture(scope="module")
-def chain(plainly, tmp_path_factory, write_slide):
+def chain(plainly, tmp_path_factory, write_labelled_slides):
     """All five jobs on four slides, undisturbed."""
     folder = tmp_path_factory.mktemp("chain")
-    rows = ["path,label"]
-    for i in range(4):
-        write_slide(folder / f"s{i}.tiff", i, size=(560, 560))
-        rows.append(f"s{i}.tiff,{'odd' if i % 2 else 'even'}")
-    (folder / "cohort.csv").write_text("\n".join(rows) + "\n")
+    write_labelled_slides(folder, 4, 560)
     with plainly():
         for job in JOBS:
             if job == "predict":
@@ -128,6 +124,13 @@ def assert_same(job, one, two):
             )
 
 
+def assert_mended(chain, job, out):
+    """The same command again leaves what an undisturbed run makes."""
+    run(chain, job, out)
+    assert failures(out) == []
+    assert_same(job, out, chain / job)
+
+
 def failures(out):
     table = pq.read_table(out / "failures.parquet").to_pylist()
     return [(row["stage"], row["kind"], row["error"]) for row in table]
@@ -147,9 +150,7 @@ def test_a_file_that_cannot_be_reached_costs_its_unit(
         else:
             run(chain, job, tmp_path)
     assert failures(tmp_path) == [(job, "transient", "TimeoutError")]
-    run(chain, job, tmp_path)
-    assert failures(tmp_path) == []
-    assert_same(job, tmp_path, chain / job)
+    assert_mended(chain, job, tmp_path)
 
 
 @pytest.mark.parametrize("job", ["tile", "embed", "import", "predict"])
@@ -161,9 +162,7 @@ def test_an_error_that_nobody_expected_costs_its_unit(
         break_first(patch, module, called, IndexError("offsets"), times=2)
         run(chain, job, tmp_path)
     assert failures(tmp_path) == [(job, "crash", "IndexError")]
-    run(chain, job, tmp_path)
-    assert failures(tmp_path) == []
-    assert_same(job, tmp_path, chain / job)
+    assert_mended(chain, job, tmp_path)
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -180,9 +179,7 @@ def test_a_full_disk_ends_in_one_line_and_is_resumed(
         ):
             run(chain, job, tmp_path)
     assert failures(tmp_path) == [(job, "transient", "OSError")]
-    run(chain, job, tmp_path)
-    assert failures(tmp_path) == []
-    assert_same(job, tmp_path, chain / job)
+    assert_mended(chain, job, tmp_path)
 
 
 def test_a_truncated_shard_costs_its_slide(plain, chain, tmp_path):

@@ -199,7 +199,7 @@ def test_a_slide_that_ended_its_process_twice_is_left_out(given, tmp_path):
     recipe = ImportRecipe(0.5, 100, None, 8, "float32", 0.1, True)
     row = CohortSlide("a", "a", folder / "a.tiff", None, None, {})
     features = str(folder / "h5" / "a.h5")
-    unit = {"row": slide_to_json(row), "key": {}, "features": features,
+    unit = {"slide_id": "a", "row": slide_to_json(row), "key": {}, "features": features,
             "coordinates": None}  # fmt: skip
     work = make_importer(tmp_path, recipe)
     assert work(unit) == {"slide_id": "a", "tiles": 40, "failures": 0, "reasons": []}

@@ -9,17 +9,12 @@ import pytest
 import tifffile
 from fixtures.odd_slides import (
     claim_size,
+    failures,
     on_glass,
     planned,
     shrink,
     write,
 )
-
-
-def failures(tiles):
-    """(slide, error, mpp, row, col) of every failure."""
-    names = ("slide_id", "error", "mpp", "row", "col")
-    return {tuple(failure[name] for name in names) for failure in tiles.failures}
 
 
 def test_levels_whose_sides_disagree_are_not_read(tile_slides, tmp_path):

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import shapely
 from fixtures.odd_slides import (
     drop_tiles,
+    failures,
     feature,
     on_glass,
     planned,
@@ -22,13 +23,7 @@ from mshisto_ray.jobs import embed
 from mshisto_ray.store.fingerprint import slide_fingerprint
 
 
-def failures(tiles):
-    """(slide, error, mpp, row, col) of every failure."""
-    names = ("slide_id", "error", "mpp", "row", "col")
-    return {tuple(failure[name] for name in names) for failure in tiles.failures}
-
-
-def test_fluorescence_and_filler_are_told_apart(tile_slides, tmp_path):
+def test_fluorescence_is_refused_and_filler_is_not(tile_slides, tmp_path):
     grain = tissue(1400, 1000)
     blue = np.zeros((2000, 2600, 3), np.uint8)
     blue[400:1400, 500:1900, 2] = grain.mean(2)

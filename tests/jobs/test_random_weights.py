@@ -10,14 +10,12 @@ from mshisto_ray.mil.experiment import ExperimentConfig
 
 
 @pytest.fixture(scope="module")
-def slides(plainly, tmp_path_factory, write_slide):
+def slides(plainly, tmp_path_factory, write_labelled_slides):
     folder = tmp_path_factory.mktemp("random")
-    rows = ["path,label"]
-    for i in range(4):
-        write_slide(folder / f"s{i}.tiff", i, size=(560, 560))
-        rows.append(f"s{i}.tiff,{'odd' if i % 2 else 'even'}")
-    (folder / "cohort.csv").write_text("\n".join(rows) + "\n")
-    raw = {"cohort": str(folder / "cohort.csv"), "out": str(folder / "tiles")}
+    raw = {
+        "cohort": str(write_labelled_slides(folder, 4, 560)),
+        "out": str(folder / "tiles"),
+    }
     with plainly():
         tile.run(configs.validate(tile.TileConfig, raw | {"tile_px": 64}))
     return folder

@@ -18,14 +18,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory, write_slide):
-    folder = tmp_path_factory.mktemp("stops")
-    rows = ["path,label"]
-    for i in range(24):
-        write_slide(folder / f"s{i}.tiff", i, size=(1200, 1200))
-        rows.append(f"s{i}.tiff,{'odd' if i % 2 else 'even'}")
-    (folder / "cohort.csv").write_text("\n".join(rows) + "\n")
-    return folder / "cohort.csv"
+def cohort(tmp_path_factory, write_labelled_slides):
+    return write_labelled_slides(tmp_path_factory.mktemp("stops"), 24, 1200)
 
 
 def start(log, job, *words):

@@ -172,7 +172,7 @@ def test_labels_and_ids_in_two_spellings_are_refused(embeddings, tmp_path, capsy
         run(tmp_path, path, capsys, target=target)
     path = write(tmp_path, label=lambda i: ["none", "mild", "severe"][i % 3])
     target = {"classes": ["none", "mild", "severe"]}
-    with pytest.raises(InputError, match="none stands for a missing value"):
+    with pytest.raises(InputError, match="none is read as a missing value"):
         run(tmp_path, path, capsys, target=target)
 
 

@@ -8,6 +8,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.exchange.h5 import H5Error
 from mshisto_ray.slides import SlideError
 from mshisto_ray.store.attempts import Attempts, forgive_last
+from mshisto_ray.store.errors import UnitError
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.guard import AttemptLostError, Guard, count_row, guarded
 
@@ -80,6 +81,14 @@ def test_a_unit_that_cannot_be_recorded_is_a_row():
     assert failure.kind == "transient" and "No space left" in failure.message
 
 
+def test_a_damaged_file_that_stops_an_export_is_no_fault_of_the_storage():
+    def work(unit):
+        raise UnitError("DamagedShard", "cut short")
+
+    row = guarded(work, "export")({"slide_id": "s"})
+    assert row["unwritten"]["kind"] == "input" and row["failures"] == 1
+
+
 def test_a_row_counts_reasons():
     failures = [Failure("s", "tile", "hung", "Hung", "60 s")] * 2
     assert count_row("s", 7, failures) == {
@@ -102,3 +111,4 @@ def test_a_driver_that_ended_is_no_fault_of_its_units(tmp_path):
 
 def test_a_directory_without_attempts_has_nothing_to_forgive(tmp_path):
     forgive_last(tmp_path)
+    assert not list(tmp_path.iterdir())

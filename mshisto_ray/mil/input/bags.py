@@ -139,8 +139,8 @@ def _labelled(
     absent = [name for name in target.classes if name not in present]
     if any(map(is_missing_word, absent)):
         raise InputError(
-            f"target.classes: {', '.join(filter(is_missing_word, absent))} stands for "
-            "a missing value in tables: give the class another name there"
+            f"target.classes: {', '.join(filter(is_missing_word, absent))} is read as "
+            "a missing value: give the class another name in the table"
         )
     if absent:
         raise InputError(
