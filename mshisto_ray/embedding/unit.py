@@ -17,9 +17,7 @@ from mshisto_ray.embedding.reading import (
     Reading,
     SlideSource,
 )
-from mshisto_ray.slides import (
-    SlideError,
-)
+from mshisto_ray.slides import SlideError, Watchdog
 from mshisto_ray.store import embeddings
 from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.failures import Failure
@@ -71,6 +69,7 @@ class UnitEmbedder:
         self._products = products
         self._reading = reading
         self._batch_size = batch_size
+        self._watchdog = Watchdog()
 
     def __call__(self, unit: Chunk) -> dict[str, Any]:
         """Make the missing shards of a unit; return a small row of counts.
@@ -105,10 +104,10 @@ class UnitEmbedder:
     ) -> dict[Path, dict[str, Any]]:
         """Metadata of the shards written, by directory."""
         attempts = [Attempts(out, f"{unit.slide_id}.{unit.chunk}") for out in outs]
+        self._watchdog.before_end = attempts[0].record_hang
         while True:
-            attempt = max(one.begin() for one in attempts)
             try:
-                made = self._make(unit, record, outs, attempt)
+                made = self._make(unit, record, outs, attempts)
                 break
             except ReaderDiedError:
                 continue  # counted by the markers, as if this process had ended
@@ -134,11 +133,13 @@ class UnitEmbedder:
         unit: Chunk,
         record: dict[str, Any],
         outs: Sequence[Path],
-        attempt: int,
+        attempts: Sequence[Attempts],
     ) -> list[ChunkResult]:
+        attempt = max(one.begin() for one in attempts)
         products = [self._products[out] for out in outs]
 
         def work() -> list[ChunkResult]:
+            attempts[0].check_hangs()
             if attempt >= _LAST_ATTEMPT:
                 raise SlideError(
                     "Crash",
@@ -163,7 +164,8 @@ class UnitEmbedder:
 
     def _source(self, record: dict[str, Any]) -> SlideSource:
         path = Path(record["path"])
-        if slide_fingerprint(path) != record["fingerprint"]:
+        fingerprint = self._watchdog.watched(slide_fingerprint)(path)
+        if fingerprint != record["fingerprint"]:
             raise SlideError(
                 "SlideChanged",
                 f"{path} is not the file that was tiled: run jobs/tile.py again",

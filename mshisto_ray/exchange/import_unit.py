@@ -20,6 +20,7 @@ from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.cohort import CohortSlide, slide_from_json
 from mshisto_ray.store.embeddings import shard_path
 from mshisto_ray.store.failures import Failure
+from mshisto_ray.store.fingerprint import slide_fingerprint
 from mshisto_ray.store.guard import Guard, count_row, guarded
 from mshisto_ray.store.shards import write_shard
 
@@ -38,9 +39,13 @@ def make_importer(
         table = schema.embeddings(recipe.dim, kind).empty_table()
         attempts = Attempts(out, row.slide_id)
         attempt = attempts.begin()
-        made = Guard("import", row.slide_id).make(
-            lambda: _import(row, unit, recipe, attempt, watchdog)
-        )
+        watchdog.before_end = attempts.record_hang
+
+        def read() -> tuple[pa.Table, list[Failure]]:
+            attempts.check_hangs()
+            return _import(row, unit, recipe, attempt, watchdog)
+
+        made = Guard("import", row.slide_id).make(read)
         if isinstance(made, Failure):
             failures = [made]
         else:
@@ -75,4 +80,5 @@ def _import(
         )
     coordinates = Path(unit["coordinates"]) if unit["coordinates"] else None
     features = Path(unit["features"])
+    watchdog.watched(slide_fingerprint)(features)  # its storage may not answer
     return import_slide(row, features, coordinates, recipe, watchdog.open_slide)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from mshisto_ray.store.cohort import Cohort, CohortSlide, slide_to_json
 from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.store.embeddings import shard_path
 from mshisto_ray.store.file_names import file_name
-from mshisto_ray.store.fingerprint import slide_fingerprint
+from mshisto_ray.store.fingerprint import fingerprints
 from mshisto_ray.store.shards import read_metadata
 
 
@@ -106,15 +105,20 @@ def input_keys(
 ) -> dict[str, Any]:
     """The inputs that a slide's shard must match to be kept, by slide_id."""
 
-    def key(row: CohortSlide) -> dict[str, Any]:
+    def paths(row: CohortSlide) -> list[Path | None]:
         path = files.get(row.slide_id)
-        used = [path, _coordinates(config, path), config.check_slides and row.path]
-        prints = [slide_fingerprint(p) if p and p.exists() else None for p in used]
-        return {"files": prints, "mpp": row.mpp}
+        slide = row.path if config.check_slides else None
+        return [path, _coordinates(config, path), slide]
 
-    with ThreadPoolExecutor(16) as pool:
-        keys = pool.map(key, cohort.rows)
-    return {row.slide_id: k for row, k in zip(cohort.rows, keys, strict=True)}
+    used = {row.slide_id: paths(row) for row in cohort.rows}
+    known = fingerprints([p for row in used.values() for p in row if p])
+    return {
+        row.slide_id: {
+            "files": [known[p] if p else None for p in used[row.slide_id]],
+            "mpp": row.mpp,
+        }
+        for row in cohort.rows
+    }
 
 
 def _coordinates(config: ImportConfig, features: Path | None) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from mshisto_ray.store.cohort import (
 )
 from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.store.failures import Failure
-from mshisto_ray.store.fingerprint import slide_fingerprint
+from mshisto_ray.store.fingerprint import fingerprints
 from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.same_slides import same_content_notes
 from mshisto_ray.store.shards import read_metadata
@@ -116,18 +115,18 @@ def _run(config: TileConfig, cohort: Cohort) -> None:
 
 def _keys(cohort: Cohort) -> dict[str, Any]:
     """The inputs that a slide's shard must match to be kept, by slide_id."""
+    used = {
+        row.slide_id: [path for path in (row.path, row.annotation) if path]
+        for row in cohort.rows
+    }
+    known = fingerprints([path for paths in used.values() for path in paths])
 
     def key(row: CohortSlide) -> dict[str, Any]:
-        try:
-            files = [slide_fingerprint(row.path)]
-            files += [slide_fingerprint(row.annotation)] if row.annotation else []
-        except OSError:
-            files = []  # reported as the slide's failure when it is tiled
-        return {"files": files, "mpp": row.mpp}
+        files = [known[path] for path in used[row.slide_id]]
+        # Reported as the slide's failure when it is tiled.
+        return {"files": [] if None in files else files, "mpp": row.mpp}
 
-    with ThreadPoolExecutor(16) as pool:
-        keys = pool.map(key, cohort.rows)
-    return {row.slide_id: k for row, k in zip(cohort.rows, keys, strict=True)}
+    return {row.slide_id: key(row) for row in cohort.rows}
 
 
 def _is_pending(config: TileConfig, row: CohortSlide, key: Any) -> bool:

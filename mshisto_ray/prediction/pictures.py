@@ -38,7 +38,7 @@ class Painter:
 
     def __init__(self, tiles: TileDirectory, out: Path):
         self._tiles, self._out = tiles, out
-        self._watchdog = Watchdog()
+        self.watchdog = Watchdog()
 
     def draw(
         self,
@@ -88,7 +88,7 @@ class Painter:
         folder.mkdir(parents=True, exist_ok=True)
         record = self._tiles.slides[name]
         reader = plain_reader(record["reader"])
-        slide = self._watchdog.open_slide(Path(record["path"]), reader)
+        slide = self.watchdog.open_slide(Path(record["path"]), reader)
         # From the slide: tables written before it was recorded lack it.
         origin = frame_of(slide).origin
         try:

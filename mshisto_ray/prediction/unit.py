@@ -99,6 +99,8 @@ def make_predictor(
         bag = Bag.from_unit(unit)
         attempts = Attempts(work.out, bag.name)
         attempt = attempts.begin()
+        if painter:
+            painter.watchdog.before_end = attempts.record_hang
         made = Guard("predict", bag.name).make(lambda: make(bag, attempt))
         if isinstance(made, Failure):
             made = _Made(_scores([], None, head), None, [made])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,12 +21,14 @@ from mshisto_ray.slides._slide import (
     read_held,
 )
 
+T = TypeVar("T")
 FAMILY = "mshisto_ray.slides"
 # Reads nearly every format; the other readers are compared with it.
 REFERENCE = "openslide"
 # The reference; for a file that it does not open, the reader that declares it.
 AUTO = "auto"
 READ_LIMIT_S = 60.0
+_RECORD_LIMIT_S = 5.0
 
 
 def open_slide(path: Path, reader: str = AUTO) -> Slide:
@@ -77,18 +80,29 @@ class Watchdog:
     """Ends this process when a watched block takes longer than the limit.
 
     Decoders are C code fed with damaged files; a thread that hangs in one cannot be
-    interrupted, only its process can be ended.
+    interrupted, only its process can be ended. ``before_end`` is called first, to
+    record why.
     """
 
     def __init__(self, limit_s: float = READ_LIMIT_S):
         self._limit_s = limit_s
         self._deadline = float("inf")
+        self.before_end: Callable[[], None] | None = None
         threading.Thread(target=self._watch, daemon=True).start()
 
     def open_slide(self, path: Path, reader: str = AUTO) -> Slide:
         """Open a slide whose opening and reads are all watched."""
         with self.watching():
             return _WatchedSlide(open_slide(path, reader), self)
+
+    def watched(self, read: Callable[[Path], T]) -> Callable[[Path], T]:
+        """``read``, whose calls are watched."""
+
+        def read_watched(path: Path) -> T:
+            with self.watching():
+                return read(path)
+
+        return read_watched
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -103,7 +117,14 @@ class Watchdog:
         while True:
             time.sleep(min(1.0, self._limit_s / 4))
             if time.monotonic() > self._deadline:
-                os._exit(86)  # no clean-up can run while C code holds the thread
+                self._end()
+
+    def _end(self) -> None:
+        if self.before_end:  # which the storage that hangs may make hang as well
+            record = threading.Thread(target=self.before_end, daemon=True)
+            record.start()
+            record.join(_RECORD_LIMIT_S)
+        os._exit(86)  # no clean-up can run while C code holds the thread
 
 
 class _WatchedSlide:

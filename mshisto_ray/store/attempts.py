@@ -3,7 +3,8 @@
 A marker file is made before each attempt and all are removed when the unit has its
 shard, so the markers left after a crash count the attempts of all processes. A driver
 that was stopped, or killed, took its workers along: the next one removes each unit's
-last marker, which counts that end and no fault of the unit.
+last marker, which counts that end and no fault of the unit. The marker of an attempt
+that a watchdog ended says so: a storage that does not answer damages no slide.
 """
 
 from __future__ import annotations
@@ -11,7 +12,12 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
+from mshisto_ray.store.errors import UnitError
 from mshisto_ray.store.file_names import file_name
+
+# Of each unit in one run, for as long as the watchdog waits.
+_MOST_HANGS = 2
+_HUNG = "-hung"
 
 
 def forgive_last(out: Path) -> None:
@@ -41,12 +47,29 @@ class Attempts:
     def __init__(self, out: Path, unit: str):
         self._folder = out / "attempts"
         self._unit = file_name(unit)
+        self._own: Path | None = None
 
     def begin(self) -> int:
         """Add a marker; return the number of the attempt, 1 for the first."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / f"{self._unit}.{uuid.uuid4().hex[:12]}").touch()
+        self._own = self._folder / f"{self._unit}.{uuid.uuid4().hex[:12]}"
+        self._own.touch()
         return len(self._markers())
+
+    def record_hang(self) -> None:
+        """Mark this attempt as one that a watchdog is about to end."""
+        if self._own:
+            self._own.rename(f"{self._own}{_HUNG}")
+
+    def check_hangs(self) -> None:
+        """Raise UnitError ``Hung`` once attempts at the unit have hung repeatedly."""
+        hangs = sum(marker.name.endswith(_HUNG) for marker in self._markers())
+        if hangs >= _MOST_HANGS:
+            raise UnitError(
+                "Hung",
+                f"its file, or what reads it, did not answer {hangs} times: retried by "
+                "the next run; where many slides do so, look at the storage",
+            )
 
     def end(self) -> None:
         """Remove the markers of the unit, whose shard is written."""

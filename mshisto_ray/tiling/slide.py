@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,10 @@ class TiledSlide:
 
 
 def tile_slide(
-    row: CohortSlide, recipe: TilingRecipe, open_slide: OpenSlide = open_slide
+    row: CohortSlide,
+    recipe: TilingRecipe,
+    open_slide: OpenSlide = open_slide,
+    fingerprint_of: Callable[[Path], str] = slide_fingerprint,
 ) -> TiledSlide:
     """Plan the tiles of a slide at every scale that it can serve.
 
@@ -68,7 +72,7 @@ def tile_slide(
         SlideError: nothing of the slide can be used; with the reason and the fix.
         OSError: the file cannot be reached.
     """
-    fingerprint = slide_fingerprint(row.path)
+    fingerprint = fingerprint_of(row.path)
     opened = open_fastest(row.path, recipe.pixels, open_slide, recipe.reader)
     tiled = _tile(row, recipe, opened, fingerprint)
     if not opened.stands_in:

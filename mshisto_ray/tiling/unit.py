@@ -20,6 +20,7 @@ from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.cohort import CohortSlide, slide_from_json
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.file_names import file_name
+from mshisto_ray.store.fingerprint import slide_fingerprint
 from mshisto_ray.store.guard import Guard, count_row, guarded
 from mshisto_ray.store.shards import write_shard
 from mshisto_ray.store.tiles import shard_path
@@ -43,7 +44,13 @@ def make_tiler(
         guard = Guard("tile", row.slide_id)
         attempts = Attempts(out, row.slide_id)
         attempt = attempts.begin()
-        made = guard.make(lambda: _tile(row, settings, attempt, watchdog))
+        watchdog.before_end = attempts.record_hang
+
+        def plan() -> TiledSlide:
+            attempts.check_hangs()
+            return _tile(row, settings, attempt, watchdog)
+
+        made = guard.make(plan)
         tiled = None if isinstance(made, Failure) else made
         failures = [made] if isinstance(made, Failure) else list(made.failures)
         if tiled:
@@ -74,7 +81,8 @@ def _tile(
         )
     if attempt >= _PLAIN_ATTEMPT:
         recipe = recipe.without_focus()
-    return tile_slide(row, recipe, watchdog.open_slide)
+    fingerprint = watchdog.watched(slide_fingerprint)
+    return tile_slide(row, recipe, watchdog.open_slide, fingerprint)
 
 
 def _write_pictures(out: Path, tiled: TiledSlide, geojson: bool) -> None:

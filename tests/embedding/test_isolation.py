@@ -92,7 +92,9 @@ def test_the_watchdog_ends_a_process_that_hangs(slide, poison):
     import sys
     from pathlib import Path
     from mshisto_ray.slides._open import Watchdog
-    slide = Watchdog(limit_s=5.0).open_slide(Path(sys.argv[1]))
+    watchdog = Watchdog(limit_s=5.0)
+    watchdog.before_end = lambda: print("recorded", flush=True)
+    slide = watchdog.open_slide(Path(sys.argv[1]))
     slide.read(0, 0, 0, 64, 64)
     print("read", flush=True)
     slide.read(0, 128, 0, 64, 64)
@@ -107,4 +109,4 @@ def test_the_watchdog_ends_a_process_that_hangs(slide, poison):
         check=False,
     )
     assert done.returncode == 86
-    assert done.stdout == "read\n"
+    assert done.stdout == "read\nrecorded\n"

@@ -1,6 +1,7 @@
 """Faults in a unit of each of the five jobs: the run goes on, and the next mends it."""
 
 import errno
+import os
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from mshisto_ray.mil.head import save_head
 from mshisto_ray.mil.input.bags import read_bags
 from mshisto_ray.mil.input.config import InputConfig, TargetConfig
 from mshisto_ray.prediction import unit as predict_unit
+from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.tiling import unit as tile_unit
 
@@ -163,6 +165,36 @@ def test_an_error_that_nobody_expected_costs_its_unit(
         run(chain, job, tmp_path)
     assert failures(tmp_path) == [(job, "crash", "IndexError")]
     assert_mended(chain, job, tmp_path)
+
+
+@pytest.mark.parametrize("job", ["tile", "embed", "import"])
+def test_a_unit_whose_workers_hung_is_retried_and_not_called_damaged(
+    plain, chain, job, tmp_path, monkeypatch
+):
+    begin, hangs = Attempts.begin, [1, 2]
+
+    def begin_after_hangs(attempts):
+        while hangs:
+            begin(attempts)
+            attempts.record_hang()  # as the watchdog does that ends the process
+            hangs.pop()
+        return begin(attempts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Attempts, "begin", begin_after_hangs)
+        run(chain, job, tmp_path)
+    assert failures(tmp_path) == [(job, "hung", "Hung")]
+    assert_mended(chain, job, tmp_path)
+
+
+def test_a_pipe_in_the_cohort_holds_up_nothing(plain, chain, tmp_path):
+    copy = tmp_path / "chain"
+    copy.mkdir()
+    os.mkfifo(copy / "s1.tiff")
+    for name in ("s0.tiff", "s2.tiff", "s3.tiff", "cohort.csv"):
+        (copy / name).symlink_to(chain / name)
+    run(copy, "tile", tmp_path / "out")
+    assert failures(tmp_path / "out") == [("tile", "input", "NotAFile")]
 
 
 @pytest.mark.parametrize("job", JOBS)

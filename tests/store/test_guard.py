@@ -112,3 +112,19 @@ def test_a_driver_that_ended_is_no_fault_of_its_units(tmp_path):
 def test_a_directory_without_attempts_has_nothing_to_forgive(tmp_path):
     forgive_last(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_attempts_that_hung_are_counted_apart(tmp_path):
+    """The watchdog ended two processes; how many ended otherwise does not count."""
+    for hangs in (True, False, True):
+        attempt = Attempts(tmp_path, "s")
+        attempt.begin()
+        attempt.check_hangs()
+        if hangs:
+            attempt.record_hang()
+    with pytest.raises(UnitError, match="2 times: retried") as error:
+        attempt.check_hangs()
+    assert error.value.kind == "hung"
+    Attempts(tmp_path, "other").check_hangs()
+    attempt.end()
+    attempt.check_hangs()
