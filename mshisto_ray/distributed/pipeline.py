@@ -17,6 +17,7 @@ import numpy as np
 import ray.data
 from ray.data import ActorPoolStrategy
 
+from mshisto_ray.distributed.room import wait_for_room
 from mshisto_ray.distributed.session import ActorPlan
 
 # One block per unit keeps the pool busy to the end; beyond this many, driver memory
@@ -62,6 +63,7 @@ def stream(
         arguments: of ``make``, picklable and small.
         plan: number of actors and what each reserves.
     """
+    wait_for_room(plan)
     items = [{"unit": json.dumps(unit)} for unit in units]
     rows = ray.data.from_items(
         items, override_num_blocks=min(len(items), _MAX_BLOCKS)

@@ -22,6 +22,7 @@ import torch
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError, option
+from mshisto_ray.distributed.room import wait_for_room
 from mshisto_ray.distributed.session import ActorPlan, connect, plan_actors
 from mshisto_ray.progress import say
 from mshisto_ray.runtime import Resources
@@ -122,6 +123,7 @@ def train(name: str, config: C, plan: ActorPlan, work: WorkerPart[C]) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
         leftover.unlink(missing_ok=True)
     logging.getLogger("ray.train").setLevel(logging.ERROR)
+    wait_for_room(plan)
     trainer = _trainer(config, plan, work)
     try:
         with _following(config.out / _LOG):

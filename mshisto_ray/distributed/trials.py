@@ -24,6 +24,7 @@ from ray.tune.experiment import Trial
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
+from mshisto_ray.distributed.room import wait_for_room
 from mshisto_ray.distributed.session import connect, plan_actors
 from mshisto_ray.mil import experiment, sweep
 from mshisto_ray.mil.experiment import ExperimentConfig
@@ -79,6 +80,7 @@ def _make_tuner(
     out: Path, pending: Mapping[str, Point], resources: Resources, state: Path
 ) -> tune.Tuner:
     plan = plan_actors(resources, use_gpu=True)
+    wait_for_room(plan)
     work = {d: p.config.model_dump(mode="json") for d, p in pending.items()}
     trainable = tune.with_parameters(
         train_point, work=work, out=out, threads=plan.threads

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import tempfile
@@ -30,6 +31,8 @@ from mshisto_ray.store.features import (
     ParquetFeatures,
     count_tiles,
 )
+
+log = logging.getLogger(__name__)
 
 _GIB = 1 << 30
 
@@ -54,6 +57,7 @@ class _Lock:
     """File lock of an entry, released by close, deletion or the end of the process."""
 
     def __init__(self, entry: Path, kind: str = "lock"):
+        self._entry = entry
         path = entry.with_name(f"{entry.name}.{kind}")
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self.close = weakref.finalize(self, os.close, self._file)
@@ -69,8 +73,10 @@ class _Lock:
         fcntl.flock(self._file, fcntl.LOCK_SH)
 
     def take(self) -> None:
-        """Take the lock exclusively; wait while another process holds it."""
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        """Take the lock exclusively; wait, and say so, while another process has it."""
+        if not self.try_to_take():
+            log.warning("waiting for another process to fill %s", self._entry)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def try_to_take(self) -> bool:
         """Take the lock exclusively; return False at once if it is held."""
