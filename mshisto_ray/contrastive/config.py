@@ -124,18 +124,8 @@ def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
         InputError: scales, labels or pairs that the tiles do not have.
     """
     tiles = TileDirectory(config.tiles)
-    labels: dict[str, int] = {}
-    if config.label:
-        if config.cohort is None:
-            raise InputError("label: give the cohort that has this column")
-        column = read_cohort(config.cohort, False, config.columns).column(config.label)
-        names = _class_names(column)
-        labels = {s: names.index(v) for s, v in column.items() if v is not None}
-        if not labels.keys() & tiles.slides.keys():
-            raise InputError(
-                f"{config.cohort}: none of its slides is in {config.tiles}"
-            )
-    index = read_index(tiles, list(tiles.slides), labels, config.scales)
+    labels, patients = _of_cohort(config, tiles)
+    index = read_index(tiles, list(tiles.slides), labels, config.scales, patients)
     unlinked = len(index.scales) < 2 and config.validation.share
     if config.best == "val_recall_at_10" and unlinked:
         raise InputError(
@@ -149,6 +139,26 @@ def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
         raise InputError(f"verify: only {able} pairs have labels to verify")
     _check_blocks(config, index.subset(train))
     return tiles, index
+
+
+def _of_cohort(
+    config: PretrainConfig, tiles: TileDirectory
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Class number and patient of the cohort's slides, by slide_id."""
+    if config.cohort is None:
+        if config.label:
+            raise InputError("label: give the cohort that has this column")
+        return {}, {}
+    cohort = read_cohort(config.cohort, False, config.columns)
+    patients = {row.slide_id: row.patient_id for row in cohort.rows}
+    if not patients.keys() & tiles.slides.keys():
+        raise InputError(f"{config.cohort}: none of its slides is in {config.tiles}")
+    if not config.label:
+        return {}, patients
+    column = cohort.column(config.label)
+    names = _class_names(column)
+    labels = {s: names.index(v) for s, v in column.items() if v is not None}
+    return labels, patients
 
 
 def _class_names(column: Mapping[str, str | None]) -> list[str]:

@@ -15,6 +15,7 @@ from pydantic import field_validator
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.learning.split import Split
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.input.bags import Bags
@@ -113,12 +114,6 @@ def check(
         InputError: input cannot be used, bags differ between points, or there are no
             validation bags to choose by.
     """
-    common = points[0].config.split
-    if select and len(points) > 1 and common.validation == 0:
-        raise InputError(
-            "split.validation is 0, so there is no val_ metric to choose a config by: "
-            "give split.validation=0.2, or select=null to compare without choosing"
-        )
     loaded: dict[str, Bags] = {}
     found: dict[str, Point] = {}
     notes: list[str] = []
@@ -131,11 +126,21 @@ def check(
             )
         )
         if source not in loaded:
-            loaded[source], _ = experiment.check(config)
+            loaded[source], splits = experiment.check(config)
+            if select and len(points) > 1:
+                _check_validation(splits)
             _check_same(next(iter(loaded.values())), loaded[source], point)
         found[experiment.digest(config, loaded[source])] = point
         notes += experiment.notes(config, loaded[source])
     return found, list(dict.fromkeys(notes))
+
+
+def _check_validation(splits: Sequence[Split]) -> None:
+    if not all(len(split.validation) for split in splits):
+        raise InputError(
+            "split.validation is 0, so there is no val_ metric to choose a config by: "
+            "give split.validation=0.2, or select=null to compare without choosing"
+        )
 
 
 def _check_same(first: Bags, other: Bags, point: Point) -> None:

@@ -93,12 +93,11 @@ def read_classified(
     """
     patients = _patients(tiles, cohort)
     if target.column == ANNOTATION:
-        index = _with_patients(read_index(tiles, list(patients), {}, scales), patients)
+        index = read_index(tiles, list(patients), {}, scales, patients)
         names, code = _annotated(tiles, index, target)
     else:
         found = _of_slides(cohort, patients, target)
-        index = read_index(tiles, list(found), {}, scales)
-        index = _with_patients(index, patients)
+        index = read_index(tiles, list(found), {}, scales, patients)
         names, by_slide = np.unique(list(found.values()), return_inverse=True)
         code = by_slide[index.slide(np.arange(len(index)))]
     classes, code = _in_order(list(map(str, names)), code, target)
@@ -148,11 +147,6 @@ def _of_slides(
             "target.classes"
         )
     return found
-
-
-def _with_patients(index: TileIndex, patients: Mapping[str, str]) -> TileIndex:
-    names = [patients[slide_id] for slide_id in index.slide_ids]
-    return replace(index, patient=np.unique(names, return_inverse=True)[1])
 
 
 def _annotated(

@@ -45,7 +45,10 @@ class TrainingConfig(Config):
 
     tiles: InputPath = option(text="tiles directory")
     out: OutputPath = option(text="output directory; an unfinished one is resumed")
-    cohort: InputPath | None = option(None, "table with the label; null: no classes")
+    cohort: InputPath | None = option(
+        None,
+        "table with the label and the patients; null: no classes, patients as tiled",
+    )
     columns: ColumnsConfig = ColumnsConfig()
     scales: tuple[float, ...] | None = option(
         None, "to train on; null: all scales of the tiles", "um/px"

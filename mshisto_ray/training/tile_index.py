@@ -137,6 +137,7 @@ def read_index(
     slide_ids: Sequence[str],
     label: Mapping[str, int],
     scales: Sequence[float] | None = None,
+    patients: Mapping[str, str] | None = None,
 ) -> TileIndex:
     """Index the tiles of slides that have enough tissue of their own.
 
@@ -145,6 +146,7 @@ def read_index(
         slide_ids: slides wanted, all in the directory.
         label: class number by slide_id; slides without are of unknown class.
         scales: mpp wanted; the directory's if not given.
+        patients: of a cohort, by slide_id; for other slides, those of the tiles.
     """
     held = tuple(float(scale) for scale in tiles.manifest.recipe["scales"])
     chosen = held if scales is None else tuple(sorted(scales))
@@ -167,7 +169,9 @@ def read_index(
         for scale, mpp in enumerate(chosen):
             kept = columns["own"] & (columns["mpp"] == mpp)
             layers[number, scale] = columns["row"][kept], columns["col"][kept]
-    names = [tiles.slides[slide_id]["patient_id"] for slide_id in slide_ids]
+    tiled = {slide_id: tiles.slides[slide_id]["patient_id"] for slide_id in slide_ids}
+    named = tiled | dict(patients or {})
+    names = [named[slide_id] for slide_id in slide_ids]
     patient = np.unique(np.array(names), return_inverse=True)[1]
     classes = np.array([label.get(s, UNKNOWN) for s in slide_ids], np.int64)
     return build_index(layers, chosen, pitch, slide_ids, patient, classes)

@@ -152,6 +152,20 @@ def test_what_cannot_work_is_refused_before_training(
     assert not (tmp_path / "out").exists()
 
 
+def test_the_patients_are_the_cohorts(phantom, tmp_path):
+    """Tiles of a folder without patients: a cohort given later keeps them together."""
+    as_tiled = load_index(config(phantom, tmp_path / "out"))[1]
+    table = tmp_path / "cohort.csv"
+    rows = [f"{s}.tiff,{s},p{i // 2}" for i, s in enumerate(as_tiled.slide_ids)]
+    table.write_text("\n".join(["path,slide_id,patient_id", *rows]) + "\n")
+    index = load_index(config(phantom, tmp_path / "out", cohort=table))[1]
+    assert index.patient.tolist() == [i // 2 for i in range(len(rows))]
+    assert as_tiled.patient.tolist() != index.patient.tolist()
+    table.write_text("path,slide_id\nother.tiff,other\n")
+    with pytest.raises(InputError, match="none of its slides is in"):
+        load_index(config(phantom, tmp_path / "out", cohort=table))
+
+
 def test_sampled_pairs_are_the_first_that_are_trained_on(
     phantom, tmp_path, monkeypatch
 ):

@@ -137,6 +137,14 @@ def test_without_validation_nothing_can_be_chosen(table):
     assert len(check(points[:1], "auroc")[0]) == 1
 
 
+def test_given_validation_bags_are_chosen_by(table):
+    rows = pq.read_table(table)
+    parts = ["train", "train", "val", "test"] * 10
+    pq.write_table(rows.append_column("fold", pa.array(parts)), table)
+    given = base(table, split={"validation": 0}, early_stopping=None)
+    assert len(check(expand(given, {"epochs": [1, 2]}), "auroc")[0]) == 2
+
+
 def outcome(number, val, test):
     point = Point({"seed": number}, base("x", seed=number))
     metrics = None if val is None else {"val_auroc_mean": val, "test_auroc_mean": test}
