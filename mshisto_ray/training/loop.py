@@ -147,6 +147,7 @@ class Training:
         path = self._config.out / STATE
         state = {
             "step": step,
+            "threads": torch.get_num_threads(),
             "best": self._best.value,
             "best_metrics": self._best_metrics,
             "history": self._history,
@@ -166,6 +167,8 @@ class Training:
         self._stepper.load_state_dict(state)
         self._best.value, self._best_metrics = state["best"], state["best_metrics"]
         self._history = state["history"]
+        # Sums over images are rounded by their number: weights must not depend on it.
+        torch.set_num_threads(state.get("threads", torch.get_num_threads()))
         self._say(f"{self._task.name}: resuming after step {state['step']}")
         return int(state["step"])
 

@@ -87,7 +87,10 @@ def test_a_killed_run_resumes_to_the_same_weights(phantom, tmp_path, monkeypatch
     with pytest.raises(KilledError):
         run(config(phantom, tmp_path / "parts"))
     monkeypatch.undo()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)  # of another machine, or runtime.cpus
     resumed = run(config(phantom, tmp_path / "parts"))
+    assert torch.get_num_threads() == threads
     states = [
         torch.load(tmp_path / name / "state.pt", weights_only=True)["model"]
         for name in ("whole", "parts")
