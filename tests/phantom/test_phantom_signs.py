@@ -122,7 +122,7 @@ def test_colour_shows_other_signs_only_at_their_own_scale(seen):
 
 @pytest.mark.parametrize("matched", [True, False])
 def test_signs_vanish_where_two_by_two_pixels_are_one(matched):
-    config = CONFIG.model_copy(update={"colour_matched": matched})
+    config = CONFIG.model_copy(update={"colour_matched": matched, "size": 1536})
     layout = plan(config, 0)
     everywhere = np.ones_like(layout.tissue, bool)
     nowhere = np.zeros_like(everywhere)
@@ -131,5 +131,5 @@ def test_signs_vanish_where_two_by_two_pixels_are_one(matched):
         changed = dataclasses.replace(layout, fine_sign=fine, relation_sign=relation)
         pixels.append(draw(config, 0, changed).astype(np.float32))
     assert np.abs(pixels[0] - pixels[1]).max() > 30
-    halves = [p.reshape(1024, 2, 1024, 2, 3).mean((1, 3)) for p in pixels]
+    halves = [p.reshape(768, 2, 768, 2, 3).mean((1, 3)) for p in pixels]
     np.testing.assert_array_equal(*halves)

@@ -73,7 +73,7 @@ def whole(loss, network="batch_free"):
 
 
 WORKER = """
-import importlib.util, sys, torch
+import importlib.util, os, sys, torch
 from itertools import product
 from pathlib import Path
 from torch import distributed
@@ -83,8 +83,11 @@ cases = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(cases)
 from mshisto_ray.training.joint_batch import backward_in_chunks, gather
 from mshisto_ray.training.clock import Clock, time_gradients
-folder, rank, world = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+folder, world = Path(sys.argv[2]), 2
 torch.set_num_threads(1)
+cases.NETWORKS["frozen"]()  # imports for seconds, once for both
+child = os.fork()
+rank = 0 if child else 1
 distributed.init_process_group(
     "gloo", init_method=(folder / "meet").as_uri(), rank=rank, world_size=world
 )
@@ -108,19 +111,17 @@ for (network, make), (name, loss), chunks in product(
     found[network, name, chunks] = value.detach(), cases.gradients(net)
 torch.save(found, folder / f"{rank}.pt")
 distributed.destroy_process_group()
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gloo")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, __file__, str(folder), str(rank), "2"]
-        )
-        for rank in range(2)
-    ]
-    assert [p.wait(timeout=300) for p in processes] == [0, 0]
+    subprocess.run(
+        [sys.executable, "-c", WORKER, __file__, str(folder)], timeout=300, check=True
+    )
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
