@@ -10,6 +10,9 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from mshisto_ray import config as configs
+from mshisto_ray.jobs import tile
+
 JOBS = Path(__file__).parents[2] / "jobs"
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
@@ -47,7 +50,7 @@ def run(job, *words, env=None):
 
 
 @pytest.fixture(scope="module")
-def tiles(tmp_path_factory, write_slide):
+def tiles(tmp_path_factory, plainly, write_slide):
     folder = tmp_path_factory.mktemp("kills")
     for seed, name in enumerate(("a", "b")):
         write_slide(folder / f"{name}.tiff", seed)
@@ -56,8 +59,10 @@ def tiles(tmp_path_factory, write_slide):
     names = ["a.tiff", "b.tiff", "coarse.tiff", "broken.svs"]
     (folder / "cohort.csv").write_text("path\n" + "\n".join(names) + "\n")
     out = folder / "tiles"
-    run("tile", f"cohort={folder / 'cohort.csv'}", f"out={out}", "tile_px=64",
-        "chunk_tiles=8")  # fmt: skip
+    raw = {"cohort": str(folder / "cohort.csv"), "out": str(out)}
+    raw |= {"tile_px": 64, "chunk_tiles": 8}
+    with plainly():
+        tile.run(configs.validate(tile.TileConfig, raw))
     return out
 
 
