@@ -19,6 +19,7 @@ from mshisto_ray.config import (
 from mshisto_ray.drawing.contact_sheet import draw_contact_sheet
 from mshisto_ray.drawing.overview import HEADER_PX
 from mshisto_ray.jobs._cohort import say_cohort
+from mshisto_ray.jobs._tile_check import check_slides, print_estimate, print_slides
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.progress import Progress, say
 from mshisto_ray.runtime import UnitsRuntime
@@ -68,6 +69,18 @@ def check(config: TileConfig) -> None:
     """Check the cohort and that ``out`` can be used; nothing is written."""
     _read_cohort(config)
     check_stage(config.out, STAGE, config.recipe.as_recipe())
+
+
+def inspect(config: TileConfig) -> int:
+    """Open every slide, tile a few; print what is found and expected.
+
+    Returns:
+        2 if a slide is refused, else 0.
+    """
+    checked = check_slides(_read_cohort(config), config.recipe)
+    print_slides(checked, config.recipe)
+    errors = print_estimate(checked, config.recipe, config.runtime, config.geojson)
+    return 2 if errors or any(one.header.refused for one in checked) else 0
 
 
 def run(config: TileConfig) -> None:

@@ -47,7 +47,7 @@ def make_tiler(
         tiled = None if isinstance(made, Failure) else made
         failures = [made] if isinstance(made, Failure) else list(made.failures)
         if tiled:
-            drawn = guard.make(lambda: _write_pictures(out, tiled, geojson))
+            drawn = guard.make(lambda: write_pictures(out, tiled, geojson))
             failures += [drawn] if drawn else []
         tables = tiled.tiles if tiled else [schema.TILES.empty_table()]
         metadata = {
@@ -77,7 +77,8 @@ def _tile(
     return tile_slide(row, recipe, watchdog.open_slide)
 
 
-def _write_pictures(out: Path, tiled: TiledSlide, geojson: bool) -> None:
+def write_pictures(out: Path, tiled: TiledSlide, geojson: bool) -> None:
+    """Write the overview of a slide, and the GeoJSON files if wanted."""
     _write_overview(out, tiled)
     if geojson:
         _write_geojson(out, tiled)
