@@ -122,6 +122,6 @@ def check_failures(
     if slides and failed / slides > max_failures:
         raise TooManyFailuresError(
             f"{failed} of {slides} slides gave no tile, more than runtime.max_failures "
-            f"{max_failures:g}: see failures.parquet for the reasons; raise "
+            f"{max_failures:g}: see failures.csv for the reasons; raise "
             f"runtime.max_failures to accept them{suspicion}"
         )

@@ -26,7 +26,7 @@ from mshisto_ray.distributed.session import (
 from mshisto_ray.progress import Progress, check_failures, say
 from mshisto_ray.runtime import Resources
 from mshisto_ray.store.attempts import forgive_last
-from mshisto_ray.store.failures import Failure, write_failures
+from mshisto_ray.store.failures import CSV, Failure, reasons, write_failures
 from mshisto_ray.store.shards import write_shard
 
 Unit = dict[str, Any]
@@ -122,8 +122,7 @@ def run_units(
             _check_written(stages[0].noun, unwritten)
         except TooManyFailuresError:
             for stage in stages:
-                failures = [*stage.collect().failures, *unwritten]
-                write_failures(stage.out, failures)
+                _record(stage, [*stage.collect().failures, *unwritten])
             raise
     collected = [_finish(stage, progress) for stage in stages]
     for found in collected:
@@ -167,8 +166,18 @@ def _union(stages: Sequence[UnitStage]) -> list[Unit]:
 
 def _finish(stage: UnitStage, progress: Progress | None) -> Collected:
     found = stage.collect()
-    write_failures(stage.out, found.failures)
+    _record(stage, found.failures)
     for name, table in found.tables.items():
         write_shard(stage.out / name, [table])
     stage.report(found, progress)
     return found
+
+
+def _record(stage: UnitStage, failures: Sequence[Failure]) -> None:
+    """Write the failures of a stage, and print their reasons."""
+    write_failures(stage.out, failures)
+    lines = reasons(failures)
+    for line in lines:
+        say(f"{stage.name}: {line}")
+    if lines:
+        say(f"{stage.name}: all failures: {stage.out / CSV}")

@@ -247,6 +247,6 @@ def _report(
     }
     made = target.recipe["encoder"]["name"] if target.stage == STAGE else PIXELS
     tags = {"encoder": made}
-    artifacts = [target.out / "failures.parquet", target.out / "manifest.json"]
+    artifacts = [target.out / "failures.csv", target.out / "manifest.json"]
     settings = target.config.model_dump(mode="json")
     store.log_once(found.digest, "embed", settings, metrics, tags, artifacts)

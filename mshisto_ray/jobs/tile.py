@@ -231,6 +231,6 @@ def _report(
         f"tile: {len(slides)} slides, {tiles:,} tiles, {len(found.failures)} failures "
         f"-> {config.out}"
     )
-    artifacts = [config.out / "contact_sheet.png", config.out / "failures.parquet"]
+    artifacts = [config.out / "contact_sheet.png", config.out / "failures.csv"]
     settings = config.model_dump(mode="json")
     store.log_once(found.digest, "tile", settings, metrics, artifacts=artifacts)
