@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mshisto_ray.config import (
 from mshisto_ray.drawing.contact_sheet import draw_contact_sheet
 from mshisto_ray.drawing.overview import HEADER_PX
 from mshisto_ray.jobs._cohort import say_cohort
+from mshisto_ray.jobs._coverage import coverage_by_scale, coverage_notes
 from mshisto_ray.jobs._tile_check import check_slides, print_estimate, print_slides
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.progress import Progress, say
@@ -118,7 +120,7 @@ def _run(config: TileConfig, cohort: Cohort) -> None:
         config.out,
         len(cohort.rows),
         pending,
-        lambda: _collect(config.out, cohort),
+        lambda: collect(config.out, cohort),
         lambda found, progress: _report(config, store, cohort, found, progress),
         (_SLIDES,),
     )
@@ -161,7 +163,7 @@ def _is_pending(config: TileConfig, row: CohortSlide, key: Any) -> bool:
     return config.runtime.retries(metadata["failures"])
 
 
-def _collect(out: Path, cohort: Cohort) -> Collected:
+def collect(out: Path, cohort: Cohort) -> Collected:
     """``slides.parquet`` and all failures, from the shards of the cohort."""
     slides, failures = [], []
     for row in cohort.rows:
@@ -173,11 +175,16 @@ def _collect(out: Path, cohort: Cohort) -> Collected:
             # Its path and patient may change without tiling it again.
             moved = {"patient_id": row.patient_id, "path": str(row.path)}
             record = metadata["slide"] | moved
-            record["tiles_per_scale"] = [tuple(n) for n in record["tiles_per_scale"]]
+            for name in ("tiles_per_scale", "coverage"):  # maps, made lists by JSON
+                record[name] = _pairs(record.get(name))
             slides.append(record)
     table = pa.Table.from_pylist(slides, schema=schema.SLIDES)
     total = len(cohort.rows)
     return Collected(failures, total - len(slides), total, {_SLIDES: table})
+
+
+def _pairs(values: Sequence[Sequence[float]] | None) -> list[tuple] | None:
+    return None if values is None else [tuple(pair) for pair in values]
 
 
 def _draw_contact_sheet(
@@ -227,10 +234,16 @@ def _report(
         "seconds": progress.seconds if progress else 0.0,
         "tissue_mm2": sum(s["tissue_mm2"] for s in slides),
     }
+    coverage = coverage_by_scale(slides)
+    metrics |= {
+        f"coverage_{m:g}": np.mean([*of.values()]) for m, of in coverage.items()
+    }
     say(
         f"tile: {len(slides)} slides, {tiles:,} tiles, {len(found.failures)} failures "
         f"-> {config.out}"
     )
+    for line in coverage_notes(coverage, config.tissue_threshold):
+        say(f"tile: {line}")
     artifacts = [config.out / "contact_sheet.png", config.out / "failures.csv"]
     settings = config.model_dump(mode="json")
     store.log_once(found.digest, "tile", settings, metrics, artifacts=artifacts)

@@ -20,6 +20,7 @@ from mshisto_ray.slides import (
 from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.fingerprint import slide_fingerprint
+from mshisto_ray.tiling.annotation import Region
 from mshisto_ray.tiling.bright_field import check_bright_field
 from mshisto_ray.tiling.focus import measure_focus
 from mshisto_ray.tiling.grid import ScalePlan, plan_tiles
@@ -42,7 +43,10 @@ _COMPARED_TILES = 8
 
 @dataclass(frozen=True)
 class TiledSlide:
-    """A planned slide: its row of ``slides.parquet``, its tiles, its failures."""
+    """A planned slide: its row of ``slides.parquet``, its tiles, its failures.
+
+    ``regions``: of its annotation, in level-0 pixels.
+    """
 
     record: dict[str, Any]
     tiles: list[pa.Table]
@@ -51,6 +55,7 @@ class TiledSlide:
     tissue: np.ndarray
     plans: list[ScalePlan]
     focus: list[np.ndarray]
+    regions: list[Region]
 
 
 def tile_slide(
@@ -117,7 +122,9 @@ def _tile(
         slide.close()
     tables = tables_of(row, plans, regions, focus)
     failures += wrong + lost
-    return TiledSlide(record, tables, failures, thumbnail, tissue, plans, focus)
+    return TiledSlide(
+        record, tables, failures, thumbnail, tissue, plans, focus, regions
+    )
 
 
 def _sample_own_tiles(plans: Sequence[ScalePlan], seed: str) -> list[tuple[int, int]]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 
-from mshisto_ray.drawing.overview import draw_overview
+from mshisto_ray.drawing.overview import Outline, ScaleTiles, draw_overview
 from mshisto_ray.exchange.geojson import write_tiles, write_tissue
 from mshisto_ray.slides import (
     SlideError,
@@ -115,11 +116,24 @@ def _write_overview(out: Path, tiled: TiledSlide) -> None:
     record = tiled.record
     counts = ", ".join(f"{n:,} at {mpp:g}" for mpp, n in record["tiles_per_scale"])
     title = f"{record['slide_id']}  {record['mpp']:.4g} um/px  tiles: {counts} um/px"
-    tiles = {p.reading.mpp: (p.x, p.y, p.reading.extent, p.own) for p in tiled.plans}
+    tiles = {
+        p.reading.mpp: ScaleTiles(p.x, p.y, p.reading.extent, p.own, p.coverage)
+        for p in tiled.plans
+    }
     image = draw_overview(
         tiled.thumbnail.pixels, tiled.thumbnail.span, tiled.tissue, tiles, title,
-        record["mpp"],
+        record["mpp"], _outlines(tiled),
     )  # fmt: skip
     path = overview_path(out, record["slide_id"])
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
+
+
+def _outlines(tiled: TiledSlide) -> list[Outline]:
+    """Rings of the annotated regions, inner ones too."""
+    return [
+        (region.name, shapely.get_coordinates(ring))
+        for region in tiled.regions
+        for polygon in shapely.get_parts(region.polygon)
+        for ring in shapely.get_rings(polygon)
+    ]
