@@ -17,7 +17,7 @@ _MIN_WIDTH = 640
 _NARROWEST_CELL_PX = 6  # below this lines would hide the tissue: tint instead
 _ROOMY_CELL_PX = 40  # from here the coarser scales get a stronger line
 _TINT = 0.22
-_RING_PX = 2
+_RING_SHARE = 1 / 400  # width of a line, of the picture: it shows when made small
 _MARGIN = 14
 
 # Class and points x, y [N, 2] of a ring in level-0 pixels.
@@ -29,7 +29,8 @@ class ScaleTiles:
     """Tiles of one scale in level-0 pixels, arrays [N].
 
     ``extent``: side of the tiles; ``own``: with enough tissue of their own;
-    ``coverage``: share of the slide's tissue that these hold.
+    ``coverage``: share of the slide's tissue that these hold; ``rank``: of the scale
+    among those of the cohort, 0 for the finest: it decides the colour.
     """
 
     x: np.ndarray
@@ -37,6 +38,7 @@ class ScaleTiles:
     extent: float
     own: np.ndarray
     coverage: float
+    rank: int
 
 
 def draw_overview(
@@ -67,14 +69,14 @@ def draw_overview(
     px = scale / ratio
     layers = sorted(tiles.items())
     pixels = np.asarray(picture, np.float32)
-    for index, (_, one) in enumerate(layers):
+    for _, one in layers:
         x, y, extent = one.x, one.y, one.extent
         boxes = np.stack([x, y, x + extent, y + extent], 1).reshape(-1, 4) * px
-        width = 2 if index >= 2 and extent * px >= _ROOMY_CELL_PX else 1
+        width = 2 if one.rank >= 2 and extent * px >= _ROOMY_CELL_PX else 1
         for chosen, opacity in ((~one.own, 0.35), (one.own, 0.9)):
             mask, lines = _tile_mask(boxes[chosen], picture.size, width)
             strength = opacity * (1.0 if lines else _TINT)
-            pixels = _blend(pixels, mask, legend.scale_colour(index), strength)
+            pixels = _blend(pixels, mask, legend.scale_colour(one.rank), strength)
     pixels = _blend(pixels, _outline(tissue, picture.size), legend.TISSUE, 1.0)
     picture = Image.fromarray(np.rint(pixels).astype(np.uint8))
     classes = sorted({name for name, _ in outlines})
@@ -90,8 +92,9 @@ def _draw_ring(picture: Image.Image, points: np.ndarray, colour: legend.Colour) 
     """A line with a dark edge: it must show on pale and on dark tissue."""
     draw = ImageDraw.Draw(picture)
     line = [(x, y) for x, y in points.tolist()]
-    draw.line(line, canvas.INK, _RING_PX + 2, joint="curve")
-    draw.line(line, colour, _RING_PX, joint="curve")
+    width = max(2, round(max(picture.size) * _RING_SHARE))
+    draw.line(line, canvas.INK, width + 2, joint="curve")
+    draw.line(line, colour, width, joint="curve")
 
 
 def _keys(
@@ -99,8 +102,8 @@ def _keys(
 ) -> list[legend.Key]:
     """Tissue, each scale with the share of tissue in its own tiles, each class."""
     scales = [
-        (f"{scale:g} um/px: {one.coverage:.0%} of it", legend.scale_colour(index))
-        for index, (scale, one) in enumerate(layers)
+        (f"{scale:g} um/px: {one.coverage:.0%} of it", legend.scale_colour(one.rank))
+        for scale, one in layers
     ]
     drawn = [(name, legend.class_colour(i)) for i, name in enumerate(classes)]
     return [("tissue", legend.TISSUE), *scales, *drawn]

@@ -71,6 +71,7 @@ class UnitStage:
         report: writes to the console and MLflow; takes what was collected, and the
             progress of this run (None: nothing was left to make).
         tables: that mark the stage as complete, removed while units are pending.
+        on_unit: takes the row of each unit as it is done.
     """
 
     name: str
@@ -81,6 +82,7 @@ class UnitStage:
     collect: Callable[[], Collected]
     report: Callable[[Collected, Progress | None], None]
     tables: Sequence[str] = ()
+    on_unit: Callable[[Mapping[str, Any]], None] | None = None
 
 
 def run_units(
@@ -118,6 +120,9 @@ def run_units(
             for row in make(units):
                 if "unwritten" in row:
                     unwritten.append(Failure(**row["unwritten"]))
+                for stage in stages:
+                    if stage.on_unit:
+                        stage.on_unit(row)
                 progress.add(row)
             _check_written(stages[0].noun, unwritten)
         except TooManyFailuresError:

@@ -45,7 +45,8 @@ _COMPARED_TILES = 8
 class TiledSlide:
     """A planned slide: its row of ``slides.parquet``, its tiles, its failures.
 
-    ``regions``: of its annotation, in level-0 pixels.
+    ``regions``: of its annotation, in level-0 pixels; ``scales``: of the recipe, of
+    which ``plans`` has those that the slide serves.
     """
 
     record: dict[str, Any]
@@ -56,6 +57,7 @@ class TiledSlide:
     plans: list[ScalePlan]
     focus: list[np.ndarray]
     regions: list[Region]
+    scales: tuple[float, ...]
 
 
 def tile_slide(
@@ -123,8 +125,9 @@ def _tile(
     tables = tables_of(row, plans, regions, focus)
     failures += wrong + lost
     return TiledSlide(
-        record, tables, failures, thumbnail, tissue, plans, focus, regions
-    )
+        record, tables, failures, thumbnail, tissue, plans, focus, regions,
+        recipe.scales,
+    )  # fmt: skip
 
 
 def _sample_own_tiles(plans: Sequence[ScalePlan], seed: str) -> list[tuple[int, int]]:

@@ -117,7 +117,14 @@ def _write_overview(out: Path, tiled: TiledSlide) -> None:
     counts = ", ".join(f"{n:,} at {mpp:g}" for mpp, n in record["tiles_per_scale"])
     title = f"{record['slide_id']}  {record['mpp']:.4g} um/px  tiles: {counts} um/px"
     tiles = {
-        p.reading.mpp: ScaleTiles(p.x, p.y, p.reading.extent, p.own, p.coverage)
+        p.reading.mpp: ScaleTiles(
+            p.x,
+            p.y,
+            p.reading.extent,
+            p.own,
+            p.coverage,
+            tiled.scales.index(p.reading.mpp),
+        )
         for p in tiled.plans
     }
     image = draw_overview(

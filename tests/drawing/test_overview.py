@@ -9,9 +9,9 @@ GLASS = np.full((640, 800, 3), 240, np.uint8)
 NONE = np.zeros((640, 800), bool)
 
 
-def tiles(x, y, extent, own, coverage=1.0):
+def tiles(x, y, extent, own, coverage=1.0, rank=0):
     own = np.array(own, bool)
-    return ScaleTiles(np.array(x), np.array(y), extent, own, coverage)
+    return ScaleTiles(np.array(x), np.array(y), extent, own, coverage, rank)
 
 
 def body(image):
