@@ -1,5 +1,5 @@
 from mshisto_ray.config import main
-from mshisto_ray.jobs.embed import EmbedConfig, check, run
+from mshisto_ray.jobs.embed import EmbedConfig, check, inspect, run
 
 if __name__ == "__main__":
-    main(EmbedConfig, run, check)
+    main(EmbedConfig, run, check, inspect=inspect)

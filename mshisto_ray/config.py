@@ -199,15 +199,20 @@ def main(
     run: Callable[[C], int | None],
     check: Callable[[C], None] | None = None,
     argv: Sequence[str] | None = None,
+    inspect: Callable[[C], int] | None = None,
 ) -> None:
     """Entry point of a job: parse, check, run, exit.
+
+    ``--check`` ends after ``check``, which every run begins with, and ``inspect``,
+    which takes longer: it prints what it finds, as comments below the config's YAML,
+    and returns the exit code.
 
     Exit codes: 0 done, 1 a defect (with traceback), 2 wrong input, 3 more slides
     failed than allowed, or the disk is full, 130 stopped by Ctrl-C, 143 by SIGTERM.
     """
     stops = StopSignals()
     try:
-        _main(config_class, run, check, argv)
+        _main(config_class, run, check, argv, inspect)
     except BaseException as error:
         code = stops.exit_code(error)
         if code is None:
@@ -224,6 +229,7 @@ def _main(
     run: Callable[[C], int | None],
     check: Callable[[C], None] | None,
     argv: Sequence[str] | None,
+    inspect: Callable[[C], int] | None,
 ) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     if "--help" in words or "-h" in words:
@@ -237,8 +243,8 @@ def _main(
         if check:
             check(config)
         if only_check:
-            print(to_yaml(config), end="")
-            sys.exit(0)
+            print(to_yaml(config), end="", flush=True)
+            sys.exit(inspect(config) if inspect else 0)
         code = run(config)
     except InputError as error:
         _stop(error, 2)

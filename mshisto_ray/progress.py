@@ -40,6 +40,8 @@ class Progress:
         self._expected_tiles = expected_tiles
         self._max_failures = max_failures
         self._started = time.monotonic()
+        # Of the first unit, as far as its row tells: workers start before.
+        self._began = float("inf")
         self._printed = self._started
         self._reasons: Counter[tuple[str, str]] = Counter()
         self.units = self.tiles = self.failures = self.slides = self.failed = 0
@@ -47,12 +49,17 @@ class Progress:
     def add(self, row: Mapping[str, Any]) -> None:
         """Count a unit's row (slide_id, tiles, failures, reasons).
 
+        ``unit_s``, if it is there, are the seconds from the unit's start to its end:
+        what workers needed to start is no part of the pace.
+
         Raises:
             TooManyFailuresError: after 20 slides, more than ``max_failures`` of them
                 gave no tile.
         """
         now = time.monotonic()
         slide = row["slide_id"]
+        taken = row.get("unit_s", now - self._started)
+        self._began = min(self._began, now - taken)
         self.units += 1
         self.tiles += row["tiles"]
         self.failures += row["failures"]
@@ -84,23 +91,26 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the start."""
+        """Seconds since the start, that of the workers included."""
         return time.monotonic() - self._started
 
     def line(self) -> str:
         """The progress line: units, slides, tiles, tiles/s, failures and time left."""
-        pace = self.tiles / max(self.seconds, 1e-9)
+        pace = self.tiles / max(self._working_s(), 1e-9)
         return (
             f"{self._name}: {self.units}/{self._num_units} units, "
             f"{self.slides}/{self._num_slides} slides, {self.tiles:,} tiles, "
             f"{pace:,.0f} tiles/s, {self.failures} failures, {self._time_left()} left"
         )
 
+    def _working_s(self) -> float:
+        return max(0.0, time.monotonic() - self._began)
+
     def _time_left(self) -> str:
         total, done = self._num_units, self.units
         if self._expected_tiles:
             total, done = self._expected_tiles, self.tiles
-        seconds = self.seconds * max(total - done, 0) / max(done, 1)
+        seconds = self._working_s() * max(total - done, 0) / max(done, 1)
         return str(timedelta(seconds=round(seconds)))
 
 
@@ -122,6 +132,6 @@ def check_failures(
     if slides and failed / slides > max_failures:
         raise TooManyFailuresError(
             f"{failed} of {slides} slides gave no tile, more than runtime.max_failures "
-            f"{max_failures:g}: see failures.parquet for the reasons; raise "
+            f"{max_failures:g}: see failures.csv for the reasons; raise "
             f"runtime.max_failures to accept them{suspicion}"
         )

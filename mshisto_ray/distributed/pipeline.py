@@ -39,8 +39,13 @@ class _Worker:
         return {"row": np.array(rows, dtype=object)}
 
     def _row(self, unit: dict[str, Any]) -> dict[str, Any]:
+        started = time.monotonic()
         row = self._work(unit)
-        return row | {"worker": self._name, "worker_cpu_s": time.process_time()}
+        return row | {
+            "unit_s": time.monotonic() - started,
+            "worker": self._name,
+            "worker_cpu_s": time.process_time(),
+        }
 
 
 def stream(
@@ -51,8 +56,9 @@ def stream(
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of all units in order of completion.
 
-    To each are added ``worker``, the process that made it, and ``worker_cpu_s``, the
-    CPU time of that process so far, Ray's own threads included.
+    To each are added ``unit_s``, the seconds that its unit took, ``worker``, the
+    process that made it, and ``worker_cpu_s``, the CPU time of that process so far,
+    Ray's own threads included.
 
     A worker whose process ends is restarted and its block retried, so ``make``'s
     function has to skip finished units and to count its attempts.

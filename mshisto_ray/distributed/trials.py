@@ -138,7 +138,11 @@ class _Progress(Callback):
     def _say_end(self, digest: str) -> None:
         self._ended += 1
         found = sweep.read_metrics(self._out, digest)
-        text = f"test AUROC {found['test_auroc_mean']:.3f}" if found else "no result"
+        # Tests are for the end: who watches them chooses by them.
+        text = "no result"
+        if found:  # without inner folds there is no validation
+            value = found.get("val_auroc_mean")
+            text = "done" if value is None else f"validation AUROC {value:.3f}"
         label = self._pending[digest].label
         say(f"sweep: {self._ended}/{len(self._pending)} configs, {label}: {text}")
         self._printed = time.monotonic()

@@ -1,38 +1,56 @@
-"""A slide at a glance: the tissue found on it and the tiles planned on it."""
+"""A slide at a glance: its tissue, the tiles planned on it, and its annotation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from mshisto_ray.drawing import canvas
+from mshisto_ray.drawing import canvas, legend
 
 # Height of the caption; ``crop((0, HEADER_PX, width, height))`` removes it.
 HEADER_PX = 60
 _MIN_WIDTH = 640
-_TISSUE = (0, 143, 90)
-# Finest first; distinct from each other and from eosin and haematoxylin for most eyes.
-_SCALES = ((0, 166, 237), (245, 130, 32), (20, 20, 20), (120, 94, 240))
 _NARROWEST_CELL_PX = 6  # below this lines would hide the tissue: tint instead
 _ROOMY_CELL_PX = 40  # from here the coarser scales get a stronger line
 _TINT = 0.22
+_RING_SHARE = 1 / 400  # width of a line, of the picture: it shows when made small
 _MARGIN = 14
 
-Tiles = tuple[np.ndarray, np.ndarray, np.ndarray | float, np.ndarray]
+# Class and points x, y [N, 2] of a ring in level-0 pixels.
+Outline = tuple[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ScaleTiles:
+    """Tiles of one scale in level-0 pixels, arrays [N].
+
+    ``extent``: side of the tiles; ``own``: with enough tissue of their own;
+    ``coverage``: share of the slide's tissue that these hold; ``rank``: of the scale
+    among those of the cohort, 0 for the finest: it decides the colour.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    extent: float
+    own: np.ndarray
+    coverage: float
+    rank: int
 
 
 def draw_overview(
     thumbnail: np.ndarray,
     ratio: float,
     tissue: np.ndarray,
-    tiles: Mapping[float, Tiles],
+    tiles: Mapping[float, ScaleTiles],
     title: str,
     mpp: float | None = None,
+    outlines: Sequence[Outline] = (),
 ) -> Image.Image:
-    """The thumbnail with the outline of the tissue and the grid of every scale.
+    """The thumbnail with outlines of tissue and annotation and the grid of each scale.
 
     Tiles with enough tissue of their own have full lines; those planned only as
     parents of others have faint ones. Where the cells of a scale are narrower than 6
@@ -42,29 +60,53 @@ def draw_overview(
         thumbnail: uint8 [h, w, 3], the whole slide.
         ratio: level-0 pixels per thumbnail pixel.
         tissue: bool [h, w].
-        tiles: by scale (um/px): x, y, extent (level-0 px; extent may be one number)
-            and own, arrays [N].
+        tiles: by scale (um/px).
         title: the line at the top.
         mpp: level-0 micrometres per pixel, for a scale bar.
+        outlines: of annotated regions; a colour a class.
     """
     picture, scale = canvas.fit_picture(thumbnail)
     px = scale / ratio
     layers = sorted(tiles.items())
     pixels = np.asarray(picture, np.float32)
-    for index, (_, (x, y, extent, own)) in enumerate(layers):
-        extent = np.broadcast_to(np.asarray(extent, float), np.shape(x))
+    for _, one in layers:
+        x, y, extent = one.x, one.y, one.extent
         boxes = np.stack([x, y, x + extent, y + extent], 1).reshape(-1, 4) * px
-        roomy = boxes.size and boxes[0, 2] - boxes[0, 0] >= _ROOMY_CELL_PX
-        width = 2 if index >= 2 and roomy else 1
-        for chosen, opacity in ((~own, 0.35), (own, 0.9)):
+        width = 2 if one.rank >= 2 and extent * px >= _ROOMY_CELL_PX else 1
+        for chosen, opacity in ((~one.own, 0.35), (one.own, 0.9)):
             mask, lines = _tile_mask(boxes[chosen], picture.size, width)
             strength = opacity * (1.0 if lines else _TINT)
-            pixels = _blend(pixels, mask, _SCALES[index % len(_SCALES)], strength)
-    pixels = _blend(pixels, _outline(tissue, picture.size), _TISSUE, 1.0)
+            pixels = _blend(pixels, mask, legend.scale_colour(one.rank), strength)
+    pixels = _blend(pixels, _outline(tissue, picture.size), legend.TISSUE, 1.0)
     picture = Image.fromarray(np.rint(pixels).astype(np.uint8))
+    classes = sorted({name for name, _ in outlines})
+    for name, points in outlines:
+        colour = legend.class_colour(classes.index(name))
+        _draw_ring(picture, points * px, colour)
     if mpp:
         canvas.draw_scale_bar(picture, mpp / px)
-    return _with_header(picture, title, sorted(tiles))
+    return _with_header(picture, title, _keys(layers, classes))
+
+
+def _draw_ring(picture: Image.Image, points: np.ndarray, colour: legend.Colour) -> None:
+    """A line with a dark edge: it must show on pale and on dark tissue."""
+    draw = ImageDraw.Draw(picture)
+    line = [(x, y) for x, y in points.tolist()]
+    width = max(2, round(max(picture.size) * _RING_SHARE))
+    draw.line(line, canvas.INK, width + 2, joint="curve")
+    draw.line(line, colour, width, joint="curve")
+
+
+def _keys(
+    layers: Sequence[tuple[float, ScaleTiles]], classes: Sequence[str]
+) -> list[legend.Key]:
+    """Tissue, each scale with the share of tissue in its own tiles, each class."""
+    scales = [
+        (f"{scale:g} um/px: {one.coverage:.0%} of it", legend.scale_colour(one.rank))
+        for scale, one in layers
+    ]
+    drawn = [(name, legend.class_colour(i)) for i, name in enumerate(classes)]
+    return [("tissue", legend.TISSUE), *scales, *drawn]
 
 
 def _tile_mask(
@@ -91,28 +133,21 @@ def _outline(tissue: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _blend(
-    pixels: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], strength: float
+    pixels: np.ndarray, mask: np.ndarray, colour: legend.Colour, strength: float
 ) -> np.ndarray:
     opacity = (mask * strength)[..., None].astype(np.float32)
     return pixels * (1 - opacity) + np.array(colour, np.float32) * opacity
 
 
-def _with_header(picture: Image.Image, title: str, scales: list[float]) -> Image.Image:
+def _with_header(
+    picture: Image.Image, title: str, keys: Sequence[legend.Key]
+) -> Image.Image:
     width = max(picture.width, _MIN_WIDTH)
     page = Image.new("RGB", (width, picture.height + HEADER_PX), canvas.PAPER)
     page.paste(picture, ((width - picture.width) // 2, HEADER_PX))
     draw = ImageDraw.Draw(page)
     shown = canvas.fit_text(title, 17, width - 2 * _MARGIN)
     draw.text((_MARGIN, 19), shown, canvas.INK, canvas.font(17), anchor="lm")
-    keys = [("tissue", _TISSUE)]
-    keys += [
-        (f"{scale:g} um/px", _SCALES[index % len(_SCALES)])
-        for index, scale in enumerate(scales)
-    ]
-    left = _MARGIN
-    for text, colour in keys:
-        draw.rectangle((left, 38, left + 12, 50), outline=colour, width=2)
-        draw.text((left + 18, 44), text, canvas.SOFT_INK, canvas.font(13), anchor="lm")
-        left += 18 + round(canvas.font(13).getlength(text)) + 18
+    legend.draw_keys(draw, (_MARGIN, 44), width - 2 * _MARGIN, keys)
     draw.line((0, HEADER_PX - 1, width, HEADER_PX - 1), canvas.RULE)
     return page

@@ -54,7 +54,7 @@ def embed_chunk(
         products: what to make of the tiles.
         batch_size: tiles per call of a product.
     """
-    parts = _by_scale(tiles)
+    parts = by_scale(tiles)
     filled = [_ProductValues(product, parts) for product in products]
     for mpp, index, pixels in _batches(parts, readings, read, batch_size, filled):
         for one in filled:
@@ -106,7 +106,7 @@ class _ProductValues:
         return tables
 
 
-def _by_scale(tiles: pa.Table) -> dict[float, pa.Table]:
+def by_scale(tiles: pa.Table) -> dict[float, pa.Table]:
     """Tiles of each scale, finest first, sorted by (row, col)."""
     mpp, row, col = (tiles[name].to_numpy() for name in ("mpp", "row", "col"))
     order = np.lexsort((col, row))
@@ -122,7 +122,7 @@ def _batches(
 ) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
     """Scale, indices [B] and pixels uint8 [B, H, W, 3] of readable tiles."""
     filling = {mpp: _Batch(batch_size) for mpp in parts}
-    cells, order = _cells(parts, readings)
+    cells, order = group_cells(parts, readings)
     for (mpp, i), pixels in zip(order, read(cells), strict=True):
         if isinstance(pixels, SlideError):
             for one in filled:
@@ -160,7 +160,7 @@ class _Batch:
         return index, self._pixels[: len(index)]
 
 
-def _cells(
+def group_cells(
     parts: Mapping[float, pa.Table], readings: Mapping[float, ScaleReading]
 ) -> tuple[list[Cell], list[tuple[float, int]]]:
     """All tiles, grouped by coarsest cell, with their scales and indices.

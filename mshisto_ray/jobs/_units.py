@@ -26,7 +26,7 @@ from mshisto_ray.distributed.session import (
 from mshisto_ray.progress import Progress, check_failures, say
 from mshisto_ray.runtime import Resources
 from mshisto_ray.store.attempts import forgive_last
-from mshisto_ray.store.failures import Failure, write_failures
+from mshisto_ray.store.failures import CSV, Failure, reasons, write_failures
 from mshisto_ray.store.shards import write_shard
 
 Unit = dict[str, Any]
@@ -71,6 +71,7 @@ class UnitStage:
         report: writes to the console and MLflow; takes what was collected, and the
             progress of this run (None: nothing was left to make).
         tables: that mark the stage as complete, removed while units are pending.
+        on_unit: takes the row of each unit as it is done.
     """
 
     name: str
@@ -81,6 +82,7 @@ class UnitStage:
     collect: Callable[[], Collected]
     report: Callable[[Collected, Progress | None], None]
     tables: Sequence[str] = ()
+    on_unit: Callable[[Mapping[str, Any]], None] | None = None
 
 
 def run_units(
@@ -118,12 +120,14 @@ def run_units(
             for row in make(units):
                 if "unwritten" in row:
                     unwritten.append(Failure(**row["unwritten"]))
+                for stage in stages:
+                    if stage.on_unit:
+                        stage.on_unit(row)
                 progress.add(row)
             _check_written(stages[0].noun, unwritten)
         except TooManyFailuresError:
             for stage in stages:
-                failures = [*stage.collect().failures, *unwritten]
-                write_failures(stage.out, failures)
+                _record(stage, [*stage.collect().failures, *unwritten])
             raise
     collected = [_finish(stage, progress) for stage in stages]
     for found in collected:
@@ -167,8 +171,18 @@ def _union(stages: Sequence[UnitStage]) -> list[Unit]:
 
 def _finish(stage: UnitStage, progress: Progress | None) -> Collected:
     found = stage.collect()
-    write_failures(stage.out, found.failures)
+    _record(stage, found.failures)
     for name, table in found.tables.items():
         write_shard(stage.out / name, [table])
     stage.report(found, progress)
     return found
+
+
+def _record(stage: UnitStage, failures: Sequence[Failure]) -> None:
+    """Write the failures of a stage, and print their reasons."""
+    write_failures(stage.out, failures)
+    lines = reasons(failures)
+    for line in lines:
+        say(f"{stage.name}: {line}")
+    if lines:
+        say(f"{stage.name}: all failures: {stage.out / CSV}")

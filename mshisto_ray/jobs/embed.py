@@ -16,6 +16,7 @@ from mshisto_ray.distributed.pipeline import stream
 from mshisto_ray.distributed.session import connect
 from mshisto_ray.embedding.unit import Chunk, unit_key
 from mshisto_ray.embedding.worker import EmbedWork, make_embedder
+from mshisto_ray.jobs._embed_check import print_estimate
 from mshisto_ray.jobs._embed_config import PIXELS, EmbedConfig, Target, make_targets
 from mshisto_ray.jobs._embed_plan import plan_reading
 from mshisto_ray.jobs._units import Collected, UnitStage, run_units
@@ -36,6 +37,15 @@ def check(config: EmbedConfig) -> None:
     tiles = TileDirectory(config.tiles)
     for target in make_targets(config, tiles):
         check_stage(target.out, target.stage, target.recipe)
+
+
+def inspect(config: EmbedConfig) -> int:
+    """Read and embed some tiles; print what all of them will take.
+
+    Returns:
+        2 if none of these tiles can be read, else 0.
+    """
+    return print_estimate(config, TileDirectory(config.tiles))
 
 
 def run(config: EmbedConfig) -> None:
@@ -237,6 +247,6 @@ def _report(
     }
     made = target.recipe["encoder"]["name"] if target.stage == STAGE else PIXELS
     tags = {"encoder": made}
-    artifacts = [target.out / "failures.parquet", target.out / "manifest.json"]
+    artifacts = [target.out / "failures.csv", target.out / "manifest.json"]
     settings = target.config.model_dump(mode="json")
     store.log_once(found.digest, "embed", settings, metrics, tags, artifacts)

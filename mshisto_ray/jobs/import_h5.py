@@ -136,6 +136,6 @@ def _report(
         "seconds": progress.seconds if progress else 0.0,
     }
     tags = {"encoder": config.encoder}
-    artifacts = [config.out / "failures.parquet", config.out / "manifest.json"]
+    artifacts = [config.out / "failures.csv", config.out / "manifest.json"]
     settings = config.model_dump(mode="json")
     store.log_once(found.digest, "import", settings, metrics, tags, artifacts)

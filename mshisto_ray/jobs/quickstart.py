@@ -12,6 +12,7 @@ from mshisto_ray.config import Config, OutputPath, option
 from mshisto_ray.distributed.session import connect
 from mshisto_ray.evaluation.localisation import localise
 from mshisto_ray.jobs import embed, predict, sweep, tile
+from mshisto_ray.jobs._contact_sheet import page_path
 from mshisto_ray.jobs._phantom import write_slides, write_table
 from mshisto_ray.learning.intervals import compare
 from mshisto_ray.learning.predictions import read_predictions
@@ -63,7 +64,7 @@ def run(config: QuickstartConfig) -> None:
     say(f"\nDone in {time.monotonic() - started:.0f} s. Look at:")
     store = sweeping.runtime.open_store(out)
     for what, where in (
-        ("what was tiled", out / "tiles" / "contact_sheet.png"),
+        ("what was tiled", page_path(out / "tiles", 0)),
         ("the ranking", out / "sweep" / "summary.md"),
         ("where it looks", out / "predictions" / "heatmaps"),
     ):

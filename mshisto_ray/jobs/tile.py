@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
 from mshisto_ray.config import (
     InputError,
@@ -15,9 +15,10 @@ from mshisto_ray.config import (
     OutputPath,
     option,
 )
-from mshisto_ray.drawing.contact_sheet import draw_contact_sheet
-from mshisto_ray.drawing.overview import HEADER_PX
 from mshisto_ray.jobs._cohort import say_cohort
+from mshisto_ray.jobs._contact_sheet import ContactSheet
+from mshisto_ray.jobs._coverage import coverage_by_scale, coverage_notes
+from mshisto_ray.jobs._tile_check import check_slides, print_estimate, print_slides
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.progress import Progress, say
 from mshisto_ray.runtime import UnitsRuntime
@@ -41,7 +42,8 @@ from mshisto_ray.tiling.unit import geojson_paths, make_tiler, overview_path
 from mshisto_ray.tracking import Store
 
 _SLIDES = "slides.parquet"
-_SHEET_PIXELS = 40_000_000
+# Of the contact sheet; thousands of slides would fill MLflow's store.
+_LOGGED_PAGES = 5
 
 
 class TileConfig(TilingRecipe):
@@ -67,6 +69,18 @@ def check(config: TileConfig) -> None:
     """Check the cohort and that ``out`` can be used; nothing is written."""
     _read_cohort(config)
     check_stage(config.out, STAGE, config.recipe.as_recipe())
+
+
+def inspect(config: TileConfig) -> int:
+    """Open every slide, tile a few; print what is found and expected.
+
+    Returns:
+        2 if a slide is refused, else 0.
+    """
+    checked = check_slides(_read_cohort(config), config.recipe)
+    print_slides(checked, config.recipe)
+    errors = print_estimate(checked, config.recipe, config.runtime, config.geojson)
+    return 2 if errors or any(one.header.refused for one in checked) else 0
 
 
 def run(config: TileConfig) -> None:
@@ -98,15 +112,18 @@ def _run(config: TileConfig, cohort: Cohort) -> None:
         for row in cohort.rows
         if _is_pending(config, row, keys[row.slide_id])
     ]
+    names = [unit["slide_id"] for unit in pending]
+    sheet = ContactSheet(config.out, cohort.rows, config.scales, names)
     stage = UnitStage(
         "tile",
         "slides",
         config.out,
         len(cohort.rows),
         pending,
-        lambda: _collect(config.out, cohort),
-        lambda found, progress: _report(config, store, cohort, found, progress),
+        lambda: collect(config.out, cohort),
+        lambda found, progress: _report(config, store, sheet, found, progress),
         (_SLIDES,),
+        lambda row: sheet.add(row["slide_id"]),
     )
     arguments = (config.out, config.recipe.as_recipe(), config.geojson)
     make = on_workers(make_tiler, lambda plan: arguments, config.runtime)
@@ -147,7 +164,7 @@ def _is_pending(config: TileConfig, row: CohortSlide, key: Any) -> bool:
     return config.runtime.retries(metadata["failures"])
 
 
-def _collect(out: Path, cohort: Cohort) -> Collected:
+def collect(out: Path, cohort: Cohort) -> Collected:
     """``slides.parquet`` and all failures, from the shards of the cohort."""
     slides, failures = [], []
     for row in cohort.rows:
@@ -159,52 +176,27 @@ def _collect(out: Path, cohort: Cohort) -> Collected:
             # Its path and patient may change without tiling it again.
             moved = {"patient_id": row.patient_id, "path": str(row.path)}
             record = metadata["slide"] | moved
-            record["tiles_per_scale"] = [tuple(n) for n in record["tiles_per_scale"]]
+            for name in ("tiles_per_scale", "coverage"):  # maps, made lists by JSON
+                record[name] = _pairs(record.get(name))
             slides.append(record)
     table = pa.Table.from_pylist(slides, schema=schema.SLIDES)
     total = len(cohort.rows)
     return Collected(failures, total - len(slides), total, {_SLIDES: table})
 
 
-def _draw_contact_sheet(
-    out: Path,
-    cohort: Cohort,
-    slides: list[dict[str, Any]],
-    failures: list[Failure],
-) -> None:
-    paths = {s["slide_id"]: overview_path(out, s["slide_id"]) for s in slides}
-    drawn = {slide_id: path for slide_id, path in paths.items() if path.is_file()}
-    reasons = {f.slide_id: f"{f.error}: {f.message}" for f in failures}
-    # However many slides, the pictures together stay within the sheet's pixels.
-    side = int(np.clip((_SHEET_PIXELS / len(cohort.rows)) ** 0.5, 48, 480))
-    items = [
-        (
-            row.slide_id,
-            _small(drawn[row.slide_id], side)
-            if row.slide_id in drawn
-            else reasons.get(row.slide_id, "no overview"),
-        )
-        for row in cohort.rows
-    ]
-    draw_contact_sheet(items).save(out / "contact_sheet.png")
-
-
-def _small(path: Path, side: int) -> Image.Image:
-    with Image.open(path) as image:
-        small = image.crop((0, HEADER_PX, image.width, image.height))
-    small.thumbnail((side, side))
-    return small
+def _pairs(values: Sequence[Sequence[float]] | None) -> list[tuple] | None:
+    return None if values is None else [tuple(pair) for pair in values]
 
 
 def _report(
     config: TileConfig,
     store: Store,
-    cohort: Cohort,
+    sheet: ContactSheet,
     found: Collected,
     progress: Progress | None,
 ) -> None:
     slides = found.tables[_SLIDES].to_pylist()
-    _draw_contact_sheet(config.out, cohort, slides, found.failures)
+    pages = sheet.finish()
     tiles = sum(n for s in slides for _, n in s["tiles_per_scale"])
     metrics = {
         "slides": len(slides),
@@ -213,10 +205,16 @@ def _report(
         "seconds": progress.seconds if progress else 0.0,
         "tissue_mm2": sum(s["tissue_mm2"] for s in slides),
     }
+    coverage = coverage_by_scale(slides)
+    metrics |= {
+        f"coverage_{m:g}": np.mean([*of.values()]) for m, of in coverage.items()
+    }
     say(
         f"tile: {len(slides)} slides, {tiles:,} tiles, {len(found.failures)} failures "
         f"-> {config.out}"
     )
-    artifacts = [config.out / "contact_sheet.png", config.out / "failures.parquet"]
+    for line in coverage_notes(coverage, config.tissue_threshold):
+        say(f"tile: {line}")
+    artifacts = [*pages[:_LOGGED_PAGES], config.out / "failures.csv"]
     settings = config.model_dump(mode="json")
     store.log_once(found.digest, "tile", settings, metrics, artifacts=artifacts)

@@ -36,6 +36,7 @@ from mshisto_ray.slides._slide import (
     read_held,
     unsound_levels,
 )
+from mshisto_ray.slides._threads import in_threads
 
 __all__ = [
     "AUTO",
@@ -50,6 +51,7 @@ __all__ = [
     "checked_mpp",
     "frame_of",
     "gaps_of",
+    "in_threads",
     "open_slide",
     "other_reader",
     "plain_reader",

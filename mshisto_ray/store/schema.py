@@ -81,6 +81,13 @@ SLIDES = pa.schema(
             "planned tiles, by configured mpp",
         ),
         _field(
+            "coverage",
+            pa.map_(pa.float64(), pa.float64()),
+            "share of the tissue mask inside own tiles, by configured mpp; null: tiled "
+            "before this was recorded",
+            nullable=True,
+        ),
+        _field(
             "resolution",
             pa.string(),
             "JSON per scale: level, factor, extent and true mpp",

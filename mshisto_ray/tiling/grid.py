@@ -22,7 +22,8 @@ class ScalePlan:
     """Planned tiles of one scale in raster order, arrays [N].
 
     ``x, y``: level-0 pixels of the top-left corner, rounded; ``tissue``: share of the
-    tile that is tissue, the outside of the slide counting as glass.
+    tile that is tissue, the outside of the slide counting as glass; ``whole``: the sum
+    of these shares over the slide's every tile, planned or not.
     """
 
     reading: ScaleReading
@@ -33,6 +34,13 @@ class ScalePlan:
     tissue: np.ndarray
     own: np.ndarray
     chunk: np.ndarray
+    whole: float
+
+    @property
+    def coverage(self) -> float:
+        """Share of the slide's tissue that lies inside own tiles, in [0, 1]."""
+        inside = self.tissue[self.own].sum(dtype=np.float64)
+        return min(1.0, float(inside / self.whole)) if self.whole else 0.0
 
 
 def plan_tiles(
@@ -80,6 +88,7 @@ def plan_tiles(
                 shares[index][row, col].astype(np.float32),
                 owns[index][row, col],
                 chunks[row // cell, col // cell],
+                float(shares[index].sum()),
             )
         )
     return plans

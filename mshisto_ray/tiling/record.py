@@ -60,6 +60,7 @@ def record_of(
         "tissue_mm2": float(tissue.sum() * pixel_mm2),
         "num_chunks": len(chunks),
         "tiles_per_scale": [[p.reading.mpp, len(p.row)] for p in plans],
+        "coverage": [(p.reading.mpp, p.coverage) for p in plans],
         "resolution": json.dumps([asdict(plan.reading) for plan in plans]),
     }
 

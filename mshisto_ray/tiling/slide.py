@@ -21,6 +21,7 @@ from mshisto_ray.slides import (
 from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.fingerprint import slide_fingerprint
+from mshisto_ray.tiling.annotation import Region
 from mshisto_ray.tiling.bright_field import check_bright_field
 from mshisto_ray.tiling.focus import measure_focus
 from mshisto_ray.tiling.grid import ScalePlan, plan_tiles
@@ -43,7 +44,11 @@ _COMPARED_TILES = 8
 
 @dataclass(frozen=True)
 class TiledSlide:
-    """A planned slide: its row of ``slides.parquet``, its tiles, its failures."""
+    """A planned slide: its row of ``slides.parquet``, its tiles, its failures.
+
+    ``regions``: of its annotation, in level-0 pixels; ``scales``: of the recipe, of
+    which ``plans`` has those that the slide serves.
+    """
 
     record: dict[str, Any]
     tiles: list[pa.Table]
@@ -52,6 +57,8 @@ class TiledSlide:
     tissue: np.ndarray
     plans: list[ScalePlan]
     focus: list[np.ndarray]
+    regions: list[Region]
+    scales: tuple[float, ...]
 
 
 def tile_slide(
@@ -121,7 +128,10 @@ def _tile(
         slide.close()
     tables = tables_of(row, plans, regions, focus)
     failures += wrong + lost
-    return TiledSlide(record, tables, failures, thumbnail, tissue, plans, focus)
+    return TiledSlide(
+        record, tables, failures, thumbnail, tissue, plans, focus, regions,
+        recipe.scales,
+    )  # fmt: skip
 
 
 def _sample_own_tiles(plans: Sequence[ScalePlan], seed: str) -> list[tuple[int, int]]:

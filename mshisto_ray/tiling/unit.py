@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 
-from mshisto_ray.drawing.overview import draw_overview
+from mshisto_ray.drawing.overview import Outline, ScaleTiles, draw_overview
 from mshisto_ray.exchange.geojson import write_tiles, write_tissue
 from mshisto_ray.slides import (
     SlideError,
@@ -54,7 +55,7 @@ def make_tiler(
         tiled = None if isinstance(made, Failure) else made
         failures = [made] if isinstance(made, Failure) else list(made.failures)
         if tiled:
-            drawn = guard.make(lambda: _write_pictures(out, tiled, geojson))
+            drawn = guard.make(lambda: write_pictures(out, tiled, geojson))
             failures += [drawn] if drawn else []
         tables = tiled.tiles if tiled else [schema.TILES.empty_table()]
         metadata = {
@@ -85,7 +86,8 @@ def _tile(
     return tile_slide(row, recipe, watchdog.open_slide, fingerprint)
 
 
-def _write_pictures(out: Path, tiled: TiledSlide, geojson: bool) -> None:
+def write_pictures(out: Path, tiled: TiledSlide, geojson: bool) -> None:
+    """Write the overview of a slide, and the GeoJSON files if wanted."""
     _write_overview(out, tiled)
     if geojson:
         _write_geojson(out, tiled)
@@ -122,11 +124,31 @@ def _write_overview(out: Path, tiled: TiledSlide) -> None:
     record = tiled.record
     counts = ", ".join(f"{n:,} at {mpp:g}" for mpp, n in record["tiles_per_scale"])
     title = f"{record['slide_id']}  {record['mpp']:.4g} um/px  tiles: {counts} um/px"
-    tiles = {p.reading.mpp: (p.x, p.y, p.reading.extent, p.own) for p in tiled.plans}
+    tiles = {
+        p.reading.mpp: ScaleTiles(
+            p.x,
+            p.y,
+            p.reading.extent,
+            p.own,
+            p.coverage,
+            tiled.scales.index(p.reading.mpp),
+        )
+        for p in tiled.plans
+    }
     image = draw_overview(
         tiled.thumbnail.pixels, tiled.thumbnail.span, tiled.tissue, tiles, title,
-        record["mpp"],
+        record["mpp"], _outlines(tiled),
     )  # fmt: skip
     path = overview_path(out, record["slide_id"])
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
+
+
+def _outlines(tiled: TiledSlide) -> list[Outline]:
+    """Rings of the annotated regions, inner ones too."""
+    return [
+        (region.name, shapely.get_coordinates(ring))
+        for region in tiled.regions
+        for polygon in shapely.get_parts(region.polygon)
+        for ring in shapely.get_rings(polygon)
+    ]

@@ -1,14 +1,17 @@
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
-from mshisto_ray.drawing.overview import HEADER_PX, draw_overview
+from mshisto_ray.drawing import legend
+from mshisto_ray.drawing.overview import HEADER_PX, ScaleTiles, draw_overview
 
 GLASS = np.full((640, 800, 3), 240, np.uint8)
 NONE = np.zeros((640, 800), bool)
 
 
-def tiles(x, y, extent, own):
-    return np.array(x), np.array(y), extent, np.array(own, bool)
+def tiles(x, y, extent, own, coverage=1.0, rank=0):
+    own = np.array(own, bool)
+    return ScaleTiles(np.array(x), np.array(y), extent, own, coverage, rank)
 
 
 def body(image):
@@ -63,3 +66,34 @@ def test_scale_bar_has_a_round_length():
     dark = np.flatnonzero(line.sum(-1) < 200)
     assert len(dark) == 126 and np.ptp(dark) == 125
     assert (plain == 240).all()
+
+
+def test_each_class_of_the_annotation_has_its_colour_at_its_place():
+    square = np.array([[0, 0], [400, 0], [400, 400], [0, 400], [0, 0]], float)
+    outlines = [("tumour", square + 200), ("necrosis", square + 1200)]
+    pixels = body(draw_overview(GLASS, 4.0, NONE, {}, "title", outlines=outlines))
+    for index, (left, colour) in enumerate(
+        ((300, legend.class_colour(0)), (50, legend.class_colour(1)))
+    ):
+        found = (pixels == colour).all(-1)
+        rows, cols = np.nonzero(found)
+        assert abs(rows.min() - left) <= 2 and abs(cols.max() - left - 100) <= 2, index
+        assert not found[left + 10 : left + 90, left + 10 : left + 90].any()
+
+
+def test_keys_say_how_much_tissue_lies_in_tiles_of_each_scale():
+    def header(coverage):
+        plan = {2.0: tiles([], [], 400.0, [], coverage)}
+        return np.asarray(draw_overview(GLASS, 4.0, NONE, plan, "t"))[:HEADER_PX]
+
+    assert (header(0.58) != header(0.91)).any()
+    assert (header(0.58) == header(0.581)).all()
+
+
+def test_keys_that_do_not_fit_are_counted():
+    page = Image.new("RGB", (400, 30), "white")
+    keys = [(f"a class with a long name {i}", (255, 0, 0)) for i in range(9)]
+    legend.draw_keys(ImageDraw.Draw(page), (10, 15), 380, keys)
+    ink = (np.asarray(page) != 255).any(-1)
+    assert ink[:, 10:].any() and not ink[:, 392:].any()
+    assert (np.asarray(page) == (255, 0, 0)).all(-1).any(0).sum() < 4 * 13

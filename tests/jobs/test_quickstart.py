@@ -34,7 +34,7 @@ def test_everything_it_names_is_there(quickstart):
     _, out, said = quickstart
     assert "mlflow ui --backend-store-uri sqlite:" in said
     for name in (
-        "tiles/contact_sheet.png",
+        "tiles/contact_sheet/page-001.jpg",
         "sweep/summary.md",
         "sweep/best/model.json",
     ):

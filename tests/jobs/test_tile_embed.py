@@ -115,6 +115,9 @@ def test_tables_of_a_tiled_cohort(tiled):
         counts = dict(record["tiles_per_scale"])
         mpps = table["mpp"].to_numpy()
         assert {m: int((mpps == m).sum()) for m in np.unique(mpps)} == counts
+        covered = dict(record["coverage"])
+        assert covered.keys() == counts.keys()
+        assert all(0.5 < share <= 1 for share in covered.values())
         assert (
             record["num_chunks"]
             == pq.ParquetFile(tiled / "shards" / f"{slide_id}.parquet").num_row_groups
@@ -124,7 +127,7 @@ def test_tables_of_a_tiled_cohort(tiled):
                 chunk
             }
         assert (tiled / "overview" / f"{slide_id}.png").stat().st_size > 1000
-    assert (tiled / "contact_sheet.png").stat().st_size > 1000
+    assert (tiled / "contact_sheet" / "page-001.jpg").stat().st_size > 1000
 
 
 def test_every_planned_tile_is_embedded_once_and_sorted(tiled, embedded):

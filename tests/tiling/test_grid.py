@@ -135,3 +135,27 @@ def test_outside_counts_as_glass():
 
 def test_no_tissue_plans_nothing():
     assert [len(p.row) for p in make_plan(np.zeros((30, 30), bool))] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_coverage_is_the_share_of_mask_pixels_inside_own_tiles(seed):
+    mask = blob_mask(seed)
+    span, size = 16.0, (41 * 16, 57 * 16)
+    for plan in make_plan(mask, span):
+        extent = plan.reading.extent
+        inside = sum(
+            share_by_loop(mask, span, size, x, y, extent) * extent**2
+            for x, y in zip(plan.x[plan.own], plan.y[plan.own], strict=True)
+        )
+        assert plan.coverage == pytest.approx(inside / (mask.sum() * span**2), abs=1e-6)
+
+
+def test_a_narrow_core_is_covered_less_by_wide_tiles():
+    mask = np.zeros((96, 96), bool)
+    mask[:, 10:16] = True  # 6 of 4, 8 and 16 pixels wide tiles
+    found = {plan.reading.mpp: plan.coverage for plan in make_plan(mask)}
+    assert found[0.5] == pytest.approx(1.0)
+    assert found[0.5] >= found[1.0] > found[2.0]
+    assert {m: c.coverage for m, c in ((p.reading.mpp, p) for p in make_plan(
+        mask, threshold=0.1))}[2.0] == pytest.approx(1.0)  # fmt: skip
+    assert all(p.coverage == 0 for p in make_plan(np.zeros((9, 9), bool)))

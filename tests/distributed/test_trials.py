@@ -1,0 +1,30 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from mshisto_ray.distributed.trials import _Progress
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        (
+            {"val_auroc_mean": 0.8965, "test_auroc_mean": 0.7123},
+            "validation AUROC 0.896",
+        ),
+        ({"test_auroc_mean": 0.7123}, "done"),
+        (None, "no result"),
+    ],
+)
+def test_a_line_of_a_config_shows_validation_never_test(
+    metrics, said, tmp_path, capsys
+):
+    folder = tmp_path / "configs" / "abc"
+    folder.mkdir(parents=True)
+    if metrics:
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    pending = {"abc": SimpleNamespace(label="pooling=mean")}
+    trial = SimpleNamespace(config={"digest": "abc"})
+    _Progress(pending, tmp_path).on_trial_complete(0, [], trial)  # pyright: ignore
+    assert capsys.readouterr().out == f"sweep: 1/1 configs, pooling=mean: {said}\n"
