@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from mshisto_ray.drawing import canvas, legend
+from mshisto_ray.drawing.outlines import Outline, draw_outlines, outline_keys
 
 # Height of the caption; ``crop((0, HEADER_PX, width, height))`` removes it.
 HEADER_PX = 60
@@ -17,11 +18,7 @@ _MIN_WIDTH = 640
 _NARROWEST_CELL_PX = 6  # below this lines would hide the tissue: tint instead
 _ROOMY_CELL_PX = 40  # from here the coarser scales get a stronger line
 _TINT = 0.22
-_RING_SHARE = 1 / 400  # width of a line, of the picture: it shows when made small
 _MARGIN = 14
-
-# Class and points x, y [N, 2] of a ring in level-0 pixels.
-Outline = tuple[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -79,34 +76,19 @@ def draw_overview(
             pixels = _blend(pixels, mask, legend.scale_colour(one.rank), strength)
     pixels = _blend(pixels, _outline(tissue, picture.size), legend.TISSUE, 1.0)
     picture = Image.fromarray(np.rint(pixels).astype(np.uint8))
-    classes = sorted({name for name, _ in outlines})
-    for name, points in outlines:
-        colour = legend.class_colour(classes.index(name))
-        _draw_ring(picture, points * px, colour)
+    draw_outlines(picture, outlines, px)
     if mpp:
         canvas.draw_scale_bar(picture, mpp / px)
-    return _with_header(picture, title, _keys(layers, classes))
+    return _with_header(picture, title, [*_keys(layers), *outline_keys(outlines)])
 
 
-def _draw_ring(picture: Image.Image, points: np.ndarray, colour: legend.Colour) -> None:
-    """A line with a dark edge: it must show on pale and on dark tissue."""
-    draw = ImageDraw.Draw(picture)
-    line = [(x, y) for x, y in points.tolist()]
-    width = max(2, round(max(picture.size) * _RING_SHARE))
-    draw.line(line, canvas.INK, width + 2, joint="curve")
-    draw.line(line, colour, width, joint="curve")
-
-
-def _keys(
-    layers: Sequence[tuple[float, ScaleTiles]], classes: Sequence[str]
-) -> list[legend.Key]:
-    """Tissue, each scale with the share of tissue in its own tiles, each class."""
+def _keys(layers: Sequence[tuple[float, ScaleTiles]]) -> list[legend.Key]:
+    """Tissue, and each scale with the share of tissue in its own tiles."""
     scales = [
         (f"{scale:g} um/px: {one.coverage:.0%} of it", legend.scale_colour(one.rank))
         for scale, one in layers
     ]
-    drawn = [(name, legend.class_colour(i)) for i, name in enumerate(classes)]
-    return [("tissue", legend.TISSUE), *scales, *drawn]
+    return [("tissue", legend.TISSUE), *scales]
 
 
 def _tile_mask(

@@ -21,6 +21,7 @@ from mshisto_ray.prediction.bags import make_bags
 from mshisto_ray.prediction.result import (
     find_failures,
     find_predicted,
+    find_truth,
     write_result,
 )
 from mshisto_ray.prediction.unit import (
@@ -103,7 +104,9 @@ def _run(
         lambda: _collect(config.out, bags),
         lambda found, progress: _report(config, store, head, cohort, bags, found),
     )
-    work = PredictWork(config.head, _paths(config, head), config.tiles, config.out)
+    truth = find_truth(head, cohort, bags) if config.tiles else {}
+    paths = _paths(config, head)
+    work = PredictWork(config.head, paths, config.tiles, config.out, truth)
     make = on_workers(make_predictor, lambda plan: (work, plan.threads), config.runtime)
     run_units([stage], make, config.runtime.max_failures)
 

@@ -1,43 +1,66 @@
-"""Pictures of a prediction: heat maps, child maps, and GeoJSON for QuPath."""
+"""Pictures of a prediction: heat maps, galleries, child maps; GeoJSON for QuPath."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from mshisto_ray.drawing.child_map import CoarseTile, draw_child_maps
-from mshisto_ray.drawing.heatmap import ScoredTiles, draw_heatmap
+from mshisto_ray.drawing.gallery import A_ROW, ShownTile, draw_gallery
+from mshisto_ray.drawing.heatmap import Caption, ScoredTiles, draw_heatmap
+from mshisto_ray.drawing.outlines import Outline
 from mshisto_ray.exchange.geojson import write_tiles
 from mshisto_ray.mil.head import Head
 from mshisto_ray.mil.predict import HeadPrediction
+from mshisto_ray.prediction.child_maps import child_maps, read_area
+from mshisto_ray.prediction.layers import Layer, layers_of
 from mshisto_ray.prediction.tile_bag import SlideTiles
-from mshisto_ray.slides import (
-    Slide,
-    Watchdog,
-    frame_of,
-    plain_reader,
-)
+from mshisto_ray.slides import Slide, Watchdog, frame_of, plain_reader
 from mshisto_ray.store.embeddings import TileEmbeddings
 from mshisto_ray.store.errors import UnitError
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.file_names import file_name
 from mshisto_ray.store.tiles import TileDirectory
-from mshisto_ray.tiling.thumbnail import read_thumbnail
+from mshisto_ray.tiling.annotation import AnnotationError, outlines_of, read_annotation
+from mshisto_ray.tiling.thumbnail import Thumbnail, read_thumbnail
 
 _HEAT_MAP_MPP = 8.0
 _GONE = "MissingFile"
-_CHILD_MAPS = 6
-_CHILD_MAP_PX = 256
+
+
+@dataclass(frozen=True)
+class Truth:
+    """``label`` of a slide's bag and its ``annotation`` file; None: unknown."""
+
+    label: str | None = None
+    annotation: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """A slide that is being drawn."""
+
+    slide: Slide
+    tiles: TileEmbeddings
+    mpp: float
+    title: str
+    stem: Path
+    outlines: Sequence[Outline]
 
 
 class Painter:
-    """Draws the predictions of a head on the slides of a tiles directory."""
+    """Draws the predictions of a head on the slides of a tiles directory.
 
-    def __init__(self, tiles: TileDirectory, out: Path):
-        self._tiles, self._out = tiles, out
+    Args:
+        tiles: of the slides.
+        out: directory of the predictions.
+        truth: of each slide, by slide_id.
+    """
+
+    def __init__(self, tiles: TileDirectory, out: Path, truth: Mapping[str, Truth]):
+        self._tiles, self._out, self._truth = tiles, out, truth
         self.watchdog = Watchdog()
 
     def draw(
@@ -50,12 +73,12 @@ class Painter:
         """Draw every slide of a bag; add those that cannot be read to ``failures``."""
         (probabilities,) = prediction.probabilities
         shown = head.classes[int(probabilities.argmax())]
-        title = f"{shown} p={probabilities.max():.3f}"
+        title = f"predicted {shown}, p={probabilities.max():.3f}"
         start, starts = 0, [0] * len(prediction.child_attention)
         for part in slides:
             rows = slice(start, start + len(part.tiles.row))
             start = rows.stop
-            layers = _layers(head, prediction, rows)
+            layers = layers_of(head, prediction, rows)
             children = []
             for i, weights in enumerate(prediction.child_attention):
                 stop = starts[i] + len(part.finer[i].row)
@@ -78,134 +101,100 @@ class Painter:
     def _draw_slide(
         self,
         part: SlideTiles,
-        layers: dict[str, np.ndarray],
+        layers: Sequence[Layer],
         children: list[np.ndarray],
         title: str,
     ) -> None:
-        tiles = part.tiles
-        folder, name = self._out / "heatmaps", tiles.slide_id
-        file = file_name(name)
+        folder, name = self._out / "heatmaps", part.tiles.slide_id
         folder.mkdir(parents=True, exist_ok=True)
         record = self._tiles.slides[name]
+        truth = self._truth.get(name, Truth())
+        known = f", label {truth.label}" if truth.label is not None else ""
         reader = plain_reader(record["reader"])
         slide = self.watchdog.open_slide(Path(record["path"]), reader)
-        # From the slide: tables written before it was recorded lack it.
-        origin = frame_of(slide).origin
         try:
+            drawing = _Drawing(
+                slide,
+                part.tiles,
+                record["mpp"],
+                f"{name}  {title}{known}",
+                folder / file_name(name),
+                _outlines(slide, truth.annotation),
+            )
             if layers:
-                place = (tiles.x, tiles.y, tiles.extent)
-                path = folder / f"{file}.geojson"
-                write_tiles(path, *place, layers, origin=origin)
-            thumbnail = read_thumbnail(slide, record["mpp"], _HEAT_MAP_MPP)
-            for label, scores in layers.items():
-                image = draw_heatmap(
-                    thumbnail.pixels,
-                    thumbnail.span,
-                    ScoredTiles(tiles.x, tiles.y, tiles.extent, scores),
-                    f"{name}  {title}",
-                    label.replace("_", " ", 1),
-                    record["mpp"],
-                )
-                image.save(folder / f"{file}.{file_name(label)}.png")
-            attention = layers.get("attention")
-            for fine, scores, image in _child_maps(
-                slide, part, children, attention, f"{name} {title}"
-            ):
-                stem = f"{file}.children_{fine.mpp[0]:g}"
-                place = (fine.x, fine.y, fine.extent)
-                path = folder / f"{stem}.geojson"
-                write_tiles(path, *place, scores, origin=origin)
-                image.save(folder / f"{stem}.png")
+                _draw_layers(drawing, layers)
+            _draw_children(drawing, part, layers, children)
         finally:
             slide.close()
 
 
-def _layers(
-    head: Head, prediction: HeadPrediction, rows: slice
-) -> dict[str, np.ndarray]:
-    """Scores of the instances of one slide, by the name of the layer."""
-    layers = {}
-    if prediction.attention is not None:
-        layers["attention"] = prediction.attention[rows]
-    if prediction.class_attention is not None:
-        for i, name in enumerate(head.classes):
-            layers[f"attention_{name}"] = prediction.class_attention[rows, i]
-    if prediction.instance_probabilities is not None:
-        scores = prediction.instance_probabilities[rows].T
-        named = zip(head.classes, scores, strict=True)
-        # Of two classes the first is the complement of the second.
-        kept = list(named)[1:] if len(scores) == 2 else named
-        layers |= {f"instance_{name}": column for name, column in kept}
-    return layers
+def _outlines(slide: Slide, path: Path | None) -> list[Outline]:
+    """Of an annotation; none where it cannot be used, as tiling has recorded."""
+    try:
+        return outlines_of(read_annotation(path, frame_of(slide))) if path else []
+    except (AnnotationError, OSError):
+        return []
 
 
-def _child_maps(
-    slide: Slide,
+def _draw_layers(drawing: _Drawing, layers: Sequence[Layer]) -> None:
+    """A heat map of each layer, the tiles of the first, and GeoJSON of all."""
+    tiles, stem = drawing.tiles, drawing.stem
+    scores = {layer.name: layer.scores for layer in layers}
+    # From the slide: tables written before it was recorded lack it.
+    origin = frame_of(drawing.slide).origin
+    place = (tiles.x, tiles.y, tiles.extent)
+    write_tiles(stem.with_name(f"{stem.name}.geojson"), *place, scores, origin=origin)
+    thumbnail = read_thumbnail(drawing.slide, drawing.mpp, _HEAT_MAP_MPP)
+    for layer in layers:
+        image = draw_heatmap(
+            thumbnail.pixels,
+            thumbnail.span,
+            ScoredTiles(*place, layer.scores, layer.spread),
+            Caption(drawing.title, layer.label, layer.meaning),
+            drawing.mpp,
+            drawing.outlines,
+        )
+        image.save(stem.with_name(f"{stem.name}.{file_name(layer.name)}.png"))
+    _draw_gallery(drawing, thumbnail, layers[0])
+
+
+def _draw_gallery(drawing: _Drawing, thumbnail: Thumbnail, layer: Layer) -> None:
+    order = np.argsort(-layer.scores, kind="stable")
+    num = min(A_ROW, len(order) // 2)  # no tile is in both rows
+
+    def shown(index: int) -> ShownTile:
+        tiles = drawing.tiles
+        x, y, extent = int(tiles.x[index]), int(tiles.y[index]), tiles.extent[index]
+        pixels = read_area(drawing.slide, x, y, float(extent))
+        name = f"row {tiles.row[index]}, col {tiles.col[index]}"
+        score = float(layer.scores[index])
+        return ShownTile(pixels, x, y, float(extent), score, name)
+
+    highest = [shown(i) for i in order[: max(num, 1)]]
+    lowest = [shown(i) for i in order[::-1][:num]]
+    title = f"{drawing.title}; tiles by {layer.label}"
+    image = draw_gallery(thumbnail.pixels, thumbnail.span, highest, lowest, title)
+    image.save(drawing.stem.with_name(f"{drawing.stem.name}.tiles.png"))
+
+
+def _draw_children(
+    drawing: _Drawing,
     part: SlideTiles,
-    child_attention: Sequence[np.ndarray],
-    attention: np.ndarray | None,
-    title: str,
-) -> Iterator[tuple[TileEmbeddings, dict[str, np.ndarray], Image.Image]]:
-    """Yield the tiles of each finer scale that has any, their scores, and a picture.
+    layers: Sequence[Layer],
+    children: Sequence[np.ndarray],
+) -> None:
+    """The attention within coarse tiles, at every finer scale, as picture and GeoJSON.
 
-    Scores: ``child_attention``, a tile's share within its parent; ``attention``, that
-    share times the parent's attention, also the weight of a tile of a middle scale.
+    Coarse tiles are chosen by the attention over them, where the head has one.
     """
-    tiles = part.tiles
-    for fine, linked, weights in zip(
-        part.finer, part.children, child_attention, strict=True
+    found = [layer.scores for layer in layers if layer.name == "attention"]
+    attention = found[0] if found else None
+    origin = frame_of(drawing.slide).origin
+    for fine, scores, image in child_maps(
+        drawing.slide, part, children, attention, drawing.title
     ):
-        counts, scores = linked.counts, {"child_attention": weights}
-        if attention is not None:
-            scores["attention"] = attention.repeat(counts) * weights
-        if len(weights):
-            image = _child_map(slide, tiles, fine, counts, weights, attention, title)
-            yield fine, scores, image
-        tiles, attention = fine, scores.get("attention")
-
-
-def _child_map(
-    slide: Slide,
-    tiles: TileEmbeddings,
-    fine: TileEmbeddings,
-    counts: np.ndarray,
-    weights: np.ndarray,
-    attention: np.ndarray | None,
-    title: str,
-) -> Image.Image:
-    """Draw the most relevant tiles with the attention over their finer tiles.
-
-    Those of highest attention; without attention, those whose children differ most.
-    """
-    starts = np.cumsum(counts) - counts
-    spread = np.array(
-        [
-            np.ptp(weights[a : a + n]) if n else -1.0
-            for a, n in zip(starts, counts, strict=True)
-        ]
-    )
-    order = np.argsort(-(spread if attention is None else attention), kind="stable")
-    chosen = [i for i in order if counts[i]][:_CHILD_MAPS]
-    shown = []
-    for i in chosen:
-        own = slice(starts[i], starts[i] + counts[i])
-        left = (fine.x[own] - tiles.x[i]) / tiles.extent[i]
-        top = (fine.y[own] - tiles.y[i]) / tiles.extent[i]
-        side = fine.extent[own] / tiles.extent[i]
-        boxes = np.stack([left, top, left + side, top + side], 1).clip(0, 1)
-        text = f"row {tiles.row[i]}, col {tiles.col[i]}"
-        if attention is not None:
-            text += f", attention {attention[i]:.3g}"
-        pixels = _area(slide, int(tiles.x[i]), int(tiles.y[i]), float(tiles.extent[i]))
-        shown.append(CoarseTile(pixels, boxes, weights[own], text))
-    return draw_child_maps(shown, f"{title}: attention over finer tiles")
-
-
-def _area(slide: Slide, x: int, y: int, extent: float) -> np.ndarray:
-    """A square of the slide, from the coarsest level with enough pixels."""
-    fits = [
-        i for i, v in enumerate(slide.levels) if extent / v.downsample >= _CHILD_MAP_PX
-    ]
-    level = fits[-1] if fits else 0
-    side = max(1, round(extent / slide.levels[level].downsample))
-    return slide.read(level, x, y, side, side)
+        stem = f"{drawing.stem.name}.children_{fine.mpp[0]:g}"
+        place = (fine.x, fine.y, fine.extent)
+        path = drawing.stem.with_name(f"{stem}.geojson")
+        write_tiles(path, *place, scores, origin=origin)
+        image.save(drawing.stem.with_name(f"{stem}.png"))

@@ -16,6 +16,7 @@ from mshisto_ray.evaluation import localisation
 from mshisto_ray.learning.metrics import decide
 from mshisto_ray.mil.head import Head
 from mshisto_ray.prediction.external_metrics import external_metrics
+from mshisto_ray.prediction.pictures import Truth
 from mshisto_ray.prediction.unit import Bag, shard_path
 from mshisto_ray.progress import check_failures
 from mshisto_ray.statistics.bootstrap import Interval
@@ -169,6 +170,20 @@ def find_targets(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str | None
         label = own.pop() if own else None
         targets.append(classes.get(label) if label else None)
     return targets
+
+
+def find_truth(head: Head, cohort: Cohort, bags: list[Bag]) -> dict[str, Truth]:
+    """What the cohort knows of each slide: label of its bag, annotation."""
+    targets = find_targets(head, cohort, bags)
+    labels = {
+        slide_id: target
+        for bag, target in zip(bags, targets, strict=True)
+        for slide_id in bag.slide_ids
+    }
+    return {
+        row.slide_id: Truth(labels.get(row.slide_id), row.annotation)
+        for row in cohort.rows
+    }
 
 
 def _unknown_labels(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str]:

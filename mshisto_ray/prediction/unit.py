@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import torch
 
 from mshisto_ray.mil.head import Head, load_head
 from mshisto_ray.mil.predict import HeadPrediction, predict
-from mshisto_ray.prediction.pictures import Painter
+from mshisto_ray.prediction.pictures import Painter, Truth
 from mshisto_ray.prediction.tile_bag import SlideTiles, as_bags, read_slide
 from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.embeddings import EmbeddingDirectory
@@ -60,12 +60,17 @@ class Bag:
 
 @dataclass(frozen=True)
 class PredictWork:
-    """The inputs of all units; ``embeddings``: one directory per scale of the head."""
+    """The inputs of all units.
+
+    ``embeddings``: one directory per scale of the head; ``truth``: what the cohort
+    knows of each slide, by slide_id, for the pictures.
+    """
 
     head: Path
     embeddings: tuple[Path, ...]
     tiles: Path | None
     out: Path
+    truth: Mapping[str, Truth] = field(default_factory=dict)
 
 
 def shard_path(out: Path, bag: str) -> Path:
@@ -80,7 +85,9 @@ def make_predictor(
     torch.set_num_threads(threads)
     head = load_head(work.head)
     directories = [EmbeddingDirectory(path) for path in work.embeddings]
-    painter = Painter(TileDirectory(work.tiles), work.out) if work.tiles else None
+    painter = None
+    if work.tiles:
+        painter = Painter(TileDirectory(work.tiles), work.out, work.truth)
 
     def make(bag: Bag, attempt: int) -> _Made:
         failures: list[Failure] = []

@@ -22,6 +22,7 @@ __all__ = [
     "Region",
     "annotate",
     "check_within",
+    "outlines_of",
     "read_annotation",
     "scaled",
 ]
@@ -75,6 +76,16 @@ def read_annotation(path: Path, frame: Frame | None = None) -> list[Region]:
             f"{path.name}: neither ASAP XML nor ImageScope XML, NDPA or GeoJSON with "
             f"polygons ({type(error).__name__}: {error})"
         ) from None
+
+
+def outlines_of(regions: Sequence[Region]) -> list[tuple[str, np.ndarray]]:
+    """Class and points [N, 2], in level-0 pixels, of every ring, inner ones too."""
+    return [
+        (region.name, shapely.get_coordinates(ring))
+        for region in regions
+        for polygon in shapely.get_parts(region.polygon)
+        for ring in shapely.get_rings(polygon)
+    ]
 
 
 def _regions(content: bytes, frame: Frame) -> list[Region]:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapely
 
-from mshisto_ray.drawing.overview import Outline, ScaleTiles, draw_overview
+from mshisto_ray.drawing.overview import ScaleTiles, draw_overview
 from mshisto_ray.exchange.geojson import write_tiles, write_tissue
 from mshisto_ray.slides import (
     SlideError,
@@ -25,6 +24,7 @@ from mshisto_ray.store.fingerprint import slide_fingerprint
 from mshisto_ray.store.guard import Guard, count_row, guarded
 from mshisto_ray.store.shards import write_shard
 from mshisto_ray.store.tiles import shard_path
+from mshisto_ray.tiling.annotation import outlines_of
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.slide import TiledSlide, tile_slide
 
@@ -137,18 +137,8 @@ def _write_overview(out: Path, tiled: TiledSlide) -> None:
     }
     image = draw_overview(
         tiled.thumbnail.pixels, tiled.thumbnail.span, tiled.tissue, tiles, title,
-        record["mpp"], _outlines(tiled),
+        record["mpp"], outlines_of(tiled.regions),
     )  # fmt: skip
     path = overview_path(out, record["slide_id"])
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
-
-
-def _outlines(tiled: TiledSlide) -> list[Outline]:
-    """Rings of the annotated regions, inner ones too."""
-    return [
-        (region.name, shapely.get_coordinates(ring))
-        for region in tiled.regions
-        for polygon in shapely.get_parts(region.polygon)
-        for ring in shapely.get_rings(polygon)
-    ]

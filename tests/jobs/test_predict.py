@@ -220,7 +220,7 @@ def test_a_slide_without_embeddings_is_a_failure(predicted):
 
 def test_heat_maps_are_drawn(predicted):
     names = {path.name for path in (predicted / "heatmaps").iterdir()}
-    kinds = ("attention.png", "geojson")
+    kinds = ("attention.png", "tiles.png", "geojson")
     assert names == {f"s{i}.{kind}" for i in range(NUM + 2) for kind in kinds}
 
 
@@ -277,7 +277,7 @@ def test_attention_over_children_is_saved_and_drawn(cross_scale):
         np.testing.assert_allclose(sums, np.ones(len(coarse)), rtol=1e-6)
     names = {path.name for path in (cross_scale / "heatmaps").iterdir()}
     assert {n for n in names if n.startswith("s3.")} == {
-        "s3.attention.png", "s3.children_1.png", "s3.children_0.5.png", "s3.geojson",
+        "s3.attention.png", "s3.tiles.png", "s3.children_1.png", "s3.children_0.5.png", "s3.geojson",
         "s3.children_1.geojson", "s3.children_0.5.geojson",
     }  # fmt: skip
     text = (cross_scale / "heatmaps" / "s3.children_0.5.geojson").read_text()

@@ -81,7 +81,8 @@ def test_every_file_of_a_prediction_is_inside_out(plain, study, tmp_path, capsys
     assert shards == ["%2E.%2F..%2F..%2Fy.parquet", "%7Eq.parquet",
                       "S23%2F1234.parquet", "p%25.parquet"]  # fmt: skip
     drawn = {path.name for path in (out / "heatmaps").iterdir()}
-    assert len(drawn) == 2 * len(SLIDES)  # a picture and GeoJSON of one class of two
+    # A heat map, the tiles and GeoJSON of one class of two.
+    assert len(drawn) == 3 * len(SLIDES)
     assert "S23%2F1.instance_so%3Ame.png" in drawn
     assert not pq.read_table(out / "failures.parquet").num_rows
     run(study, out, tiles=study / "tiles")

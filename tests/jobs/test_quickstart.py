@@ -42,7 +42,7 @@ def test_everything_it_names_is_there(quickstart):
     drawn = {path.name for path in (out / "predictions" / "heatmaps").iterdir()}
     slides = {name.split(".")[0] for name in drawn}
     assert len(slides) == 16
-    endings = ("attention.png", "geojson")
+    endings = ("attention.png", "tiles.png", "geojson")
     assert drawn == {f"{slide}.{ending}" for slide in slides for ending in endings}
     for stage in ("tiles", "embeddings", "predictions"):
         assert not pq.read_table(out / stage / "failures.parquet").num_rows

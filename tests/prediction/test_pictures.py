@@ -5,16 +5,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fixtures.odd_slides import on_glass, write_scn
+from fixtures.odd_slides import on_glass, write, write_scn
+from PIL import Image
 
-from mshisto_ray.prediction import pictures
+from mshisto_ray.prediction import child_maps, pictures
+from mshisto_ray.prediction.layers import layers_of
 
 
 def test_a_middle_tile_matters_as_much_as_its_parent_gives_it(monkeypatch):
     """And scales without tiles are not drawn."""
     drawn = []
     monkeypatch.setattr(
-        pictures,
+        child_maps,
         "_child_map",
         lambda slide, tiles, fine, counts, weights, attention, title: drawn.append(
             (tiles.mpp[0], fine.mpp[0], attention.tolist())
@@ -27,7 +29,7 @@ def test_a_middle_tile_matters_as_much_as_its_parent_gives_it(monkeypatch):
     part = SimpleNamespace(tiles=scales[0], finer=scales[1:], children=children)
     weights = [np.array(w) for w in ([0.5, 0.5, 1], [0.25, 0.75, 0.5, 0.5], [])]
     attention = np.array([0.75, 0.25])
-    maps = list(pictures._child_maps(None, part, weights, attention, ""))
+    maps = list(child_maps.child_maps(None, part, weights, attention, ""))
     assert [fine.mpp[0] for fine, _, _ in maps] == [2.0, 1.0]
     assert maps[0][1]["attention"].tolist() == [0.375, 0.375, 0.25]
     assert maps[1][1]["child_attention"] is weights[1]
@@ -43,7 +45,8 @@ def test_geojson_counts_from_the_scanned_area(tile_slides, tmp_path, is_recorded
     if not is_recorded:
         del tiles.slides["a"]["bounds_x"], tiles.slides["a"]["bounds_y"]
     table = tiles.read("a")
-    place = {name: table[name].to_numpy() for name in ("x", "y", "extent", "row")}
+    place = {name: table[name].to_numpy() for name in ("x", "y", "extent", "row",
+                                                       "col")}  # fmt: skip
     part = SimpleNamespace(
         tiles=SimpleNamespace(slide_id="a", **place), finer=[], children=[]
     )
@@ -53,7 +56,7 @@ def test_geojson_counts_from_the_scanned_area(tile_slides, tmp_path, is_recorded
         instance_probabilities=None, child_attention=(),
     )  # fmt: skip
     failures = []
-    painter = pictures.Painter(tiles, tmp_path / "out")
+    painter = pictures.Painter(tiles, tmp_path / "out", {})
     painter.draw(SimpleNamespace(classes=("a", "b")), [part], prediction, failures)
     assert not failures
     text = (tmp_path / "out" / "heatmaps" / "a.geojson").read_text()
@@ -70,7 +73,7 @@ def test_a_damaged_file_is_not_drawn_again(tmp_path):
         name: {"path": str(tmp_path / name), "reader": "openslide", "mpp": 0.5}
         for name in ("a.svs", "gone.svs")
     }
-    painter = pictures.Painter(SimpleNamespace(slides=records), tmp_path)
+    painter = pictures.Painter(SimpleNamespace(slides=records), tmp_path, {})
     prediction = SimpleNamespace(
         probabilities=[np.ones(1)], attention=np.ones(1), class_attention=None,
         instance_probabilities=None, child_attention=(),
@@ -95,7 +98,67 @@ def test_instance_scores_are_drawn_by_class(classes, wanted):
         attention=None, class_attention=None, instance_probabilities=scores
     )
     head = SimpleNamespace(classes=tuple(classes))
-    layers = pictures._layers(head, prediction, slice(1, 3))
-    assert set(layers) == wanted
-    for name, column in layers.items():
-        assert (column == scores[1:3, classes.index(name[-1])]).all()
+    layers = layers_of(head, prediction, slice(1, 3))
+    assert {layer.name for layer in layers} == wanted
+    for layer in layers:
+        assert (layer.scores == scores[1:3, classes.index(layer.name[-1])]).all()
+        assert layer.spread == "absolute" and layer.name[-1] in layer.meaning
+
+
+def test_attention_says_how_unequal_it_is():
+    prediction = SimpleNamespace(
+        attention=np.array([0.1, 0.1, 0.6, 0.2]), instance_probabilities=None,
+        class_attention=np.array([[0.25, 0.1]] * 4),
+    )  # fmt: skip
+    head = SimpleNamespace(classes=("a", "b"))
+    layers = layers_of(head, prediction, slice(0, 4))
+    assert [layer.name for layer in layers] == ["attention", "attention_a",
+                                                "attention_b"]  # fmt: skip
+    assert "of 4 tiles has 2.4 times the mean" in layers[0].meaning
+    assert "has 1 times the mean" in layers[1].meaning and "for a:" in layers[1].meaning
+    assert {layer.spread for layer in layers} == {"percentile"}
+
+
+def test_outlines_and_label_of_the_cohort_are_drawn(tile_slides, tmp_path, monkeypatch):
+    """And the highest and lowest tiles, each in one row alone."""
+    path = write(tmp_path / "a.tif", [on_glass(1200, 1000, 200, 200, 700, 600)])
+    tiles = tile_slides({"a": (path, {})}, scales=[0.5])
+    annotation = tmp_path / "a.geojson"
+    ring = [[300, 300], [700, 300], [700, 600], [300, 300]]
+    shape = {"type": "Polygon", "coordinates": [ring]}
+    kind = {"classification": {"name": "tumour"}}
+    annotation.write_text(json.dumps(
+        {"type": "Feature", "geometry": shape, "properties": kind}))  # fmt: skip
+    table = tiles.read("a")
+    place = {name: table[name].to_numpy() for name in ("x", "y", "extent", "row",
+                                                       "col")}  # fmt: skip
+    part = SimpleNamespace(
+        tiles=SimpleNamespace(slide_id="a", **place), finer=[], children=[]
+    )
+    scores = np.linspace(0, 1, table.num_rows)
+    prediction = SimpleNamespace(
+        probabilities=[np.array([0.25, 0.75])], attention=scores, class_attention=None,
+        instance_probabilities=None, child_attention=(),
+    )  # fmt: skip
+    seen = {}
+    for name in ("draw_heatmap", "draw_gallery"):
+        whole = getattr(pictures, name)
+        monkeypatch.setattr(
+            pictures, name,
+            lambda *a, name=name, whole=whole: seen.setdefault(name, a) and whole(*a),
+        )  # fmt: skip
+    truth = {"a": pictures.Truth("b", annotation)}
+    painter, failures = pictures.Painter(tiles, tmp_path / "out", truth), []
+    painter.draw(SimpleNamespace(classes=("a", "b")), [part], prediction, failures)
+    assert not failures
+    *_, caption, _, outlines = seen["draw_heatmap"]
+    assert caption.title == "a  predicted b, p=0.750, label b"
+    ((name, points),) = outlines
+    assert name == "tumour" and sorted(map(tuple, points[:-1].tolist())) == [
+        (300, 300), (700, 300), (700, 600)]  # fmt: skip
+    _, _, highest, lowest, title = seen["draw_gallery"]
+    found = [[tile.score for tile in row] for row in (highest, lowest)]
+    assert found == [[1.0, 0.8, pytest.approx(0.6)], [0, 0.2, 0.4]]  # of six tiles
+    assert title.endswith("tiles by attention")
+    with Image.open(tmp_path / "out" / "heatmaps" / "a.tiles.png") as page:
+        assert page.width > 3 * 168
