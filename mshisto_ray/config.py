@@ -22,6 +22,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from mshisto_ray.help import help_text, model_of
+from mshisto_ray.shipped import find_config
 from mshisto_ray.signals import StopSignals
 
 # Set by Ray in the driver of a submitted job.
@@ -199,15 +200,21 @@ def main(
     run: Callable[[C], int | None],
     check: Callable[[C], None] | None = None,
     argv: Sequence[str] | None = None,
+    command: str | None = None,
 ) -> None:
     """Entry point of a job: parse, check, run, exit.
+
+    ``argv``: words in place of this process's own; ``command``: what a user types
+    before them, for the help.
 
     Exit codes: 0 done, 1 a defect (with traceback), 2 wrong input, 3 more slides
     failed than allowed, or the disk is full, 130 stopped by Ctrl-C, 143 by SIGTERM.
     """
     stops = StopSignals()
     try:
-        _main(config_class, run, check, argv)
+        words = list(sys.argv[1:] if argv is None else argv)
+        typed = command or f"python {sys.argv[0]}"
+        _main(config_class, run, check, words, typed)
     except BaseException as error:
         code = stops.exit_code(error)
         if code is None:
@@ -223,16 +230,17 @@ def _main(
     config_class: type[C],
     run: Callable[[C], int | None],
     check: Callable[[C], None] | None,
-    argv: Sequence[str] | None,
+    words: list[str],
+    command: str,
 ) -> None:
-    words = list(sys.argv[1:] if argv is None else argv)
     if "--help" in words or "-h" in words:
-        print(help_text(config_class, run.__doc__ or ""))
+        print(help_text(config_class, run.__doc__ or "", command))
         sys.exit(0)
     only_check = "--check" in words
     words = [word for word in words if word != "--check"]
     try:
-        path = Path(words.pop(0)) if words and "=" not in words[0] else None
+        is_file = bool(words) and "=" not in words[0]
+        path = find_config(Path(words.pop(0))) if is_file else None
         config = load(config_class, path, parse_overrides(words))
         if check:
             check(config)

@@ -101,6 +101,16 @@ def expand(
     return tuple(points.values())
 
 
+def check_select(points: Sequence[Point], select: str | None) -> None:
+    """Raise InputError where there are no validation bags to choose a point by."""
+    common = points[0].config.split
+    if select and len(points) > 1 and common.validation == 0:
+        raise InputError(
+            "split.validation is 0, so there is no val_ metric to choose a config by: "
+            "give split.validation=0.2, or select=null to compare without choosing"
+        )
+
+
 def check(
     points: Sequence[Point], select: str | None
 ) -> tuple[dict[str, Point], list[str]]:
@@ -113,12 +123,7 @@ def check(
         InputError: input cannot be used, bags differ between points, or there are no
             validation bags to choose by.
     """
-    common = points[0].config.split
-    if select and len(points) > 1 and common.validation == 0:
-        raise InputError(
-            "split.validation is 0, so there is no val_ metric to choose a config by: "
-            "give split.validation=0.2, or select=null to compare without choosing"
-        )
+    check_select(points, select)
     loaded: dict[str, Bags] = {}
     found: dict[str, Point] = {}
     notes: list[str] = []
