@@ -9,8 +9,10 @@ PACKAGE = Path(__file__).parents[1] / "mshisto_ray"
 JOBS = Path(__file__).parents[1] / "jobs"
 ORDER = [
     "signals",
+    "shipped",
     "help",
     "config",
+    "new_study",
     "components",
     "provenance",
     "tracking",
@@ -38,6 +40,7 @@ ORDER = [
     "distributed",
     "studies",
     "jobs",
+    "__main__",
 ]
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 

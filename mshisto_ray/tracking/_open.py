@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import field_serializer
 
 from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.tracking._moved import FOLDER, follow_move
 from mshisto_ray.tracking._store import Store, redacted
 
 _DATABASE = "mlflow.db"
@@ -72,8 +73,9 @@ def open_store(uri: str | None, out: Path, experiment: str) -> Store:
         return _open(uri, experiment, None, out)
     database = Path(uri.removeprefix("sqlite:///"))
     database.parent.mkdir(parents=True, exist_ok=True)
-    artifacts = database.parent / "mlartifacts"
+    artifacts = database.parent / FOLDER
     with _locked(database.with_suffix(".lock")):
+        follow_move(database)
         return _open(uri, experiment, artifacts.as_uri(), out)
 
 

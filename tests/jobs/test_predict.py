@@ -200,7 +200,7 @@ def test_attention_is_held_against_annotated_tiles(study, predicted):
         found.append(area(both.attention.to_numpy(), truth))
     metrics = json.loads((predicted / "metrics.json").read_text())
     assert metrics["attention_auroc_0.5"]["value"] == pytest.approx(np.mean(found))
-    client = MlflowClient(f"sqlite:///{predicted / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{predicted.parent / 'mlflow.db'}")
     (experiment_,) = [e for e in client.search_experiments() if e.name != "Default"]
     (logged,) = client.search_runs([experiment_.experiment_id])
     value = logged.data.metrics["external_attention_auroc_0.5"]
