@@ -33,7 +33,7 @@ class RunConfig(Config):
     )
     columns: ColumnsConfig = ColumnsConfig()
     new_cohort: InputPath | None = option(
-        None, "slides that no model is to see in training, predicted at the end"
+        None, "table of slides that take no part in training, predicted at the end"
     )
     out: OutputPath = option(
         Path("study"), "folder of all steps; an unfinished one is resumed"
@@ -51,10 +51,10 @@ class RunConfig(Config):
         "of the sweep: {key: values}; one model per combination of values",
     )
     split: SplitConfig = SplitConfig()
-    tile: dict[str, Any] = option({}, "other keys of the job tile: {tissue: stain}")
-    embed: dict[str, Any] = option({}, "of the job embed: {runtime: {gpus: 1}}")
-    sweep: dict[str, Any] = option({}, "of the job sweep: {epochs: 100, scale: 1.0}")
-    predict: dict[str, Any] = option({}, "of the job predict: {annotation: tumour}")
+    tile: dict[str, Any] = option({}, "other keys of the job tile, as {tissue: stain}")
+    embed: dict[str, Any] = option({}, "of the job embed, as {runtime: {gpus: 1}}")
+    sweep: dict[str, Any] = option({}, "of the job sweep, as {epochs: 100, scale: 1.0}")
+    predict: dict[str, Any] = option({}, "of the job predict, as {annotation: tumour}")
     runtime: Runtime = Runtime()
 
 
@@ -118,7 +118,10 @@ def plan_steps(config: RunConfig) -> Steps:
         step("predict", PredictConfig, predict | runtime),
     )
     if made[2] and made[2].select is None:
-        problems.append("sweep.select: run predicts with the model that it chooses")
+        problems.append(
+            "sweep.select: null chooses no model, and run predicts with the chosen one: "
+            "give auroc, pr_auc, accuracy or f1"
+        )
     tiling, embedding, sweeping, predicting = made
     if problems or not (tiling and embedding and sweeping and predicting):
         raise InputError("\n".join(problems))

@@ -28,8 +28,8 @@ class TrackingConfig(Config):
 
     uri: str | None = option(
         None,
-        "MLflow store: null = mlflow.db beside `out`, shared by all jobs that write "
-        "there; sqlite:////absolute/mlflow.db; http(s)://server",
+        "MLflow store: null = mlflow.db beside a step's folder (results/mlflow.db of "
+        "results/tiles); sqlite:////absolute/mlflow.db; http(s)://server",
     )
     experiment: str = option("mshisto_ray", "MLflow experiment", min_length=1)
 

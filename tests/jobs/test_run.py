@@ -75,7 +75,7 @@ def test_a_good_study_is_checked_without_a_trace(slides, tmp_path):
             },
             "early stopping needs validation bags",
         ),
-        ({"sweep": {"select": None}}, "run predicts with the model that it chooses"),
+        ({"sweep": {"select": None}}, "run predicts with the chosen one"),
         ({"cohort": "/nowhere.csv"}, "no such cohort file"),
         ({"new_cohort": "/nowhere.csv"}, "no such cohort file"),
         (
