@@ -119,8 +119,8 @@ def plan_steps(config: RunConfig) -> Steps:
     )
     if made[2] and made[2].select is None:
         problems.append(
-            "sweep.select: null chooses no model, and run predicts with the chosen one: "
-            "give auroc, pr_auc, accuracy or f1"
+            "sweep.select: null chooses no model, and run predicts with the chosen "
+            "one: give auroc, pr_auc, accuracy or f1"
         )
     tiling, embedding, sweeping, predicting = made
     if problems or not (tiling and embedding and sweeping and predicting):
