@@ -85,47 +85,48 @@ def plan_steps(config: RunConfig) -> Steps:
         InputError: one line per problem of any step; a key of a step's block that
             ``run`` sets itself.
     """
-    given = config.model_dump(mode="json")
-    out = config.out
-    runtime = {"runtime": {"mlflow": config.runtime.mlflow.model_dump()}}
-    cohort = {"cohort": given["cohort"], "columns": given["columns"]}
-    tile: dict[str, Any] = {
-        "cohort": str(all_slides(config)),
-        "out": str(out / "tiles"),
-    }
-    tile |= {key: given[key] for key in ("scales", "tile_px")} | runtime
-    # The table of both cohorts, which ``run`` writes, has the reserved columns.
-    tile |= {} if config.new_cohort else {"columns": given["columns"]}
-    embed = {"tiles": tile["out"], "out": str(out / "embeddings")}
-    embed |= {"encoder": given["encoder"]} | runtime
-    sweep = {"embeddings": embed["out"], **cohort, "out": str(out / "sweep")} | runtime
-    sweep |= {key: given[key] for key in ("target", "axes", "split")}
-    predict = {"head": str(out / "sweep" / "best"), "embeddings": embed["out"]}
-    predict |= {**cohort, "tiles": tile["out"], "out": str(out / "predictions")}
+    own = _own_keys(config)
     problems: list[str] = []
 
-    def step(name: str, kind: type[C], own: Mapping[str, Any]) -> C | None:
+    def step(name: str, kind: type[C]) -> C | None:
         try:
-            return configs.validate(kind, _merge(own, given[name], f"{name}."))
+            block = getattr(config, name)
+            return configs.validate(kind, _merge(own[name], block, f"{name}."))
         except InputError as error:
             problems.extend(_named(name, line) for line in str(error).splitlines())
             return None
 
-    made = (
-        step("tile", TileConfig, tile),
-        step("embed", EmbedConfig, embed),
-        step("sweep", SweepConfig, sweep),
-        step("predict", PredictConfig, predict | runtime),
-    )
-    if made[2] and made[2].select is None:
+    tile, embed = step("tile", TileConfig), step("embed", EmbedConfig)
+    sweep, predict = step("sweep", SweepConfig), step("predict", PredictConfig)
+    if sweep and sweep.select is None:
         problems.append(
             "sweep.select: null chooses no model, and run predicts with the chosen "
             "one: give auroc, pr_auc, accuracy or f1"
         )
-    tiling, embedding, sweeping, predicting = made
-    if problems or not (tiling and embedding and sweeping and predicting):
+    if problems or not (tile and embed and sweep and predict):
         raise InputError("\n".join(problems))
-    return Steps(tiling, embedding, sweeping, predicting)
+    return Steps(tile, embed, sweep, predict)
+
+
+def _own_keys(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """The keys of each step that follow from the study."""
+    given = config.model_dump(mode="json")
+    out = config.out
+    tiles, embeddings = str(out / "tiles"), str(out / "embeddings")
+    # The table of both cohorts, which ``run`` writes, has the reserved columns.
+    columns = {} if config.new_cohort else {"columns": given["columns"]}
+    cohort = {"cohort": given["cohort"], "columns": given["columns"]}
+    own: dict[str, dict[str, Any]] = {
+        "tile": {"cohort": str(all_slides(config)), **columns, "out": tiles}
+        | {key: given[key] for key in ("scales", "tile_px")},
+        "embed": {"tiles": tiles, "out": embeddings, "encoder": given["encoder"]},
+        "sweep": {"embeddings": embeddings, **cohort, "out": str(out / "sweep")}
+        | {key: given[key] for key in ("target", "axes", "split")},
+        "predict": {"embeddings": embeddings, **cohort, "tiles": tiles}
+        | {"head": str(out / "sweep" / "best"), "out": str(out / "predictions")},
+    }
+    mlflow = config.runtime.mlflow.model_dump()
+    return {name: keys | {"runtime": {"mlflow": mlflow}} for name, keys in own.items()}
 
 
 def _merge(
