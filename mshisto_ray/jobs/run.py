@@ -74,17 +74,18 @@ def _predict(config: RunConfig, steps: Steps) -> list[tuple[str, Path | str]]:
     say_step("predict the cohort, each slide by models that did not see its patient")
     keep_former(out, head)
     predict.run(steps.prediction(config.cohort, out, head))
-    places: list[tuple[str, Path | str]] = [
-        ("its predictions, out of fold", out / "predictions.parquet"),
-        ("where it looks", out / "heatmaps"),
-    ]
+    places = _places("its predictions, out of fold", out)
     if config.new_cohort:
         out = config.out / "new_predictions"
         say_step("predict the new cohort")
         keep_former(out, head)
         predict.run(steps.prediction(config.new_cohort, out, head))
-        places += [
-            ("predictions of the new cohort", out / "predictions.parquet"),
-            ("where it looks there", out / "heatmaps"),
-        ]
+        places += _places("predictions of the new cohort", out)
     return places
+
+
+def _places(what: str, out: Path) -> list[tuple[str, Path | str]]:
+    maps = out / "heatmaps"
+    none = "no heat maps: the chosen pooling gives single tiles no score"
+    looks = maps if maps.is_dir() else none
+    return [(what, out / "predictions.parquet"), ("where it looks", looks)]

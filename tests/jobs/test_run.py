@@ -135,7 +135,7 @@ def test_a_study_runs_to_predictions_and_a_second_time_does_no_work(tmp_path):
     words = [
         "cohort=slides/train.csv", "new_cohort=slides/new.csv",
         "target.column=label_fine", "encoder=colour_stats", "tile_px=64",
-        "split.folds=2", "axes={pooling: [embedding_mean, gated_attention]}",
+        "split.folds=2", "axes={pooling: [attention, gated_attention]}",
         "sweep={scale: 0.5, epochs: 3}", "out=study",
     ]  # fmt: skip
     first, _ = _run(tmp_path, words)
@@ -156,9 +156,10 @@ def test_a_study_runs_to_predictions_and_a_second_time_does_no_work(tmp_path):
     assert not ray_files  # no Ray was started
     places = first[first.index("Look at:") :]
     assert again.endswith(places)
-    more = [*words, "axes={pooling: [instance_max]}"]
+    more = [*words, "axes={pooling: [embedding_mean]}"]
     said, _ = _run(tmp_path, more)
     assert "another head is chosen now" in said
+    assert said.count("where it looks: no heat maps: the chosen pooling") == 2
     assert len(list(out.glob("predictions-*"))) == 1
 
 
