@@ -1,5 +1,4 @@
-from mshisto_ray.config import main
-from mshisto_ray.jobs.evaluate import EvaluateConfig, check, run
+from mshisto_ray.entry import main
 
 if __name__ == "__main__":
-    main(EvaluateConfig, run, check)
+    main("evaluate")

@@ -1,5 +1,4 @@
-from mshisto_ray.config import main
-from mshisto_ray.jobs.export_h5 import ExportConfig, check, run
+from mshisto_ray.entry import main
 
 if __name__ == "__main__":
-    main(ExportConfig, run, check)
+    main("export_h5")

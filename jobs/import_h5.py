@@ -1,5 +1,4 @@
-from mshisto_ray.config import main
-from mshisto_ray.jobs.import_h5 import ImportConfig, check, run
+from mshisto_ray.entry import main
 
 if __name__ == "__main__":
-    main(ImportConfig, run, check)
+    main("import_h5")

@@ -1,5 +1,4 @@
-from mshisto_ray.config import main
-from mshisto_ray.jobs.pretrain import PretrainJobConfig, check, run
+from mshisto_ray.entry import main
 
 if __name__ == "__main__":
-    main(PretrainJobConfig, run, check)
+    main("pretrain")

@@ -1,5 +1,4 @@
-from mshisto_ray.config import main
-from mshisto_ray.jobs.quickstart import QuickstartConfig, run
+from mshisto_ray.entry import main
 
 if __name__ == "__main__":
-    main(QuickstartConfig, run)
+    main("quickstart")

@@ -1,5 +1,4 @@
-from mshisto_ray.config import main
-from mshisto_ray.jobs.thresholds import ThresholdsConfig, check, run
+from mshisto_ray.entry import main
 
 if __name__ == "__main__":
-    main(ThresholdsConfig, run, check)
+    main("thresholds")

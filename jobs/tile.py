@@ -1,5 +1,4 @@
-from mshisto_ray.config import main
-from mshisto_ray.jobs.tile import TileConfig, check, inspect, run
+from mshisto_ray.entry import main
 
 if __name__ == "__main__":
-    main(TileConfig, run, check, inspect=inspect)
+    main("tile")

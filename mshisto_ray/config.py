@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import copy
 import difflib
-import errno
 import os
 import re
-import sys
-import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from mshisto_ray.help import help_text, model_of
-from mshisto_ray.signals import StopSignals
+from mshisto_ray.help import model_of
 
 # Set by Ray in the driver of a submitted job.
 _SUBMITTED_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -47,7 +43,6 @@ C = TypeVar("C", bound=Config)
 
 # Of at least two letters: one is a drive of Windows.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Enough for any config; a few more, nested, can expand to gigabytes.
 _MOST_ALIASES = 100
 
@@ -192,74 +187,3 @@ def load(config_class: type[C], path: Path | None, overrides: Mapping[str, Any])
 def to_yaml(config: Config) -> str:
     """The resolved config as YAML, every default written out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def main(
-    config_class: type[C],
-    run: Callable[[C], int | None],
-    check: Callable[[C], None] | None = None,
-    argv: Sequence[str] | None = None,
-    inspect: Callable[[C], int] | None = None,
-) -> None:
-    """Entry point of a job: parse, check, run, exit.
-
-    ``--check`` ends after ``check``, which every run begins with, and ``inspect``,
-    which takes longer: it prints what it finds, as comments below the config's YAML,
-    and returns the exit code.
-
-    Exit codes: 0 done, 1 a defect (with traceback), 2 wrong input, 3 more slides
-    failed than allowed, or the disk is full, 130 stopped by Ctrl-C, 143 by SIGTERM.
-    """
-    stops = StopSignals()
-    try:
-        _main(config_class, run, check, argv, inspect)
-    except BaseException as error:
-        code = stops.exit_code(error)
-        if code is None:
-            raise
-        resumes = "out" in config_class.model_fields
-        rest = "; the same command resumes" if resumes else ""
-        print(f"stopped{rest}", file=sys.stderr, flush=True)
-        sys.stdout.flush()
-        os._exit(code)  # what a library would still do at exit, a signal interrupted
-
-
-def _main(
-    config_class: type[C],
-    run: Callable[[C], int | None],
-    check: Callable[[C], None] | None,
-    argv: Sequence[str] | None,
-    inspect: Callable[[C], int] | None,
-) -> None:
-    words = list(sys.argv[1:] if argv is None else argv)
-    if "--help" in words or "-h" in words:
-        print(help_text(config_class, run.__doc__ or ""))
-        sys.exit(0)
-    only_check = "--check" in words
-    words = [word for word in words if word != "--check"]
-    try:
-        path = Path(words.pop(0)) if words and "=" not in words[0] else None
-        config = load(config_class, path, parse_overrides(words))
-        if check:
-            check(config)
-        if only_check:
-            print(to_yaml(config), end="", flush=True)
-            sys.exit(inspect(config) if inspect else 0)
-        code = run(config)
-    except InputError as error:
-        _stop(error, 2)
-    except TooManyFailuresError as error:
-        _stop(error, 3)
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        reason = f"{error.filename or 'writing'}: {error.strerror}"
-        _stop(RuntimeError(f"{reason}; make room, and the same command resumes"), 3)
-    else:
-        sys.exit(code or 0)
-
-
-def _stop(error: Exception, code: int) -> typing.NoReturn:
-    for line in str(error).splitlines():
-        print(f"error: {line}", file=sys.stderr)
-    sys.exit(code)

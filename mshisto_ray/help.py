@@ -21,16 +21,18 @@ _PLAIN = {
     type(None): "null",
 }
 _LIMITS = {"Gt": "above", "Ge": "at least", "Lt": "below", "Le": "at most"}
-_USAGE = "usage: JOB.py [CONFIG.yaml] [key=value ...] [--check] [--help]"
+_USAGE = "[CONFIG.yaml] [key=value ...] [--check] [--help]"
 
 
-def help_text(config_class: type[BaseModel], doc: str) -> str:
+def help_text(config_class: type[BaseModel], doc: str, command: str = "JOB") -> str:
     """Every key with its type, default, unit, limits and meaning.
 
-    ``doc``: of the job; its first line is the heading.
+    ``doc``: of the job; its first line is the heading. ``command``: as it is typed.
     """
     head = doc.strip().splitlines()[0] if doc.strip() else config_class.__name__
-    return "\n".join([head, "", _USAGE, "", *_lines(config_class, "")])
+    return "\n".join(
+        [head, "", f"usage: {command} {_USAGE}", "", *_lines(config_class, "")]
+    )
 
 
 def model_of(annotation: Any) -> type[BaseModel] | None:

@@ -15,9 +15,14 @@ class Runtime(Config):
 
     mlflow: tracking.TrackingConfig = tracking.TrackingConfig()
 
-    def open_store(self, out: Path) -> tracking.Store:
-        """Open the MLflow store of a job that writes ``out``."""
-        return tracking.open_store(self.mlflow.uri, out, self.mlflow.experiment)
+    def store_uri(self, out: Path) -> str:
+        """Address of the MLflow store of a job that writes ``out``."""
+        return self.mlflow.uri or tracking.default_uri(out)
+
+    def open_store(self, out: Path, part: Path | None = None) -> tracking.Store:
+        """Open the MLflow store of a job that writes ``out``, or a ``part`` of it."""
+        uri = self.store_uri(out)
+        return tracking.open_store(uri, part or out, self.mlflow.experiment)
 
 
 class WorkerSize(Config):

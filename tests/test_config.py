@@ -1,4 +1,3 @@
-import errno
 import subprocess
 import sys
 import textwrap
@@ -9,7 +8,7 @@ import pytest
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import Config, InputError, OutputPath, option
-from mshisto_ray.signals import keep_handlers
+from mshisto_ray.help import help_text
 
 
 class Noise(Config):
@@ -72,7 +71,7 @@ def test_configs_are_frozen_and_round_trip():
 
 
 def test_help_shows_type_default_unit_and_meaning():
-    text = configs.help_text(Example, "Do the thing.\n\nMore.")
+    text = help_text(Example, "Do the thing.\n\nMore.")
     assert text.startswith("Do the thing.\n")
     assert "out: path (required)" in text
     assert "noise.sigma: number, at least 0 [standard deviations] = 0" in text
@@ -96,8 +95,10 @@ def test_main_exit_codes(tmp_path, words, code, said):
     job.write_text(
         textwrap.dedent(
             """
+            import sys
             from mshisto_ray.config import *
-            from mshisto_ray.config import OutputPath, TooManyFailuresError, main
+            from mshisto_ray.config import OutputPath, TooManyFailuresError
+            from mshisto_ray.entry import Job, run_job
             class E(Config):
                 out: OutputPath
                 lr: float = 1e-3
@@ -105,7 +106,7 @@ def test_main_exit_codes(tmp_path, words, code, said):
                 if c.lr == 0.5:
                     raise TooManyFailuresError("3 of 4 slides failed")
                 print("ran", c.lr)
-            main(E, run)
+            run_job(lambda: Job(E, run), sys.argv[1:], "job")
             """
         )
     )
@@ -144,20 +145,3 @@ def test_a_flood_of_aliases_is_refused(tmp_path):
     (tmp_path / "flood.yaml").write_text("\n".join(lines))
     with pytest.raises(InputError, match="110 aliases, more than 100"):
         configs.read_yaml(tmp_path / "flood.yaml")
-
-
-def test_a_full_disk_ends_a_job_in_one_line(capsys):
-    class Job(Config):
-        """A job."""
-
-    def run(given):
-        """Fill the disk."""
-        raise OSError(errno.ENOSPC, "No space left on device", "/out/slides.parquet")
-
-    with keep_handlers(), pytest.raises(SystemExit) as ended:
-        configs.main(Job, run, argv=[])
-    assert ended.value.code == 3
-    assert capsys.readouterr().err == (
-        "error: /out/slides.parquet: No space left on device; make room, and the same "
-        "command resumes\n"
-    )

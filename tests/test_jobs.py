@@ -11,6 +11,8 @@ import pytest
 import tifffile
 import yaml
 
+from mshisto_ray import __main__ as command
+
 JOBS = Path(__file__).parents[1] / "jobs"
 SCRIPTS = sorted(path.stem for path in JOBS.glob("*.py"))
 
@@ -72,6 +74,14 @@ def test_an_unknown_key_is_refused_with_the_known_ones(job, name):
     code, _, err = job(name, JOBS / f"{name}.yaml", "no_such_key=1")
     assert code == 2
     assert "no_such_key: unknown key; known: " in err
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_command_takes_the_words_that_the_script_takes(capfd, name):
+    with pytest.raises(SystemExit) as ended:
+        command.main([name, f"{name}.yaml", "no_such_key=1"])
+    assert ended.value.code == 2
+    assert "no_such_key: unknown key; known: " in capfd.readouterr().err
 
 
 STUDIES = {

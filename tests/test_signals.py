@@ -11,7 +11,8 @@ from mshisto_ray.signals import StopSignals, keep_handlers
 
 JOB = """
 import os, signal, time
-from mshisto_ray.config import Config, OutputPath, main, option
+from mshisto_ray.config import Config, OutputPath, option
+from mshisto_ray.entry import Job, run_job
 
 class JobConfig(Config):
     out: OutputPath = option(text="directory")
@@ -21,7 +22,7 @@ def run(config):
     os.kill(os.getpid(), signal.{name})
     time.sleep(30)
 
-main(JobConfig, run, argv=["out=/tmp/x"])
+run_job(lambda: Job(JobConfig, run), ["out=/tmp/x"], "job")
 """
 
 

@@ -57,7 +57,7 @@ def test_run_is_written_whole(store, tmp_path):
 
 
 def test_a_result_is_logged_once(tmp_path):
-    store = open_store(None, tmp_path, "tests")
+    store = open_store(None, tmp_path / "out", "tests")
     for result in ("first", "first", "second", "first"):
         store.log_once(result, result, {}, {"tiles": 3})
     runs = MlflowClient(tracking_uri=store.uri).search_runs([store.experiment_id])
@@ -215,6 +215,39 @@ def test_deleted_experiment_is_refused(store, tmp_path):
 def test_importing_the_module_leaves_mlflow_alone():
     code = "import sys, mshisto_ray.tracking; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_jobs_of_a_project_share_the_database_beside_their_folders(tmp_path):
+    wanted = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert tracking.default_uri(tmp_path / "tiles") == wanted
+    assert tracking.default_uri(tmp_path / "sweep") == wanted
+    assert tracking.default_uri(Path("/results")).endswith("/mlflow.db")
+
+
+def test_a_database_inside_a_folder_is_used_further(tmp_path):
+    inside = tmp_path / "tiles" / "mlflow.db"
+    inside.parent.mkdir()
+    inside.touch()
+    assert tracking.default_uri(tmp_path / "tiles") == f"sqlite:///{inside}"
+
+
+def test_a_moved_database_finds_its_artifacts_and_its_results(tmp_path):
+    note = tmp_path / "note.txt"
+    note.write_text("kept")
+    old, new = tmp_path / "old place", tmp_path / "new's place"
+    run_id = open_store(None, old / "tiles", "tests").log_run(
+        "tile", {}, {}, artifacts=[note]
+    )
+    open_store(None, old / "tiles", "tests").log_once("r", "once", {}, {})
+    old.rename(new)
+    moved = open_store(None, new / "tiles", "tests")
+    client = MlflowClient(tracking_uri=moved.uri)
+    assert Path(client.download_artifacts(run_id, "note.txt")).read_text() == "kept"
+    moved.log_once("r", "once", {}, {})
+    assert len(client.search_runs([moved.experiment_id])) == 2
+    later = moved.log_run("later", {}, {}, artifacts=[note])
+    assert (new / "mlartifacts" / later / "artifacts" / "note.txt").is_file()
+    assert not old.exists()
 
 
 @pytest.mark.slow

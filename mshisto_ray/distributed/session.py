@@ -33,6 +33,9 @@ _MAX_CPUS_PER_GPU_ACTOR = 8
 _CONNECT_TIMEOUT_S = 5.0
 _RETRY_AFTER_S = 10.0
 
+# Whether ``one_session`` is to end the session that a ``connect`` starts.
+_is_kept = False
+
 
 @dataclass(frozen=True)
 class ActorPlan:
@@ -74,6 +77,33 @@ def connect() -> Iterator[None]:
             _join(address)
         else:
             _start_local()
+    if _is_kept:
+        yield
+        return
+    with _ended():
+        yield
+
+
+@contextlib.contextmanager
+def one_session() -> Iterator[None]:
+    """One Ray session for every ``connect`` inside, which the first of them starts.
+
+    Nothing is started where none of them has work.
+    """
+    global _is_kept
+    if ray.is_initialized():
+        yield
+        return
+    _is_kept = True
+    try:
+        with _ended():
+            yield
+    finally:
+        _is_kept = False
+
+
+@contextlib.contextmanager
+def _ended() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:

@@ -110,7 +110,7 @@ def check_omp_threads() -> Finding:
 def check_mlflow(uri: str | None) -> Finding:
     """Check whether the store can be used from the driver."""
     if uri is None:
-        return Finding("ok", "mlflow", "mlflow.db in each job's output folder")
+        return Finding("ok", "mlflow", "mlflow.db beside each job's output folder")
     try:
         tracking.check_uri(uri)
     except InputError as error:

@@ -63,7 +63,7 @@ def run(config: EmbedConfig) -> None:
 
 
 def _run(config: EmbedConfig, tiles: TileDirectory, targets: Sequence[Target]) -> None:
-    stages = [_make_stage(target, tiles) for target in targets]
+    stages = [_make_stage(config, target, tiles) for target in targets]
     chunks = dict.fromkeys(
         Chunk(unit["slide_id"], unit["chunk"])
         for stage in stages
@@ -77,7 +77,7 @@ def _run(config: EmbedConfig, tiles: TileDirectory, targets: Sequence[Target]) -
     )
 
 
-def _make_stage(target: Target, tiles: TileDirectory) -> UnitStage:
+def _make_stage(config: EmbedConfig, target: Target, tiles: TileDirectory) -> UnitStage:
     encoder = target.config.encoder
     if encoder and encoder.parameters.get("weights") == "random":
         say(
@@ -86,7 +86,7 @@ def _make_stage(target: Target, tiles: TileDirectory) -> UnitStage:
             "weights file, or weights: pretrained"
         )
     total, pending = plan_units(target, tiles)
-    store = target.config.runtime.open_store(target.out)
+    store = config.runtime.open_store(config.out, target.out)
     return UnitStage(
         "embed",
         "chunks",

@@ -164,9 +164,8 @@ def _missing_baselines(config: EvaluateConfig) -> dict[str, embed.EmbedConfig]:
 
 def _mlflow(config: EvaluateConfig) -> dict[str, str]:
     """The store of this evaluation, for the baselines that it makes too."""
-    given = config.runtime.mlflow
-    uri = given.uri or f"sqlite:///{config.out / 'mlflow.db'}"
-    return {"uri": uri, "experiment": given.experiment}
+    uri = config.runtime.store_uri(config.out)
+    return {"uri": uri, "experiment": config.runtime.mlflow.experiment}
 
 
 def _draw(config: EvaluateConfig, plan: Plan, found: Mapping[str, Neighbours]) -> None:

@@ -159,13 +159,14 @@ def _recipe(
 ) -> dict[str, Any]:
     digests = [directory.manifest.digest for directory in directories]
     return {
-        "head": _head_digest(config.head),
+        "head": head_digest(config.head),
         "embeddings": digests[0] if len(set(digests)) == 1 else digests,
         "heat_maps": config.tiles is not None,
     }
 
 
-def _head_digest(path: Path) -> str:
+def head_digest(path: Path) -> str:
+    """Digest of a head directory's files."""
     digest = hashlib.blake2b(digest_size=16)
     for file in sorted(path.iterdir()):
         digest.update(file.name.encode() + file.read_bytes())
@@ -180,6 +181,11 @@ def _is_done(
         return False
     kinds = {failure["kind"] for failure in metadata["failures"]}
     return not kinds or (kinds == {"crash"} and not config.runtime.retry_failures)
+
+
+def _is_external(head: Head, bags: list[Bag]) -> bool:
+    """Whether some bag is of a patient that no model of the head was trained on."""
+    return any(bag.patient_id not in head.folds for bag in bags)
 
 
 def _report(
@@ -201,20 +207,22 @@ def _report(
         "bags": outcome.num_predicted,
         "failures": failures,
     }
+    whose = "external" if _is_external(head, bags) else "out-of-fold"
     for name, interval in outcome.metrics.items():
         if math.isnan(interval.value):
             continue  # named in a note
-        say(f"  external {name}: {interval.value:.3f} [{interval.low:.3f}, "
+        say(f"  {whose} {name}: {interval.value:.3f} [{interval.low:.3f}, "
             f"{interval.high:.3f}]")  # fmt: skip
+        key = f"{whose.replace('-', '_')}_{name}"
         logged |= {
-            f"external_{name}": interval.value,
-            f"external_{name}_ci_low": interval.low,
-            f"external_{name}_ci_high": interval.high,
+            key: interval.value,
+            f"{key}_ci_low": interval.low,
+            f"{key}_ci_high": interval.high,
         }
     for note in outcome.notes:
         say(f"  {note}")
     artifacts = [config.out / "predictions.parquet", config.out / "metrics.json"]
-    tags = {"head": _head_digest(config.head)}
+    tags = {"head": head_digest(config.head)}
     # The labels may be others than those of an earlier run.
     key = f"{found.digest} {sorted(logged.items())}"
     settings = config.model_dump(mode="json")

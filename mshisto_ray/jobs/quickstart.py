@@ -1,4 +1,4 @@
-"""The whole pipeline on synthetic slides with a known truth, in one Ray session."""
+"""A study on synthetic slides with a known truth: the steps of ``run``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import numpy as np
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import Config, OutputPath, option
-from mshisto_ray.distributed.session import connect
+from mshisto_ray.distributed.session import one_session
 from mshisto_ray.evaluation.localisation import localise
-from mshisto_ray.jobs import embed, predict, sweep, tile
+from mshisto_ray.jobs import predict, sweep
 from mshisto_ray.jobs._contact_sheet import page_path
 from mshisto_ray.jobs._phantom import write_slides, write_table
+from mshisto_ray.jobs._study import check_study, say_places, say_ranking, say_step
+from mshisto_ray.jobs._study_config import RunConfig, plan_steps
+from mshisto_ray.jobs.run import train
 from mshisto_ray.learning.intervals import compare
 from mshisto_ray.learning.predictions import read_predictions
 from mshisto_ray.mil import experiment
@@ -35,7 +38,7 @@ _SIGN, _LABEL = "fine_sign", "label_fine"
 
 
 class QuickstartConfig(Config):
-    """Make slides, tile, embed, sweep six poolings, predict new slides."""
+    """Make slides; tile, embed, sweep six poolings, predict new slides."""
 
     out: OutputPath = option(Path("quickstart"), "folder; an unfinished one is resumed")
     num_patients: int = option(40, "patients to train on, two slides each", ge=16)
@@ -47,39 +50,31 @@ class QuickstartConfig(Config):
 
 
 def run(config: QuickstartConfig) -> None:
-    """Make slides, tile, embed, sweep six poolings, predict new slides."""
+    """Run a study on synthetic slides with a known truth, in minutes."""
     started = time.monotonic()
     out = config.out
-    with connect():
+    with one_session():
         _write_phantom(config)
-        # The planted sign has a colour of its own here, so colour statistics see it:
-        # no network, no download.
-        _tile_and_embed(out)
-        sweeping = _sweep_config(config)
-        sweep.run(sweeping)
-        gated = _folder(sweeping, "gated_attention")
-        _step("predict new patients with the gated attention's models; heat maps")
-        predict.run(_predict_config(out, gated / experiment.HEAD_FOLDER))
-    _conclude(out, gated, _folder(sweeping, "embedding_mean"))
-    say(f"\nDone in {time.monotonic() - started:.0f} s. Look at:")
-    store = sweeping.runtime.open_store(out)
-    for what, where in (
-        ("what was tiled", page_path(out / "tiles", 0)),
-        ("the ranking", out / "sweep" / "summary.md"),
-        ("where it looks", out / "predictions" / "heatmaps"),
-    ):
-        say(f"  {what}: {where}")
-    say(f"  all runs, compared: {store.view_command()}")
-
-
-def _step(text: str) -> None:
-    say(f"\n== {text}")
-
-
-def _runtime(out: Path) -> dict[str, dict[str, str]]:
-    """All jobs log to one store."""
-    uri = f"sqlite:///{out / 'mlflow.db'}"
-    return {"mlflow": {"uri": uri, "experiment": "quickstart"}}
+        study = _study(config)
+        steps = plan_steps(study)
+        check_study(study, steps)
+        train(study, steps)
+        gated = _folder(steps.sweep, "gated_attention")
+        say_step("predict new patients with the gated attention's models; heat maps")
+        new, head = out / "slides" / "new.csv", gated / experiment.HEAD_FOLDER
+        predict.run(steps.prediction(new, out / "predictions", head))
+    say_ranking(out)
+    _say_truth(out, gated, _folder(steps.sweep, "embedding_mean"))
+    store = study.runtime.open_store(steps.sweep.out)
+    say_places(
+        time.monotonic() - started,
+        [
+            ("what was tiled", page_path(out / "tiles", 0)),
+            ("the ranking", out / "sweep" / "summary.md"),
+            ("where it looks", out / "predictions" / "heatmaps"),
+            ("all runs, compared", store.view_command()),
+        ],
+    )
 
 
 def _write_phantom(config: QuickstartConfig) -> None:
@@ -95,7 +90,7 @@ def _write_phantom(config: QuickstartConfig) -> None:
     recipe = phantom.model_dump(mode="json") | {"new_patients": config.new_patients}
     with open_stage(folder, "phantom", recipe, {}):
         if not (folder / "new.csv").is_file():
-            _step(f"write {phantom.num_slides} phantom slides -> {folder}")
+            say_step(f"write {phantom.num_slides} phantom slides -> {folder}")
             _write_tables(config, folder, write_slides(phantom, folder))
 
 
@@ -104,46 +99,41 @@ def _write_tables(
 ) -> None:
     patients = sorted({row["patient_id"] for row in rows})
     new = set(patients[config.num_patients :])
-    write_table(rows, folder / "all.csv")
     train = [row for row in rows if row["patient_id"] not in new]
     write_table(train, folder / "cohort.csv")
     write_table([row for row in rows if row["patient_id"] in new], folder / "new.csv")
 
 
-def _tile_and_embed(out: Path) -> None:
-    _step("tile at 0.5, 1 and 2 um/px")
-    raw = {"cohort": str(out / "slides" / "all.csv"), "out": str(out / "tiles")}
-    raw |= {"tile_px": 64, "runtime": _runtime(out)}
-    tile.run(configs.validate(tile.TileConfig, raw))
-    _step("embed every tile: colour statistics")
-    raw = {"tiles": str(out / "tiles"), "out": str(out / "embeddings")}
-    raw |= {"encoder": {"name": "colour_stats"}, "runtime": _runtime(out)}
-    embed.run(configs.validate(embed.EmbedConfig, raw))
-
-
-def _sweep_config(config: QuickstartConfig) -> sweep.SweepConfig:
-    _step("sweep six poolings, with and without noise on the embeddings")
-    out = config.out
+def _study(config: QuickstartConfig) -> RunConfig:
+    out, slides = config.out, config.out / "slides"
     raw = {
-        "embeddings": str(out / "embeddings"),
-        "cohort": str(out / "slides" / "cohort.csv"),
+        "cohort": str(slides / "cohort.csv"),
+        "new_cohort": str(slides / "new.csv"),
+        "out": str(out),
         "target": {"column": _LABEL},
-        "scale": 0.5,
+        # The planted sign has a colour of its own here, so colour statistics see it:
+        # no network, no download.
+        "encoder": {"name": "colour_stats"},
+        "tile_px": 64,
         "split": {"folds": 4, "seed": config.seed},
-        "hidden": [],
-        "optimiser": {"lr": 3e-3, "schedule": "constant", "warmup_steps": 0},
-        "epochs": 80,
-        "batch_size": 8,
-        "early_stopping": None,
-        "seed": config.seed,
         "axes": {
             "pooling": [{"name": name} for name in _POOLINGS],
             "noise.sigma": [0.0, 0.1],
         },
-        "out": str(out / "sweep"),
-        "runtime": {"cache": {"dir": str(out / "cache")}, **_runtime(out)},
+        "sweep": {
+            "scale": 0.5,
+            "hidden": [],
+            "optimiser": {"lr": 3e-3, "schedule": "constant", "warmup_steps": 0},
+            "epochs": 80,
+            "batch_size": 8,
+            "early_stopping": None,
+            "seed": config.seed,
+            "runtime": {"cache": {"dir": str(out / "cache")}},
+        },
+        "predict": {"annotation": _SIGN},
+        "runtime": {"mlflow": {"experiment": "quickstart"}},
     }
-    return configs.validate(sweep.SweepConfig, raw)
+    return configs.validate(RunConfig, raw)
 
 
 def _folder(config: sweep.SweepConfig, pooling: str) -> Path:
@@ -158,23 +148,8 @@ def _folder(config: sweep.SweepConfig, pooling: str) -> Path:
     return points.folder(config.out, digest)
 
 
-def _predict_config(out: Path, head: Path) -> predict.PredictConfig:
-    raw = {
-        "head": str(head),
-        "embeddings": str(out / "embeddings"),
-        "cohort": str(out / "slides" / "new.csv"),
-        "tiles": str(out / "tiles"),
-        "annotation": _SIGN,
-        "out": str(out / "predictions"),
-        "runtime": _runtime(out),
-    }
-    return configs.validate(predict.PredictConfig, raw)
-
-
-def _conclude(out: Path, gated: Path, mean: Path) -> None:
-    """Print the ranking, and how well the planted tiles were found."""
-    _step("ranking")
-    say((out / "sweep" / "summary.md").read_text())
+def _say_truth(out: Path, gated: Path, mean: Path) -> None:
+    """Print how much attention gains, and how well it finds the planted tiles."""
     first, second = (
         read_predictions(folder / "predictions.parquet") for folder in (gated, mean)
     )

@@ -102,6 +102,18 @@ def expand(
     return tuple(points.values())
 
 
+def check_select(
+    points: Sequence[Point], splits: Sequence[Split], select: str | None
+) -> None:
+    """Raise InputError where there are no validation bags to choose a point by."""
+    chooses = select and len(points) > 1
+    if chooses and not all(len(split.validation) for split in splits):
+        raise InputError(
+            "split.validation is 0, so there is no val_ metric to choose a config by: "
+            "give split.validation=0.2, or select=null to compare without choosing"
+        )
+
+
 def check(
     points: Sequence[Point], select: str | None
 ) -> tuple[dict[str, Point], list[str]]:
@@ -127,20 +139,11 @@ def check(
         )
         if source not in loaded:
             loaded[source], splits = experiment.check(config)
-            if select and len(points) > 1:
-                _check_validation(splits)
+            check_select(points, splits, select)
             _check_same(next(iter(loaded.values())), loaded[source], point)
         found[experiment.digest(config, loaded[source])] = point
         notes += experiment.notes(config, loaded[source])
     return found, list(dict.fromkeys(notes))
-
-
-def _check_validation(splits: Sequence[Split]) -> None:
-    if not all(len(split.validation) for split in splits):
-        raise InputError(
-            "split.validation is 0, so there is no val_ metric to choose a config by: "
-            "give split.validation=0.2, or select=null to compare without choosing"
-        )
 
 
 def _check_same(first: Bags, other: Bags, point: Point) -> None:

@@ -5,7 +5,19 @@ worker starts, and no run is ever "active": every call names its run.
 """
 
 from mshisto_ray.tracking._limits import flatten
-from mshisto_ray.tracking._open import TrackingConfig, check_uri, open_store
+from mshisto_ray.tracking._open import (
+    TrackingConfig,
+    check_uri,
+    default_uri,
+    open_store,
+)
 from mshisto_ray.tracking._store import Store
 
-__all__ = ["Store", "TrackingConfig", "check_uri", "flatten", "open_store"]
+__all__ = [
+    "Store",
+    "TrackingConfig",
+    "check_uri",
+    "default_uri",
+    "flatten",
+    "open_store",
+]

@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 from pydantic import field_serializer
 
 from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.tracking._moved import FOLDER, follow_move
 from mshisto_ray.tracking._store import Store, redacted
 
+_DATABASE = "mlflow.db"
 _SERVER_TIMEOUT_S = 5.0
 
 
@@ -26,8 +28,8 @@ class TrackingConfig(Config):
 
     uri: str | None = option(
         None,
-        "MLflow store: null = mlflow.db in `out`; sqlite:////absolute/mlflow.db; "
-        "http(s)://server",
+        "MLflow store: null = mlflow.db beside a step's folder (results/mlflow.db of "
+        "results/tiles); sqlite:////absolute/mlflow.db; http(s)://server",
     )
     experiment: str = option("mshisto_ray", "MLflow experiment", min_length=1)
 
@@ -37,12 +39,27 @@ class TrackingConfig(Config):
         return redacted(uri) if uri else uri
 
 
+def default_uri(out: Path) -> str:
+    """The store of a job that names none: ``mlflow.db`` beside its output folder.
+
+    So the jobs of a project, which write ``results/tiles``, ``results/sweep``, share
+    one. A database that is in the folder itself is used further, and one is made there
+    where the folder above cannot be written.
+    """
+    out = out.absolute()
+    inside, beside = out / _DATABASE, out.parent / _DATABASE
+    above = next(path for path in out.parents if path.exists())
+    if inside.exists() or not os.access(above, os.W_OK):
+        return f"sqlite:///{inside}"
+    return f"sqlite:///{beside}"
+
+
 def open_store(uri: str | None, out: Path, experiment: str) -> Store:
     """Open an experiment of an MLflow store; both are created if they don't exist.
 
     Args:
-        uri: None for a database in ``out`` itself; ``sqlite:////absolute/path.db``
-            for one shared by several jobs of a machine; ``http(s)://`` for a server.
+        uri: None for the ``default_uri``; ``sqlite:////absolute/path.db`` for another
+            database; ``http(s)://`` for a server.
         out: the job's output folder.
         experiment: name of the experiment.
 
@@ -50,14 +67,15 @@ def open_store(uri: str | None, out: Path, experiment: str) -> Store:
         InputError: the kind of store cannot be used, or the server does not answer.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    uri = uri or f"sqlite:///{out.absolute() / 'mlflow.db'}"
+    uri = uri or default_uri(out)
     check_uri(uri)
     if not uri.startswith("sqlite:"):
         return _open(uri, experiment, None, out)
     database = Path(uri.removeprefix("sqlite:///"))
     database.parent.mkdir(parents=True, exist_ok=True)
-    artifacts = database.parent / "mlartifacts"
+    artifacts = database.parent / FOLDER
     with _locked(database.with_suffix(".lock")):
+        follow_move(database)
         return _open(uri, experiment, artifacts.as_uri(), out)
 
 
@@ -80,7 +98,7 @@ def check_uri(uri: str) -> None:
         except (OSError, ValueError) as error:
             raise InputError(
                 f"mlflow store {redacted(uri)}: no server answers ({error}): start it, "
-                "or leave the key out for a database in the output folder"
+                "or leave the key out for a database beside the output folder"
             ) from None
     elif "://" not in uri or uri.startswith("file:"):
         raise InputError(

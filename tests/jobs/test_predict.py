@@ -200,7 +200,7 @@ def test_attention_is_held_against_annotated_tiles(study, predicted):
         found.append(area(both.attention.to_numpy(), truth))
     metrics = json.loads((predicted / "metrics.json").read_text())
     assert metrics["attention_auroc_0.5"]["value"] == pytest.approx(np.mean(found))
-    client = MlflowClient(f"sqlite:///{predicted / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{predicted.parent / 'mlflow.db'}")
     (experiment_,) = [e for e in client.search_experiments() if e.name != "Default"]
     (logged,) = client.search_runs([experiment_.experiment_id])
     value = logged.data.metrics["external_attention_auroc_0.5"]
@@ -277,7 +277,8 @@ def test_attention_over_children_is_saved_and_drawn(cross_scale):
         np.testing.assert_allclose(sums, np.ones(len(coarse)), rtol=1e-6)
     names = {path.name for path in (cross_scale / "heatmaps").iterdir()}
     assert {n for n in names if n.startswith("s3.")} == {
-        "s3.attention.png", "s3.tiles.png", "s3.children_1.png", "s3.children_0.5.png", "s3.geojson",
+        "s3.attention.png", "s3.tiles.png", "s3.geojson",
+        "s3.children_1.png", "s3.children_0.5.png",
         "s3.children_1.geojson", "s3.children_0.5.geojson",
     }  # fmt: skip
     text = (cross_scale / "heatmaps" / "s3.children_0.5.geojson").read_text()

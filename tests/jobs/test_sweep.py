@@ -71,7 +71,7 @@ def results(out):
 
 
 def runs(given):
-    uri = f"sqlite:///{given.out / 'mlflow.db'}"
+    uri = f"sqlite:///{given.out.parent / 'mlflow.db'}"
     client = MlflowClient(tracking_uri=uri)
     number = client.get_experiment_by_name("mshisto_ray").experiment_id
     return client.search_runs([number])

@@ -127,7 +127,7 @@ def test_the_job_trains_once_and_logs_once(table, tmp_path, capsys):
     assert "already done" in said and "3/3 models" not in said and "test AUROC" in said
     from mlflow.tracking import MlflowClient
 
-    uri = f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}"
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     client = MlflowClient(tracking_uri=uri)
     number = client.get_experiment_by_name("mshisto_ray").experiment_id
     (logged,) = client.search_runs([number])

@@ -49,16 +49,12 @@ def plan_splits(
             lacks a class that it needs.
     """
     assert bags.targets is not None
-    stopping = training.early_stopping if training else None
     splits = make_splits(
         config, bags.patient_ids, bags.targets, bags.classes, bags.folds
     )
+    check_stopping(splits, config, training)
+    stopping = training.early_stopping if training else None
     given = any(len(split.validation) for split in splits)
-    if stopping and config.validation == 0 and not given:
-        raise InputError(
-            "split.validation is 0, and early stopping needs validation bags: give "
-            "split.validation=0.2, or early_stopping=null"
-        )
     usable = bags.sizes > 0
     kept = [
         Split(
@@ -86,6 +82,19 @@ def plan_splits(
                 "bag; give a larger split.validation, or 0 with early_stopping=null"
             )
     return kept
+
+
+def check_stopping(
+    splits: Sequence[Split], config: SplitConfig, training: TrainConfig | None
+) -> None:
+    """Raise InputError where early stopping has no validation bags to watch."""
+    stopping = training.early_stopping if training else None
+    given = any(len(split.validation) for split in splits)
+    if stopping and config.validation == 0 and not given:
+        raise InputError(
+            "split.validation is 0, and early stopping needs validation bags: give "
+            "split.validation=0.2, or early_stopping=null"
+        )
 
 
 def cross_validate(

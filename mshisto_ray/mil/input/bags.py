@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from mshisto_ray.config import InputError
 from mshisto_ray.mil.input.config import InputConfig, TargetConfig
+from mshisto_ray.mil.input.labels import by_patient, labelled, left_out
 from mshisto_ray.mil.input.scales import FinerScale
 from mshisto_ray.mil.input.source import BagRow, BagSource, open_source
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.features import Features
-from mshisto_ray.store.table import is_missing_word
 
 
 @dataclass(frozen=True)
@@ -97,9 +96,9 @@ def read_bags(
     rows, notes = source.rows, list(source.notes)
     classes: tuple[str, ...] = ()
     if target:
-        rows, classes = _labelled(rows, target, source.what, notes)
+        rows, classes = labelled(rows, target, source.what, notes)
     whole = config.unit == "slide"
-    groups = [[row] for row in rows] if whole else _by_patient(rows)
+    groups = [[row] for row in rows] if whole else by_patient(rows)
     members = tuple(tuple(r.member for r in g if r.member >= 0) for g in groups)
     counts = source.features.counts
     sizes = np.array([sum(counts[m] for m in bag) for bag in members], dtype=np.int64)
@@ -125,71 +124,6 @@ def read_bags(
     )
 
 
-def _labelled(
-    rows: list[BagRow], target: TargetConfig, what: str, notes: list[str]
-) -> tuple[list[BagRow], tuple[str, ...]]:
-    """Rows whose label is one of the classes, and the classes in order."""
-    known = [row for row in rows if row.label is not None]
-    if len(known) < len(rows):
-        without = [row.name for row in rows if row.label is None]
-        notes.append(_left_out(without, len(rows), what, f"no {target.column!r}"))
-    present = {row.label for row in known if row.label is not None}
-    if target.classes is None:
-        return known, tuple(sorted(present, key=_class_order))
-    absent = [name for name in target.classes if name not in present]
-    if any(map(is_missing_word, absent)):
-        raise InputError(
-            f"target.classes: {', '.join(filter(is_missing_word, absent))} is read as "
-            "a missing value: give the class another name in the table"
-        )
-    if absent:
-        raise InputError(
-            f"target.classes: {', '.join(map(repr, absent))} does not occur in column "
-            f"{target.column!r}; have {', '.join(sorted(present, key=_class_order))}"
-        )
-    kept = [row for row in known if row.label in target.classes]
-    if len(kept) < len(known):
-        others = [row for row in known if row.label not in target.classes]
-        names = [row.name for row in others]
-        if target.others == "refuse":
-            labels = sorted({str(row.label) for row in others}, key=_class_order)
-            raise InputError(
-                f"{target.column}: {len(others)} of {len(rows)} {what} "
-                f"({', '.join(names[:5])}{', ...' if names[5:] else ''}) have labels "
-                f"that are not in target.classes: {', '.join(labels[:5])}; correct "
-                "them, add the classes, or give target.others=leave_out"
-            )
-        notes.append(_left_out(names, len(rows), what, "a label not in target.classes"))
-    return kept, target.classes
-
-
-def _class_order(name: str) -> tuple[int, float, str]:
-    """Sort key: numbers by value, then words in alphabetical order."""
-    try:
-        return (0, float(name), name)
-    except ValueError:
-        return (1, 0.0, name)
-
-
-def _by_patient(rows: Sequence[BagRow]) -> list[list[BagRow]]:
-    groups: dict[str, list[BagRow]] = {}
-    for row in rows:
-        groups.setdefault(row.patient_id, []).append(row)
-    for key in ("label", "fold"):
-        mixed = [
-            f"{name!r} ({', '.join(sorted(str(getattr(r, key)) for r in group))})"
-            for name, group in groups.items()
-            if len({getattr(row, key) for row in group}) > 1
-        ]
-        if mixed:
-            raise InputError(
-                f"unit: patient, but {len(mixed)} patients have slides with different "
-                f"{key}s: {'; '.join(mixed[:3])}; give each patient one {key}, or use "
-                "unit: slide"
-            )
-    return list(groups.values())
-
-
 def _empty(
     groups: Sequence[Sequence[BagRow]], sizes: np.ndarray, source: BagSource
 ) -> list[str]:
@@ -200,13 +134,8 @@ def _empty(
     total = sum(len(g) for g in groups)
     notes = []
     if absent:
-        notes.append(_left_out(absent, total, source.what, "no complete embeddings"))
+        notes.append(left_out(absent, total, source.what, "no complete embeddings"))
     if without:
         reason = f"no tile at {source.scale} um/px"
-        notes.append(_left_out(without, total, source.what, reason))
+        notes.append(left_out(without, total, source.what, reason))
     return notes
-
-
-def _left_out(names: Sequence[str], total: int, what: str, reason: str) -> str:
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f"{len(names)} of {total} {what} left out, {reason}: {shown}"

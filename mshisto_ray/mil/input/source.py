@@ -74,7 +74,7 @@ def _chain_source(
     directories = [EmbeddingDirectory(path) for path in config.directories]
     names = [row.slide_id for row in cohort.rows]
     chain = open_chain(directories, scales, names, cache)
-    rows, has_fold = _rows(cohort, chain.members, label, fold)
+    rows, has_fold = cohort_rows(cohort, chain.members, label, fold)
     parts = (chain.features, *(scale.features for scale in chain.finer))
     notes = [*cohort.notes, *_untrained(directories)]
     notes += (
@@ -97,10 +97,13 @@ def _chain_source(
     )  # fmt: skip
 
 
-def _rows(
+def cohort_rows(
     cohort: Cohort, place: Mapping[str, int], label: str | None, fold: str | None
 ) -> tuple[list[BagRow], bool]:
-    """One row per slide of the cohort, and whether the cohort has folds."""
+    """One row per slide of the cohort, and whether the cohort has folds.
+
+    ``place``: of each slide in the features, by slide_id; a slide may lack one.
+    """
     labels = cohort.column(label) if label else {}
     has_fold = fold is not None and cohort.find(fold) is not None
     folds = cohort.column(fold) if fold and has_fold else {}
@@ -160,7 +163,7 @@ def _cohort_source(
         have = ", ".join(map(str, directory.scales))
         raise InputError(f"scale: {scale} is not in {path}; have {have}")
     place = {slide_id: i for i, slide_id in enumerate(directory.slide_ids)}
-    rows, has_fold = _rows(cohort, place, label, fold)
+    rows, has_fold = cohort_rows(cohort, place, label, fold)
     features = open_features(directory, scale, cache)
     notes = (*cohort.notes, *_untrained([directory]))
     notes += (_uncached(path, cache),) if _are_slow([features], cache) else ()

@@ -1,0 +1,92 @@
+"""A whole study in one Ray session: tile, embed, sweep, predict."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from mshisto_ray import config as configs
+from mshisto_ray.distributed.session import one_session
+from mshisto_ray.jobs import embed, predict, sweep, tile
+from mshisto_ray.jobs._contact_sheet import page_path
+from mshisto_ray.jobs._study import (
+    check_study,
+    keep_former,
+    read_cohorts,
+    say_places,
+    say_ranking,
+    say_step,
+    write_slides,
+)
+from mshisto_ray.jobs._study_config import RunConfig, Steps, all_slides, plan_steps
+from mshisto_ray.mil import sweep as points
+from mshisto_ray.store.manifest import write_text
+
+
+def check(config: RunConfig) -> None:
+    """Check every step as far as it can be before any work; nothing is written."""
+    check_study(config, plan_steps(config))
+
+
+def run(config: RunConfig) -> int:
+    """Run a study of your own slides: tile, embed, sweep models, predict."""
+    started = time.monotonic()
+    steps = plan_steps(config)
+    check_study(config, steps)
+    with one_session():
+        code = train(config, steps)
+        places = _predict(config, steps)
+    out = config.out
+    say_ranking(out)
+    store = config.runtime.open_store(steps.sweep.out)
+    say_places(
+        time.monotonic() - started,
+        [
+            ("what was tiled", page_path(out / "tiles", 0)),
+            ("what failed, and why", out / "tiles" / "failures.parquet"),
+            ("the ranking", out / "sweep" / "summary.md"),
+            *places,
+            ("all runs, compared", store.view_command()),
+        ],
+    )
+    return code
+
+
+def train(config: RunConfig, steps: Steps) -> int:
+    """Tile, embed and sweep; returns the sweep's exit code."""
+    cohort, new = read_cohorts(config)
+    if new:
+        write_slides(cohort, new, all_slides(config))
+    config.out.mkdir(parents=True, exist_ok=True)
+    write_text(config.out / "study.yaml", configs.to_yaml(config))
+    scales = ", ".join(f"{mpp:g}" for mpp in steps.tile.scales)
+    say_step(f"tile at {scales} um/px")
+    tile.run(steps.tile)
+    say_step(f"embed every tile: {config.encoder.name}")
+    embed.run(steps.embed)
+    num = len(points.expand(steps.sweep, steps.sweep.axes))
+    say_step(f"sweep {num} configs over {', '.join(steps.sweep.axes) or 'no axis'}")
+    return sweep.run(steps.sweep)
+
+
+def _predict(config: RunConfig, steps: Steps) -> list[tuple[str, Path | str]]:
+    """Predict both cohorts with the chosen models; returns what to look at."""
+    head, out = steps.sweep.out / "best", config.out / "predictions"
+    say_step("predict the cohort, each slide by models that did not see its patient")
+    keep_former(out, head)
+    predict.run(steps.prediction(config.cohort, out, head))
+    places = _places("its predictions, out of fold", out)
+    if config.new_cohort:
+        out = config.out / "new_predictions"
+        say_step("predict the new cohort")
+        keep_former(out, head)
+        predict.run(steps.prediction(config.new_cohort, out, head))
+        places += _places("predictions of the new cohort", out)
+    return places
+
+
+def _places(what: str, out: Path) -> list[tuple[str, Path | str]]:
+    maps = out / "heatmaps"
+    none = "no heat maps: the chosen pooling gives single tiles no score"
+    looks = maps if maps.is_dir() else none
+    return [(what, out / "predictions.parquet"), ("where it looks", looks)]
