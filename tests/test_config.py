@@ -161,3 +161,20 @@ def test_a_full_disk_ends_a_job_in_one_line(capsys):
         "error: /out/slides.parquet: No space left on device; make room, and the same "
         "command resumes\n"
     )
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_check_inspects_below_the_config_and_ends_with_its_code(code, capsys):
+    def inspect(config):
+        print(f"# lr is {config.lr:g}")
+        return code
+
+    def run(config):
+        raise AssertionError("--check does not run the job")
+
+    with pytest.raises(SystemExit) as stopped:
+        configs.main(Example, run, None, ["out=/tmp/x", "--check"], inspect)
+    assert stopped.value.code == code
+    printed = capsys.readouterr().out
+    assert printed.endswith("# lr is 0.001\n")
+    assert configs.yaml.safe_load(printed)["lr"] == 0.001
