@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mshisto_ray.embedding.probe import ReadSample, read_some
 from mshisto_ray.embedding.reading import SlideSource
+from mshisto_ray.jobs._coverage import coverage_by_scale, coverage_notes
 from mshisto_ray.jobs._estimate import (
     duration,
     hint,
@@ -154,6 +155,9 @@ def print_estimate(
     whole = sum(one.header.area_mm2 for one in usable)
     _print_totals(probes, areas, whole, len(usable), resources)
     _print_reading(probes, areas, whole, recipe)
+    coverage = coverage_by_scale(probe.tiled.record for probe in probes.values())
+    for line in coverage_notes(coverage, recipe.tissue_threshold):
+        note(line)
     return errors
 
 
