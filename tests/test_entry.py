@@ -48,3 +48,22 @@ def test_a_full_disk_ends_a_job_in_one_line(capsys):
         "error: /out/slides.parquet: No space left on device; make room, and the same "
         "command resumes\n"
     )
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_check_inspects_below_the_config_and_ends_with_its_code(code, capsys):
+    class RateConfig(Config):
+        lr: float = 1e-3
+
+    def inspect(config):
+        print(f"# lr is {config.lr:g}")
+        return code
+
+    def run(config):
+        raise AssertionError("--check does not run the job")
+
+    job = Job(RateConfig, run, None, inspect)
+    with keep_handlers(), pytest.raises(SystemExit) as stopped:
+        run_job(lambda: job, ["--check"], "job")
+    assert stopped.value.code == code
+    assert capsys.readouterr().out == "lr: 0.001\n# lr is 0.001\n"

@@ -18,6 +18,7 @@ from mshisto_ray.embedding.worker import ENCODERS, STAINS
 from mshisto_ray.jobs._embed_config import EmbedConfig
 from mshisto_ray.jobs._estimate import (
     duration,
+    hint,
     milliseconds,
     note,
     size,
@@ -134,8 +135,8 @@ def _print_time(config: EmbedConfig, num: int, read_s: float, encode_s: float) -
     kind = "GPU workers" if gpus else "workers"
     note(
         f"embedding: {duration(total / workers)} with {workers} {kind} "
-        f"({duration(total)} with one), start-up apart; chunks that are done already "
-        "are not subtracted"
+        f"({duration(total)} with one), start-up apart{hint(config.runtime)}; chunks "
+        "that are done already are not subtracted"
     )
     note(
         "rests on: the tiles planned, exactly; reading and encoding timed here, one "

@@ -56,6 +56,11 @@ def workers_here(resources: Resources) -> int:
     return max(1, math.floor((os.cpu_count() or 1) / (resources.cpus or 1)))
 
 
+def hint(resources: Resources) -> str:
+    """How to ask for the time on a cluster, empty if the config names the workers."""
+    return "" if resources.actors else "; of a cluster: give runtime.actors"
+
+
 def spread(ordered: Sequence[T], num: int) -> list[T]:
     """At most ``num`` items from the middles of as many equal parts of a sequence."""
     num = min(num, len(ordered))

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from mshisto_ray.embedding.probe import ReadSample, read_some
 from mshisto_ray.embedding.reading import SlideSource
+from mshisto_ray.jobs._coverage import coverage_by_scale, coverage_notes
 from mshisto_ray.jobs._estimate import (
     duration,
+    hint,
     milliseconds,
     note,
     rounded,
@@ -105,7 +107,7 @@ def _print_counts(checked: Sequence[Checked], recipe: TilingRecipe) -> None:
         f"{states['warning']} with a warning, {states['refused']} refused"
     )
     if len(usable) < patients:
-        note(f"{patients - len(usable)} patients have no usable slide")
+        note(f"patients without a usable slide: {patients - len(usable)}")
     sources = Counter(one.header.source for one in checked)
     note(
         f"um/px of level 0: {sources['file']} from the file, {sources['cohort']} from "
@@ -140,8 +142,11 @@ def print_estimate(
         work = functools.partial(probe_tiling, recipe=recipe, geojson=geojson)
         (found,) = in_threads(work, [one.row], limit_s=_PROBE_LIMIT_S)
         if isinstance(found, SlideError):
-            errors.append(found)
-            note(f"{name}: refused when tiled: {found.name}: {found}")
+            if found.name == "Hung":  # large, on a slow storage, or truly hanging
+                note(f"{name}: not tiled within {_PROBE_LIMIT_S:g} s: left out below")
+            else:
+                errors.append(found)
+                note(f"{name}: refused when tiled: {found.name}: {found}")
             continue
         probes[name], areas[name] = found, one.header.area_mm2
     if not probes:
@@ -150,6 +155,9 @@ def print_estimate(
     whole = sum(one.header.area_mm2 for one in usable)
     _print_totals(probes, areas, whole, len(usable), resources)
     _print_reading(probes, areas, whole, recipe)
+    coverage = coverage_by_scale(probe.tiled.record for probe in probes.values())
+    for line in coverage_notes(coverage, recipe.tissue_threshold):
+        note(line)
     return errors
 
 
@@ -178,8 +186,11 @@ def _print_totals(
         f"of these slides {rounded(min(rates) * whole)} to "
         f"{rounded(max(rates) * whole)})"
     )
-    note(f"tiling: {duration(seconds / workers)} with {workers} workers "
-         f"({duration(seconds)} with one)")  # fmt: skip
+    note(
+        f"tiling: {duration(seconds / workers)} with {workers} workers "
+        f"({duration(seconds)} with one){hint(resources)}; slides that are done "
+        "already are not subtracted"
+    )
     note(f"on disk: {size(num_bytes)} of tiles and overviews")
     note(
         f"embeddings: {size(tiles * 1000 * _VECTOR_BYTES)} for each 1,000 values of an "

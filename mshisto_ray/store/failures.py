@@ -22,6 +22,7 @@ CSV = "failures.csv"
 # Reasons that are printed; beyond, the table is easier to read.
 _MOST_REASONS = 8
 # What differs between messages of one reason: paths, numbers.
+_WORD = 4
 _VARYING = re.compile(r"\S*/\S*|\d[\d.,]*")
 
 Stage = Literal["tile", "embed", "import", "export", "predict"]
@@ -78,14 +79,21 @@ def reasons(failures: Iterable[Failure]) -> list[str]:
     """
     groups: dict[tuple[str, ...], list[Failure]] = defaultdict(list)
     for one in failures:
-        message = _VARYING.sub("#", one.message.replace(one.slide_id, "#"))
-        groups[one.stage, one.kind, one.error, message].append(one)
+        groups[one.stage, one.kind, one.error, _what(one)].append(one)
     ordered = sorted(groups.values(), key=len, reverse=True)
     lines = [_reason(group) for group in ordered[:_MOST_REASONS]]
     left = sum(map(len, ordered[_MOST_REASONS:]))
     if left:
         lines.append(f"{left} more failures of other reasons: see {CSV}")
     return lines
+
+
+def _what(failure: Failure) -> str:
+    """The message without what varies; a name of a few letters may be a word in it."""
+    text, name = failure.message, failure.slide_id
+    if len(name) > _WORD:
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "#", text)
+    return _VARYING.sub("#", text)
 
 
 def _reason(group: list[Failure]) -> str:

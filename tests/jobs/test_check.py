@@ -7,9 +7,11 @@ import pytest
 import yaml
 
 from mshisto_ray import config as configs
-from mshisto_ray.jobs import embed, tile
+from mshisto_ray.jobs import _tile_check, embed, tile
 from mshisto_ray.jobs._estimate import duration, milliseconds, rounded, size, spread
+from mshisto_ray.store.cohort import read_cohort
 from mshisto_ray.store.tiles import TileDirectory
+from mshisto_ray.tiling.recipe import TilingRecipe
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def test_refused_slides_and_warnings_have_their_reason(slides, capsys, tmp_path)
     assert "warning" in lines["s2"] and "lacks the scales 0.5 um/px" in lines["s2"]
     assert "the cohort gives 0.9 um/px, the file 0.5" in lines["s2"]
     assert "4 slides of 3 patients: 1 ok, 1 with a warning, 2 refused" in printed
-    assert "1 patients have no usable slide" in printed
+    assert "patients without a usable slide: 1" in printed
     assert "2 from the file" not in printed and "2 from the cohort" in printed
 
 
@@ -85,11 +87,14 @@ def test_slides_that_only_tiling_refuses_are_found_by_the_probe(
 
 
 def test_of_many_slides_only_those_with_a_remark_have_a_line(
-    slides, capsys, tmp_path, monkeypatch
+    slides, capsys, monkeypatch
 ):
-    monkeypatch.setattr("mshisto_ray.jobs._tile_check._MOST_LINES", 1)
-    _, printed, _ = inspect(slides, "mixed.csv", capsys, tmp_path / "out")
-    assert "\ns0 " not in printed and "\ns1 " in printed
+    monkeypatch.setattr(_tile_check, "_MOST_LINES", 1)
+    recipe = TilingRecipe()
+    checked = _tile_check.check_slides(read_cohort(slides / "mixed.csv"), recipe)
+    _tile_check.print_slides(checked, recipe)
+    printed = capsys.readouterr().out
+    assert "\n# s0 " not in printed and "\n# s1 " in printed
     assert "and 2 more slides with a remark" in printed
 
 

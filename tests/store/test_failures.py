@@ -42,6 +42,16 @@ def test_reasons_that_differ_in_names_and_numbers_are_one():
     assert reasons([]) == []
 
 
+def test_names_count_as_names_and_not_as_letters():
+    def changed(name):
+        text = f"a table of {name} bits"
+        return Failure(name, "tile", "input", "SlideChanged", text)
+
+    assert len(reasons([changed("slide_x"), changed("slide_y")])) == 1
+    same = [Failure(name, "tile", "input", "E", "a table of bits") for name in "abt"]
+    assert len(reasons(same)) == 1
+
+
 def test_many_reasons_end_with_a_count():
     failures = [Failure("s", "tile", "crash", f"Error{c}", "why") for c in "abcdefghij"]
     found = reasons(failures)
