@@ -13,7 +13,7 @@ from mshisto_ray.distributed.session import connect
 from mshisto_ray.evaluation.localisation import localise
 from mshisto_ray.jobs import embed, predict, sweep, tile
 from mshisto_ray.jobs._phantom import write_slides, write_table
-from mshisto_ray.learning.intervals import compare
+from mshisto_ray.learning.comparison import compare
 from mshisto_ray.learning.predictions import read_predictions
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil import sweep as points
@@ -182,7 +182,7 @@ def _conclude(out: Path, gated: Path, mean: Path) -> None:
     say(
         f"gated attention against embedding mean, test AUROC: {found.first:.3f} - "
         f"{found.second:.3f} = {gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}] "
-        "(paired patient bootstrap, 95 %)"
+        "(95 %, the same patients)"
     )
     shards = sorted((out / "predictions" / "shards").glob("*.parquet"))
     where = localise(shards, TileDirectory(out / "tiles"), _SIGN, None)
