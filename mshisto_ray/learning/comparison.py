@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,20 +55,20 @@ def compare(
         InputError: another metric than ``METRICS``, or tables that do not hold the
             same bags, patients, targets and classes.
     """
-    return compare_all(first, [second], metric)[0]
+    return compare_all([first], second, metric)[0]
 
 
 def compare_all(
-    first: Predictions, others: Sequence[Predictions], metric: str = "auroc"
+    models: Iterable[Predictions], reference: Predictions, metric: str = "auroc"
 ) -> list[Comparison]:
-    """Compare one model with each of the others, as ``compare``, with Holm over all."""
+    """Compare each model with a reference as ``compare`` does, with Holm over all."""
     if metric not in METRICS:
         raise InputError(f"no metric {metric!r}; have {', '.join(METRICS)}")
-    own = Estimates(first)
+    known = Estimates(reference)
     found = []
-    for other in others:
-        _check_same_bags(first, other)
-        found.append(_compare(own, first, other, metric))
+    for model in models:
+        _check_same_bags(model, reference)
+        found.append(_compare(model, reference, known, metric))
     adjusted = holm(np.array([comparison.p for comparison in found]))
     return [
         replace(comparison, p_holm=float(p))
@@ -77,24 +77,17 @@ def compare_all(
 
 
 def _compare(
-    own: Estimates, first: Predictions, second: Predictions, metric: str
+    model: Predictions, reference: Predictions, known: Estimates, metric: str
 ) -> Comparison:
-    other = Estimates(second)
-    if _same_probabilities(first, second):
+    own = Estimates(model)
+    if _same_probabilities(model, reference):
         gap = Interval(0.0, 0.0, 0.0)
     else:
-        ends = interval(own, metric), interval(other, metric)
-        gap = difference_interval(*ends, _correlation(own, other, metric))
-    p = p_value(gap)
-    return Comparison(
-        metric,
-        own.values[metric],
-        other.values[metric],
-        gap,
-        p,
-        p,
-        _over_folds(first, second, metric),
-    )
+        ends = interval(own, metric), interval(known, metric)
+        gap = difference_interval(*ends, _correlation(own, known, metric))
+    values = own.values[metric], known.values[metric]
+    p, over_folds = p_value(gap), _over_folds(model, reference, metric)
+    return Comparison(metric, *values, gap, p, p, over_folds)
 
 
 def _correlation(first: Estimates, second: Estimates, metric: str) -> float:
@@ -140,9 +133,8 @@ def _over_folds(first: Predictions, second: Predictions, metric: str) -> float:
 def _by_fold(model: Predictions, metric: str) -> dict[tuple[int, int], float]:
     """The metric within each (repeat, fold)."""
     found = {}
-    for repeat, fold in sorted(
-        set(zip(model.repeat.tolist(), model.fold.tolist(), strict=True))
-    ):
+    models = np.unique(np.stack([model.repeat, model.fold], 1), axis=0)
+    for repeat, fold in models.tolist():
         rows = (model.repeat == repeat) & (model.fold == fold)
         metrics = classification_metrics(model.probabilities[rows], model.target[rows])
         found[repeat, fold] = float(metrics[metric][0])

@@ -10,6 +10,7 @@ from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.statistics.bootstrap import Interval
 from mshisto_ray.statistics.score_interval import score_interval
 
+NAME = "score"
 METHOD = (
     "95 % score intervals over patients, which have a width at 0 and 1 too: AUROC from "
     "DeLong's variance by patient, the others from that of 1000 patient-bootstrap "

@@ -108,8 +108,8 @@ def test_p_is_below_5_percent_where_the_interval_excludes_0(metric):
 def test_several_comparisons_are_corrected_together():
     one = predictions(num=80, skill=1.5, repeats=2)
     others = [predictions(num=80, skill=s, seed=3, repeats=2) for s in (0.2, 1, 1.5)]
-    found = compare_all(one, others)
-    alone = [compare(one, other) for other in others]
+    found = compare_all(others, one)
+    alone = [compare(other, one) for other in others]
     assert [c.p for c in found] == [c.p for c in alone]
     assert [c.p_holm for c in found] == list(holm(np.array([c.p for c in alone])))
     assert all(c.p == c.p_holm for c in alone)
