@@ -16,9 +16,11 @@ from mshisto_ray.config import (
 )
 from mshisto_ray.jobs._cohort import say_cohort
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
+from mshisto_ray.learning.intervals import METHOD
 from mshisto_ray.mil.head import Head, load_head
 from mshisto_ray.prediction.bags import make_bags
 from mshisto_ray.prediction.result import (
+    SUBGROUPS,
     find_failures,
     find_predicted,
     find_truth,
@@ -62,13 +64,16 @@ class PredictConfig(Config):
         None,
         "class of annotated tiles to compare scores with; null: the only one",
     )
+    subgroups: tuple[str, ...] = option(
+        (), "columns of the cohort, as [site, sex]: metrics within each of their values"
+    )
     runtime: UnitsRuntime = UnitsRuntime()
 
 
 def check(config: PredictConfig) -> None:
     """Check head, embeddings, cohort and that ``out`` can be used."""
     head, embeddings = _open(config)
-    cohort = read_cohort(config.cohort, False, config.columns)
+    cohort = _read_cohort(config)
     make_bags(head, cohort)
     check_stage(config.out, STAGE, _recipe(head, embeddings, config))
 
@@ -76,7 +81,7 @@ def check(config: PredictConfig) -> None:
 def run(config: PredictConfig) -> None:
     """Predict new slides with a saved head."""
     head, embeddings = _open(config)
-    cohort = read_cohort(config.cohort, False, config.columns)
+    cohort = _read_cohort(config)
     bags, notes = make_bags(head, cohort)
     say_cohort("predict", cohort)
     for note in notes:
@@ -84,6 +89,13 @@ def run(config: PredictConfig) -> None:
     recipe = _recipe(head, embeddings, config)
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
         _run(config, head, embeddings, cohort, bags)
+
+
+def _read_cohort(config: PredictConfig) -> Cohort:
+    cohort = read_cohort(config.cohort, False, config.columns)
+    for column in config.subgroups:
+        cohort.column(column)  # refuses one that cannot be used
+    return cohort
 
 
 def _run(
@@ -198,7 +210,13 @@ def _report(
 ) -> None:
     """Write the results, print them, and log them to MLflow."""
     outcome = write_result(
-        config.out, head, cohort, bags, config.tiles, config.annotation
+        config.out,
+        head,
+        cohort,
+        bags,
+        config.tiles,
+        config.annotation,
+        config.subgroups,
     )
     failures = len(found.failures)
     say(f"predict: {outcome.num_predicted} bags predicted, {outcome.num_labelled} with "
@@ -219,10 +237,13 @@ def _report(
             f"{key}_ci_low": interval.low,
             f"{key}_ci_high": interval.high,
         }
+    for group in outcome.subgroups:
+        say(f"  {group.line}")
     for note in outcome.notes:
         say(f"  {note}")
     artifacts = [config.out / "predictions.parquet", config.out / "metrics.json"]
-    tags = {"head": head_digest(config.head)}
+    artifacts += [config.out / SUBGROUPS] if config.subgroups else []
+    tags = {"head": head_digest(config.head), "intervals": METHOD}
     # The labels may be others than those of an earlier run.
     key = f"{found.digest} {sorted(logged.items())}"
     settings = config.model_dump(mode="json")

@@ -17,7 +17,7 @@ from mshisto_ray.jobs._phantom import write_slides, write_table
 from mshisto_ray.jobs._study import check_study, say_places, say_ranking, say_step
 from mshisto_ray.jobs._study_config import RunConfig, plan_steps
 from mshisto_ray.jobs.run import train
-from mshisto_ray.learning.intervals import compare
+from mshisto_ray.learning.comparison import compare
 from mshisto_ray.learning.predictions import read_predictions
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil import sweep as points
@@ -158,7 +158,7 @@ def _say_truth(out: Path, gated: Path, mean: Path) -> None:
     say(
         f"gated attention against embedding mean, test AUROC: {found.first:.3f} - "
         f"{found.second:.3f} = {gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}] "
-        "(paired patient bootstrap, 95 %)"
+        "(95 %, the same patients)"
     )
     shards = sorted((out / "predictions" / "shards").glob("*.parquet"))
     where = localise(shards, TileDirectory(out / "tiles"), _SIGN, None)

@@ -16,6 +16,8 @@ from pathlib import Path
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError, OutputPath, option
 from mshisto_ray.distributed.trials import run_trials
+from mshisto_ray.learning.comparison import Comparison
+from mshisto_ray.learning.intervals import METHOD
 from mshisto_ray.mil import experiment, sweep
 from mshisto_ray.mil.experiment import ExperimentConfig, ExperimentRuntime
 from mshisto_ray.mil.input.bags import Bags
@@ -27,6 +29,7 @@ from mshisto_ray.store.manifest import check_stage, open_stage, write_text
 from mshisto_ray.tracking import Store
 
 STAGE = "sweep"
+_COMPARISONS, _PLOT = "comparisons.csv", "test_auroc.png"
 
 
 class SweepRuntime(ExperimentRuntime, Resources):
@@ -95,15 +98,32 @@ def _conclude(
             "trained and say little, for the reasons in summary.md: "
             + "; ".join(doubtful)
         )
-    text = sweep_summary.summary(ranked, failed, config.select)
-    write_text(config.out / "summary.md", text)
-    sweep_summary.plot(config.out / "test_auroc.png", ranked, bool(config.select))
+    compared = (
+        sweep.compare_with_first(config.out, ranked, config.select)
+        if config.select
+        else {}
+    )
+    _write_tables(config, ranked, failed, compared)
     best = _keep_best(config, ranked[0]) if config.select else None
-    _log(config, store, ranked, bags, best)
+    _log(config, store, ranked, bags, best, compared)
     if best:
         say(f"sweep: chosen by val_{config.select}: {ranked[0].point.label} -> {best}")
     say(f"sweep: {config.out / 'summary.md'}")
     return 1 if failed else 0
+
+
+def _write_tables(
+    config: SweepConfig,
+    ranked: Sequence[PointResult],
+    failed: Sequence[PointResult],
+    compared: Mapping[str, Comparison],
+) -> None:
+    text = sweep_summary.summary(ranked, failed, config.select, compared)
+    write_text(config.out / "summary.md", text)
+    if config.select:
+        table = sweep_summary.comparison_table(ranked, compared)
+        write_text(config.out / _COMPARISONS, table)
+    sweep_summary.plot(config.out / _PLOT, ranked, bool(config.select), compared)
 
 
 def _keep_best(config: SweepConfig, chosen: PointResult) -> Path:
@@ -124,6 +144,7 @@ def _log(
     ranked: Sequence[PointResult],
     bags: Bags,
     best: Path | None,
+    compared: Mapping[str, Comparison],
 ) -> None:
     """Log a parent run with a child per config; existing runs are kept."""
     digests = sorted(outcome.digest for outcome in ranked)
@@ -133,12 +154,13 @@ def _log(
     parent = store.find_run("sweep", key)
     if parent is None:
         settings = config.model_dump(mode="json", exclude={"runtime", "out"})
-        artifacts = [config.out / "summary.md", config.out / "test_auroc.png"]
+        written = ("summary.md", _PLOT, *((_COMPARISONS,) if best else ()))
+        artifacts = [config.out / name for name in written]
         parent = store.log_run(
             config.out.name,
             settings,
             {"configs": len(ranked)},
-            {"sweep": key, **tags},
+            {"sweep": key, "intervals": METHOD, **tags},
             artifacts + ([best] if best else []),
         )
     for place, outcome in enumerate(ranked):
@@ -154,8 +176,21 @@ def _log(
         store.log_run(
             outcome.point.label,
             settings,
-            outcome.metrics,
+            {**outcome.metrics, **_difference(compared.get(outcome.digest))},
             about | tags,
             parent=parent,
         )
     say(f"sweep: {store.view_command()}")
+
+
+def _difference(found: Comparison | None) -> dict[str, float]:
+    """Metrics of a config's difference from the chosen one."""
+    if found is None:
+        return {}
+    name = f"test_{found.metric}_difference"
+    return {
+        name: found.difference.value,
+        f"{name}_ci_low": found.difference.low,
+        f"{name}_ci_high": found.difference.high,
+        f"{name}_p_holm": found.p_holm,
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mshisto_ray.config import OutputPath, option
+from mshisto_ray.learning.intervals import METHOD
 from mshisto_ray.learning.split import Split
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
@@ -80,7 +81,7 @@ def _report(
     key = f"{config.out} {manifest.digest}"
     if store.find_run("training_out", key) is None:
         settings = config.model_dump(mode="json", exclude={"out", "runtime"})
-        tags = {"embeddings_digest": data, "training_out": key}
+        tags = {"embeddings_digest": data, "training_out": key, "intervals": METHOD}
         tags |= {"warnings": " ".join(warnings)} if warnings else {}
         store.log_run(config.out.name, settings, metrics, tags, [folder])
     print(f"train: {store.view_command()}", flush=True)

@@ -18,8 +18,12 @@ from pydantic import model_validator
 
 from mshisto_ray import components
 from mshisto_ray.config import option, to_yaml
-from mshisto_ray.learning.intervals import intervals
-from mshisto_ray.learning.predictions import Predictions, write_predictions
+from mshisto_ray.learning.intervals import NAME, intervals
+from mshisto_ray.learning.predictions import (
+    Predictions,
+    read_predictions,
+    write_predictions,
+)
 from mshisto_ray.learning.split import Split, SplitConfig
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import (
@@ -40,6 +44,8 @@ from mshisto_ray.store.shards import write_shard
 from mshisto_ray.store.temporary import temporary_beside
 
 _METRICS = "metrics.json"
+_PREDICTIONS, _VALIDATION = "predictions.parquet", "validation.parquet"
+_INTERVALS = "intervals"  # key of _METRICS: how the bounds in it were made
 HEAD_FOLDER = "head"
 
 
@@ -160,14 +166,15 @@ def run(
         "split": config.split.model_dump(mode="json"),
     }
     save_head(temporary / HEAD_FOLDER, result, bags, config, about)
-    write_predictions(temporary / "predictions.parquet", result.test)
+    write_predictions(temporary / _PREDICTIONS, result.test)
     if result.validation:
-        write_predictions(temporary / "validation.parquet", result.validation)
+        write_predictions(temporary / _VALIDATION, result.validation)
     (temporary / "history.json").write_text(json.dumps(_curves(result)))
     (temporary / "config.yaml").write_text(to_yaml(config))
     # JSON has no NaN; a metric that is not defined is null.
     known = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
-    (temporary / _METRICS).write_text(json.dumps(known, indent=2) + "\n")
+    content = {**known, _INTERVALS: NAME}
+    (temporary / _METRICS).write_text(json.dumps(content, indent=2) + "\n")
     try:
         os.rename(temporary, folder)
     except OSError:  # not empty: another run of this config has finished it
@@ -218,12 +225,29 @@ def measure(test: Predictions, validation: Predictions | None) -> dict[str, floa
 
 
 def read_metrics(folder: Path) -> dict[str, float] | None:
-    """The metrics that ``run`` wrote, or None if it has not finished."""
+    """The metrics that ``run`` wrote, or None if it has not finished.
+
+    Bounds that an earlier version made in another way are made anew from the
+    predictions, so that those of a sweep can be compared.
+    """
     file = folder / _METRICS
     if not file.is_file():
         return None
     found = json.loads(file.read_text())
-    return {k: math.nan if v is None else v for k, v in found.items()}
+    made_by = found.pop(_INTERVALS, None)
+    metrics = {k: math.nan if v is None else v for k, v in found.items()}
+    if made_by == NAME:
+        return metrics
+    validation = folder / _VALIDATION
+    return metrics | measure(
+        read_test(folder),
+        read_predictions(validation) if validation.is_file() else None,
+    )
+
+
+def read_test(folder: Path) -> Predictions:
+    """The out-of-fold predictions that ``run`` wrote."""
+    return read_predictions(folder / _PREDICTIONS)
 
 
 def write_folds(path: Path, bags: Bags, splits: Sequence[Split]) -> None:

@@ -15,6 +15,7 @@ from pydantic import field_validator
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.learning.comparison import Comparison, compare_all
 from mshisto_ray.learning.split import Split
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
@@ -191,6 +192,21 @@ def folder(out: Path, digest: str) -> Path:
 def read_metrics(out: Path, digest: str) -> dict[str, float] | None:
     """Metrics of a finished config, None if it has no result."""
     return experiment.read_metrics(folder(out, digest))
+
+
+def compare_with_first(
+    out: Path, ranked: Sequence[PointResult], metric: str
+) -> dict[str, Comparison]:
+    """Each config's test metric less that of the first, by digest; not the first's.
+
+    Args:
+        out: of the sweep.
+        ranked: finished configs, the reference first.
+        metric: of ``learning.metrics``.
+    """
+    first, *others = (experiment.read_test(folder(out, o.digest)) for o in ranked)
+    found = compare_all(others, first, metric)
+    return {o.digest: c for o, c in zip(ranked[1:], found, strict=True)}
 
 
 def rank(outcomes: Sequence[PointResult], select: str | None) -> list[PointResult]:

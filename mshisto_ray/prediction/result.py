@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,12 @@ from mshisto_ray.learning.metrics import decide
 from mshisto_ray.mil.head import Head
 from mshisto_ray.prediction.external_metrics import external_metrics
 from mshisto_ray.prediction.pictures import Truth
+from mshisto_ray.prediction.subgroups import (
+    Subgroup,
+    find_subgroups,
+    small_groups,
+    subgroup_table,
+)
 from mshisto_ray.prediction.unit import Bag, shard_path
 from mshisto_ray.progress import check_failures
 from mshisto_ray.statistics.bootstrap import Interval
@@ -27,14 +34,17 @@ from mshisto_ray.store.shards import read_metadata, write_shard
 from mshisto_ray.store.spelling import canonical_number, explain_clashes
 from mshisto_ray.store.tiles import TileDirectory
 
+SUBGROUPS = "subgroups.csv"
+
 
 @dataclass(frozen=True)
 class PredictionSummary:
-    """Counts, ``metrics`` of external bags, and ``notes``, a line each."""
+    """Counts, ``metrics`` of external bags and of ``subgroups``, ``notes``: lines."""
 
     num_predicted: int
     num_labelled: int
     metrics: dict[str, Interval]
+    subgroups: list[Subgroup]
     notes: list[str]
 
 
@@ -45,8 +55,9 @@ def write_result(
     bags: list[Bag],
     tiles: Path | None,
     annotation: str | None,
+    subgroups: Sequence[str] = (),
 ) -> PredictionSummary:
-    """Write ``predictions.parquet`` and ``metrics.json``.
+    """Write ``predictions.parquet``, ``metrics.json`` and ``subgroups.csv``.
 
     Metrics of labels where the cohort has them, and of localisation where the tiles
     are annotated (see ``localisation.localise``).
@@ -58,6 +69,7 @@ def write_result(
         bags: of the cohort.
         tiles: directory of the slides' tiles, None where none was given.
         annotation: class of annotation; None: the only one.
+        subgroups: columns of the cohort; without any no file is written.
     """
     found = _shards(out, bags)
     predicted = find_predicted(out, bags)
@@ -72,12 +84,17 @@ def write_result(
     metrics, undefined = external_metrics(
         head.classes, labelled, probabilities[known], index
     )
-    notes = _unknown_labels(head, cohort, predicted) + undefined
+    groups = find_subgroups(
+        cohort, subgroups, head.classes, labelled, probabilities[known], index
+    )
+    if subgroups:
+        write_text(out / SUBGROUPS, subgroup_table(groups))
+    notes = _unknown_labels(head, cohort, predicted) + undefined + small_groups(groups)
     if tiles is not None:
         metrics |= _localise(out, head, predicted, tiles, annotation, notes)
     content = {name: _defined(interval) for name, interval in metrics.items()}
     write_text(out / "metrics.json", json.dumps(content, indent=2) + "\n")
-    return PredictionSummary(len(predicted), len(known), metrics, notes)
+    return PredictionSummary(len(predicted), len(known), metrics, groups, notes)
 
 
 def find_failures(out: Path, bags: list[Bag]) -> list[Failure]:

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mshisto_ray.learning.comparison import Comparison
+from mshisto_ray.learning.intervals import METHOD
 from mshisto_ray.mil.sweep import PointResult, show
 
-_COLUMNS = ("val_{select}", "test_auroc", "test_pr_auc", "test_accuracy", "test_f1")
+_METRICS = ("auroc", "pr_auc", "accuracy", "f1")
 _MAX_BARS = 60
+_LEVEL = 0.05
+_COLUMNS = (
+    "config", "label", "metric", "value", "chosen", "difference", "low", "high", "p",
+    "p_holm", "p_folds",
+)  # fmt: skip
+_DIFFERENCES = (
+    "Difference: test {metric} less that of the chosen config on the same patients. "
+    "p: of no difference, after Holm's correction for {num} comparisons. Both take the "
+    "trained models as they are. p over folds, below: the corrected resampled t test "
+    "of Nadeau and Bengio (2003), which includes what training varies by; it is not "
+    "corrected for the number of configs."
+)
 
 
 def summary(
-    ranked: Sequence[PointResult], failed: Sequence[PointResult], select: str | None
+    ranked: Sequence[PointResult],
+    failed: Sequence[PointResult],
+    select: str | None,
+    compared: Mapping[str, Comparison],
 ) -> str:
     """Markdown: configs from best to worst on validation, with 95 % intervals.
 
@@ -23,32 +43,23 @@ def summary(
         ranked: finished configs, of ``mil.sweep.rank``.
         failed: configs without a result.
         select: metric that the first one was chosen by; None: none was chosen.
+        compared: with the chosen one, of ``mil.sweep.compare_with_first``, by digest.
     """
-    columns = [name.format(select=select) for name in _COLUMNS]
-    if select is None:
-        columns = columns[1:]
-    axes = list(ranked[0].point.values) if ranked else []
+    order = (
+        f"ranked and chosen by val_{select}, without test results. "
+        if select
+        else "in the order of the axes; none was chosen. "
+    )
     lines = [
         "# Sweep",
         "",
-        f"{len(ranked)} configs, "
-        + (
-            f"ranked and chosen by val_{select}, without test results. "
-            if select
-            else "in the order of the axes; none was chosen. "
-        )
-        + "Values are means over repeats of out-of-fold predictions, with 95 % "
-        "patient-bootstrap intervals.",
+        f"{len(ranked)} configs, {order}Values are means over repeats of out-of-fold "
+        f"predictions, with {METHOD}.",
         "",
-        _row(["", *axes, *columns, "config"]),
-        _row(["---"] * (len(axes) + len(columns) + 2)),
+        *_ranking(ranked, select, compared),
+        *_groups(ranked, select, compared),
+        *_other_metrics(ranked, select, compared),
     ]
-    for place, outcome in enumerate(ranked, start=1):
-        chosen = select is not None and place == 1
-        cells = [show(outcome.point.values[axis]) for axis in axes]
-        cells += [_cell(outcome, column) for column in columns]
-        mark = f"**{place}, chosen**" if chosen else str(place)
-        lines.append(_row([mark, *cells, outcome.digest]))
     doubtful = [o for o in ranked if o.warnings]
     if doubtful:
         lines += ["", "Warnings; the values of these configs say little:", ""]
@@ -63,10 +74,110 @@ def summary(
     return "\n".join(lines) + "\n"
 
 
-def plot(path: Path, ranked: Sequence[PointResult], chosen: bool) -> None:
+def _ranking(
+    ranked: Sequence[PointResult],
+    select: str | None,
+    compared: Mapping[str, Comparison],
+) -> list[str]:
+    """What the configs differ in, the metric that chooses, the difference."""
+    axes = list(ranked[0].point.values) if ranked else []
+    columns = [f"val_{select}", f"test_{select}"] if select else ["test_auroc"]
+    more = ["difference", "p"] if compared else []
+    lines = [
+        _row(["", *axes, *columns, *more, "config"]),
+        _row(["---"] * (len(axes) + len(columns) + len(more) + 2)),
+    ]
+    for place, outcome in enumerate(ranked, start=1):
+        cells = [show(outcome.point.values[axis]) for axis in axes]
+        cells += [_cell(outcome, column) for column in columns]
+        found = compared.get(outcome.digest)
+        if more:
+            cells += [_difference(found), _p(found.p_holm)] if found else ["", ""]
+        mark = f"**{place}, chosen**" if select and place == 1 else str(place)
+        lines.append(_row([mark, *cells, outcome.digest]))
+    return lines
+
+
+def _groups(
+    ranked: Sequence[PointResult],
+    select: str | None,
+    compared: Mapping[str, Comparison],
+) -> list[str]:
+    """Which configs can be told apart from the chosen one, by their places."""
+    if not compared:
+        return []
+    groups: dict[str, list[str]] = {
+        "Cannot be told apart from the chosen": [],
+        "Worse than the chosen": [],
+        "Better than the chosen on test, which does not choose": [],
+    }
+    alike, worse, better = groups.values()
+    for place, outcome in enumerate(ranked[1:], start=2):
+        found = compared[outcome.digest]
+        apart = worse if found.difference.value < 0 else better
+        named = f"{place} ({outcome.point.label})"
+        (apart if told_apart(found) else alike).append(named)
+    lines = [
+        f"{name}: {'; '.join(members)}." for name, members in groups.items() if members
+    ]
+    about = _DIFFERENCES.format(metric=select, num=len(compared))
+    return ["", *(part for line in lines for part in (line, "")), about]
+
+
+def _other_metrics(
+    ranked: Sequence[PointResult],
+    select: str | None,
+    compared: Mapping[str, Comparison],
+) -> list[str]:
+    chosen_by = select or "auroc"
+    columns = [f"test_{name}" for name in _METRICS if name != chosen_by]
+    more = ["p over folds"] if compared else []
+    lines = ["", _row(["", *columns, *more, "config"])]
+    lines.append(_row(["---"] * (len(columns) + len(more) + 2)))
+    for place, outcome in enumerate(ranked, start=1):
+        cells = [_cell(outcome, column) for column in columns]
+        if more:
+            found = compared.get(outcome.digest)
+            cells.append(_p(found.p_folds) if found else "")
+        lines.append(_row([str(place), *cells, outcome.digest]))
+    return lines
+
+
+def told_apart(comparison: Comparison) -> bool:
+    """Whether a config differs from the chosen one after Holm's correction."""
+    return comparison.p_holm < _LEVEL
+
+
+def comparison_table(
+    ranked: Sequence[PointResult], compared: Mapping[str, Comparison]
+) -> str:
+    """CSV, a row per config but the chosen one; a number that is not defined is empty.
+
+    Columns: ``config, label, metric, value, chosen, difference, low, high, p, p_holm,
+    p_folds``.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for outcome in ranked[1:]:
+        c = compared[outcome.digest]
+        gap = c.difference
+        numbers = (c.first, c.second, gap.value, gap.low, gap.high, c.p, c.p_holm)
+        cells = ["" if math.isnan(v) else repr(v) for v in (*numbers, c.p_folds)]
+        writer.writerow([outcome.digest, outcome.point.label, c.metric, *cells])
+    return text.getvalue()
+
+
+def plot(
+    path: Path,
+    ranked: Sequence[PointResult],
+    chosen: bool,
+    compared: Mapping[str, Comparison],
+) -> None:
     """Test AUROC with its interval per config, best on validation on top (PNG).
 
-    Beyond 60 configs only the first 60 are drawn.
+    Red: the chosen one; grey: told apart from it. Beyond 60 configs only the first 60
+    are drawn.
     """
     shown = ranked[:_MAX_BARS]
     figure = Figure(figsize=(8, 1.2 + 0.3 * len(shown)), layout="constrained")
@@ -78,13 +189,16 @@ def plot(path: Path, ranked: Sequence[PointResult], chosen: bool) -> None:
             outcome.metrics[f"test_auroc_{end}"]
             for end in ("mean", "ci_low", "ci_high")
         )
-        colour = "tab:red" if chosen and place == 0 else "tab:blue"
+        found = compared.get(outcome.digest)
+        colour = "tab:grey" if found and told_apart(found) else "tab:blue"
+        colour = "tab:red" if chosen and place == 0 else colour
         axes.plot([low, high], [place, place], color=colour)
         axes.plot([value], [place], "o", color=colour)
     labels = [_shorten(o.point.label) for o in shown]
     axes.set_yticks(range(len(shown)), labels, fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("test AUROC, 95 % patient-bootstrap interval")
+    apart = "; grey: told apart from the chosen" if compared else ""
+    axes.set_xlabel(f"test AUROC, 95 % interval over patients{apart}")
     axes.grid(axis="x", alpha=0.3)
     figure.savefig(path, dpi=120)
 
@@ -96,6 +210,17 @@ def _cell(outcome: PointResult, name: str) -> str:
         return ""
     value, low, high = (found[f"{name}_{e}"] for e in ("mean", "ci_low", "ci_high"))
     return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _difference(found: Comparison) -> str:
+    gap = found.difference
+    return f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
+
+
+def _p(value: float) -> str:
+    if math.isnan(value):
+        return ""
+    return "< .001" if value < 0.001 else f"{value:.3f}"
 
 
 def _row(cells: Sequence[str]) -> str:

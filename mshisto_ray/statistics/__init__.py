@@ -1,1 +1,1 @@
-"""Bootstrap intervals and rank metrics."""
+"""Rank metrics, DeLong's covariance, intervals, paired differences, the bootstrap."""

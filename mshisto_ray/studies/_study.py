@@ -106,7 +106,7 @@ def merge(parts: Sequence[UnitResult]) -> Predictions:
 
 
 def measure(parts: Sequence[UnitResult]) -> dict[str, Interval]:
-    """Metrics of the units' predictions with 95 % patient-bootstrap intervals."""
+    """Metrics of the units' predictions with 95 % intervals over patients."""
     return intervals(merge(parts))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mshisto_ray.learning.intervals import compare
+from mshisto_ray.learning.comparison import compare
 from mshisto_ray.studies import _study
 from mshisto_ray.studies._study import UnitResult
 
@@ -126,7 +126,7 @@ def _cell(found: Sequence[UnitResult], metric: str, repeats: int) -> str:
 
 
 def _gain(above: Sequence[UnitResult], own: Sequence[UnitResult]) -> str:
-    """Paired patient bootstrap, where both rows have as many repeats."""
+    """Paired difference, where both rows have as many repeats."""
     if not own or len(own) != len(above):
         return ""
     parts = _study.merge(own), _study.merge(above)
@@ -145,7 +145,7 @@ def _caption(settings: Mapping[str, Any], has_area: bool) -> str:
         "slide, majority vote; mean, two ReLU layers of 512 (the second of the paper "
         f"has no ReLU), softmax; SGD, lr {settings['lr']:g}, momentum 0.9 (the paper "
         f"gives none), {settings['epochs']} epochs; {settings['folds']} folds by "
-        f"patient, {settings['repeats']} repeats, 95 % bootstrap over patients, "
+        f"patient, {settings['repeats']} repeats, 95 % score intervals over patients, "
         f"gains paired. {area if has_area else ''}An encoder pretrained with these "
         "slides' labels has seen what it is tested on: scale_* and shared should come "
         "from other patients.\n"

@@ -202,8 +202,8 @@ class ColonStudy:
                 rows.append([f"{name}, {_KINDS[kind]}", *_cells(found), ""])
         header = ["", *_METRICS, "auroc by fold", "attention against epithelium"]
         caption = (
-            f"100 images, one ten-fold repeat, 95 % bootstrap over images, folds by "
-            "image (the data do not tell patients). Network: "
+            "100 images, one ten-fold repeat, 95 % score intervals over images, folds "
+            "by image (the data do not tell patients). Network: "
             f"Adam, lr 1e-4, weight decay 5e-4, {self._training.epochs} epochs, flips "
             "and quarter turns, one bag a step, the last epoch scored. Colour "
             "statistics (mean, deviation and quantiles per channel) and other frozen "

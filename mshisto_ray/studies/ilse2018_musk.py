@@ -119,9 +119,9 @@ class MuskStudy:
             "step, the last epoch scored: the same for all sets, nothing selected; "
             "256-128-64 ReLU layers, dropout 0.5. Means over repeats (in brackets how "
             f"many, where not {self._repeats}) of out-of-fold predictions, 95 % "
-            "bootstrap over bags. Trained: share of fold models whose training loss "
-            "fell below 0.9 times that of a constant prediction; undecided: share of "
-            "test bags with probabilities within 0.1 of the shares of the classes.\n"
+            "score intervals over bags. Trained: share of fold models whose training "
+            "loss fell below 0.9 times that of a constant prediction; undecided: share "
+            "of test bags with probabilities within 0.1 of the shares of the classes.\n"
         )
         return "\n".join([*parts, caption])
 

@@ -162,6 +162,23 @@ def test_labels_give_external_metrics_with_intervals(predicted):
     assert metrics["auroc"]["value"] <= metrics["auroc"]["high"] <= 1
 
 
+def test_subgroups_have_their_own_metrics(study, predicted, plainly, capsys):
+    """The same predictions again, split by a column: what is done is not redone."""
+    rows = (study / "all.csv").read_text().splitlines()
+    sites = [f"{row},{'AB'[i % 3 == 0]}" for i, row in enumerate(rows[1:])]
+    table = study / "sites.csv"
+    table.write_text("\n".join([f"{rows[0]},site", *sites]) + "\n")
+    with plainly():
+        run(study, predicted, cohort=str(table), subgroups=["site"])
+    said = capsys.readouterr().out
+    assert "site=A: 6 bags, 6 patients" in said and "site=B: 4 bags" in said
+    assert "fewer than 10 patients say little: site=A (6), site=B (4)" in said
+    found = (predicted / "subgroups.csv").read_text().splitlines()
+    assert found[0] == "column,value,bags,patients,metric,estimate,low,high"
+    with pytest.raises(InputError, match="no column 'sex'"):
+        run(study, predicted, cohort=str(table), subgroups=["sex"])
+
+
 def area(scores, truth):
     more = scores[truth][:, None] - scores[~truth]
     return float(((more > 0) + (more == 0) / 2).mean())

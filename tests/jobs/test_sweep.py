@@ -1,3 +1,4 @@
+import csv
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from mshisto_ray import config
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs import sweep
 from mshisto_ray.jobs.sweep import SweepConfig
+from mshisto_ray.learning.comparison import compare
 from mshisto_ray.learning.predictions import read_predictions
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.head import load_head
@@ -133,6 +135,34 @@ def test_the_driver_logs_a_parent_with_a_child_per_config(done):
         "embedding_mean", "attention"}  # fmt: skip
     assert {c.data.params["noise.sigma"] for c in children} == {"0.0", "0.2"}
     assert [c.data.tags["chosen"] for c in children].count("true") == 1
+    name = "test_auroc_difference"
+    gaps = [c.data.metrics for c in children if c.data.tags["chosen"] == "false"]
+    for found in gaps:
+        assert found[f"{name}_ci_low"] <= found[name] <= found[f"{name}_ci_high"]
+        assert 0 <= found[f"{name}_p_holm"] <= 1
+    assert sum(name in c.data.metrics for c in children) == len(gaps) == 3
+    assert parent.data.tags["intervals"].startswith("95 % score intervals")
+
+
+@pytest.mark.ray
+def test_every_other_config_is_compared_with_the_chosen_one(done):
+    rows = csv.DictReader((done.out / "comparisons.csv").read_text().splitlines())
+    rows = {row["config"]: row for row in rows}
+    kept = load_head(done.out / "best").about
+    (chosen,) = results(done.out).keys() - rows.keys()
+    assert load_head(done.out / "configs" / chosen / "head").about == kept
+    own, reference = (
+        read_predictions(done.out / "configs" / d / "predictions.parquet")
+        for d in (next(iter(rows)), chosen)
+    )
+    found = compare(own, reference)
+    row = next(iter(rows.values()))
+    assert float(row["difference"]) == found.difference.value
+    assert float(row["p"]) == found.p <= float(row["p_holm"])
+    text = (done.out / "summary.md").read_text()
+    assert "Cannot be told apart from the chosen: " in text
+    gap = found.difference
+    assert f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})" in text
 
 
 @pytest.mark.ray
@@ -163,6 +193,8 @@ def test_a_config_that_diverges_is_named_and_nothing_is_chosen_without_select(
     summary = (given.out / "summary.md").read_text()
     assert "1 configs have no result" in summary and "optimiser.lr=1e+30" in summary
     assert "chosen**" not in summary and "val_" not in summary
+    assert "difference" not in summary
+    assert not (given.out / "comparisons.csv").exists()
     assert not (given.out / "best").exists()
 
 

@@ -70,6 +70,18 @@ def test_the_folder_holds_the_whole_result(table, tmp_path):
     assert back == given
 
 
+def test_bounds_of_an_earlier_version_are_made_anew(table, tmp_path):
+    given = settings(table)
+    metrics = experiment.run(given, *experiment.load(given), tmp_path / "result")
+    file = tmp_path / "result" / "metrics.json"
+    old = json.loads(file.read_text())
+    assert old.pop("intervals") == "score"
+    old["test_auroc_ci_low"] = old["val_f1_ci_high"] = 0.123
+    file.write_text(json.dumps(old))
+    assert experiment.read_metrics(tmp_path / "result") == metrics
+    assert json.loads(file.read_text()) == old
+
+
 def test_a_metric_that_is_not_defined_is_null_in_the_file(table, tmp_path, monkeypatch):
     found = {"test_auroc_mean": math.nan, "test_accuracy_mean": 1.0}
     monkeypatch.setattr(experiment, "measure", lambda *_: found)

@@ -5,7 +5,7 @@ import pytest
 
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs import reproduce
-from mshisto_ray.learning.intervals import compare
+from mshisto_ray.learning.comparison import compare
 from mshisto_ray.studies import _study, tan2023
 
 

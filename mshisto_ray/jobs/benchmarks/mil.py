@@ -17,7 +17,7 @@ from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs.benchmarks._benchmark import Benchmark, Measure, interleaved
 from mshisto_ray.jobs.benchmarks._mil_ways import PLAIN_LR, Ours, Plain
-from mshisto_ray.learning.intervals import compare
+from mshisto_ray.learning.comparison import compare
 from mshisto_ray.mil.fit.batches import fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import as_predictions
@@ -69,7 +69,7 @@ def build(
 
     Args:
         repeats: epochs of each way, in turns; reported are the median ratio and the
-            gain in AUROC with a 95 % bootstrap over test bags.
+            gain in AUROC with a 95 % interval over test bags.
         device: where both ways train: CPU time is taken, on a GPU wall time.
     """
     if device == "cuda" and not torch.cuda.is_available():

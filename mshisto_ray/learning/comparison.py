@@ -1,0 +1,173 @@
+"""Paired comparison of models on the same patients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mshisto_ray.config import InputError
+from mshisto_ray.learning.estimates import Estimates
+from mshisto_ray.learning.intervals import interval
+from mshisto_ray.learning.metrics import METRICS, classification_metrics
+from mshisto_ray.learning.predictions import Predictions
+from mshisto_ray.statistics.bootstrap import Interval
+from mshisto_ray.statistics.delong import join
+from mshisto_ray.statistics.paired import (
+    corrected_resampled_t,
+    difference_interval,
+    holm,
+    p_value,
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Metric of two models on the same bags, and their difference (first - second).
+
+    ``p``: two-sided, of no difference on patients like these; ``p_holm``: the same
+    after Holm's correction for all comparisons made together; ``p_folds``: of the
+    corrected resampled t test over folds, NaN where folds are too few.
+    """
+
+    metric: str
+    first: float
+    second: float
+    difference: Interval
+    p: float
+    p_holm: float
+    p_folds: float
+
+
+def compare(
+    first: Predictions, second: Predictions, metric: str = "auroc"
+) -> Comparison:
+    """Compare two models on the same patients.
+
+    Each model's value is that of ``intervals``, over its own repeats; the interval of
+    the difference combines those of both (``difference_interval``) with their
+    correlation over patients: DeLong's by patient for AUROC, that of 1000 paired
+    bootstrap replicates for others. An interval that excludes 0 (p below .05) is
+    evidence that these trained models differ on patients like these.
+
+    Raises:
+        InputError: another metric than ``METRICS``, or tables that do not hold the
+            same bags, patients, targets and classes.
+    """
+    return compare_all([first], second, metric)[0]
+
+
+def compare_all(
+    models: Iterable[Predictions], reference: Predictions, metric: str = "auroc"
+) -> list[Comparison]:
+    """Compare each model with a reference as ``compare`` does, with Holm over all."""
+    if metric not in METRICS:
+        raise InputError(f"no metric {metric!r}; have {', '.join(METRICS)}")
+    known = Estimates(reference)
+    found = []
+    for model in models:
+        _check_same_bags(model, reference)
+        found.append(_compare(model, reference, known, metric))
+    adjusted = holm(np.array([comparison.p for comparison in found]))
+    return [
+        replace(comparison, p_holm=float(p))
+        for comparison, p in zip(found, adjusted, strict=True)
+    ]
+
+
+def _compare(
+    model: Predictions, reference: Predictions, known: Estimates, metric: str
+) -> Comparison:
+    own = Estimates(model)
+    if _same_probabilities(model, reference):
+        gap = Interval(0.0, 0.0, 0.0)
+    else:
+        ends = interval(own, metric), interval(known, metric)
+        gap = difference_interval(*ends, _correlation(own, known, metric))
+    values = own.values[metric], known.values[metric]
+    p, over_folds = p_value(gap), _over_folds(model, reference, metric)
+    return Comparison(metric, *values, gap, p, p, over_folds)
+
+
+def _correlation(first: Estimates, second: Estimates, metric: str) -> float:
+    """Correlation of a metric of both models over samples of patients.
+
+    0 where it is not known: a model is right on all patients, or one patient has all.
+    """
+    if np.isnan(first.values[metric] + second.values[metric]):
+        return 0.0
+    one, two = (e.variance(metric)[0] for e in (first, second))
+    shared = (one + two - _variance_of_difference(first, second, metric)) / 2
+    if not np.isfinite(shared) or not one * two > 0:
+        return 0.0
+    return float(np.clip(shared / np.sqrt(one * two), -1, 1))
+
+
+def _variance_of_difference(first: Estimates, second: Estimates, metric: str) -> float:
+    if metric == "auroc":
+        sizes = first.areas.auroc.size, second.areas.auroc.size
+        weights = np.repeat([1 / sizes[0], -1 / sizes[1]], sizes)
+        both = join([first.areas, second.areas])
+        return float(both.variance(weights[:, None])[0][0])
+    gaps = first.replicates[metric] - second.replicates[metric]
+    num = first.theory(metric).patients
+    usable = gaps[np.isfinite(gaps)]
+    if num <= 1 or len(usable) < 2:
+        return np.nan
+    return float(usable.var(ddof=1)) * num / (num - 1)
+
+
+def _over_folds(first: Predictions, second: Predictions, metric: str) -> float:
+    """P of the corrected resampled t test; NaN where folds differ."""
+    one, two = (_by_fold(model, metric) for model in (first, second))
+    if one.keys() != two.keys():
+        return float("nan")
+    folds = len({fold for _, fold in one})
+    if folds < 2:
+        return float("nan")
+    gaps = np.array([one[key] - two[key] for key in one])
+    return corrected_resampled_t(gaps, 1 / (folds - 1))
+
+
+def _by_fold(model: Predictions, metric: str) -> dict[tuple[int, int], float]:
+    """The metric within each (repeat, fold)."""
+    found = {}
+    models = np.unique(np.stack([model.repeat, model.fold], 1), axis=0)
+    for repeat, fold in models.tolist():
+        rows = (model.repeat == repeat) & (model.fold == fold)
+        metrics = classification_metrics(model.probabilities[rows], model.target[rows])
+        found[repeat, fold] = float(metrics[metric][0])
+    return found
+
+
+def _same_probabilities(first: Predictions, second: Predictions) -> bool:
+    orders = [np.lexsort((m.bag.astype(str), m.repeat)) for m in (first, second)]
+    one, two = (
+        m.probabilities[order] for m, order in zip((first, second), orders, strict=True)
+    )
+    return one.shape == two.shape and bool((one == two).all())
+
+
+def _check_same_bags(first: Predictions, second: Predictions) -> None:
+    if first.classes != second.classes:
+        raise InputError(
+            f"predictions of different classes cannot be compared: {first.classes} "
+            f"and {second.classes}"
+        )
+    keys = []
+    for model in (first, second):
+        for repeat in np.unique(model.repeat):
+            index = np.flatnonzero(model.repeat == repeat)
+            rows = zip(
+                model.bag[index], model.patient_id[index], model.target[index],
+                strict=True,
+            )  # fmt: skip
+            keys.append(sorted((b, p, int(t)) for b, p, t in rows))
+    for key in keys[1:]:
+        if key != keys[0]:
+            odd = sorted({k[0] for k in set(key) ^ set(keys[0])})
+            raise InputError(
+                f"predictions of different bags cannot be compared: {len(odd)} differ "
+                f"in bag, patient or target ({', '.join(map(str, odd[:3]))})"
+            )

@@ -1,0 +1,107 @@
+"""A sweep's tables: what they hold and what they say can be told apart."""
+
+import csv
+from types import SimpleNamespace
+
+import pytest
+from fixtures.predictions import predictions
+
+from mshisto_ray.learning.comparison import compare_all
+from mshisto_ray.mil.experiment import ExperimentConfig, measure
+from mshisto_ray.mil.sweep import Point, PointResult
+from mshisto_ray.reporting.sweep_summary import (
+    comparison_table,
+    plot,
+    summary,
+    told_apart,
+)
+
+SKILLS = {"good": 2.0, "as_good": 1.9, "poor": 0.2}
+
+
+@pytest.fixture(scope="module")
+def sweep():
+    """Three models of the same 80 patients; the first was chosen."""
+    parts = {
+        name: predictions(num=80, repeats=2, skill=skill, seed=place)
+        for place, (name, skill) in enumerate(SKILLS.items())
+    }
+    config = ExperimentConfig.model_construct(optimiser=SimpleNamespace(lr=None))
+    ranked = [
+        PointResult(
+            f"d_{name}",
+            Point({"pooling": name, "noise.sigma": 0.0}, config),
+            measure(p, p),
+            None,
+        )
+        for name, p in parts.items()
+    ]
+    first, *others = parts.values()
+    found = compare_all(others, first)
+    return ranked, {o.digest: c for o, c in zip(ranked[1:], found, strict=True)}
+
+
+def tables(text):
+    """Rows of each Markdown table."""
+    found = [[]]
+    for line in text.splitlines():
+        if line.startswith("|"):
+            found[-1].append([cell.strip() for cell in line.strip("|").split("|")])
+        elif found[-1]:
+            found.append([])
+    return [rows for rows in found if rows]
+
+
+def test_the_ranking_is_narrow_and_says_what_differs(sweep):
+    ranked, compared = sweep
+    ranking, others = tables(summary(ranked, [], "auroc", compared))
+    assert ranking[0] == ["", "pooling", "noise.sigma", "val_auroc", "test_auroc",
+                          "difference", "p", "config"]  # fmt: skip
+    assert others[0] == ["", "test_pr_auc", "test_accuracy", "test_f1",
+                         "p over folds", "config"]  # fmt: skip
+    assert {len(row) for row in ranking} == {8} and {len(row) for row in others} == {6}
+    gap = compared["d_poor"].difference
+    assert ranking[4][5] == f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
+    assert gap.high < 0 and ranking[4][6] == "< .001"
+    assert ranking[2][5:7] == ["", ""], "the chosen one is not compared with itself"
+
+
+def test_groups_are_named(sweep):
+    ranked, compared = sweep
+    text = summary(ranked, [], "auroc", compared)
+    assert (
+        "Cannot be told apart from the chosen: 2 (pooling=as_good, noise.sigma=0.0).\n"
+        in text
+    )
+    assert "Worse than the chosen: 3 (pooling=poor, noise.sigma=0.0).\n" in text
+    assert "Better than" not in text
+    assert "Holm's correction for 2 comparisons" in text
+    assert [told_apart(c) for c in compared.values()] == [False, True]
+
+
+def test_without_a_choice_nothing_is_compared(sweep):
+    ranked, _ = sweep
+    text = summary(ranked, [], None, {})
+    ranking, others = tables(text)
+    assert ranking[0] == ["", "pooling", "noise.sigma", "test_auroc", "config"]
+    assert others[0][-2:] == ["test_f1", "config"]
+    assert "difference" not in text and "told apart" not in text
+
+
+def test_the_csv_holds_every_number(sweep):
+    ranked, compared = sweep
+    rows = list(csv.DictReader(comparison_table(ranked, compared).splitlines()))
+    assert [row["config"] for row in rows] == ["d_as_good", "d_poor"]
+    for row in rows:
+        found = compared[row["config"]]
+        assert float(row["low"]) == found.difference.low
+        assert float(row["p_folds"]) == found.p_folds
+        assert float(row["value"]) - float(row["chosen"]) == pytest.approx(
+            float(row["difference"])
+        )
+
+
+def test_the_picture_is_drawn(sweep, tmp_path):
+    ranked, compared = sweep
+    plot(tmp_path / "plot.png", ranked, True, compared)
+    assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
