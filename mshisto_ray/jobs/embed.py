@@ -75,6 +75,8 @@ def _make_stage(target: Target, tiles: TileDirectory) -> UnitStage:
             "trained on these embeddings tell nothing of a trained encoder; give a "
             "weights file, or weights: pretrained"
         )
+    for warning in target.warnings:
+        say(f"embed: warning: {warning}")
     total, pending = plan_units(target, tiles)
     store = target.config.runtime.open_store(target.out)
     return UnitStage(
