@@ -23,6 +23,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.encoders._encoder import Encoder
 from mshisto_ray.encoders._known import check_input
 from mshisto_ray.encoders._paths import Weights
+from mshisto_ray.encoders._recipe import RECIPES, names, read_recipe
 
 Channels = Annotated[tuple[float, float, float], Field()]
 
@@ -71,6 +72,10 @@ def build(
     """
     if (fit == "resize_crop") != (resize_to is not None):
         raise InputError("encoder: resize_to goes with fit: resize_crop, and only so")
+    if "/" in model:
+        raise InputError(
+            f"encoder: {model!r} is an address, not timm's name{_at(model)}"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = create_network(model, options)
@@ -97,6 +102,19 @@ def build(
     encoder = NetworkEncoder(taken, transform, digest, device, precision)
     encoder.warnings = warnings
     return encoder
+
+
+def _at(address: str) -> str:
+    """The recipe of a network at an address of a hub, as the end of an error."""
+    found = [
+        name
+        for name in names()
+        if (hub := read_recipe(RECIPES / f"{name}.yaml").weights.hub)
+        and address.lower().endswith(hub.lower())
+    ]
+    if not found:
+        return ": copy its weights, and give timm's name and options, or a recipe"
+    return f": give encoder='{{name: {found[0]}, weights: PATH}}'"
 
 
 def _built_size(network: nn.Module) -> int | None:

@@ -78,10 +78,10 @@ def test_the_network_of_a_recipe_is_the_published_one(name):
     number = sum(value.numel() for value in network.parameters()) / 1e6
     assert held.parameters is None or abs(number / held.parameters - 1) < 0.01
     assert held.network.shapes == _build.shapes_of(network)
-    other = {"fc.weight": torch.zeros(2, 2)}
+    other = {"another.weight": torch.zeros(2, 2)}
     with pytest.raises(InputError, match="does not fit the network") as caught:
         load_state(network, other, Path("other.pt"), "Is it?")
-    assert "lacks" in one_line(caught) and "also has fc.weight" in one_line(caught)
+    assert "lacks" in one_line(caught) and "also has another.weight" in one_line(caught)
 
 
 @pytest.mark.parametrize("name", READ)

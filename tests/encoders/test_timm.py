@@ -91,6 +91,8 @@ def test_code_in_a_weights_file_is_never_run(tmp_path):
     ("parameters", "said"),
     [
         ({"model": "resnet999", "weights": "random"}, "timm has no 'resnet999'"),
+        ({"model": "owkin/phikon-v2", "weights": "random"}, "give .*name: phikon_v2"),
+        ({"model": "hf-hub:Ours/ours", "weights": "random"}, "an address, not timm's"),
         ({"model": "resnet10t", "weights": "gone.pt"}, "no such weights file"),
         (
             {"model": "resnet10t", "weights": "random", "no_such_option": 1},
