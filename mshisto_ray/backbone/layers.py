@@ -81,14 +81,19 @@ def _tables(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     from timm.layers.mlp import GluMlp, Mlp, SwiGLU, SwiGLUPacked
     from timm.layers.patch_embed import PatchEmbed
 
-    activations = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "mish")
     tables = {
         "mlp_layer": {layer.__name__.lower(): layer for layer in (Mlp, GluMlp, SwiGLU)}
         | {"swiglupacked": SwiGLUPacked},
-        "act_layer": {name: get_act_layer(name) for name in activations},
+        "act_layer": {name: get_act_layer(name) for name in _ACTIVATIONS},
         "embed_layer": {"convstem": ConvStem, "patchembed": PatchEmbed},
     }
     return {key: tables[key] for key in _KEYS if isinstance(options.get(key), str)}
 
 
 _KEYS = ("mlp_layer", "act_layer", "embed_layer")
+# timm's names.
+_ACTIVATIONS = (
+    *("gelu", "gelu_tanh", "quick_gelu", "silu", "swish", "mish", "relu", "relu6"),
+    *("leaky_relu", "elu", "prelu", "celu", "selu", "sigmoid", "tanh"),
+    *("hard_sigmoid", "hard_swish", "hard_mish"),
+)

@@ -16,6 +16,9 @@ from mshisto_ray.backbone.precision import Precision
 from mshisto_ray.backbone.transform import InputTransform
 from mshisto_ray.config import InputError
 
+# Arguments of timm that load or download weights, past the checks here.
+_LOADING = {"pretrained", "pretrained_cfg", "checkpoint_path", "cache_dir"}
+
 
 class NetworkEncoder:
     """Pooled features of a network, in evaluation mode.
@@ -99,6 +102,12 @@ def create_network(model: str, options: Mapping[str, Any]) -> nn.Module:
     Raises:
         InputError: timm has no such network, or it does not take an option.
     """
+    loading = sorted(_LOADING & options.keys())
+    if loading:
+        raise InputError(
+            f"encoder: {', '.join(loading)}: weights are not loaded by options; give "
+            "weights"
+        )
     given = named_layers(options)
     keeps_pre_logits = given.pop("pre_logits", True)
     import timm  # takes as long to import as torch, and most commands do without

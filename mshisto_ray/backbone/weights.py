@@ -17,7 +17,7 @@ _PREFIXES = ("module.", "model.", "backbone.", "encoder.", "teacher.", "student.
 # Names that model hubs give to the one file of weights in a directory, and the ends of
 # others.
 _USUAL = ("model.safetensors", "pytorch_model.bin", "encoder.safetensors")
-_ENDS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".torch")
+_ENDS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".torch", ".onnx")
 _OPTIONS = (
     "Give the options it was trained with (num_classes, img_size, pad_type, ...), or "
     "another model"

@@ -92,6 +92,10 @@ def test_code_in_a_weights_file_is_never_run(tmp_path):
     [
         ({"model": "resnet999", "weights": "random"}, "timm has no 'resnet999'"),
         ({"model": "owkin/phikon-v2", "weights": "random"}, "give .*name: phikon_v2"),
+        (
+            {"model": "resnet10t", "weights": "random", "checkpoint_path": "x.pt"},
+            "checkpoint_path: weights are not loaded by options",
+        ),
         ({"model": "hf-hub:Ours/ours", "weights": "random"}, "an address, not timm's"),
         ({"model": "resnet10t", "weights": "gone.pt"}, "no such weights file"),
         (
