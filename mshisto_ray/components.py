@@ -10,6 +10,9 @@ documents.
 Other installed packages add parts by an entry point in the group ``mshisto_ray.``
 plus the family's folder (``mshisto_ray.poolings``); its name is the part's name, its
 value a module like those here. No part is imported before it is used.
+
+A family may hold parts that are data: each YAML file in its folder ``recipes`` is a
+part of that name, which the family's module ``recipe`` makes a module of (``of_file``).
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -58,7 +62,14 @@ class Part(BaseModel):
 
 def available(family: str) -> list[str]:
     """Names of a family's parts, also of other packages, sorted; imports no part."""
-    return sorted({*_own(family), *_installed(family).names})
+    return sorted({*_own(family), *recipes(family), *_installed(family).names})
+
+
+def recipes(family: str) -> dict[str, Path]:
+    """A family's parts that are data: their YAML files by name."""
+    package = importlib.import_module(family)
+    files = (Path(folder).glob("recipes/*.yaml") for folder in package.__path__)
+    return {path.stem: path for found in files for path in sorted(found)}
 
 
 def module(family: str, name: str) -> ModuleType:
@@ -68,7 +79,9 @@ def module(family: str, name: str) -> ModuleType:
         ValueError: no such part, two of that name, or one of another package that
             cannot be imported.
     """
-    own, points = _own(family), [*_installed(family).select(name=name)]
+    data = recipes(family)
+    own = [*_own(family), *data]
+    points = [*_installed(family).select(name=name)]
     kind = family.rsplit(".", 1)[-1]
     if name not in own and not points:
         raise ValueError(f"no {name!r} in {kind}; have {', '.join(available(family))}")
@@ -80,6 +93,8 @@ def module(family: str, name: str) -> ModuleType:
         )
     if points:
         return _load(kind, points[0])
+    if name in data:
+        return importlib.import_module(f"{family}.recipe").of_file(data[name])
     return importlib.import_module(f"{family}.{name}")
 
 
@@ -199,7 +214,7 @@ class Family:
         )
 
     def describe(self) -> list[str]:
-        """One line per part with its parameters and defaults, for ``--help``."""
+        """One line a part with parameters and defaults; ``SUMMARY`` may end it."""
         lines = []
         for name in available(self.package):
             try:
@@ -212,6 +227,7 @@ class Family:
                 for key, field in fields.items()
             ]
             lines.append("{" + ", ".join([f"name: {name}", *shown]) + "}")
+            lines[-1] += declaration(self.package, name, "SUMMARY", "")
         return lines
 
 

@@ -5,40 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import nn
-from torch.nn import functional
 
+from mshisto_ray.backbone.layers import named_layers
 from mshisto_ray.backbone.precision import Precision
+from mshisto_ray.backbone.transform import InputTransform
 from mshisto_ray.config import InputError
 
-# Prefixes that other tools give to the weights of a wrapped network.
-_PREFIXES = ("module.", "model.", "backbone.", "encoder.", "teacher.", "student.")
-
-
-@dataclass(frozen=True)
-class InputTransform:
-    """The transform from uint8 RGB to the input that the network was trained on.
-
-    ``mean`` and ``std`` per channel, on a scale of 0 to 1. ``fit``: tiles enter
-    ``as_is``, are resized (bicubic, antialiased) or cropped in the centre to
-    ``size`` px.
-    """
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    size: int
-    fit: Literal["as_is", "resize", "crop"]
+# Arguments of timm that load or download weights, past the checks here.
+_LOADING = {"pretrained", "pretrained_cfg", "checkpoint_path", "cache_dir"}
 
 
 class NetworkEncoder:
-    """Pooled features of a network, in evaluation mode."""
+    """Pooled features of a network, in evaluation mode.
+
+    ``warnings``: what a user of its embeddings should know, a line each.
+    """
+
+    warnings: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -54,8 +42,6 @@ class NetworkEncoder:
         self._transform = transform
         self._device = device
         self._precision: Precision = precision
-        self._mean = torch.tensor(transform.mean, device=device).view(1, 3, 1, 1) * 255
-        self._std = torch.tensor(transform.std, device=device).view(1, 3, 1, 1) * 255
         self._pooled = pooled_features
         self.dim = self._probe()
 
@@ -79,19 +65,25 @@ class NetworkEncoder:
 
     def features(self, tiles: torch.Tensor) -> torch.Tensor:
         """uint8 [B, H, W, 3] on the device to embeddings [B, D]."""
-        # A [B, H, W, 3] array seen as [B, 3, H, W] is channels_last already.
-        batch = (tiles.permute(0, 3, 1, 2).float() - self._mean) / self._std
-        return self._pooled(self.network, _fit(batch, self._transform))
+        return self._pooled(self.network, self._transform.apply(tiles))
 
     def _probe(self) -> int:
         size = self._transform.size
         try:
-            return self(np.zeros((1, size, size, 3), np.uint8)).shape[1]
+            shape = self(np.zeros((1, size, size, 3), np.uint8)).shape
         except (AssertionError, RuntimeError) as error:
             raise InputError(
                 f"encoder: the network does not take {size} px tiles ({error}); set "
                 "size and fit (resize or crop)"
             ) from None
+        if len(shape) != 2:
+            given = " x ".join(map(str, shape[1:]))
+            raise InputError(
+                f"encoder: the network gives {given} values a tile, not one vector "
+                "(global_pool: ''?); set take: class_token, patch_mean or "
+                "class_token_and_patch_mean, or another global_pool"
+            )
+        return shape[1]
 
 
 def pooled_features(network: nn.Module, batch: torch.Tensor) -> torch.Tensor:
@@ -100,59 +92,34 @@ def pooled_features(network: nn.Module, batch: torch.Tensor) -> torch.Tensor:
     return network.forward_head(maps, pre_logits=True)  # pyright: ignore[reportCallIssue]
 
 
-def _fit(batch: torch.Tensor, transform: InputTransform) -> torch.Tensor:
-    size = transform.size
-    if transform.fit == "as_is" or batch.shape[-2:] == (size, size):
-        return batch
-    if transform.fit == "crop":
-        top, left = (batch.shape[-2] - size) // 2, (batch.shape[-1] - size) // 2
-        if min(top, left) < 0:
-            raise InputError(
-                f"encoder: cannot crop {batch.shape[-1]} px tiles to {size} px; set "
-                "fit: resize, or a smaller size"
-            )
-        return batch[..., top : top + size, left : left + size]
-    return functional.interpolate(batch, (size, size), mode="bicubic", antialias=True)
-
-
-def download_weights(network: nn.Module) -> None:
-    """Load timm's own weights of a network, from its cache or the network.
-
-    Raises:
-        InputError: there are none, or they cannot be had from here.
-    """
-    from timm.models import load_pretrained
-
-    try:
-        load_pretrained(network)  # pyright: ignore[reportArgumentType]
-    except Exception as error:  # of any library between here and the server
-        first = (str(error).splitlines() or [""])[0]
-        raise InputError(
-            f"weights=pretrained: cannot be downloaded ({type(error).__name__}: "
-            f'{first}): on a machine with a connection run python -c "import timm; '
-            'timm.create_model(NAME, pretrained=True)" and copy its file, then give '
-            "weights=/path/to/file"
-        ) from None
-
-
 def create_network(model: str, options: Mapping[str, Any]) -> nn.Module:
     """A timm network without weights; ``options`` go to its constructor.
 
-    One option is not timm's: ``pre_logits: false`` removes the fully connected layers
-    that VGG has before its classifier, so that its features are the pooled maps.
+    Layers are given by name (``layers.named_layers``). One option is not timm's:
+    ``pre_logits: false`` removes the fully connected layers that VGG has before its
+    classifier, so that its features are the pooled maps.
+
+    Raises:
+        InputError: timm has no such network, or it does not take an option.
     """
-    given = dict(options)
+    loading = sorted(_LOADING & options.keys())
+    if loading:
+        raise InputError(
+            f"encoder: {', '.join(loading)}: weights are not loaded by options; give "
+            "weights"
+        )
+    given = named_layers(options)
     keeps_pre_logits = given.pop("pre_logits", True)
     import timm  # takes as long to import as torch, and most commands do without
 
-    try:
-        network = timm.create_model(model, pretrained=False, **given)
-    except RuntimeError as error:
+    if not timm.is_model(model):
         near = ", ".join(timm.list_models(f"*{model.split('_')[0]}*")[:8])
         raise InputError(
-            f"encoder: timm has no {model!r} ({error}); similar: {near or 'none'}"
-        ) from None
-    except TypeError as error:
+            f"encoder: timm has no {model!r} of its own; similar: {near or 'none'}"
+        )
+    try:
+        network = timm.create_model(model, pretrained=False, **given)
+    except (TypeError, KeyError, RuntimeError, AssertionError) as error:
         raise InputError(f"encoder: {model} does not take an option: {error}") from None
     if not keeps_pre_logits:
         if not hasattr(network, "pre_logits"):
@@ -161,85 +128,15 @@ def create_network(model: str, options: Mapping[str, Any]) -> nn.Module:
     return network
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load weights strictly; any mismatch is an error that lists the differences.
-
-    Safetensors, or a PyTorch file read with ``weights_only=True``.
-
-    Raises:
-        InputError: no such file, not safe to read, or names or shapes do not fit.
-    """
-    state = _strip(read_state(path), set(network.state_dict()))
-    wanted = network.state_dict()
-    missing = sorted(wanted.keys() - state.keys())
-    surplus = sorted(state.keys() - wanted.keys())
-    shapes = [
-        f"{name} is {tuple(state[name].shape)} in the file, "
-        f"{tuple(wanted[name].shape)} in the network"
-        for name in sorted(wanted.keys() & state.keys())
-        if state[name].shape != wanted[name].shape
-    ]
-    problems = []
-    for what, names in (("lacks", missing), ("also has", surplus)):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            problems.append(f"{what} {', '.join(names[:3])}{more}")
-    problems += shapes[:3]
-    if problems:
-        raise InputError(
-            f"encoder: {path} does not fit the network: {'; '.join(problems)}. Give "
-            "the options it was trained with (num_classes, img_size, pad_type, ...), "
-            "or another model"
-        )
-    network.load_state_dict({k: v.to(wanted[k].dtype) for k, v in state.items()})
-
-
-def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a weights file; code in it is never run."""
-    if not path.is_file():
-        raise InputError(f"encoder: no such weights file: {path}")
-    if path.suffix == ".safetensors":
-        try:
-            return safetensors.torch.load_file(path)
-        except safetensors.SafetensorError as error:
-            raise InputError(
-                f"encoder: {path} is not a safetensors file ({error}): truncated, or a "
-                "git LFS pointer? copy it again"
-            ) from None
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(
-            f"encoder: {path} cannot be read as plain weights "
-            f"({type(error).__name__}); save it as safetensors or as a state_dict"
-        ) from None
-    for key in ("state_dict", "model", "teacher"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    return {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
-
-
-def _strip(state: dict[str, torch.Tensor], wanted: set[str]) -> dict[str, torch.Tensor]:
-    """Remove the prefixes of wrappers from the names, unless two would coincide."""
-
-    def bare(name: str) -> str:
-        while name not in wanted:
-            prefix = next((p for p in _PREFIXES if name.startswith(p)), None)
-            if prefix is None:
-                return name
-            name = name.removeprefix(prefix)
-        return name
-
-    stripped = {bare(name): value for name, value in state.items()}
-    return stripped if len(stripped) == len(state) else state
-
-
 def network_digest(
     network: nn.Module, transform: InputTransform, architecture: Mapping[str, Any]
 ) -> str:
     """Digest of weights, architecture and input transform."""
     digest = hashlib.blake2b(digest_size=16)
-    described = {"architecture": dict(architecture), "transform": asdict(transform)}
+    described = {
+        "architecture": dict(architecture),
+        "transform": transform.describe(),
+    }
     digest.update(json.dumps(described, sort_keys=True).encode())
     for name, value in sorted(network.state_dict().items()):
         plain = value.detach().cpu().contiguous()

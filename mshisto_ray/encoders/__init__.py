@@ -1,6 +1,8 @@
 """Family of encoders: ``build(device, precision, *, ...)`` -> Encoder.
 
-An encoder directory (weights and how to use them) is what trainings write.
+An encoder directory (weights and how to use them) is what trainings write. A published
+network is a recipe, a YAML file in ``recipes/``, and needs no code. An encoder may have
+``warnings``, lines that a job shows whose user embeds with it.
 """
 
 from mshisto_ray.encoders._encoder import Encoder, check_takes

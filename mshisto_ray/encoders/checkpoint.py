@@ -12,14 +12,14 @@ import safetensors.torch
 from torch import nn
 
 from mshisto_ray.backbone.network import (
-    InputTransform,
     NetworkEncoder,
     create_network,
-    load_weights,
     network_digest,
 )
 from mshisto_ray.backbone.precision import Precision
 from mshisto_ray.backbone.projection import HeadShape, ProjectedNetwork, make_head
+from mshisto_ray.backbone.transform import InputTransform
+from mshisto_ray.backbone.weights import load_weights
 from mshisto_ray.config import InputError
 from mshisto_ray.store.manifest import write_text
 
@@ -132,7 +132,7 @@ def save(
         "format": _FORMAT,
         "backbone": dict(backbone),
         "dim": dim,
-        "input": asdict(transform),
+        "input": transform.describe(),
         "trained_at": {"mpp": list(trained_at_mpp), "tile_px": tile_px},
         "digest": digest,
         "projection": asdict(projection[1]) if projection else None,
@@ -168,10 +168,9 @@ def _project(
 
 
 def _transform(described: Mapping[str, Any]) -> InputTransform:
-    values = described["input"]
-    return InputTransform(
-        tuple(values["mean"]), tuple(values["std"]), values["size"], values["fit"]
-    )
+    values = dict(described["input"])
+    mean, std = tuple(values.pop("mean")), tuple(values.pop("std"))
+    return InputTransform(mean, std, **values)
 
 
 def _read(directory: Path) -> dict[str, Any]:

@@ -151,12 +151,14 @@ class Target:
     """A stage directory that the job writes, independent of its other ones.
 
     ``config`` would write it alone; for tiles that are kept, along with embeddings.
+    ``warnings``: what a user of it should know of its encoder.
     """
 
     out: Path
     stage: str
     recipe: dict[str, Any]
     config: EmbedConfig
+    warnings: tuple[str, ...] = ()
 
 
 def make_targets(config: EmbedConfig, tiles: TileDirectory) -> list[Target]:
@@ -171,10 +173,7 @@ def make_targets(config: EmbedConfig, tiles: TileDirectory) -> list[Target]:
             f"{config.out}: is an embeddings directory itself; with encoders, out is "
             "the folder of such directories: give another out"
         )
-    targets = [
-        Target(one.out, embeddings.STAGE, _recipe(one, tiles), one)
-        for one in config.alone()
-    ]
+    targets = [_target(one, tiles) for one in config.alone()]
     if config.pixels_out:
         recipe = {
             "tiles": tiles.pixel_recipe,
@@ -185,8 +184,8 @@ def make_targets(config: EmbedConfig, tiles: TileDirectory) -> list[Target]:
     return targets
 
 
-def _recipe(config: EmbedConfig, tiles: TileDirectory) -> dict[str, Any]:
-    """The settings that change rows."""
+def _target(config: EmbedConfig, tiles: TileDirectory) -> Target:
+    """The directory of one encoder, whose recipe is the settings that change rows."""
     assert config.encoder is not None
     encoder = components.build(ENCODERS, config.encoder, "cpu", "float32")
     check_takes(encoder, tiles.manifest.recipe["tile_px"])
@@ -204,12 +203,14 @@ def _recipe(config: EmbedConfig, tiles: TileDirectory) -> dict[str, Any]:
         "colour": list(config.colour),
     }
     # Only if set: directories made before this key existed were not compiled.
-    return recipe | ({"compile": True} if config.compile else {})
+    recipe |= {"compile": True} if config.compile else {}
+    warnings = getattr(encoder, "warnings", ())
+    return Target(config.out, embeddings.STAGE, recipe, config, warnings)
 
 
 def _name(part: Any) -> str:
     """The directory name of an encoder given in a list."""
-    keys = part if isinstance(part, Mapping) else {}
+    keys = part if isinstance(part, Mapping) else {"name": part}
     path = str(keys.get("path", "")).rstrip("/")
     name = keys.get("model") or path.rpartition("/")[2] or keys.get("name") or ""
     return re.sub(r"[^A-Za-z0-9._-]", "_", str(name))

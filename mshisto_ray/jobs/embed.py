@@ -85,6 +85,8 @@ def _make_stage(config: EmbedConfig, target: Target, tiles: TileDirectory) -> Un
             "trained on these embeddings tell nothing of a trained encoder; give a "
             "weights file, or weights: pretrained"
         )
+    for warning in target.warnings:
+        say(f"embed: warning: {warning}")
     total, pending = plan_units(target, tiles)
     store = config.runtime.open_store(config.out, target.out)
     return UnitStage(

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mshisto_ray.backbone.network import InputTransform
+from mshisto_ray.backbone.transform import InputTransform
 from mshisto_ray.encoders import save_encoder
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.training.best import Best

@@ -11,13 +11,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mshisto_ray.backbone.network import (
-    create_network,
-    download_weights,
-    load_weights,
-    pooled_features,
-)
+from mshisto_ray.backbone.network import create_network, pooled_features
 from mshisto_ray.backbone.projection import HeadShape, make_head
+from mshisto_ray.backbone.weights import download_weights, load_weights
 from mshisto_ray.config import Config, InputError, option
 from mshisto_ray.encoders import load_start, read_digest
 

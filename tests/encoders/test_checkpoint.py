@@ -5,7 +5,8 @@ import timm as timm_library
 import torch
 
 from mshisto_ray.backbone import network as _network
-from mshisto_ray.backbone.network import InputTransform, create_network
+from mshisto_ray.backbone.network import create_network
+from mshisto_ray.backbone.transform import InputTransform
 from mshisto_ray.config import InputError
 from mshisto_ray.encoders import checkpoint
 

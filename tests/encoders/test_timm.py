@@ -91,6 +91,12 @@ def test_code_in_a_weights_file_is_never_run(tmp_path):
     ("parameters", "said"),
     [
         ({"model": "resnet999", "weights": "random"}, "timm has no 'resnet999'"),
+        ({"model": "owkin/phikon-v2", "weights": "random"}, "give .*name: phikon_v2"),
+        (
+            {"model": "resnet10t", "weights": "random", "checkpoint_path": "x.pt"},
+            "checkpoint_path: weights are not loaded by options",
+        ),
+        ({"model": "hf-hub:Ours/ours", "weights": "random"}, "an address, not timm's"),
         ({"model": "resnet10t", "weights": "gone.pt"}, "no such weights file"),
         (
             {"model": "resnet10t", "weights": "random", "no_such_option": 1},
@@ -121,6 +127,49 @@ def test_a_tile_size_that_a_transformer_does_not_take():
         fit="resize",
     )  # fmt: skip
     check_takes(fitted, 64)
+
+
+def test_tokens_without_pooling_are_refused_or_taken():
+    given = {"model": "vit_tiny_patch16_224", "weights": "random", "depth": 1}
+    with pytest.raises(InputError, match=r"gives 197 x 192 values a tile.*set take"):
+        timm.build("cpu", "float32", **given, global_pool="")
+    both = timm.build(
+        "cpu", "float32", **given, global_pool="", take="class_token_and_patch_mean"
+    )
+    assert both.dim == 384
+    with pytest.raises(InputError, match="no class token"):
+        timm.build("cpu", "float32", model="resnet10t", weights="random",
+                   take="class_token")  # fmt: skip
+
+
+def test_a_transformer_is_tried_at_the_size_it_is_built_for():
+    encode = timm.build(
+        "cpu", "float32", model="vit_small_patch14_dinov2", weights="random", depth=1,
+        img_size=28, fit="resize",
+    )  # fmt: skip
+    check_takes(encode, 64)
+
+
+@pytest.mark.parametrize("act_layer", ["silu", "SiLU", "torch.nn.SiLU"])
+def test_layers_are_given_by_name(act_layer):
+    encode = timm.build(
+        "cpu", "float32", model="vit_tiny_patch16_224", weights="random", depth=1,
+        mlp_layer="timm.layers.SwiGLUPacked", act_layer=act_layer, mlp_ratio=2,
+    )  # fmt: skip
+    mlp = encode.network.blocks[0].mlp
+    assert type(mlp).__name__ == "GluMlp" and type(mlp.act).__name__ == "SiLU"
+
+
+@pytest.mark.slow
+def test_weights_of_a_published_network_do_not_get_timms_mean(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    network = timm_library.create_model("resnet50", num_classes=0)
+    safetensors.torch.save_file(network.state_dict(), path)
+    given = {"model": "resnet50", "weights": str(path), "num_classes": 0}
+    (warning,) = timm.build("cpu", "float32", **given).warnings
+    assert "shapes of lunit_resnet50" in warning and "else give mean and std" in warning
+    mean, std = (0.7,) * 3, (0.2,) * 3
+    assert timm.build("cpu", "float32", **given, mean=mean, std=std).warnings == ()
 
 
 def test_real_imagenet_weights(test_data, tiles):

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import simplejpeg
 import tifffile
+from fixtures.parts import held
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
@@ -188,6 +189,15 @@ def test_what_is_done_is_kept_and_only_the_rest_is_made(
     assert all(p.stat().st_mtime_ns == before[p] for p in before), "done again"
 
 
+def test_a_users_recipe_embeds_and_its_doubts_are_said(plain, tiled, tmp_path, capfd):
+    (written,) = held("mshisto_ray.encoders", "recipe", "EXAMPLES", [])
+    given = {"name": "recipe"} | written(tmp_path, unconfirmed=["its mean"])
+    run(tiled, tmp_path / "ours", encoder=given)
+    assert EmbeddingDirectory(tmp_path / "ours").dim == 48
+    said = capfd.readouterr()
+    assert (said.out + said.err).count("ours: no source confirms its mean") == 1
+
+
 def test_a_list_names_its_directories(tiled, tmp_path):
     def names(*parts):
         raw = {"tiles": tiled, "out": tmp_path, "encoders": list(parts)}
@@ -196,6 +206,7 @@ def test_a_list_names_its_directories(tiled, tmp_path):
     network = {"name": "timm", "model": "hf_hub:a/resnet18", "weights": "random"}
     assert names(FLOOR, network) == ["colour_stats", "hf_hub_a_resnet18"]
     assert names({"name": "checkpoint", "path": "runs/7/encoder/"}) == ["encoder"]
+    assert names("uni", {"name": "virchow2"}) == ["uni", "virchow2"]
     with pytest.raises(InputError, match=r"two of them would fill .*'colour_stats'"):
         names(FLOOR, FEW)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mshisto_ray.backbone.network import InputTransform
+from mshisto_ray.backbone.transform import InputTransform
 from mshisto_ray.config import InputError, validate
 from mshisto_ray.contrastive.presets import PRESETS
 from mshisto_ray.encoders import checkpoint

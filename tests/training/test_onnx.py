@@ -3,7 +3,7 @@ import onnxruntime
 import pytest
 import timm as timm_library
 
-from mshisto_ray.backbone.network import InputTransform
+from mshisto_ray.backbone.transform import InputTransform
 from mshisto_ray.config import InputError
 from mshisto_ray.encoders import checkpoint
 from mshisto_ray.training.onnx import check_onnx_packages, export_onnx

@@ -1,0 +1,194 @@
+"""An encoder that is a graph in an ONNX file, run by onnxruntime."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mshisto_ray.backbone.transform import InputTransform
+from mshisto_ray.config import InputError
+
+_TYPES = {
+    "tensor(uint8)": np.uint8,
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+}
+# Side of the tiles that a graph of any size is tried with.
+_PROBE_PX = 224
+
+
+@dataclass(frozen=True)
+class GraphInput:
+    """The images that a graph takes: axes in order, dtype, side and batch if fixed."""
+
+    name: str
+    channels_last: bool
+    dtype: Any
+    size: int | None
+    batch: int | None
+
+
+class GraphEncoder:
+    """One output of a graph, [B, D]; computed in the precision of the graph.
+
+    ``transform``: for a graph of uint8 it has mean 0 and std 1/255, which keep the
+    values.
+    """
+
+    def __init__(
+        self,
+        session: Any,
+        takes: GraphInput,
+        output: str,
+        transform: InputTransform,
+        digest: str,
+    ):
+        self.digest, self.warnings = digest, ()
+        self._session, self._takes, self._output = session, takes, output
+        self._transform = transform
+        side = takes.size or (_PROBE_PX if transform.fit == "as_is" else transform.size)
+        self.dim = self(np.zeros((1, side, side, 3), np.uint8)).shape[1]
+
+    @torch.inference_mode()
+    def __call__(self, tiles: np.ndarray) -> np.ndarray:
+        """uint8 [B, H, W, 3] RGB to float32 [B, D]."""
+        pixels = torch.from_numpy(np.ascontiguousarray(tiles))
+        batch = self._transform.apply(pixels)
+        side = self._takes.size
+        if side and batch.shape[-1] != side:
+            raise InputError(
+                f"encoder: the graph takes tiles of {side} px, got {batch.shape[-1]}; "
+                f"set fit: resize or crop, and size: {side}"
+            )
+        if self._takes.channels_last:
+            batch = batch.permute(0, 2, 3, 1)
+        if self._takes.dtype == np.uint8:
+            batch = batch.round().clamp(0, 255)
+        given = np.ascontiguousarray(batch.numpy().astype(self._takes.dtype))
+        step = self._takes.batch or len(given)
+        parts = [self._run(given[i : i + step]) for i in range(0, len(given), step)]
+        return np.concatenate(parts)
+
+    def _run(self, batch: np.ndarray) -> np.ndarray:
+        try:
+            (found,) = self._session.run([self._output], {self._takes.name: batch})
+        except Exception as error:  # onnxruntime has no common class
+            first = (str(error).splitlines() or [""])[0]
+            raise RuntimeError(f"the graph: {first}") from error
+        values = np.asarray(found, dtype=np.float32)
+        if values.ndim > 2 and values.shape[2:] == (1,) * (values.ndim - 2):
+            values = values.reshape(values.shape[:2])
+        if values.ndim != 2:
+            raise InputError(
+                f"encoder: output {self._output} of the graph is {values.shape}, not "
+                "one vector a tile; name another one: output"
+            )
+        return values
+
+
+def open_graph(path: Path, device: str) -> Any:
+    """A session of onnxruntime with as many threads as torch has here.
+
+    Raises:
+        InputError: onnxruntime is not installed or has no GPUs, or not an ONNX file.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise InputError(
+            "encoder: onnxruntime is not installed: pip install 'mshisto-ray[onnx]'"
+        ) from None
+    provider = "CPUExecutionProvider"
+    if device.startswith("cuda"):
+        provider = "CUDAExecutionProvider"
+        if provider not in onnxruntime.get_available_providers():
+            raise InputError(
+                "encoder: the onnxruntime installed here runs on CPUs only: set "
+                "runtime.gpus=0, or pip install onnxruntime-gpu in its place"
+            )
+    if not path.is_file():
+        raise InputError(f"encoder: no such ONNX file: {path}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=[provider])
+    except Exception as error:  # onnxruntime has no common class
+        first = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"encoder: {path} is no ONNX file that onnxruntime opens ({first}): "
+            "truncated, or a git LFS pointer? copy it again, with its data files"
+        ) from None
+
+
+def read_input(session: Any, path: Path) -> GraphInput:
+    """The images that a graph takes.
+
+    Raises:
+        InputError: no single input, or not images of three channels.
+    """
+    inputs = session.get_inputs()
+    one = inputs[0] if len(inputs) == 1 else None
+    shape: list[Any] = list(one.shape) if one else []
+    dtype = _TYPES.get(one.type) if one else None
+    last = len(shape) == 4 and shape[-1] == 3
+    first = len(shape) == 4 and shape[1] == 3
+    if one is None or dtype is None or last == first:
+        found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
+        raise InputError(
+            f"encoder: {path} does not take RGB images alone ({found}); wanted is one "
+            "input [N, 3, H, W] or [N, H, W, 3] of uint8, float32 or float16"
+        )
+    side = shape[1] if last else shape[-1]
+    size = side if isinstance(side, int) else None
+    batch = shape[0] if isinstance(shape[0], int) else None
+    return GraphInput(one.name, last, dtype, size, batch)
+
+
+def choose_output(session: Any, wanted: str | None) -> str:
+    """Name of an output of a graph.
+
+    Raises:
+        InputError: no such output, or several and none is named.
+    """
+    names: list[str] = [output.name for output in session.get_outputs()]
+    if wanted is None and len(names) == 1:
+        return names[0]
+    if wanted is None or wanted not in names:
+        given = "" if wanted is None else f"no output {wanted!r}; "
+        raise InputError(
+            f"encoder: {given}the graph has {', '.join(names)}: name one: output"
+        )
+    return wanted
+
+
+def graph_digest(path: Path, described: dict[str, Any]) -> str:
+    """Digest of a graph's file, of its data files, and of how it is used."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps(described, sort_keys=True).encode())
+    for file in [path, *_data_files(path)]:
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "blake2b").digest())
+    return digest.hexdigest()
+
+
+def _data_files(path: Path) -> list[Path]:
+    """Files beside a graph that hold weights too large for it."""
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    held = {
+        entry.value
+        for tensor in graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return [path.parent / name for name in sorted(held)]

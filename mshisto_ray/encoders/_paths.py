@@ -1,0 +1,26 @@
+"""Paths among the parameters of encoders, absolute for every worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, TypeAdapter
+
+from mshisto_ray.config import InputPath
+
+_PATH = TypeAdapter(InputPath)
+# In place of a path.
+_WORDS = ("pretrained", "random")
+
+
+def _local(given: str) -> str:
+    return str(_PATH.validate_python(Path(given)))
+
+
+def _weights(given: str) -> str:
+    return given if given in _WORDS else _local(given)
+
+
+LocalPath = Annotated[str, AfterValidator(_local)]
+Weights = Annotated[str, AfterValidator(_weights)]
