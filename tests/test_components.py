@@ -6,6 +6,7 @@ from mshisto_ray import components
 from mshisto_ray import config as configs
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, InputError
+from mshisto_ray.help import help_text
 
 FAMILY = "mshisto_ray.tiling.tissue_masks"
 
@@ -43,7 +44,7 @@ def test_unusable_parts_are_refused_by_name(part, said):
 
 
 def test_help_lists_every_part_with_its_parameters():
-    text = configs.help_text(Example, "Do.")
+    text = help_text(Example, "Do.")
     assert "{name: otsu, smooth_um: 12.0, min_object_mm2: 0.02" in text
 
 

@@ -17,12 +17,6 @@ from typing import Any
 import pyarrow as pa
 
 from mshisto_ray.config import TooManyFailuresError
-from mshisto_ray.distributed.pipeline import Work, stream
-from mshisto_ray.distributed.session import (
-    ActorPlan,
-    connect,
-    plan_actors,
-)
 from mshisto_ray.progress import Progress, check_failures, say
 from mshisto_ray.runtime import Resources
 from mshisto_ray.store.attempts import forgive_last
@@ -145,16 +139,25 @@ def _check_written(noun: str, unwritten: Sequence[Failure]) -> None:
 
 
 def on_workers(
-    make: Callable[..., Work],
-    arguments: Callable[[ActorPlan], Sequence[Any]],
+    make: Callable[..., Callable[[Unit], Unit]],
+    arguments: Callable[[int], Sequence[Any]],
     resources: Resources,
 ) -> Callable[[Sequence[Unit]], Iterator[dict[str, Any]]]:
-    """A function that makes units on the cluster; see ``pipeline.stream``."""
+    """A function that makes units on the cluster; see ``pipeline.stream``.
+
+    Args:
+        make: importable function; called once per worker, returns the unit's function.
+        arguments: of ``make``, by the number of threads of a worker.
+        resources: of the workers.
+    """
 
     def run(units: Sequence[Unit]) -> Iterator[dict[str, Any]]:
-        with connect():
-            plan = plan_actors(resources)
-            yield from stream(units, make, arguments(plan), plan)
+        # Takes seconds to import, which a stage that is done does without.
+        from mshisto_ray.distributed import pipeline, session
+
+        with session.connect():
+            plan = session.plan_actors(resources)
+            yield from pipeline.stream(units, make, arguments(plan.threads), plan)
 
     return run
 

@@ -12,13 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from mshisto_ray.distributed.pipeline import stream
-from mshisto_ray.distributed.session import connect
 from mshisto_ray.embedding.unit import Chunk, unit_key
 from mshisto_ray.embedding.worker import EmbedWork, make_embedder
 from mshisto_ray.jobs._embed_check import print_estimate
 from mshisto_ray.jobs._embed_config import PIXELS, EmbedConfig, Target, make_targets
-from mshisto_ray.jobs._embed_plan import plan_reading
 from mshisto_ray.jobs._units import Collected, UnitStage, run_units
 from mshisto_ray.progress import Progress, say
 from mshisto_ray.store import schema
@@ -174,7 +171,11 @@ def embed_units(
         kept[0] if kept else None,
         config.pixels_quality,
     )
-    with connect():
+    # Takes seconds to import, which a stage that is done does without.
+    from mshisto_ray.distributed import pipeline, session
+    from mshisto_ray.jobs._embed_plan import plan_reading
+
+    with session.connect():
         plan, start_reading = plan_reading(config)
         device = "cuda" if plan.gpus else "cpu"
         arguments = (
@@ -184,7 +185,7 @@ def embed_units(
             plan.threads,
             start_reading,
         )
-        yield from stream(units, make_embedder, arguments, plan)
+        yield from pipeline.stream(units, make_embedder, arguments, plan)
 
 
 def collect(out: Path, tiles: TileDirectory) -> Collected:

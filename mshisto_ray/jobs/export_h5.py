@@ -86,7 +86,7 @@ def _run(
         lambda found, progress: _report(config, store, directory, found),
     )
     arguments = (config.embeddings, config.out, recipe)
-    make = on_workers(make_exporter, lambda plan: arguments, config.runtime)
+    make = on_workers(make_exporter, lambda threads: arguments, config.runtime)
     run_units([stage], make, max_failures=1.0)
 
 

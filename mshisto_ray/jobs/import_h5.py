@@ -74,7 +74,7 @@ def _run(
     names = set(ImportRecipe.__dataclass_fields__) - {"dim"}
     recipe = ImportRecipe(dim=dim, **config.model_dump(include=names))
     arguments = (config.out, recipe)
-    make = on_workers(make_importer, lambda plan: arguments, config.runtime)
+    make = on_workers(make_importer, lambda threads: arguments, config.runtime)
     run_units([stage], make, config.runtime.max_failures)
 
 

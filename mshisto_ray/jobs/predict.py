@@ -119,7 +119,7 @@ def _run(
     truth = find_truth(head, cohort, bags) if config.tiles else {}
     paths = _paths(config, head)
     work = PredictWork(config.head, paths, config.tiles, config.out, truth)
-    make = on_workers(make_predictor, lambda plan: (work, plan.threads), config.runtime)
+    make = on_workers(make_predictor, lambda threads: (work, threads), config.runtime)
     run_units([stage], make, config.runtime.max_failures)
 
 

@@ -126,7 +126,7 @@ def _run(config: TileConfig, cohort: Cohort) -> None:
         lambda row: sheet.add(row["slide_id"]),
     )
     arguments = (config.out, config.recipe.as_recipe(), config.geojson)
-    make = on_workers(make_tiler, lambda plan: arguments, config.runtime)
+    make = on_workers(make_tiler, lambda threads: arguments, config.runtime)
     run_units([stage], make, config.runtime.max_failures)
 
 

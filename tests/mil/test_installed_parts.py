@@ -12,6 +12,7 @@ import torch
 from mshisto_ray import components
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
+from mshisto_ray.help import help_text
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
@@ -144,10 +145,10 @@ def test_what_cannot_be_used_is_one_line_when_it_is_used(site):
 
 
 def test_help_lists_them_too(site):
-    text = configs.help_text(TrainConfig, "Do.")
+    text = help_text(TrainConfig, "Do.")
     assert "{name: first, unused: 1}" in text and "{name: shift, by: 0.0}" in text
     assert "{name: broken}: cannot be used: 'broken' in poolings, from the" in text
-    assert "auto | array | broken | native" in configs.help_text(TilingRecipe, "Do.")
+    assert "auto | array | broken | native" in help_text(TilingRecipe, "Do.")
 
 
 def test_a_reader_of_another_package_tiles_what_openslide_does_not_open(site, tmp_path):
