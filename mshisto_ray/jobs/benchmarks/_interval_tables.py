@@ -41,8 +41,8 @@ with few patients of a class, they hold far too few values. DeLong's on the logi
 is better and fails at the same places. Newcombe's method 5, with patients in place of
 slides, knows no data but the AUROC: it is too wide where a patient has several slides
 and too narrow where the scores of one class spread further. `score` holds 95.6 to
-97.5 % on average up to an AUROC of .95, and 98 % at .99: an interval with a width where no
-patient is ranked wrong has to hold more than 95 % next to it. With two to five
+97.5 % on average up to an AUROC of .95, and 98 % at .99: an interval with a width where
+no patient is ranked wrong has to hold more than 95 % next to it. With two to five
 positive patients it may fall to .91, and to .84 where the classes spread differently.
 
 The difference of two AUROCs (both models on the same patients, their scores correlated
