@@ -24,6 +24,15 @@ class Runtime(Config):
         uri = self.store_uri(out)
         return tracking.open_store(uri, part or out, self.mlflow.experiment)
 
+    def result_run(self, out: Path, part: Path | None = None) -> tracking.ResultRun:
+        """The run of the result in ``out``, or a ``part`` of it; opens nothing yet."""
+        return tracking.ResultRun(
+            lambda: self.open_store(out, part),
+            self.store_uri(out),
+            self.mlflow.experiment,
+            part or out,
+        )
+
 
 class WorkerSize(Config):
     """What a worker process reserves; null: chosen from the cluster."""

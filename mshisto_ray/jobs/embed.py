@@ -24,7 +24,7 @@ from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.manifest import check_stage, open_stage, recipe_digest
 from mshisto_ray.store.shards import read_metadata
 from mshisto_ray.store.tiles import TileDirectory
-from mshisto_ray.tracking import Store
+from mshisto_ray.tracking import ResultRun
 
 _SLIDES = "slides.parquet"
 
@@ -85,7 +85,9 @@ def _make_stage(config: EmbedConfig, target: Target, tiles: TileDirectory) -> Un
     for warning in target.warnings:
         say(f"embed: warning: {warning}")
     total, pending = plan_units(target, tiles)
-    store = config.runtime.open_store(config.out, target.out)
+    record = config.runtime.result_run(config.out, target.out)
+    if pending:
+        record.open()
     return UnitStage(
         "embed",
         "chunks",
@@ -93,7 +95,7 @@ def _make_stage(config: EmbedConfig, target: Target, tiles: TileDirectory) -> Un
         total,
         [asdict(chunk) for chunk in pending],
         lambda: collect(target.out, tiles),
-        lambda found, progress: _report(target, store, tiles, found, progress),
+        lambda found, progress: _report(target, record, tiles, found, progress),
         (_SLIDES,),
     )
 
@@ -228,7 +230,7 @@ def collect(out: Path, tiles: TileDirectory) -> Collected:
 
 def _report(
     target: Target,
-    store: Store,
+    record: ResultRun,
     tiles: TileDirectory,
     found: Collected,
     progress: Progress | None,
@@ -252,4 +254,4 @@ def _report(
     tags = {"encoder": made}
     artifacts = [target.out / "failures.csv", target.out / "manifest.json"]
     settings = target.config.model_dump(mode="json")
-    store.log_once(found.digest, "embed", settings, metrics, tags, artifacts)
+    record.log(found.digest, "embed", settings, metrics, tags, artifacts)

@@ -12,7 +12,7 @@ from mshisto_ray.progress import say
 from mshisto_ray.runtime import WorkersRuntime
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.manifest import check_stage, open_stage
-from mshisto_ray.tracking import Store
+from mshisto_ray.tracking import ResultRun
 
 STAGE = "h5"
 
@@ -69,13 +69,15 @@ def _recipe(config: ExportConfig, directory: EmbeddingDirectory) -> dict[str, An
 def _run(
     config: ExportConfig, directory: EmbeddingDirectory, recipe: dict[str, Any]
 ) -> None:
-    store = config.runtime.open_store(config.out)
+    record = config.runtime.result_run(config.out)
     pending = [
         {"slide_id": slide_id}
         for slide_id in directory.slide_ids
         if read_made_from(h5_path(config.out, slide_id)) != directory.state(slide_id)
     ]
     total = len(directory.slide_ids)
+    if pending:
+        record.open()
     stage = UnitStage(
         "export",
         "slides",
@@ -83,7 +85,7 @@ def _run(
         total,
         pending,
         lambda: Collected([], 0, total),
-        lambda found, progress: _report(config, store, directory, found),
+        lambda found, progress: _report(config, record, directory, found),
     )
     arguments = (config.embeddings, config.out, recipe)
     make = on_workers(make_exporter, lambda threads: arguments, config.runtime)
@@ -91,7 +93,10 @@ def _run(
 
 
 def _report(
-    config: ExportConfig, store: Store, directory: EmbeddingDirectory, found: Collected
+    config: ExportConfig,
+    record: ResultRun,
+    directory: EmbeddingDirectory,
+    found: Collected,
 ) -> None:
     left_out = len(directory.incomplete)
     say(
@@ -101,4 +106,4 @@ def _report(
     metrics = {"slides": len(directory.slide_ids), "incomplete": left_out}
     # The files' names and content follow from the directory's digest.
     key = f"{found.digest} {directory.digest}"
-    store.log_once(key, "export", config.model_dump(mode="json"), metrics)
+    record.log(key, "export", config.model_dump(mode="json"), metrics)

@@ -26,7 +26,7 @@ from mshisto_ray.store.embeddings import STAGE, shard_path
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.manifest import check_stage, open_stage, recipe_digest
 from mshisto_ray.store.shards import read_metadata
-from mshisto_ray.tracking import Store
+from mshisto_ray.tracking import ResultRun
 
 _SLIDES = "slides.parquet"
 
@@ -54,13 +54,15 @@ def _read_cohort(config: ImportConfig) -> Cohort:
 def _run(
     config: ImportConfig, cohort: Cohort, files: Mapping[str, Path], dim: int
 ) -> None:
-    store = config.runtime.open_store(config.out)
+    record = config.runtime.result_run(config.out)
     keys = input_keys(config, cohort, files)
     pending = [
         to_unit(config, row, files.get(row.slide_id), keys[row.slide_id])
         for row in cohort.rows
         if is_pending(config, row, keys)
     ]
+    if pending:
+        record.open()
     stage = UnitStage(
         "import",
         "slides",
@@ -68,7 +70,7 @@ def _run(
         len(cohort.rows),
         pending,
         lambda: _collect(config, cohort, files),
-        lambda found, progress: _report(config, store, found, progress),
+        lambda found, progress: _report(config, record, found, progress),
         (_SLIDES,),
     )
     names = set(ImportRecipe.__dataclass_fields__) - {"dim"}
@@ -120,7 +122,7 @@ def _unknown(config: ImportConfig, files: Mapping[str, Path]) -> list[Failure]:
 
 
 def _report(
-    config: ImportConfig, store: Store, found: Collected, progress: Progress | None
+    config: ImportConfig, record: ResultRun, found: Collected, progress: Progress | None
 ) -> None:
     slides = found.tables[_SLIDES].to_pylist()
     rows = sum(n for slide in slides for _, n in slide["rows_per_scale"])
@@ -138,4 +140,4 @@ def _report(
     tags = {"encoder": config.encoder}
     artifacts = [config.out / "failures.csv", config.out / "manifest.json"]
     settings = config.model_dump(mode="json")
-    store.log_once(found.digest, "import", settings, metrics, tags, artifacts)
+    record.log(found.digest, "import", settings, metrics, tags, artifacts)

@@ -40,7 +40,7 @@ from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.shards import read_metadata
-from mshisto_ray.tracking import Store
+from mshisto_ray.tracking import ResultRun
 
 STAGE = "predictions"
 
@@ -105,8 +105,10 @@ def _run(
     cohort: Cohort,
     bags: list[Bag],
 ) -> None:
-    store = config.runtime.open_store(config.out)
+    record = config.runtime.result_run(config.out)
     pending = [bag.as_unit() for bag in bags if not _is_done(config, bag, embeddings)]
+    if pending:
+        record.open()
     stage = UnitStage(
         "predict",
         "bags",
@@ -114,7 +116,7 @@ def _run(
         len(bags),
         pending,
         lambda: _collect(config.out, bags),
-        lambda found, progress: _report(config, store, head, cohort, bags, found),
+        lambda found, progress: _report(config, record, head, cohort, bags, found),
     )
     truth = find_truth(head, cohort, bags) if config.tiles else {}
     paths = _paths(config, head)
@@ -202,7 +204,7 @@ def _is_external(head: Head, bags: list[Bag]) -> bool:
 
 def _report(
     config: PredictConfig,
-    store: Store,
+    record: ResultRun,
     head: Head,
     cohort: Cohort,
     bags: list[Bag],
@@ -247,4 +249,4 @@ def _report(
     # The labels may be others than those of an earlier run.
     key = f"{found.digest} {sorted(logged.items())}"
     settings = config.model_dump(mode="json")
-    store.log_once(key, "predict", settings, logged, tags, artifacts)
+    record.log(key, "predict", settings, logged, tags, artifacts)

@@ -18,7 +18,6 @@ from mshisto_ray.config import (
 from mshisto_ray.jobs._cohort import say_cohort
 from mshisto_ray.jobs._contact_sheet import ContactSheet
 from mshisto_ray.jobs._coverage import coverage_by_scale, coverage_notes
-from mshisto_ray.jobs._tile_check import check_slides, print_estimate, print_slides
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.progress import Progress, say
 from mshisto_ray.runtime import UnitsRuntime
@@ -39,7 +38,7 @@ from mshisto_ray.store.tiles import STAGE, shard_path
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.tissue import needs_annotation
 from mshisto_ray.tiling.unit import geojson_paths, make_tiler, overview_path
-from mshisto_ray.tracking import Store
+from mshisto_ray.tracking import ResultRun
 
 _SLIDES = "slides.parquet"
 # Of the contact sheet; thousands of slides would fill MLflow's store.
@@ -77,9 +76,14 @@ def inspect(config: TileConfig) -> int:
     Returns:
         2 if a slide is refused, else 0.
     """
-    checked = check_slides(_read_cohort(config), config.recipe)
-    print_slides(checked, config.recipe)
-    errors = print_estimate(checked, config.recipe, config.runtime, config.geojson)
+    # Imports torch, which tiling itself does without.
+    from mshisto_ray.jobs import _tile_check
+
+    checked = _tile_check.check_slides(_read_cohort(config), config.recipe)
+    _tile_check.print_slides(checked, config.recipe)
+    errors = _tile_check.print_estimate(
+        checked, config.recipe, config.runtime, config.geojson
+    )
     return 2 if errors or any(one.header.refused for one in checked) else 0
 
 
@@ -103,7 +107,7 @@ def _read_cohort(config: TileConfig) -> Cohort:
 
 
 def _run(config: TileConfig, cohort: Cohort) -> None:
-    store = config.runtime.open_store(config.out)
+    record = config.runtime.result_run(config.out)
     keys = _keys(cohort)
     for note in same_content_notes({s: key["files"] for s, key in keys.items()}):
         say(f"tile: {note}")
@@ -114,6 +118,8 @@ def _run(config: TileConfig, cohort: Cohort) -> None:
     ]
     names = [unit["slide_id"] for unit in pending]
     sheet = ContactSheet(config.out, cohort.rows, config.scales, names)
+    if pending:
+        record.open()
     stage = UnitStage(
         "tile",
         "slides",
@@ -121,7 +127,7 @@ def _run(config: TileConfig, cohort: Cohort) -> None:
         len(cohort.rows),
         pending,
         lambda: collect(config.out, cohort),
-        lambda found, progress: _report(config, store, sheet, found, progress),
+        lambda found, progress: _report(config, record, sheet, found, progress),
         (_SLIDES,),
         lambda row: sheet.add(row["slide_id"]),
     )
@@ -190,7 +196,7 @@ def _pairs(values: Sequence[Sequence[float]] | None) -> list[tuple] | None:
 
 def _report(
     config: TileConfig,
-    store: Store,
+    record: ResultRun,
     sheet: ContactSheet,
     found: Collected,
     progress: Progress | None,
@@ -217,4 +223,4 @@ def _report(
         say(f"tile: {line}")
     artifacts = [*pages[:_LOGGED_PAGES], config.out / "failures.csv"]
     settings = config.model_dump(mode="json")
-    store.log_once(found.digest, "tile", settings, metrics, artifacts=artifacts)
+    record.log(found.digest, "tile", settings, metrics, artifacts=artifacts)

@@ -11,9 +11,11 @@ from mshisto_ray.tracking._open import (
     default_uri,
     open_store,
 )
+from mshisto_ray.tracking._result import ResultRun
 from mshisto_ray.tracking._store import Store
 
 __all__ = [
+    "ResultRun",
     "Store",
     "TrackingConfig",
     "check_uri",
