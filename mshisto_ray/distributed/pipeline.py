@@ -18,7 +18,7 @@ import ray.data
 from ray.data import ActorPoolStrategy
 
 from mshisto_ray.distributed.room import wait_for_room
-from mshisto_ray.distributed.session import ActorPlan
+from mshisto_ray.distributed.workers import ActorPlan
 
 # One block per unit keeps the pool busy to the end; beyond this many, driver memory
 # and scheduling cost more than the last block's skew.

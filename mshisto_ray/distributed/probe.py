@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mshisto_ray.distributed.session import Node
+from mshisto_ray.distributed.workers import Node
 from mshisto_ray.provenance import versions
 
 # The same on every node.

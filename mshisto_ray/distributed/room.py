@@ -7,7 +7,7 @@ from collections import Counter
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from mshisto_ray.distributed.session import ActorPlan, cluster_nodes
+from mshisto_ray.distributed.workers import ActorPlan, cluster_nodes
 from mshisto_ray.progress import say
 
 # Whole seconds: Ray cuts the rest off.

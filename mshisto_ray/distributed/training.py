@@ -23,7 +23,8 @@ import torch
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError, option
 from mshisto_ray.distributed.room import wait_for_room
-from mshisto_ray.distributed.session import ActorPlan, connect, plan_actors
+from mshisto_ray.distributed.session import connect
+from mshisto_ray.distributed.workers import ActorPlan, plan_actors
 from mshisto_ray.progress import say
 from mshisto_ray.runtime import Resources
 from mshisto_ray.store.manifest import MANIFEST, read_manifest, write_text

@@ -25,7 +25,8 @@ from ray.tune.experiment import Trial
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.distributed.room import wait_for_room
-from mshisto_ray.distributed.session import connect, plan_actors
+from mshisto_ray.distributed.session import connect
+from mshisto_ray.distributed.workers import plan_actors
 from mshisto_ray.mil import experiment, sweep
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.fit.cross_validation import plan_splits

@@ -9,7 +9,7 @@ from functools import partial
 
 from mshisto_ray.config import InputError
 from mshisto_ray.distributed.readers import Readers
-from mshisto_ray.distributed.session import ActorPlan, cluster_nodes, plan_actors
+from mshisto_ray.distributed.workers import ActorPlan, cluster_nodes, plan_actors
 from mshisto_ray.embedding.reading import InTurn, Reading, Threads
 from mshisto_ray.jobs._embed_config import EmbedConfig, EmbedRuntime
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mshisto_ray.distributed.pipeline import stream
-from mshisto_ray.distributed.session import connect, plan_actors
+from mshisto_ray.distributed.session import connect
+from mshisto_ray.distributed.workers import plan_actors
 from mshisto_ray.phantom.config import PhantomConfig
 from mshisto_ray.phantom.write import write_slide
 from mshisto_ray.runtime import Resources

@@ -153,10 +153,10 @@ def on_workers(
 
     def run(units: Sequence[Unit]) -> Iterator[dict[str, Any]]:
         # Takes seconds to import, which a stage that is done does without.
-        from mshisto_ray.distributed import pipeline, session
+        from mshisto_ray.distributed import pipeline, session, workers
 
         with session.connect():
-            plan = session.plan_actors(resources)
+            plan = workers.plan_actors(resources)
             yield from pipeline.stream(units, make, arguments(plan.threads), plan)
 
     return run

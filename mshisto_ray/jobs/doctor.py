@@ -14,7 +14,8 @@ from mshisto_ray import distributed, tracking
 from mshisto_ray.config import Config, InputError, OutputPath, option
 from mshisto_ray.distributed import session
 from mshisto_ray.distributed.probe import PACKAGES, Probe, note_path, probe_node
-from mshisto_ray.distributed.session import Node, cluster_nodes, connect
+from mshisto_ray.distributed.session import connect
+from mshisto_ray.distributed.workers import Node, cluster_nodes
 from mshisto_ray.provenance import versions
 from mshisto_ray.runtime import Runtime
 

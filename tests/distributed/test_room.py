@@ -7,7 +7,7 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from mshisto_ray.distributed.room import wait_for_room
-from mshisto_ray.distributed.session import ActorPlan
+from mshisto_ray.distributed.workers import ActorPlan
 
 pytestmark = pytest.mark.ray
 

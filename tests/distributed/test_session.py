@@ -6,13 +6,9 @@ import pytest
 import ray
 
 from mshisto_ray.config import InputError, validate
-from mshisto_ray.distributed import session
-from mshisto_ray.distributed.session import (
-    ActorPlan,
-    Node,
-    connect,
-    plan_actors,
-)
+from mshisto_ray.distributed import session, workers
+from mshisto_ray.distributed.session import connect
+from mshisto_ray.distributed.workers import ActorPlan, Node, plan_actors
 from mshisto_ray.runtime import Resources
 
 GPU_NODES = [Node("a", "10.0.0.1", 8, 0), Node("b", "10.0.0.2", 64, 4)]
@@ -21,7 +17,7 @@ GPU_NODES = [Node("a", "10.0.0.1", 8, 0), Node("b", "10.0.0.2", 64, 4)]
 @pytest.fixture
 def nodes(monkeypatch):
     def use(found):
-        monkeypatch.setattr(session, "cluster_nodes", lambda: found)
+        monkeypatch.setattr(workers, "cluster_nodes", lambda: found)
 
     return use
 
@@ -92,7 +88,7 @@ def test_open_session_is_used_and_left_open(local_ray):
     with connect():
         assert plan_actors(Resources(cpus=0.5)) == ActorPlan(4, 0.5, 0)
     assert ray.is_initialized()
-    assert len(session.cluster_nodes()) == 1
+    assert len(workers.cluster_nodes()) == 1
 
 
 @pytest.mark.ray
@@ -123,7 +119,8 @@ def run(code, **env):
 CONNECT = """
 import os
 from mshisto_ray.config import InputError
-from mshisto_ray.distributed.session import connect, plan_actors
+from mshisto_ray.distributed.session import connect
+from mshisto_ray.distributed.workers import plan_actors
 from mshisto_ray.runtime import Resources
 try:
     with connect():

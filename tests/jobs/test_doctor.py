@@ -7,7 +7,7 @@ import pytest
 from mshisto_ray import distributed
 from mshisto_ray.config import validate
 from mshisto_ray.distributed.probe import PACKAGES, Probe, note_path, probe
-from mshisto_ray.distributed.session import Node
+from mshisto_ray.distributed.workers import Node
 from mshisto_ray.jobs import doctor
 from mshisto_ray.jobs.doctor import DoctorConfig, check_node
 from mshisto_ray.provenance import versions

@@ -130,7 +130,8 @@ def processes_of(folder):
 
 JOB = """
 import sys
-from mshisto_ray.distributed.session import connect, plan_actors
+from mshisto_ray.distributed.session import connect
+from mshisto_ray.distributed.workers import plan_actors
 from mshisto_ray.runtime import Resources
 import ray
 with connect():
