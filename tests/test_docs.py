@@ -1,0 +1,281 @@
+"""README and docs: their links, their tables, and the commands as they are typed."""
+
+import csv
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mshisto_ray import config as configs
+from mshisto_ray import entry, shipped
+from mshisto_ray.config import InputError
+from mshisto_ray.jobs._study_config import RunConfig, plan_steps
+from mshisto_ray.jobs.sweep import SweepConfig
+from mshisto_ray.mil import sweep
+from mshisto_ray.phantom.config import PhantomConfig
+from mshisto_ray.phantom.write import write_cohort
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
+SHELL = re.compile(
+    r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```sh\n(?P<text>.*?)^```$",
+    re.S | re.M,
+)
+LANGUAGES = {"sh", "text", "python", "toml", "diff"}
+# Commands that are not ours: their words are not checked.
+OTHERS = {"pip", "uv", "python", "source", "cd", "export", "ray", "mlflow"}
+INLINE = re.compile(r"`((?:\w+=\S+ )?mshisto\s[^`]+)`")
+GENERIC = re.compile(r"\b(JOB|FOLDER|PART|X)\b")
+
+
+def name(page):
+    return str(page.relative_to(ROOT))
+
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=name)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A shell block; ``reason``: why it is not run, None where it is."""
+
+    text: str
+    reason: str | None
+
+
+def shell_blocks(page):
+    return [Block(m["text"], m["reason"]) for m in SHELL.finditer(page.read_text())]
+
+
+def typed(text):
+    """The commands of a text, each a list of words."""
+    for line in text.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="&")
+        lexer.whitespace_split = True
+        words: list[str] = []
+        for word in [*lexer, "&&"]:
+            if word == "&&":
+                if words:
+                    yield words
+                words = []
+            elif words or not re.match(r"[A-Z_]+=", word):  # variables before a command
+                words.append(word)
+
+
+def check_command(words, complete=True):
+    """Hold the words of a job against its config; other commands have to be known."""
+    if words[:3] == ["ray", "job", "submit"]:
+        words = words[words.index("--") + 1 :]
+    if words[:2] == ["uv", "run"] and words[2] == "mshisto":
+        words = words[2:]
+    if words[0] == "python" and words[1].startswith("jobs/"):
+        check_job(Path(words[1]).stem, words[2:], complete)
+    elif words[0] != "mshisto":
+        assert words[0] in OTHERS, words
+    elif words[1] == "init":
+        assert len(words) == 3 or not complete
+    elif words[1] not in ("--help", "--version"):
+        check_job(words[1], words[2:], complete)
+
+
+def check_job(job_name, words, complete):
+    job = entry._load_job(job_name)
+    words = [word for word in words if word not in ("--check", "--help")]
+    complete = complete and bool(words)  # `mshisto tile --help` needs no key
+    words = job.to_words(words)
+    path = None
+    if words and "=" not in words[0]:
+        path = find_config(words.pop(0))
+    try:
+        found = configs.load(job.config, path, configs.parse_overrides(words))
+    except InputError as error:
+        lines = str(error).splitlines()
+        wrong = [x for x in lines if complete or "required, but not given" not in x]
+        assert not wrong, wrong
+        return
+    if isinstance(found, RunConfig):
+        plan_steps(found)
+    if isinstance(found, SweepConfig):
+        sweep.expand(found, found.axes)
+
+
+def find_config(given):
+    """The config file of a command; study.yaml is what ``mshisto init`` writes."""
+    if given == "study.yaml":
+        return shipped.folder() / "run.yaml"
+    path = ROOT / given if "/" in given else shipped.find_config(Path(given))
+    assert path.is_file(), given
+    return path
+
+
+@every_page
+def test_every_command_is_one_that_its_job_takes(page):
+    for block in shell_blocks(page):
+        assert "..." not in block.text
+        for words in typed(block.text):
+            check_command(words)
+    prose = FENCE.sub("", page.read_text())
+    for text in INLINE.findall(prose):
+        text = " ".join(text.split())
+        if not GENERIC.search(text):
+            (words,) = typed(text)
+            check_command(words, complete=False)
+
+
+def test_a_wrong_command_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```sh\nmshisto tile cohort=a.csv out=b tilepx=3\n```\n")
+    with pytest.raises(AssertionError, match="tilepx: unknown key"):
+        test_every_command_is_one_that_its_job_takes(page)
+    page.write_text("```sh\nmshisto tile tile.yml && cd x\n```\n")
+    with pytest.raises(AssertionError, match=r"tile\.yml"):
+        test_every_command_is_one_that_its_job_takes(page)
+    page.write_text("Type `mshisto embed batchsize=3`.\n")
+    with pytest.raises(AssertionError, match="batchsize: unknown key"):
+        test_every_command_is_one_that_its_job_takes(page)
+
+
+@every_page
+def test_every_block_has_a_language_so_that_no_command_is_passed_over(page):
+    text = page.read_text()
+    assert {kind for kind, _ in FENCE.findall(text)} <= LANGUAGES
+    assert text.count("```sh\n") == len(shell_blocks(page))
+    assert text.count("<!-- not run") == sum(
+        block.reason is not None for block in shell_blocks(page)
+    )
+
+
+def anchors(page):
+    """Of the headings, as GitHub makes them."""
+    found: list[str] = []
+    for title in re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.M):
+        plain = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        num = found.count(plain)
+        found.append(f"{plain}-{num}" if num else plain)
+    return found
+
+
+def broken_links(page):
+    prose = FENCE.sub("", page.read_text())
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(target)
+    return broken
+
+
+@every_page
+def test_every_link_leads_to_a_file_and_a_heading(page):
+    assert broken_links(page) == []
+
+
+def test_a_broken_link_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# A `b`, c\n[x](#a-b-c) [y](#a) [z](gone.md) [w](page.md#a-b-c)\n")
+    assert broken_links(page) == ["#a", "gone.md"]
+
+
+@every_page
+def test_every_page_is_reached_from_the_readme(page):
+    readme = ROOT / "README.md"
+    known = re.findall(r"\]\(([^)#\s]+)", readme.read_text())
+    assert page == readme or page in [ROOT / target for target in known]
+
+
+def test_the_readme_is_one_page_with_the_tests_command():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    assert "pip install uv && uv run --extra test pytest" in text
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
+    assert len(pictures) == 2
+    assert all((ROOT / path).stat().st_size < 300_000 for path in pictures)
+
+
+@pytest.mark.parametrize("study", sorted((ROOT / "published").iterdir()), ids=name)
+def test_tables_of_studies_are_the_published_ones(study):
+    table = study / "table.md"
+    lines = table.read_text().splitlines()
+    published = [x for x in lines if x.startswith("|") and re.search(r"\.\d|\d%", x)]
+    shown: list[str] = []
+    page = (ROOT / "docs" / "results" / "studies.md").read_text()
+    for part in page.split(f"<!-- from {name(table)} -->\n")[1:]:
+        shown += part.split("\n\n")[0].splitlines()
+    assert set(shown) <= set(lines)
+    assert set(published) <= set(shown)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """The table of sixteen phantom slides with absolute paths and a ``label``."""
+    folder = tmp_path_factory.mktemp("slides")
+    settings = PhantomConfig(
+        num_patients=16, slides_per_patient=1, size=2048, colour_matched=False
+    )
+    with write_cohort(settings, folder).open() as file:
+        rows = list(csv.DictReader(file))
+    with (folder / "listed.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["path", "slide_id", "patient_id", "label"])
+        writer.writeheader()
+        for row in rows:
+            known = {key: row[key] for key in ("slide_id", "patient_id")}
+            path = folder / row["path"]
+            writer.writerow({**known, "path": path, "label": row["label_fine"]})
+    return folder / "listed.csv"
+
+
+# A network that is made without a download, in place of the pages'.
+WEIGHTS = (
+    "model: resnet50, weights: pretrained",
+    "model: test_resnet, weights: random",
+)
+# What a user does where a page says "list your slides".
+LIST_SLIDES = (
+    f'cp "$COHORT" cohort.csv\nsed -i "s/{WEIGHTS[0]}/{WEIGHTS[1]}/" study.yaml\n'
+)
+RUNNABLE = [
+    page for page in PAGES if any(not block.reason for block in shell_blocks(page))
+]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("page", RUNNABLE, ids=name)
+def test_its_commands_run_in_order(page, cohort, tmp_path):
+    texts = [block.text for block in shell_blocks(page) if block.reason is None]
+    script = "set -euo pipefail\n" + "".join(texts).replace(*WEIGHTS)
+    script = re.sub(r"(cd my_study.*\n)", rf"\1{LIST_SLIDES}", script)
+    with tempfile.TemporaryDirectory(prefix="mshisto-", dir="/tmp") as ray:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        env = os.environ | {"PATH": path, "COHORT": str(cohort), "RAY_TMPDIR": ray}
+        run(["bash", "-c", script], tmp_path, env)
+    if page.name == "first-study.md":
+        ((_, code),) = [
+            found
+            for found in FENCE.findall((ROOT / "docs" / "files.md").read_text())
+            if found[0] == "python"
+        ]
+        run([sys.executable, "-c", code], tmp_path / "my_study", None)
+
+
+def run(command, folder, env):
+    done = subprocess.run(
+        command, cwd=folder, env=env, text=True, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout[-3000:]
