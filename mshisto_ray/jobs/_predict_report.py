@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from mshisto_ray.reporting.page.blocks import (
 )
 from mshisto_ray.reporting.page.cases import Looks, look_blocks, wrong_blocks
 from mshisto_ray.reporting.page.cohort import cohort_section
-from mshisto_ray.reporting.page.making import making_section
+from mshisto_ray.reporting.page.making import made_now, making_section
 from mshisto_ray.reporting.page.performance import performance_blocks, show_interval
 from mshisto_ray.statistics.bootstrap import Interval
 
@@ -84,7 +84,7 @@ class PredictReport:
         column = self.head.about["target"]["column"]
         return Page(
             f"Predictions of {column}",
-            f"{self.config.out.name}: {len(self.bags.names)} bags, {self._whose}.",
+            f"{len(self.bags.names)} bags, {self._whose}; {made_now()}",
             [
                 Section("question", "What was asked", [Facts(self._facts)]),
                 self.cohort("cohort", "Slides and patients"),
@@ -92,17 +92,22 @@ class PredictReport:
                 *self.cases("", ""),
                 self._making,
             ],
+            self.answers,
             self.steps.alarms,
         )
 
     @property
     def _whose(self) -> str:
         """Whether the models of the head have seen patients of the cohort."""
-        seen = sum(patient in self.head.folds for patient in self.bags.patient_ids)
+        seen = self._num_seen
         if not seen:
             return "of patients that no model of the head was trained on"
         some = "" if seen == len(self.bags.names) else f"{seen} of them "
         return f"{some}out of fold: by the models that did not see the patient"
+
+    @property
+    def _num_seen(self) -> int:
+        return sum(patient in self.head.folds for patient in self.bags.patient_ids)
 
     @property
     def _facts(self) -> list[tuple[str, str]]:
@@ -117,15 +122,20 @@ class PredictReport:
             ("model", f"{show(config['pooling'])}, {len(head.models)} fold models"),
             ("scales of the model", f"{', '.join(f'{s:g}' for s in used)} um/px"),
             *self.steps.facts,
-            *self._headline,
         ]
 
     @property
-    def _headline(self) -> list[tuple[str, str]]:
+    def answers(self) -> list[tuple[str, str, str]]:
+        """The result in short."""
+        num, seen = len(self.bags.names), self._num_seen
+        whose = "new cohort" if not seen else "out of fold"
+        patients = len(set(self.bags.patient_ids))
+        cards = [(f"bags predicted, {whose}", str(num), f"of {patients} patients")]
         auroc = self.metrics.get("auroc")
-        if auroc is None:
-            return []
-        return [("AUROC", f"{show_interval(auroc)}, 95 % interval over patients")]
+        if auroc is None or math.isnan(auroc.value):
+            return cards
+        more = f"{auroc.low:.3f} to {auroc.high:.3f}, 95 % interval over patients"
+        return [(f"AUROC, {whose}", f"{auroc.value:.3f}", more), *cards]
 
     @cached_property
     def metrics(self) -> dict[str, Interval]:
@@ -136,8 +146,8 @@ class PredictReport:
             for name, ends in found.items()
         }
 
-    def cohort(self, name: str, title: str) -> Section:
-        """Who is predicted, and who is not."""
+    def cohort(self, name: str, title: str, pictures: bool = True) -> Section:
+        """Who is predicted, and who is not; ``pictures``: the contact sheet too."""
         cohort = read_predict_cohort(self.config)
         bags, notes = make_bags(self.head, cohort)
         done = set(self.bags.names)
@@ -146,6 +156,8 @@ class PredictReport:
         own = read_failures(self.config.out)
         last = {"predicted": slides}
         found = self.steps.slides_of(cohort, column, last, own, notes)
+        if not pictures:
+            found = replace(found, contact_sheet=None)
         return cohort_section(found, name, title)
 
     def result(self, name: str, title: str) -> list[Section]:

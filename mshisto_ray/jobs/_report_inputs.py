@@ -114,7 +114,9 @@ class Steps:
         whole = [set(directory.slide_ids) for directory in self.embeddings]
         reached["embedded"] = [s for s in patients if all(s in ids for ids in whole)]
         found = [f for d in self._directories for f in read_failures(d.path)]
-        own = [f for f in [*found, *failures] if f.slide_id in patients]
+        # A stage repeats the failures of the one before it.
+        distinct = dict.fromkeys([*found, *failures])
+        own = [f for f in distinct if f.slide_id in patients]
         return CohortSlides(
             patients,
             cohort.column(column) if cohort.find(column) else None,

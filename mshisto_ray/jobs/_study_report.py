@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,9 +12,9 @@ from mshisto_ray.jobs import sweep
 from mshisto_ray.jobs._commands import command_of
 from mshisto_ray.jobs._predict_report import PredictReport
 from mshisto_ray.jobs._study_config import RunConfig, Steps
-from mshisto_ray.jobs._sweep_report import report_files
+from mshisto_ray.jobs._sweep_report import SweepReport, report_files
 from mshisto_ray.reporting.page.blocks import Facts, Page, Section
-from mshisto_ray.reporting.page.making import making_section
+from mshisto_ray.reporting.page.making import made_now, making_section
 from mshisto_ray.reporting.page.ranking import ranking_section
 from mshisto_ray.store.cohort import read_cohort
 
@@ -48,9 +49,9 @@ class StudyReport:
         own, *new = self._predictions
         return Page(
             f"Predicting {config.target.column} from whole slide images",
-            f"Study {config.out.name}: {cohort.summary}.",
+            f"{cohort.summary}; {made_now()}",
             [
-                Section("question", "What was asked, in short", [Facts(swept.facts)]),
+                Section("question", "What was asked", [Facts(self._facts(swept))]),
                 swept.cohort("cohort", "Slides and patients"),
                 ranking_section(swept.ranking),
                 *swept.chosen("result", "The chosen config, out of fold", wrong=False),
@@ -58,8 +59,16 @@ class StudyReport:
                 *(section for report in new for section in _new(report)),
                 self._making(own),
             ],
+            [*swept.answers, *(a for report in new for a in report.answers)],
             swept.alarms,
         )
+
+    def _facts(self, swept: SweepReport) -> list[tuple[str, str]]:
+        new = [("new cohort", self.config.new_cohort)] if self.config.new_cohort else []
+        places = [("cohort", self.config.cohort), *new]
+        folder = self.config.out.parent
+        rows = [(name, os.path.relpath(path, folder)) for name, path in places]
+        return [*swept.facts, *rows]
 
     @cached_property
     def _predictions(self) -> list[PredictReport]:
@@ -87,7 +96,7 @@ class StudyReport:
 def _new(report: PredictReport) -> list[Section]:
     what = ", new cohort"
     return [
-        report.cohort("new-cohort", "The new cohort"),
+        report.cohort("new-cohort", "The new cohort", pictures=False),
         *report.result("new-result", f"How well the chosen config does{what}"),
         *report.cases("new-", what),
     ]

@@ -18,11 +18,11 @@ from mshisto_ray.prediction.table import read_predicted
 from mshisto_ray.reporting.page.blocks import Block, Facts, Page, Section, Table, Text
 from mshisto_ray.reporting.page.cases import wrong_blocks
 from mshisto_ray.reporting.page.cohort import cohort_section
-from mshisto_ray.reporting.page.making import making_section
+from mshisto_ray.reporting.page.making import made_now, making_section
 from mshisto_ray.reporting.page.performance import performance_blocks
 from mshisto_ray.reporting.page.ranking import (
     Ranking,
-    headline,
+    answers,
     out_of_fold_metrics,
     ranking_section,
 )
@@ -65,8 +65,8 @@ class SweepReport:
         steps, title = self.steps, f"Models that predict {column}"
         return Page(
             title,
-            f"Sweep {self.config.out.name}: {len(self.ranking.ranked)} configs, "
-            "compared on the same patients and folds.",
+            f"{len(self.ranking.ranked)} configs, compared on the same patients and "
+            f"folds; {made_now()}",
             [
                 Section("question", "What was asked", [Facts(self.facts)]),
                 self.cohort("cohort", "Slides and patients"),
@@ -74,6 +74,7 @@ class SweepReport:
                 *self.chosen("result", "The chosen config, out of fold"),
                 self._making(steps),
             ],
+            self.answers,
             self.alarms,
         )
 
@@ -87,7 +88,7 @@ class SweepReport:
 
     @property
     def facts(self) -> list[tuple[str, str]]:
-        """Question, encoder, folds, axes, and the answer in short."""
+        """Question, encoder, axes, folds."""
         config, split = self.config, self.config.split
         classes = self.predictions.classes
         positive = f"; positive: {classes[1]}" if len(classes) == 2 else ""
@@ -103,8 +104,15 @@ class SweepReport:
             *source,
             *axes,
             ("folds", f"{split.folds}{times}, seed {split.seed}, by patient"),
-            *headline(self.ranking),
         ]
+
+    @property
+    def answers(self) -> list[tuple[str, str, str]]:
+        """How many take part, and the result in short."""
+        patients = len(set(self.predictions.patient_id))
+        bags = len(set(self.predictions.bag))
+        who = ("patients in the sweep", str(patients), f"{bags} bags")
+        return [*answers(self.ranking), who]
 
     @cached_property
     def predictions(self) -> Predictions:

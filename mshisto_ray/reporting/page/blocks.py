@@ -87,9 +87,14 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """``lead``: the line below the title; ``alarms``: what nobody may overlook."""
+    """``lead``: the line below the title.
+
+    ``answers``: the results in short, as (what, value, more); ``alarms``: what nobody
+    may overlook.
+    """
 
     title: str
     lead: str
     sections: Sequence[Section]
+    answers: Sequence[tuple[str, str, str]] = ()
     alarms: Sequence[str] = ()

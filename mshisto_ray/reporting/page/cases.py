@@ -92,24 +92,26 @@ def look_blocks(bags: PredictedBags, looks: Looks) -> list[Block]:
 
     wrong = among(lambda i: bags.targets[i] not in (None, predicted[i]))[:half]
     groups = {
-        "right": _in_turn(among(lambda i: bags.targets[i] == predicted[i]), predicted),
-        "wrong": wrong,
+        "Right": _in_turn(among(lambda i: bags.targets[i] == predicted[i]), predicted),
+        "Wrong": wrong,
     }
-    groups["right"] = groups["right"][: looks.most - len(wrong)]
-    left = looks.most - len(groups["right"]) - len(wrong)
+    groups["Right"] = groups["Right"][: looks.most - len(wrong)]
+    left = looks.most - len(groups["Right"]) - len(wrong)
     unknown = among(lambda i: bags.targets[i] is None)
-    groups["without a label"] = _in_turn(unknown, predicted)[:left]
+    groups["Without a label"] = _in_turn(unknown, predicted)[:left]
     blocks: list[Block] = [
         block
         for name, group in groups.items()
-        for place, index in enumerate(group, start=1)
-        for block in _case(bags, index, looks, f"Confident, {name}, {place}")
+        for index in group
+        for block in _case(bags, index, looks, name)
     ]
     none = "No heat maps: none was drawn, or the pooling gives single tiles no score."
     return [Text(_HOW_TO_READ), *blocks] if blocks else [Text(none, "note")]
 
 
 _HOW_TO_READ = (
+    "Slides that are predicted right with the highest probability, of each class in "
+    "turn, then those that are predicted wrong with the highest. "
     "Left the slide, right the same with its tiles coloured; below them the tiles that "
     "count most and least. Colours say where the model looks. They do not say that it "
     "is right, or why."

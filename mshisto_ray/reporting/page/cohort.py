@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from mshisto_ray.reporting.page.blocks import (
@@ -20,6 +20,7 @@ from mshisto_ray.reporting.page.images import photograph
 from mshisto_ray.store.failures import Failure, reasons
 
 _MOST_CLASSES = 20
+_SHEET_BYTES = 1_400_000
 _NO_LABEL = "(no label)"
 
 
@@ -45,7 +46,7 @@ class CohortSlides:
     failures: Sequence[Failure] = ()
     notes: Sequence[str] = ()
     coverage: Sequence[str] = ()
-    contact_sheet: Path | None = field(default=None)
+    contact_sheet: Path | None = None
 
 
 def cohort_section(cohort: CohortSlides, name: str, title: str) -> Section:
@@ -58,8 +59,10 @@ def cohort_section(cohort: CohortSlides, name: str, title: str) -> Section:
     blocks += _failures(cohort.failures)
     blocks += _coverage(cohort.coverage)
     if cohort.contact_sheet and cohort.contact_sheet.is_file():
-        what = f"First page of the contact sheet, {cohort.contact_sheet.name}"
-        figure = Figure(photograph(cohort.contact_sheet), what, f"{what}.")
+        what = "First page of the contact sheet: tissue, tiles and annotations"
+        source = photograph(cohort.contact_sheet, max_bytes=_SHEET_BYTES)
+        where = "/".join(cohort.contact_sheet.parts[-3:])
+        figure = Figure(source, what, f"{what}. All pixels of it: {where}.")
         blocks.append(Figures([figure], 1, "What was tiled"))
     return Section(name, title, blocks)
 

@@ -35,14 +35,17 @@ def roc_points(scores: np.ndarray, truth: np.ndarray) -> Points:
 
 
 def precision_recall_points(scores: np.ndarray, truth: np.ndarray) -> Points:
-    """Recall and precision at every threshold, the highest first.
+    """Recall and precision where recall rises, from the highest threshold on.
+
+    These are the points that average precision is the sum of.
 
     Args:
         scores: [N].
         truth: bool [N], some of them true.
     """
     hits, called = _counts(scores, truth)
-    recall, precision = hits / hits[-1], hits / called
+    rises = np.diff(hits, prepend=0) > 0
+    recall, precision = (hits / hits[-1])[rises], (hits / called)[rises]
     # Drawn as steps: each precision holds for the recall that it adds.
     return np.concatenate([[0.0], recall]), np.concatenate([precision[:1], precision])
 

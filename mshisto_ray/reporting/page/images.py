@@ -9,14 +9,14 @@ from pathlib import Path
 from matplotlib.figure import Figure as Plot
 from PIL import Image
 
-# Of one picture: a page of twenty stays below 15 MB.
+# Of one picture: a page of sixteen and a contact sheet stays below 15 MB.
 MAX_BYTES = 480_000
-_SIDES = (2000, 1600, 1280, 1024, 800, 640, 480)
+_SIDES = (2400, 2000, 1600, 1280, 1024, 800, 640, 480)
 _QUALITY = 84
 
 
-def photograph(path: Path, side: int = _SIDES[0]) -> str:
-    """A picture file as JPEG of at most ``side`` pixels and 480 kB.
+def photograph(path: Path, side: int = _SIDES[0], max_bytes: int = MAX_BYTES) -> str:
+    """A picture file as JPEG of at most ``side`` pixels and ``max_bytes``.
 
     Raises:
         OSError: it cannot be read.
@@ -30,7 +30,7 @@ def photograph(path: Path, side: int = _SIDES[0]) -> str:
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
         content = buffer.getvalue()
-        if len(content) <= MAX_BYTES:
+        if len(content) <= max_bytes:
             break
     return _uri("image/jpeg", content)
 

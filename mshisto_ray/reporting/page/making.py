@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mshisto_ray import provenance
@@ -14,6 +15,13 @@ _PACKAGES = (
     "mshisto-ray", "numpy", "torch", "timm", "openslide-python", "ray", "scipy",
     "pandas", "pyarrow", "pillow", "mlflow",
 )  # fmt: skip
+
+
+def made_now() -> str:
+    """When and by which version a page is made."""
+    version = provenance.versions([provenance.PACKAGE])[provenance.PACKAGE]
+    now = datetime.now(UTC).strftime("%d %B %Y")
+    return f"made on {now} by mshisto_ray {version}."
 
 
 def making_section(

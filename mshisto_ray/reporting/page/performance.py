@@ -20,7 +20,7 @@ from mshisto_ray.reporting.page.blocks import (
 from mshisto_ray.reporting.page.images import drawing
 from mshisto_ray.statistics.bootstrap import Interval
 
-_NAMES = {
+METRIC_NAMES = {
     "auroc": "AUROC",
     "pr_auc": "PR-AUC (average precision)",
     "accuracy": "accuracy",
@@ -76,7 +76,7 @@ def _figures(
             ("auroc", f"ROC {of}", curves.draw_roc),
             ("pr_auc", f"Precision and recall {of}", curves.draw_precision_recall),
         ):
-            value = f"{_NAMES[name]} {show_interval(metrics[name])}"
+            value = f"{METRIC_NAMES[name]} {show_interval(metrics[name])}"
             source = drawing(draw(predictions))
             found.append(Figure(source, f"{title}: {value}", f"{title}. {value}."))
     rule = (
@@ -100,9 +100,9 @@ def _metrics_table(predictions: Predictions, metrics: Mapping[str, Interval]) ->
         about = f"Positive: {predictions.classes[1]!r}. "
     else:
         about = "Means over classes, each against the rest; of accuracy the share. "
-    order = [name for name in _NAMES if name in metrics]
+    order = [name for name in METRIC_NAMES if name in metrics]
     rows = [
-        [_NAMES.get(name, name), show_interval(metrics[name])]
-        for name in [*order, *(n for n in metrics if n not in _NAMES)]
+        [METRIC_NAMES.get(name, name), show_interval(metrics[name])]
+        for name in [*order, *(n for n in metrics if n not in METRIC_NAMES)]
     ]
     return Table(["metric", "value (95 % interval)"], rows, caption=about + METHOD)

@@ -20,7 +20,7 @@ from mshisto_ray.reporting.page.blocks import (
     Text,
 )
 from mshisto_ray.reporting.page.images import photograph
-from mshisto_ray.reporting.page.performance import show_interval
+from mshisto_ray.reporting.page.performance import METRIC_NAMES
 from mshisto_ray.statistics.bootstrap import Interval
 
 _ENDS = ("mean", "ci_low", "ci_high")
@@ -56,39 +56,37 @@ def out_of_fold_metrics(outcome: PointResult) -> dict[str, Interval]:
     }
 
 
-def headline(ranking: Ranking) -> list[tuple[str, str]]:
+def answers(ranking: Ranking) -> list[tuple[str, str, str]]:
     """The chosen config, its result, and what it cannot be told apart from."""
-    chosen = ranking.chosen
+    chosen, num = ranking.chosen, len(ranking.ranked)
     if chosen is None:
-        return [("configs", f"{len(ranking.ranked)} compared, none chosen")]
+        return [("configs compared", str(num), "none was chosen")]
     metric = str(ranking.select)
-    value = show_interval(out_of_fold_metrics(chosen)[metric])
-    alike = [
-        digest
-        for digest, found in ranking.compared.items()
-        if not sweep_summary.told_apart(found)
-    ]
-    others = len(ranking.ranked) - 1
-    facts = [
-        ("chosen config", f"{chosen.point.label}, of {others + 1} by val_{metric}"),
+    found = out_of_fold_metrics(chosen)[metric]
+    cards = [
         (
-            f"its test {metric}, out of fold",
-            f"{value}, 95 % interval over patients",
+            f"test {METRIC_NAMES[metric]} of the chosen config, out of fold",
+            f"{found.value:.3f}",
+            f"{found.low:.3f} to {found.high:.3f}, 95 % interval over patients",
         ),
+        ("chosen config", chosen.point.label, f"of {num}, by val_{metric}"),
     ]
-    if others:
-        text = f"{len(alike)} of {others} other configs"
-        facts.append(("cannot be told apart from", text))
-    return facts
+    alike = sum(not sweep_summary.told_apart(c) for c in ranking.compared.values())
+    if ranking.compared:
+        text = f"{alike} of {num - 1}"
+        cards.append(("other configs", text, "cannot be told apart from the chosen"))
+    return cards
 
 
 def ranking_section(ranking: Ranking) -> Section:
     """The ranking with intervals and differences; warnings before the numbers."""
     given = (ranking.ranked, ranking.select, ranking.compared)
     blocks: list[Block] = [Text(sweep_summary.about(ranking.ranked, ranking.select))]
-    doubtful = sweep_summary.doubts(ranking.ranked)
+    doubtful = [o for o in ranking.ranked if o.warnings]
     if doubtful:
-        blocks += [Text(sweep_summary.DOUBTFUL, "warning"), Items(doubtful)]
+        count = f"{len(doubtful)} of {len(ranking.ranked)} configs"
+        text = f"{count} are hardly trained, and their values say little: see below."
+        blocks.append(Text(text, "warning"))
     header, *rows = sweep_summary.ranking_table(*given)
     axes = len(ranking.ranked[0].point.values) if ranking.ranked else 0
     mark = {0} if ranking.chosen else ()
@@ -101,6 +99,9 @@ def ranking_section(ranking: Ranking) -> Section:
     header, *rows = sweep_summary.other_metrics_table(*given)
     words = {0, len(header) - 1}
     blocks.append(Table(header, rows, "Other metrics", marked=mark, text_columns=words))
+    if doubtful:
+        lines = sweep_summary.doubts(ranking.ranked)
+        blocks.append(Items(lines, sweep_summary.DOUBTFUL.rstrip(":")))
     failed = sweep_summary.without_result(ranking.failed)
     if failed:
         blocks.append(Items(failed, f"{len(failed)} configs have no result"))
