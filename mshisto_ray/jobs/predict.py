@@ -7,19 +7,22 @@ import math
 from pathlib import Path
 from typing import Any
 
-from mshisto_ray.config import (
-    Config,
-    InputError,
-    InputPath,
-    OutputPath,
-    option,
-)
+from mshisto_ray.config import InputError
 from mshisto_ray.jobs._cohort import say_cohort
+from mshisto_ray.jobs._predict_config import (
+    PredictConfig,
+    embedding_paths,
+    read_predict_cohort,
+)
+from mshisto_ray.jobs._predict_report import PredictReport
+from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.learning.intervals import METHOD
 from mshisto_ray.mil.head import Head, load_head
 from mshisto_ray.prediction.bags import make_bags
 from mshisto_ray.prediction.result import (
+    METRICS,
+    PREDICTIONS,
     SUBGROUPS,
     find_failures,
     find_predicted,
@@ -34,9 +37,7 @@ from mshisto_ray.prediction.unit import (
     shard_path,
 )
 from mshisto_ray.progress import say
-from mshisto_ray.runtime import UnitsRuntime
-from mshisto_ray.store.cohort import Cohort, read_cohort
-from mshisto_ray.store.columns import ColumnsConfig
+from mshisto_ray.store.cohort import Cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.shards import read_metadata
@@ -45,35 +46,10 @@ from mshisto_ray.tracking import ResultRun
 STAGE = "predictions"
 
 
-class PredictConfig(Config):
-    """Predict new slides with a saved head."""
-
-    head: InputPath = option(
-        text="head directory (`best` of sweep, `result/head` of train)"
-    )
-    embeddings: InputPath | tuple[InputPath, ...] = option(
-        text="directory that jobs/embed.py made; a list: one per scale of the head"
-    )
-    cohort: InputPath = option(text="the slides to predict; labels are not needed")
-    columns: ColumnsConfig = ColumnsConfig()
-    out: OutputPath = option(text="predictions directory; an unfinished one is resumed")
-    tiles: InputPath | None = option(
-        None, "tiles directory, for heat maps over the slides; null: none are drawn"
-    )
-    annotation: str | None = option(
-        None,
-        "class of annotated tiles to compare scores with; null: the only one",
-    )
-    subgroups: tuple[str, ...] = option(
-        (), "columns of the cohort, as [site, sex]: metrics within each of their values"
-    )
-    runtime: UnitsRuntime = UnitsRuntime()
-
-
 def check(config: PredictConfig) -> None:
     """Check head, embeddings, cohort and that ``out`` can be used."""
     head, embeddings = _open(config)
-    cohort = _read_cohort(config)
+    cohort = read_predict_cohort(config)
     make_bags(head, cohort)
     check_stage(config.out, STAGE, _recipe(head, embeddings, config))
 
@@ -81,7 +57,7 @@ def check(config: PredictConfig) -> None:
 def run(config: PredictConfig) -> None:
     """Predict new slides with a saved head."""
     head, embeddings = _open(config)
-    cohort = _read_cohort(config)
+    cohort = read_predict_cohort(config)
     bags, notes = make_bags(head, cohort)
     say_cohort("predict", cohort)
     for note in notes:
@@ -89,13 +65,6 @@ def run(config: PredictConfig) -> None:
     recipe = _recipe(head, embeddings, config)
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
         _run(config, head, embeddings, cohort, bags)
-
-
-def _read_cohort(config: PredictConfig) -> Cohort:
-    cohort = read_cohort(config.cohort, False, config.columns)
-    for column in config.subgroups:
-        cohort.column(column)  # refuses one that cannot be used
-    return cohort
 
 
 def _run(
@@ -119,7 +88,7 @@ def _run(
         lambda found, progress: _report(config, record, head, cohort, bags, found),
     )
     truth = find_truth(head, cohort, bags) if config.tiles else {}
-    paths = _paths(config, head)
+    paths = embedding_paths(config, head)
     work = PredictWork(config.head, paths, config.tiles, config.out, truth)
     make = on_workers(make_predictor, lambda threads: (work, threads), config.runtime)
     run_units([stage], make, config.runtime.max_failures)
@@ -130,22 +99,9 @@ def _collect(out: Path, bags: list[Bag]) -> Collected:
     return Collected(failures, len(bags) - len(predicted), len(bags))
 
 
-def _paths(config: PredictConfig, head: Head) -> tuple[Path, ...]:
-    """Embeddings of each scale of the head, coarsest first."""
-    num = len(head.dims)
-    if isinstance(config.embeddings, Path):
-        return (config.embeddings,) * num
-    if len(config.embeddings) != num:
-        raise InputError(
-            f"embeddings: {len(config.embeddings)} directories for the {num} scales of "
-            f"{config.head}; give one, or one per scale"
-        )
-    return config.embeddings
-
-
 def _open(config: PredictConfig) -> tuple[Head, list[EmbeddingDirectory]]:
     head = load_head(config.head)
-    directories = [EmbeddingDirectory(path) for path in _paths(config, head)]
+    directories = [EmbeddingDirectory(path) for path in embedding_paths(config, head)]
     if head.encoder is None or head.scale is None:
         raise InputError(
             f"{config.head}: was trained on a bag table, not on embeddings; there are "
@@ -243,8 +199,11 @@ def _report(
         say(f"  {group.line}")
     for note in outcome.notes:
         say(f"  {note}")
-    artifacts = [config.out / "predictions.parquet", config.out / "metrics.json"]
+    report = PredictReport(config, config.out.parent, outcome.notes)
+    page = write_report("predict", config, config.out, report)
+    artifacts = [config.out / name for name in (PREDICTIONS, METRICS)]
     artifacts += [config.out / SUBGROUPS] if config.subgroups else []
+    artifacts += page
     tags = {"head": head_digest(config.head), "intervals": METHOD}
     # The labels may be others than those of an earlier run.
     key = f"{found.digest} {sorted(logged.items())}"

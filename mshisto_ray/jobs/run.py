@@ -9,6 +9,7 @@ from mshisto_ray import config as configs
 from mshisto_ray.distributed.session import one_session
 from mshisto_ray.jobs import embed, predict, sweep, tile
 from mshisto_ray.jobs._contact_sheet import page_path
+from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._study import (
     check_study,
     keep_former,
@@ -19,6 +20,7 @@ from mshisto_ray.jobs._study import (
     write_slides,
 )
 from mshisto_ray.jobs._study_config import RunConfig, Steps, all_slides, plan_steps
+from mshisto_ray.jobs._study_report import StudyReport
 from mshisto_ray.mil import sweep as points
 from mshisto_ray.store.manifest import write_text
 
@@ -35,17 +37,21 @@ def run(config: RunConfig) -> int:
     check_study(config, steps)
     with one_session():
         code = train(config, steps)
-        places = _predict(config, steps)
+        predicted = _predict(config, steps)
     out = config.out
+    report = StudyReport(config, steps, list(predicted.values()))
+    page = write_report("run", config, out, report)
+    looks = [look for what, path in predicted.items() for look in _places(what, path)]
     say_ranking(out)
     store = config.runtime.open_store(steps.sweep.out)
     say_places(
         time.monotonic() - started,
         [
+            *(("all of it, to open in a browser", path) for path in page),
             ("what was tiled", page_path(out / "tiles", 0)),
             ("what failed, and why", out / "tiles" / "failures.parquet"),
             ("the ranking", out / "sweep" / "summary.md"),
-            *places,
+            *looks,
             ("all runs, compared", store.view_command()),
         ],
     )
@@ -69,20 +75,20 @@ def train(config: RunConfig, steps: Steps) -> int:
     return sweep.run(steps.sweep)
 
 
-def _predict(config: RunConfig, steps: Steps) -> list[tuple[str, Path | str]]:
-    """Predict both cohorts with the chosen models; returns what to look at."""
+def _predict(config: RunConfig, steps: Steps) -> dict[str, Path]:
+    """Predict both cohorts with the chosen models; returns where, by what it is."""
     head, out = steps.sweep.out / "best", config.out / "predictions"
     say_step("predict the cohort, each slide by models that did not see its patient")
     keep_former(out, head)
     predict.run(steps.prediction(config.cohort, out, head))
-    places = _places("its predictions, out of fold", out)
+    predicted = {"its predictions, out of fold": out}
     if config.new_cohort:
         out = config.out / "new_predictions"
         say_step("predict the new cohort")
         keep_former(out, head)
         predict.run(steps.prediction(config.new_cohort, out, head))
-        places += _places("predictions of the new cohort", out)
-    return places
+        predicted["predictions of the new cohort"] = out
+    return predicted
 
 
 def _places(what: str, out: Path) -> list[tuple[str, Path | str]]:

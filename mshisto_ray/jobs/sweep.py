@@ -14,33 +14,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mshisto_ray import config as configs
-from mshisto_ray.config import InputError, OutputPath, option
+from mshisto_ray.config import InputError
 from mshisto_ray.distributed.trials import run_trials
+from mshisto_ray.jobs._report import write_report
+from mshisto_ray.jobs._sweep_config import SweepConfig
+from mshisto_ray.jobs._sweep_report import (
+    COMPARISONS,
+    PLOT,
+    SUMMARY,
+    SweepReport,
+)
 from mshisto_ray.learning.comparison import Comparison
 from mshisto_ray.learning.intervals import METHOD
 from mshisto_ray.mil import experiment, sweep
-from mshisto_ray.mil.experiment import ExperimentConfig, ExperimentRuntime
 from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.mil.sweep import AxesConfig, Point, PointResult
+from mshisto_ray.mil.sweep import Point, PointResult
 from mshisto_ray.progress import say
 from mshisto_ray.reporting import sweep_summary
-from mshisto_ray.runtime import Resources
+from mshisto_ray.reporting.page.ranking import Ranking
 from mshisto_ray.store.manifest import check_stage, open_stage, write_text
 from mshisto_ray.tracking import Store
 
 STAGE = "sweep"
-_COMPARISONS, _PLOT = "comparisons.csv", "test_auroc.png"
-
-
-class SweepRuntime(ExperimentRuntime, Resources):
-    """Workers, node cache and MLflow runs of a sweep."""
-
-
-class SweepConfig(AxesConfig, ExperimentConfig):
-    """Train a MIL config at every combination of axes, and compare them."""
-
-    out: OutputPath = option(text="output directory; an unfinished one is resumed")
-    runtime: SweepRuntime = SweepRuntime()  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 def check(config: SweepConfig) -> None:
@@ -71,26 +66,51 @@ def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> 
     done, total = len(finished), len(points)
     say(f"sweep: {done} of {total} configs already done -> {config.out}")
     errors = run_trials(config.out, pending, config.runtime) if pending else {}
+    found = _rank(config, points, errors)
+    for outcome in found.failed:
+        reason = (outcome.error or "no result").strip()
+        say(f"sweep: failed: {outcome.point.label}: {reason}")
+    if not found.ranked:
+        raise InputError(f"no config of {config.out} has a result; see above")
+    return _conclude(config, store, found, bags, notes)
+
+
+def read_report(config: SweepConfig, folder: Path) -> SweepReport:
+    """The report of a finished sweep, with paths relative to a folder."""
+    points, notes = sweep.check(sweep.expand(config, config.axes), config.select)
+    return SweepReport(config, _rank(config, points, {}), notes, folder)
+
+
+def _rank(
+    config: SweepConfig, points: Mapping[str, Point], errors: Mapping[str, str]
+) -> Ranking:
+    """Read the results of all points; compare them with the best on validation."""
     outcomes = [
         PointResult(
             digest, point, sweep.read_metrics(config.out, digest), errors.get(digest)
         )
         for digest, point in points.items()
     ]
-    return _conclude(config, store, outcomes, bags)
+    ranked = sweep.rank(outcomes, config.select)
+    failed = [o for o in outcomes if not o.metrics]
+    select = config.select
+    compared = (
+        sweep.compare_with_first(config.out, ranked, select)
+        if select and ranked
+        else {}
+    )
+    return Ranking(ranked, failed, select, compared, config.out / PLOT)
 
 
 def _conclude(
-    config: SweepConfig, store: Store, outcomes: Sequence[PointResult], bags: Bags
+    config: SweepConfig,
+    store: Store,
+    found: Ranking,
+    bags: Bags,
+    notes: Sequence[str],
 ) -> int:
     """Write summary, plot, best head and MLflow runs; return the exit code."""
-    ranked = sweep.rank(outcomes, config.select)
-    failed = [o for o in outcomes if not o.metrics]
-    for outcome in failed:
-        reason = (outcome.error or "no result").strip()
-        say(f"sweep: failed: {outcome.point.label}: {reason}")
-    if not ranked:
-        raise InputError(f"no config of {config.out} has a result; see above")
+    ranked = found.ranked
     doubtful = [outcome.point.label for outcome in ranked if outcome.warnings]
     if doubtful:
         say(
@@ -98,32 +118,25 @@ def _conclude(
             "trained and say little, for the reasons in summary.md: "
             + "; ".join(doubtful)
         )
-    compared = (
-        sweep.compare_with_first(config.out, ranked, config.select)
-        if config.select
-        else {}
-    )
-    _write_tables(config, ranked, failed, compared)
+    _write_tables(config, found)
     best = _keep_best(config, ranked[0]) if config.select else None
-    _log(config, store, ranked, bags, best, compared)
+    report = SweepReport(config, found, notes, config.out.parent)
+    page = write_report("sweep", config, config.out, report)
+    _log(config, store, found, bags, best, page)
     if best:
         say(f"sweep: chosen by val_{config.select}: {ranked[0].point.label} -> {best}")
-    say(f"sweep: {config.out / 'summary.md'}")
-    return 1 if failed else 0
+    say(f"sweep: {config.out / SUMMARY}")
+    return 1 if found.failed else 0
 
 
-def _write_tables(
-    config: SweepConfig,
-    ranked: Sequence[PointResult],
-    failed: Sequence[PointResult],
-    compared: Mapping[str, Comparison],
-) -> None:
-    text = sweep_summary.summary(ranked, failed, config.select, compared)
-    write_text(config.out / "summary.md", text)
+def _write_tables(config: SweepConfig, found: Ranking) -> None:
+    given = (found.ranked, found.failed, config.select, found.compared)
+    write_text(config.out / SUMMARY, sweep_summary.summary(*given))
     if config.select:
-        table = sweep_summary.comparison_table(ranked, compared)
-        write_text(config.out / _COMPARISONS, table)
-    sweep_summary.plot(config.out / _PLOT, ranked, bool(config.select), compared)
+        table = sweep_summary.comparison_table(found.ranked, found.compared)
+        write_text(config.out / COMPARISONS, table)
+    chosen = bool(config.select)
+    sweep_summary.plot(found.plot, found.ranked, chosen, found.compared)
 
 
 def _keep_best(config: SweepConfig, chosen: PointResult) -> Path:
@@ -141,12 +154,13 @@ def _keep_best(config: SweepConfig, chosen: PointResult) -> Path:
 def _log(
     config: SweepConfig,
     store: Store,
-    ranked: Sequence[PointResult],
+    found: Ranking,
     bags: Bags,
     best: Path | None,
-    compared: Mapping[str, Comparison],
+    page: Sequence[Path],
 ) -> None:
     """Log a parent run with a child per config; existing runs are kept."""
+    ranked, compared = found.ranked, found.compared
     digests = sorted(outcome.digest for outcome in ranked)
     text = json.dumps([str(config.out), config.select, digests])
     key = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
@@ -154,8 +168,8 @@ def _log(
     parent = store.find_run("sweep", key)
     if parent is None:
         settings = config.model_dump(mode="json", exclude={"runtime", "out"})
-        written = ("summary.md", _PLOT, *((_COMPARISONS,) if best else ()))
-        artifacts = [config.out / name for name in written]
+        written = (SUMMARY, PLOT, *((COMPARISONS,) if best else ()))
+        artifacts = [*(config.out / name for name in written), *page]
         parent = store.log_run(
             config.out.name,
             settings,

@@ -44,7 +44,7 @@ from mshisto_ray.store.shards import write_shard
 from mshisto_ray.store.temporary import temporary_beside
 
 _METRICS = "metrics.json"
-_PREDICTIONS, _VALIDATION = "predictions.parquet", "validation.parquet"
+PREDICTIONS, _VALIDATION = "predictions.parquet", "validation.parquet"
 _INTERVALS = "intervals"  # key of _METRICS: how the bounds in it were made
 HEAD_FOLDER = "head"
 
@@ -166,7 +166,7 @@ def run(
         "split": config.split.model_dump(mode="json"),
     }
     save_head(temporary / HEAD_FOLDER, result, bags, config, about)
-    write_predictions(temporary / _PREDICTIONS, result.test)
+    write_predictions(temporary / PREDICTIONS, result.test)
     if result.validation:
         write_predictions(temporary / _VALIDATION, result.validation)
     (temporary / "history.json").write_text(json.dumps(_curves(result)))
@@ -247,7 +247,7 @@ def read_metrics(folder: Path) -> dict[str, float] | None:
 
 def read_test(folder: Path) -> Predictions:
     """The out-of-fold predictions that ``run`` wrote."""
-    return read_predictions(folder / _PREDICTIONS)
+    return read_predictions(folder / PREDICTIONS)
 
 
 def write_folds(path: Path, bags: Bags, splits: Sequence[Split]) -> None:

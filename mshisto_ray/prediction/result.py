@@ -34,6 +34,7 @@ from mshisto_ray.store.shards import read_metadata, write_shard
 from mshisto_ray.store.spelling import canonical_number, explain_clashes
 from mshisto_ray.store.tiles import TileDirectory
 
+PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
 SUBGROUPS = "subgroups.csv"
 
 
@@ -93,7 +94,7 @@ def write_result(
     if tiles is not None:
         metrics |= _localise(out, head, predicted, tiles, annotation, notes)
     content = {name: _defined(interval) for name, interval in metrics.items()}
-    write_text(out / "metrics.json", json.dumps(content, indent=2) + "\n")
+    write_text(out / METRICS, json.dumps(content, indent=2) + "\n")
     return PredictionSummary(len(predicted), len(known), metrics, groups, notes)
 
 
@@ -242,4 +243,4 @@ def _write_table(
         columns[f"prob_{name}"] = pa.array(probabilities[:, index], pa.float64())
     names = [head.classes[i] for i in decide(probabilities)]
     columns["predicted"] = pa.array(names, pa.string())
-    write_shard(out / "predictions.parquet", [pa.table(columns)])
+    write_shard(out / PREDICTIONS, [pa.table(columns)])

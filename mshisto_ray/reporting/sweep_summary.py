@@ -15,6 +15,7 @@ from mshisto_ray.learning.comparison import Comparison
 from mshisto_ray.learning.intervals import METHOD
 from mshisto_ray.mil.sweep import PointResult, show
 
+DOUBTFUL = "Warnings; the values of these configs say little:"
 _METRICS = ("auroc", "pr_auc", "accuracy", "f1")
 _MAX_BARS = 60
 _LEVEL = 0.05
@@ -45,102 +46,119 @@ def summary(
         select: metric that the first one was chosen by; None: none was chosen.
         compared: with the chosen one, of ``mil.sweep.compare_with_first``, by digest.
     """
+    ranking, *rows = ranking_table(ranked, select, compared)
+    if select and rows:
+        rows[0][0] = f"**{rows[0][0]}**"
+    lines = ["# Sweep", "", about(ranked, select), "", *_markdown([ranking, *rows])]
+    for line in groups(ranked, select, compared):
+        lines += ["", line]
+    lines += ["", *_markdown(other_metrics_table(ranked, select, compared))]
+    doubtful = doubts(ranked)
+    if doubtful:
+        lines += ["", DOUBTFUL, "", *(f"- {line}" for line in doubtful)]
+    if failed:
+        lines += ["", f"{len(failed)} configs have no result:", ""]
+        lines += [f"- {line}" for line in without_result(failed)]
+    return "\n".join(lines) + "\n"
+
+
+def about(ranked: Sequence[PointResult], select: str | None) -> str:
+    """A sentence on the order of the configs, and one on what their values are."""
     order = (
         f"ranked and chosen by val_{select}, without test results. "
         if select
         else "in the order of the axes; none was chosen. "
     )
-    lines = [
-        "# Sweep",
-        "",
+    return (
         f"{len(ranked)} configs, {order}Values are means over repeats of out-of-fold "
-        f"predictions, with {METHOD}.",
-        "",
-        *_ranking(ranked, select, compared),
-        *_groups(ranked, select, compared),
-        *_other_metrics(ranked, select, compared),
+        f"predictions, with {METHOD}."
+    )
+
+
+def doubts(ranked: Sequence[PointResult]) -> list[str]:
+    """A line for each warning of a config."""
+    return [
+        f"{o.point.label} ({o.digest}): {line}" for o in ranked for line in o.warnings
     ]
-    doubtful = [o for o in ranked if o.warnings]
-    if doubtful:
-        lines += ["", "Warnings; the values of these configs say little:", ""]
-        lines += [
-            f"- {o.point.label} ({o.digest}): {line}"
-            for o in doubtful
-            for line in o.warnings
-        ]
-    if failed:
-        lines += ["", f"{len(failed)} configs have no result:", ""]
-        lines += [f"- {o.point.label} ({o.digest}): {_first(o.error)}" for o in failed]
-    return "\n".join(lines) + "\n"
 
 
-def _ranking(
+def without_result(failed: Sequence[PointResult]) -> list[str]:
+    """A line for each config without a result: the last one of its error."""
+    return [f"{o.point.label} ({o.digest}): {_first(o.error)}" for o in failed]
+
+
+def ranking_table(
     ranked: Sequence[PointResult],
     select: str | None,
     compared: Mapping[str, Comparison],
-) -> list[str]:
-    """What the configs differ in, the metric that chooses, the difference."""
+) -> list[list[str]]:
+    """What the configs differ in, the metric that chooses, the difference.
+
+    The first row is the header. Arguments as of ``summary``.
+    """
     axes = list(ranked[0].point.values) if ranked else []
     columns = [f"val_{select}", f"test_{select}"] if select else ["test_auroc"]
     more = ["difference", "p"] if compared else []
-    lines = [
-        _row(["", *axes, *columns, *more, "config"]),
-        _row(["---"] * (len(axes) + len(columns) + len(more) + 2)),
-    ]
+    rows = [["", *axes, *columns, *more, "config"]]
     for place, outcome in enumerate(ranked, start=1):
         cells = [show(outcome.point.values[axis]) for axis in axes]
         cells += [_cell(outcome, column) for column in columns]
         found = compared.get(outcome.digest)
         if more:
             cells += [_difference(found), _p(found.p_holm)] if found else ["", ""]
-        mark = f"**{place}, chosen**" if select and place == 1 else str(place)
-        lines.append(_row([mark, *cells, outcome.digest]))
-    return lines
+        mark = f"{place}, chosen" if select and place == 1 else str(place)
+        rows.append([mark, *cells, outcome.digest])
+    return rows
 
 
-def _groups(
+def groups(
     ranked: Sequence[PointResult],
     select: str | None,
     compared: Mapping[str, Comparison],
 ) -> list[str]:
-    """Which configs can be told apart from the chosen one, by their places."""
+    """Lines on which configs can be told apart from the chosen one, by their places.
+
+    Arguments as of ``summary``.
+    """
     if not compared:
         return []
-    groups: dict[str, list[str]] = {
+    named: dict[str, list[str]] = {
         "Cannot be told apart from the chosen": [],
         "Worse than the chosen": [],
         "Better than the chosen on test, which does not choose": [],
     }
-    alike, worse, better = groups.values()
+    alike, worse, better = named.values()
     for place, outcome in enumerate(ranked[1:], start=2):
         found = compared[outcome.digest]
         apart = worse if found.difference.value < 0 else better
-        named = f"{place} ({outcome.point.label})"
-        (apart if told_apart(found) else alike).append(named)
+        text = f"{place} ({outcome.point.label})"
+        (apart if told_apart(found) else alike).append(text)
     lines = [
-        f"{name}: {'; '.join(members)}." for name, members in groups.items() if members
+        f"{name}: {'; '.join(members)}." for name, members in named.items() if members
     ]
-    about = _DIFFERENCES.format(metric=select, num=len(compared))
-    return ["", *(part for line in lines for part in (line, "")), about]
+    return [*lines, _DIFFERENCES.format(metric=select, num=len(compared))]
 
 
-def _other_metrics(
+def other_metrics_table(
     ranked: Sequence[PointResult],
     select: str | None,
     compared: Mapping[str, Comparison],
-) -> list[str]:
+) -> list[list[str]]:
+    """The metrics that do not choose; the first row is the header.
+
+    Arguments as of ``summary``.
+    """
     chosen_by = select or "auroc"
     columns = [f"test_{name}" for name in _METRICS if name != chosen_by]
     more = ["p over folds"] if compared else []
-    lines = ["", _row(["", *columns, *more, "config"])]
-    lines.append(_row(["---"] * (len(columns) + len(more) + 2)))
+    rows = [["", *columns, *more, "config"]]
     for place, outcome in enumerate(ranked, start=1):
         cells = [_cell(outcome, column) for column in columns]
         if more:
             found = compared.get(outcome.digest)
             cells.append(_p(found.p_folds) if found else "")
-        lines.append(_row([str(place), *cells, outcome.digest]))
-    return lines
+        rows.append([str(place), *cells, outcome.digest])
+    return rows
 
 
 def told_apart(comparison: Comparison) -> bool:
@@ -221,6 +239,11 @@ def _p(value: float) -> str:
     if math.isnan(value):
         return ""
     return "< .001" if value < 0.001 else f"{value:.3f}"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    header, *rest = rows
+    return [_row(header), _row(["---"] * len(header)), *(_row(row) for row in rest)]
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -1,0 +1,193 @@
+"""report.html of a sweep."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mshisto_ray.jobs._commands import command_of
+from mshisto_ray.jobs._report_inputs import Steps
+from mshisto_ray.jobs._sweep_config import SweepConfig
+from mshisto_ray.learning.predictions import Predictions
+from mshisto_ray.mil import experiment, sweep
+from mshisto_ray.mil.sweep import show
+from mshisto_ray.prediction.table import read_predicted
+from mshisto_ray.reporting.page.blocks import Block, Facts, Page, Section, Table, Text
+from mshisto_ray.reporting.page.cases import wrong_blocks
+from mshisto_ray.reporting.page.cohort import cohort_section
+from mshisto_ray.reporting.page.making import made_now, making_section
+from mshisto_ray.reporting.page.performance import performance_blocks
+from mshisto_ray.reporting.page.ranking import (
+    Ranking,
+    answers,
+    out_of_fold_metrics,
+    ranking_section,
+)
+from mshisto_ray.store.cohort import Cohort, read_cohort
+
+SUMMARY, COMPARISONS, PLOT = "summary.md", "comparisons.csv", "test_auroc.png"
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """The sections of a finished sweep.
+
+    ``config``: of it; ``ranking``: its configs; ``notes``: lines on its bags;
+    ``folder``: that shown paths are relative to.
+    """
+
+    config: SweepConfig
+    ranking: Ranking
+    notes: Sequence[str]
+    folder: Path
+
+    @cached_property
+    def steps(self) -> Steps | None:
+        """Embeddings and tiles; None of a table of bags."""
+        config = self.config
+        return Steps(config.directories, self.folder) if config.embeddings else None
+
+    @property
+    def files(self) -> list[Path]:
+        """What the page is made from.
+
+        The summary names the digest of every config, which identifies its data.
+        """
+        return report_files(self.config)
+
+    @property
+    def page(self) -> Page:
+        """The whole page."""
+        column = self.config.target.column
+        steps, title = self.steps, f"Models that predict {column}"
+        return Page(
+            title,
+            f"{len(self.ranking.ranked)} configs, compared on the same patients and "
+            f"folds; {made_now()}",
+            [
+                Section("question", "What was asked", [Facts(self.facts)]),
+                self.cohort("cohort", "Slides and patients"),
+                ranking_section(self.ranking),
+                *self.chosen("result", "The chosen config, out of fold"),
+                self._making(steps),
+            ],
+            self.answers,
+            self.alarms,
+        )
+
+    @property
+    def alarms(self) -> list[str]:
+        """Random weights; a chosen config that has hardly learned anything."""
+        found = self.steps.alarms if self.steps else []
+        chosen = self.ranking.chosen
+        doubts = chosen.warnings if chosen else []
+        return [*found, *(f"The chosen config is {line}." for line in doubts)]
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """Question, encoder, axes, folds."""
+        config, split = self.config, self.config.split
+        classes = self.predictions.classes
+        positive = f"; positive: {classes[1]}" if len(classes) == 2 else ""
+        times = f", {split.repeats} times" if split.repeats > 1 else ""
+        axes = [
+            (f"axis {key}", ", ".join(show(value) for value in values))
+            for key, values in config.axes.items()
+        ]
+        source = self.steps.facts if self.steps else [("bags", str(config.bags))]
+        return [
+            ("target", f"{config.target.column}: {', '.join(classes)}{positive}"),
+            ("a bag is", f"a {config.unit}" if self.steps else "a bag of the table"),
+            *source,
+            *axes,
+            ("folds", f"{split.folds}{times}, seed {split.seed}, by patient"),
+        ]
+
+    @property
+    def answers(self) -> list[tuple[str, str, str]]:
+        """How many take part, and the result in short."""
+        patients = len(set(self.predictions.patient_id))
+        bags = len(set(self.predictions.bag))
+        who = ("patients in the sweep", str(patients), f"{bags} bags")
+        return [*answers(self.ranking), who]
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """Out of fold, of the chosen config or, where none is, of the first."""
+        return experiment.read_test(self._folder)
+
+    @property
+    def _folder(self) -> Path:
+        return sweep.folder(self.config.out, self.ranking.ranked[0].digest)
+
+    def cohort(self, name: str, title: str) -> Section:
+        """Who takes part, and who does not."""
+        config, steps = self.config, self.steps
+        if steps is None or config.cohort is None:
+            return Section(name, title, [_bags_table(self.predictions)])
+        cohort = read_cohort(config.cohort, False, config.columns)
+        last = {"in the sweep": _slides_in(self.predictions, cohort)}
+        slides = steps.slides_of(cohort, config.target.column, last, notes=self.notes)
+        return cohort_section(slides, name, title)
+
+    def chosen(self, name: str, title: str, wrong: bool = True) -> list[Section]:
+        """How well the chosen config does; none where none was chosen."""
+        chosen = self.ranking.chosen
+        if chosen is None:
+            return []
+        blocks: list[Block] = [Text(f"{chosen.point.label} ({chosen.digest})")]
+        blocks += performance_blocks(self.predictions, out_of_fold_metrics(chosen))
+        sections = [Section(name, title, blocks)]
+        if wrong:
+            bags = read_predicted(self._folder / experiment.PREDICTIONS)
+            section = Section("wrong", "Most wrong with confidence", wrong_blocks(bags))
+            sections.append(section)
+        return sections
+
+    def command(self) -> str:
+        """What was typed."""
+        settings = self.config.model_dump(mode="json")
+        return command_of("sweep", SweepConfig, settings, self.folder)
+
+    def _making(self, steps: Steps | None) -> Section:
+        stages = steps.stages if steps else {}
+        commands = [*(steps.commands if steps else []), self.command()]
+        return making_section(
+            {**stages, self.config.out.name: self.config.out},
+            commands,
+            f"the folder that holds {self.config.out.name}",
+        )
+
+
+def report_files(config: SweepConfig) -> list[Path]:
+    """``SweepReport.files``, which do not take its ranking."""
+    own = [config.out / name for name in (SUMMARY, COMPARISONS)]
+    if config.cohort is None or not config.embeddings:
+        return own
+    return [*own, config.cohort, *Steps(config.directories, config.out).files]
+
+
+def _slides_in(predictions: Predictions, cohort: Cohort) -> list[str]:
+    """The slides of the bags, which are slides or all of a patient."""
+    bags = set(predictions.bag.tolist())
+    if all(slide is not None for slide in predictions.slide_id):
+        return [row.slide_id for row in cohort.rows if row.slide_id in bags]
+    return [row.slide_id for row in cohort.rows if row.patient_id in bags]
+
+
+def _bags_table(predictions: Predictions) -> Table:
+    first = predictions.repeat == predictions.repeat[0]
+    patients: dict[str, set[str]] = {}
+    for code, patient in zip(
+        predictions.target[first], predictions.patient_id[first], strict=True
+    ):
+        patients.setdefault(predictions.classes[code], set()).add(patient)
+    sizes = Counter(predictions.classes[code] for code in predictions.target[first])
+    rows = [
+        [name, str(sizes[name]), str(len(patients.get(name, ())))]
+        for name in predictions.classes
+    ]
+    return Table(["label", "bags", "patients"], rows)

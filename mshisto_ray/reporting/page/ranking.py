@@ -1,0 +1,115 @@
+"""A sweep on the page: the tables of ``sweep_summary``, nothing computed anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mshisto_ray.learning.comparison import Comparison
+from mshisto_ray.learning.metrics import METRICS
+from mshisto_ray.mil.sweep import PointResult
+from mshisto_ray.reporting import sweep_summary
+from mshisto_ray.reporting.page.blocks import (
+    Block,
+    Figure,
+    Figures,
+    Items,
+    Section,
+    Table,
+    Text,
+)
+from mshisto_ray.reporting.page.images import photograph
+from mshisto_ray.reporting.page.performance import METRIC_NAMES
+from mshisto_ray.statistics.bootstrap import Interval
+
+_ENDS = ("mean", "ci_low", "ci_high")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A finished sweep.
+
+    ``ranked``, ``failed``, ``select``, ``compared``: as of ``sweep_summary.summary``;
+    ``plot``: the picture that ``sweep_summary.plot`` wrote.
+    """
+
+    ranked: Sequence[PointResult]
+    failed: Sequence[PointResult]
+    select: str | None
+    compared: Mapping[str, Comparison]
+    plot: Path
+
+    @property
+    def chosen(self) -> PointResult | None:
+        """The config that the sweep chose."""
+        return self.ranked[0] if self.select and self.ranked else None
+
+
+def out_of_fold_metrics(outcome: PointResult) -> dict[str, Interval]:
+    """Metrics of the out-of-fold predictions, as the sweep has computed them."""
+    found = outcome.metrics or {}
+    return {
+        name: Interval(*(found[f"test_{name}_{end}"] for end in _ENDS))
+        for name in METRICS
+        if f"test_{name}_mean" in found
+    }
+
+
+def answers(ranking: Ranking) -> list[tuple[str, str, str]]:
+    """The chosen config, its result, and what it cannot be told apart from."""
+    chosen, num = ranking.chosen, len(ranking.ranked)
+    if chosen is None:
+        return [("configs compared", str(num), "none was chosen")]
+    metric = str(ranking.select)
+    found = out_of_fold_metrics(chosen)[metric]
+    cards = [
+        (
+            f"test {METRIC_NAMES[metric]} of the chosen config, out of fold",
+            f"{found.value:.3f}",
+            f"{found.low:.3f} to {found.high:.3f}, 95 % interval over patients",
+        ),
+        ("chosen config", chosen.point.label, f"of {num}, by val_{metric}"),
+    ]
+    alike = sum(not sweep_summary.told_apart(c) for c in ranking.compared.values())
+    if ranking.compared:
+        text = f"{alike} of {num - 1}"
+        cards.append(("other configs", text, "cannot be told apart from the chosen"))
+    return cards
+
+
+def ranking_section(ranking: Ranking) -> Section:
+    """The ranking with intervals and differences; warnings before the numbers."""
+    given = (ranking.ranked, ranking.select, ranking.compared)
+    blocks: list[Block] = [Text(sweep_summary.about(ranking.ranked, ranking.select))]
+    doubtful = [o for o in ranking.ranked if o.warnings]
+    if doubtful:
+        count = f"{len(doubtful)} of {len(ranking.ranked)} configs"
+        text = f"{count} are hardly trained, and their values say little: see below."
+        blocks.append(Text(text, "warning"))
+    header, *rows = sweep_summary.ranking_table(*given)
+    axes = len(ranking.ranked[0].point.values) if ranking.ranked else 0
+    mark = {0} if ranking.chosen else ()
+    words = {*range(axes + 1), len(header) - 1}
+    blocks.append(Table(header, rows, marked=mark, text_columns=words))
+    *alike, about = sweep_summary.groups(*given) or [""]
+    blocks += [Items(alike)] if alike else []
+    blocks += [Text(about, "note")] if about else []
+    blocks += _picture(ranking.plot)
+    header, *rows = sweep_summary.other_metrics_table(*given)
+    words = {0, len(header) - 1}
+    blocks.append(Table(header, rows, "Other metrics", marked=mark, text_columns=words))
+    if doubtful:
+        lines = sweep_summary.doubts(ranking.ranked)
+        blocks.append(Items(lines, sweep_summary.DOUBTFUL.rstrip(":")))
+    failed = sweep_summary.without_result(ranking.failed)
+    if failed:
+        blocks.append(Items(failed, f"{len(failed)} configs have no result"))
+    return Section("ranking", "Ranking of the configs", blocks)
+
+
+def _picture(plot: Path) -> list[Block]:
+    if not plot.is_file():
+        return []
+    what = "Test AUROC of every config with its interval, the best on validation on top"
+    return [Figures([Figure(photograph(plot, 1280), what, f"{what}.")])]
