@@ -31,7 +31,7 @@ SHELL = re.compile(
     r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```sh\n(?P<text>.*?)^```$",
     re.S | re.M,
 )
-LANGUAGES = {"sh", "text", "python", "toml", "diff"}
+LANGUAGES = {"sh", "text", "python", "toml", "yaml", "diff"}
 # Commands that are not ours: their words are not checked.
 OTHERS = {"pip", "uv", "python", "source", "cd", "export", "ray", "mlflow"}
 INLINE = re.compile(r"`((?:\w+=\S+ )?mshisto\s[^`]+)`")
