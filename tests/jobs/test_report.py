@@ -1,6 +1,8 @@
 """Reports of a small study, made in this process without Ray."""
 
 import json
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -188,3 +190,33 @@ def test_reports_are_artifacts_of_their_runs(study):
         if "report.html" in [a.path for a in client.list_artifacts(run.info.run_id)]
     }
     assert with_report == {"sweep", "predict"}
+
+
+_COUNTED = """<script>addEventListener("load", () => {
+  const all = [...document.images];
+  const broken = all.filter(one => !one.naturalWidth).length;
+  const wide = document.documentElement.scrollWidth > innerWidth;
+  document.body.dataset.found = `${all.length} pictures, ${broken} broken, ${wide}`;
+})</script></body>"""
+
+
+@pytest.mark.slow
+def test_a_browser_shows_every_picture_without_an_error(study, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium:
+        pytest.skip("no chromium: apt-get install chromium")
+    given, steps = study
+    draw_looks(steps.predict.out)
+    (path,) = write_report("run", given, given.out, study_report(study))
+    num = len(read_page(path).pictures)
+    counted = tmp_path / "counted.html"
+    counted.write_text(path.read_text().replace("</body>", _COUNTED))
+    done = subprocess.run(
+        [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+         "--enable-logging=stderr", "--window-size=1200,900",
+         f"--user-data-dir={tmp_path / 'profile'}", f"file://{counted}"],
+        capture_output=True, text=True, check=True, timeout=300,
+    )  # fmt: skip
+    assert f'data-found="{num} pictures, 0 broken, false"' in done.stdout
+    assert "CONSOLE" not in done.stderr
+    assert num == 1 + 3 + 8 * 2
