@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel, TypeAdapter
 
 from mshisto_ray.config import Config
+from mshisto_ray.help import model_of
 
 
 def command_of(
@@ -27,28 +29,40 @@ def command_of(
         settings: the config as JSON values, as a manifest records it.
         folder: in which to type it: absolute paths become relative to it.
     """
-    defaults = kind.model_construct().model_dump(mode="json", warnings=False)
     given = {key: value for key, value in settings.items() if key != "runtime"}
     words = [
         f"{key}={shlex.quote(_text(_relative(value, folder)))}"
-        for key, value in _differing(given, defaults)
+        for key, value in _differing(kind, given)
     ]
     return " ".join(["mshisto", job, *words])
 
 
 def _differing(
-    settings: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = ""
+    kind: type[BaseModel], settings: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
+    """Keys and values of a config that differ from its defaults."""
+    defaults = _defaults(kind)
     for key, value in settings.items():
-        default = defaults.get(key, ...)
-        if value == default:
+        if key in defaults and value == defaults[key]:
             continue
+        inner = model_of(kind.model_fields[key].annotation)
         # A part is given as a whole: its parameters belong to its name.
-        is_nested = isinstance(value, Mapping) and isinstance(default, Mapping)
-        if is_nested and default and "name" not in value:
-            yield from _differing(value, default, f"{prefix}{key}.")
+        if inner and issubclass(inner, Config) and value and defaults.get(key):
+            yield from _differing(inner, value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _defaults(kind: type[BaseModel]) -> dict[str, Any]:
+    """Values of the keys that need not be given, those of parts written out."""
+    found = {}
+    for name, field in kind.model_fields.items():
+        if field.is_required():
+            continue
+        adapter = TypeAdapter(field.rebuild_annotation())
+        value = adapter.validate_python(field.get_default(call_default_factory=True))
+        found[name] = adapter.dump_python(value, mode="json")
+    return found
 
 
 def _relative(value: Any, folder: Path) -> Any:

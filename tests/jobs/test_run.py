@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from fixtures.pages import read_page
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
@@ -146,6 +147,10 @@ def test_a_study_runs_to_predictions_and_a_second_time_does_no_work(tmp_path):
         assert predicted.num_rows == num
         assert not pq.read_table(out / name / "failures.parquet").num_rows
         assert any((out / name / "heatmaps").iterdir())
+    page, made = read_page(out / "report.html"), (out / "report.html").stat()
+    assert {"ranking", "looks", "new-result", "new-looks"} <= set(page.sections)
+    assert len(page.pictures) >= 2 + 3 * 2 + 2 * (4 + 2)
+    assert first.split("Look at:\n")[1].lstrip().startswith("all of it")
     assert (out / "mlflow.db").is_file()
     assert not (tmp_path / "mlflow.db").exists()
     assert not (out / "sweep" / "mlflow.db").exists()
@@ -154,6 +159,7 @@ def test_a_study_runs_to_predictions_and_a_second_time_does_no_work(tmp_path):
                  "10 of 10 bags", "2 of 2 bags"):  # fmt: skip
         assert f"{done} already done" in again
     assert not ray_files  # no Ray was started
+    assert (out / "report.html").stat().st_mtime_ns == made.st_mtime_ns
     places = first[first.index("Look at:") :]
     assert again.endswith(places)
     more = [*words, "axes={pooling: [embedding_mean]}"]

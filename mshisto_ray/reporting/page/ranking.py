@@ -88,6 +88,8 @@ def ranking_section(ranking: Ranking) -> Section:
         text = f"{count} are hardly trained, and their values say little: see below."
         blocks.append(Text(text, "warning"))
     header, *rows = sweep_summary.ranking_table(*given)
+    if rows:
+        rows[0][0] = rows[0][0].replace(" ", "\N{NO-BREAK SPACE}")
     axes = len(ranking.ranked[0].point.values) if ranking.ranked else 0
     mark = {0} if ranking.chosen else ()
     words = {*range(axes + 1), len(header) - 1}
