@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from mshisto_ray.config import (
 from mshisto_ray.jobs._cohort import say_cohort
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.learning.intervals import METHOD
-from mshisto_ray.mil.head import Head, load_head
+from mshisto_ray.mil.head import Head, head_digest, load_head
 from mshisto_ray.prediction.bags import make_bags
 from mshisto_ray.prediction.result import (
     SUBGROUPS,
@@ -175,14 +174,6 @@ def _recipe(
         "embeddings": digests[0] if len(set(digests)) == 1 else digests,
         "heat_maps": config.tiles is not None,
     }
-
-
-def head_digest(path: Path) -> str:
-    """Digest of a head directory's files."""
-    digest = hashlib.blake2b(digest_size=16)
-    for file in sorted(path.iterdir()):
-        digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
 
 
 def _is_done(

@@ -6,8 +6,6 @@ skipped, so the same command resumes after a kill. Only this driver writes MLflo
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -16,20 +14,22 @@ from pathlib import Path
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError, OutputPath, option
 from mshisto_ray.distributed.trials import run_trials
+from mshisto_ray.jobs._sweep_runs import SweepRuns
 from mshisto_ray.learning.comparison import Comparison
-from mshisto_ray.learning.intervals import METHOD
 from mshisto_ray.mil import experiment, sweep
 from mshisto_ray.mil.experiment import ExperimentConfig, ExperimentRuntime
-from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.mil.head import head_digest
 from mshisto_ray.mil.sweep import AxesConfig, Point, PointResult
 from mshisto_ray.progress import say
 from mshisto_ray.reporting import sweep_summary
+from mshisto_ray.reporting.noise_curve import plot_noise
 from mshisto_ray.runtime import Resources
 from mshisto_ray.store.manifest import check_stage, open_stage, write_text
-from mshisto_ray.tracking import Store
+from mshisto_ray.tracking import Store, register_model
 
 STAGE = "sweep"
-_COMPARISONS, _PLOT = "comparisons.csv", "test_auroc.png"
+_COMPARISONS, _PLOT, _NOISE = "comparisons.csv", "test_auroc.png", "noise.png"
+_WRITTEN = ("summary.md", _COMPARISONS, _PLOT, _NOISE)
 
 
 class SweepRuntime(ExperimentRuntime, Resources):
@@ -70,20 +70,21 @@ def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> 
     pending = {d: p for d, p in points.items() if d not in finished}
     done, total = len(finished), len(points)
     say(f"sweep: {done} of {total} configs already done -> {config.out}")
-    errors = run_trials(config.out, pending, config.runtime) if pending else {}
-    outcomes = [
-        PointResult(
-            digest, point, sweep.read_metrics(config.out, digest), errors.get(digest)
+    with SweepRuns(config.out, store, points, bags) as runs:
+        errors = (
+            run_trials(config.out, pending, config.runtime, runs) if pending else {}
         )
-        for digest, point in points.items()
-    ]
-    return _conclude(config, store, outcomes, bags)
+        outcomes = [
+            PointResult(d, point, sweep.read_metrics(config.out, d), errors.get(d))
+            for d, point in points.items()
+        ]
+        return _conclude(config, store, outcomes, runs)
 
 
 def _conclude(
-    config: SweepConfig, store: Store, outcomes: Sequence[PointResult], bags: Bags
+    config: SweepConfig, store: Store, outcomes: Sequence[PointResult], runs: SweepRuns
 ) -> int:
-    """Write summary, plot, best head and MLflow runs; return the exit code."""
+    """Write summary, plots, best head and MLflow's parent; return the exit code."""
     ranked = sweep.rank(outcomes, config.select)
     failed = [o for o in outcomes if not o.metrics]
     for outcome in failed:
@@ -105,8 +106,13 @@ def _conclude(
     )
     _write_tables(config, ranked, failed, compared)
     best = _keep_best(config, ranked[0]) if config.select else None
-    _log(config, store, ranked, bags, best, compared)
+    written = [config.out / name for name in (*_WRITTEN, "sweep.yaml")]
+    written = [path for path in written if path.exists()] + ([best] if best else [])
+    page = runs.conclude(ranked, failed, config.select, compared, written)
+    say(f"sweep: {store.view_command()}")
+    say(f"sweep: all configs, the best first: {store.address(page)}")
     if best:
+        _register(config, store, runs.parent, best)
         say(f"sweep: chosen by val_{config.select}: {ranked[0].point.label} -> {best}")
     say(f"sweep: {config.out / 'summary.md'}")
     return 1 if failed else 0
@@ -123,6 +129,7 @@ def _write_tables(
     if config.select:
         table = sweep_summary.comparison_table(ranked, compared)
         write_text(config.out / _COMPARISONS, table)
+    plot_noise(config.out / _NOISE, ranked, config.select or "auroc")
     sweep_summary.plot(config.out / _PLOT, ranked, bool(config.select), compared)
 
 
@@ -138,59 +145,8 @@ def _keep_best(config: SweepConfig, chosen: PointResult) -> Path:
     return best
 
 
-def _log(
-    config: SweepConfig,
-    store: Store,
-    ranked: Sequence[PointResult],
-    bags: Bags,
-    best: Path | None,
-    compared: Mapping[str, Comparison],
-) -> None:
-    """Log a parent run with a child per config; existing runs are kept."""
-    digests = sorted(outcome.digest for outcome in ranked)
-    text = json.dumps([str(config.out), config.select, digests])
-    key = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-    tags = {"embeddings_digest": bags.digest, "labels_digest": bags.identity}
-    parent = store.find_run("sweep", key)
-    if parent is None:
-        settings = config.model_dump(mode="json", exclude={"runtime", "out"})
-        written = ("summary.md", _PLOT, *((_COMPARISONS,) if best else ()))
-        artifacts = [config.out / name for name in written]
-        parent = store.log_run(
-            config.out.name,
-            settings,
-            {"configs": len(ranked)},
-            {"sweep": key, "intervals": METHOD, **tags},
-            artifacts + ([best] if best else []),
-        )
-    for place, outcome in enumerate(ranked):
-        name = f"{key}-{outcome.digest}"
-        if store.find_run("config", name) is not None:
-            continue
-        assert outcome.metrics
-        settings = outcome.point.config.model_dump(mode="json", exclude={"runtime"})
-        chosen = str(bool(best) and place == 0).lower()
-        about = {"config": name, "chosen": chosen}
-        if outcome.warnings:
-            about["warnings"] = " ".join(outcome.warnings)
-        store.log_run(
-            outcome.point.label,
-            settings,
-            {**outcome.metrics, **_difference(compared.get(outcome.digest))},
-            about | tags,
-            parent=parent,
-        )
-    say(f"sweep: {store.view_command()}")
-
-
-def _difference(found: Comparison | None) -> dict[str, float]:
-    """Metrics of a config's difference from the chosen one."""
-    if found is None:
-        return {}
-    name = f"test_{found.metric}_difference"
-    return {
-        name: found.difference.value,
-        f"{name}_ci_low": found.difference.low,
-        f"{name}_ci_high": found.difference.high,
-        f"{name}_p_holm": found.p_holm,
-    }
+def _register(config: SweepConfig, store: Store, parent: str, best: Path) -> None:
+    """Make the chosen head the champion of the sweep's registered model."""
+    name = f"{config.runtime.mlflow.experiment}-{config.out.name}"
+    head = register_model(store, parent, name, best.name, head_digest(best))
+    say(f"sweep: registered for predict: head={head}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -174,6 +175,14 @@ def load_head(path: Path) -> Head:
         tuple(models),
         content,
     )
+
+
+def head_digest(path: Path) -> str:
+    """Digest of a head directory's files."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(path.iterdir()):
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def _file_name(repeat: int | None, fold: int | None) -> str:
