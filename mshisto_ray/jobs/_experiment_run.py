@@ -63,7 +63,15 @@ def main_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     names = ["val_auroc", *(f"test_{name}" for name in _TEST)]
     found = {name: metrics.get(f"{name}_mean", math.nan) for name in names}
     found["trained_share"] = metrics.get("trained_share", math.nan)
-    return {name: value for name, value in found.items() if math.isfinite(value)}
+    return readable(found)
+
+
+def readable(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Values of four digits, which MLflow's table shows whole; those that are defined.
+
+    Files keep all digits.
+    """
+    return {name: round(v, 4) for name, v in metrics.items() if math.isfinite(v)}
 
 
 def inputs(config: ExperimentConfig, bags: Bags) -> list[Input]:

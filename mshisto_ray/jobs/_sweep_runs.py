@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-from mshisto_ray.jobs._experiment_run import describe_result, inputs
+from mshisto_ray.jobs._experiment_run import describe_result, inputs, readable
 from mshisto_ray.learning.comparison import Comparison
 from mshisto_ray.learning.intervals import METHOD
 from mshisto_ray.mil import sweep
@@ -32,7 +32,8 @@ from mshisto_ray.tracking import (
 )
 
 _MAX_ERROR = 500
-_MAX_PARAMS = 6  # columns of the runs table
+_DOUBT = ", hardly trained"
+_MAX_PARAMS = 4  # columns of the runs table
 
 
 class SweepRuns:
@@ -76,8 +77,8 @@ class SweepRuns:
         select: str | None,
         compared: Mapping[str, Comparison],
         artifacts: Sequence[Path],
-    ) -> str:
-        """Give every child its place, end the parent, and return the page to look at.
+    ) -> tuple[str, str]:
+        """Give every child its place, and end the parent.
 
         Args:
             ranked: finished configs, of ``mil.sweep.rank``.
@@ -85,6 +86,9 @@ class SweepRuns:
             select: metric that the first was chosen by.
             compared: with the chosen one, by digest.
             artifacts: of the parent; ``summary.md`` becomes its description.
+
+        Returns:
+            The page to look at, and what it shows, in a sentence or two.
         """
         for written in self._writing:
             written.result()
@@ -98,11 +102,15 @@ class SweepRuns:
                 _difference(found, chosen),
                 _verdict(outcome, found, chosen, place),
             )
-        describe(self._group.store, self.parent, (self._out / "summary.md").read_text())
+        page = save_view(self._group.store, self._view(select))
+        answer = self._answer(ranked, select, compared)
+        text = (self._out / "summary.md").read_text()
+        link = f"[All configs, the best first]({page})."
+        describe(self._group.store, self.parent, f"{answer} {link}\n\n{text}")
         counts = {"configs": len(ranked), "configs_failed": len(failed)}
         tags = {"intervals": METHOD, **self._tags}
         self._group.end("FINISHED", counts, tags, artifacts)
-        return save_view(self._group.store, self._view(select))
+        return page, answer
 
     def __enter__(self) -> SweepRuns:
         for digest in self._points:
@@ -156,13 +164,35 @@ class SweepRuns:
         )
         self._group.write(digest, child)
 
+    def _answer(
+        self,
+        ranked: Sequence[PointResult],
+        select: str | None,
+        compared: Mapping[str, Comparison],
+    ) -> str:
+        """What a reader wants to know first, as Markdown."""
+        if select is None:
+            return "None was chosen."
+        first = ranked[0]
+        values = first.metrics or {}
+        val, test = values[f"val_{select}_mean"], values[f"test_{select}_mean"]
+        apart = [found for found in compared.values() if told_apart(found)]
+        worse = sum(found.difference.value < 0 for found in apart)
+        return (
+            f"**{self._names[first.digest]}** is chosen by val_{select} {val:.3f}; its "
+            f"test_{select} is {test:.3f}. Of {len(compared)} others, "
+            f"{len(compared) - len(apart)} cannot be told apart from it on the test "
+            f"patients, {worse} are worse, {len(apart) - worse} better."
+        )
+
     def _view(self, select: str | None) -> RunsView:
-        keys = dict.fromkeys(key for found in self._params.values() for key in found)
         chooses = f"val_{select or 'auroc'}"
-        metrics = dict.fromkeys([chooses, f"test_{select or 'auroc'}"])
-        metrics |= dict.fromkeys(["diff_to_chosen", "p_difference", "trained_share"])
-        columns = ["tags.`verdict`", *(f"metrics.`{name}`" for name in metrics)]
-        columns += [f"params.`{key}`" for key in list(keys)[:_MAX_PARAMS]]
+        metrics = [chooses, f"test_{select or 'auroc'}"]
+        metrics += ["diff_to_chosen", "p_difference"] if select else []
+        axes = dict.fromkeys(key for p in self._points.values() for key in p.values)
+        columns = [f"metrics.`{name}`" for name in metrics]
+        columns += [f"params.`{key}`" for key in list(axes)[:_MAX_PARAMS]]
+        columns += ["tags.`verdict`"] if select else []
         return RunsView(self.parent, columns, f"metrics.`{chooses}`")
 
 
@@ -172,7 +202,9 @@ def _difference(found: Comparison | None, chosen: bool) -> dict[str, float]:
         return {"diff_to_chosen": 0.0, "p_difference": 1.0}
     if found is None:
         return {}
-    return {"diff_to_chosen": found.difference.value, "p_difference": found.p_holm}
+    return readable(
+        {"diff_to_chosen": found.difference.value, "p_difference": found.p_holm}
+    )
 
 
 def _verdict(
@@ -182,15 +214,14 @@ def _verdict(
     if outcome.warnings:
         tags["warnings"] = " ".join(outcome.warnings)
     if chosen:
-        verdict = "chosen on validation"
+        verdict = "chosen"
     elif found is None:
-        verdict = "not compared"
+        return tags
     elif not told_apart(found):
-        verdict = "cannot be told apart from the chosen"
+        verdict = "tied"
     else:
-        verdict = "worse on test" if found.difference.value < 0 else "better on test"
-    doubt = ", hardly trained" if outcome.warnings else ""
-    return {**tags, "verdict": f"{verdict}{doubt}"}
+        verdict = "worse" if found.difference.value < 0 else "better"
+    return {**tags, "verdict": verdict + (_DOUBT if outcome.warnings else "")}
 
 
 def _is_stop(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ from mshisto_ray.config import (
     Config,
     InputError,
     InputPath,
+    ModelPath,
     OutputPath,
     option,
 )
@@ -39,7 +40,7 @@ from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.shards import read_metadata
-from mshisto_ray.tracking import Store
+from mshisto_ray.tracking import Store, fetch_model
 
 STAGE = "predictions"
 
@@ -47,8 +48,9 @@ STAGE = "predictions"
 class PredictConfig(Config):
     """Predict new slides with a saved head."""
 
-    head: InputPath = option(
-        text="head directory (`best` of sweep, `result/head` of train)"
+    head: ModelPath = option(
+        text="head directory (`best` of sweep, `result/head` of train), or one that "
+        "is registered in MLflow: models:/NAME@champion"
     )
     embeddings: InputPath | tuple[InputPath, ...] = option(
         text="directory that jobs/embed.py made; a list: one per scale of the head"
@@ -71,6 +73,7 @@ class PredictConfig(Config):
 
 def check(config: PredictConfig) -> None:
     """Check head, embeddings, cohort and that ``out`` can be used."""
+    config = _with_folder(config)
     head, embeddings = _open(config)
     cohort = _read_cohort(config)
     make_bags(head, cohort)
@@ -79,6 +82,9 @@ def check(config: PredictConfig) -> None:
 
 def run(config: PredictConfig) -> None:
     """Predict new slides with a saved head."""
+    if (found := _with_folder(config)) != config:
+        say(f"predict: {config.head} is {found.head}")
+    config = found
     head, embeddings = _open(config)
     cohort = _read_cohort(config)
     bags, notes = make_bags(head, cohort)
@@ -88,6 +94,12 @@ def run(config: PredictConfig) -> None:
     recipe = _recipe(head, embeddings, config)
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
         _run(config, head, embeddings, cohort, bags)
+
+
+def _with_folder(config: PredictConfig) -> PredictConfig:
+    """The config with a registered head's folder in place of its name."""
+    folder = fetch_model(config.head, config.runtime.store_uri(config.out))
+    return config.model_copy(update={"head": folder})
 
 
 def _read_cohort(config: PredictConfig) -> Cohort:

@@ -18,14 +18,14 @@ from mshisto_ray.jobs._sweep_runs import SweepRuns
 from mshisto_ray.learning.comparison import Comparison
 from mshisto_ray.mil import experiment, sweep
 from mshisto_ray.mil.experiment import ExperimentConfig, ExperimentRuntime
-from mshisto_ray.mil.head import head_digest
+from mshisto_ray.mil.head import head_digest, load_head
 from mshisto_ray.mil.sweep import AxesConfig, Point, PointResult
 from mshisto_ray.progress import say
 from mshisto_ray.reporting import sweep_summary
 from mshisto_ray.reporting.noise_curve import plot_noise
 from mshisto_ray.runtime import Resources
 from mshisto_ray.store.manifest import check_stage, open_stage, write_text
-from mshisto_ray.tracking import Store, register_model
+from mshisto_ray.tracking import Model, Store, register_model
 
 STAGE = "sweep"
 _COMPARISONS, _PLOT, _NOISE = "comparisons.csv", "test_auroc.png", "noise.png"
@@ -107,12 +107,12 @@ def _conclude(
     _write_tables(config, ranked, failed, compared)
     best = _keep_best(config, ranked[0]) if config.select else None
     written = [config.out / name for name in (*_WRITTEN, "sweep.yaml")]
-    written = [path for path in written if path.exists()] + ([best] if best else [])
-    page = runs.conclude(ranked, failed, config.select, compared, written)
+    written = [path for path in written if path.exists()]
+    page, answer = runs.conclude(ranked, failed, config.select, compared, written)
     say(f"sweep: {store.view_command()}")
     say(f"sweep: all configs, the best first: {store.address(page)}")
     if best:
-        _register(config, store, runs.parent, best)
+        _register(config, store, runs.parent, best, answer)
         say(f"sweep: chosen by val_{config.select}: {ranked[0].point.label} -> {best}")
     say(f"sweep: {config.out / 'summary.md'}")
     return 1 if failed else 0
@@ -145,8 +145,12 @@ def _keep_best(config: SweepConfig, chosen: PointResult) -> Path:
     return best
 
 
-def _register(config: SweepConfig, store: Store, parent: str, best: Path) -> None:
+def _register(
+    config: SweepConfig, store: Store, parent: str, best: Path, about: str
+) -> None:
     """Make the chosen head the champion of the sweep's registered model."""
+    head = load_head(best)
     name = f"{config.runtime.mlflow.experiment}-{config.out.name}"
-    head = register_model(store, parent, name, best.name, head_digest(best))
-    say(f"sweep: registered for predict: head={head}")
+    model = Model(name, best, head_digest(best), head.dims[0], head.classes, about)
+    reference = register_model(store, parent, model)
+    say(f"sweep: registered for predict: head={reference}")

@@ -26,6 +26,7 @@ from mshisto_ray.store.temporary import temporary_beside
 
 _VERSION = 2
 _REFIT = "refit"
+_MLFLOW = "MLmodel"
 _NEVER_TESTED = -1
 
 
@@ -178,9 +179,9 @@ def load_head(path: Path) -> Head:
 
 
 def head_digest(path: Path) -> str:
-    """Digest of a head directory's files."""
+    """Digest of a head directory's files, without the one that MLflow adds."""
     digest = hashlib.blake2b(digest_size=16)
-    for file in sorted(path.iterdir()):
+    for file in sorted(file for file in path.iterdir() if file.name != _MLFLOW):
         digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()
 

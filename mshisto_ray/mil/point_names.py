@@ -41,24 +41,30 @@ def point_names(points: Mapping[str, Point]) -> dict[str, str]:
 def differing(points: Mapping[str, Point]) -> dict[str, dict[str, str]]:
     """Settings that are not the same at all points, or that an axis sets, by digest.
 
-    Keys are dotted, as those of overrides; values are text.
+    Keys are dotted, as those of overrides; values are text. A parameter that always
+    comes with its part (``pooling.hidden`` with one ``pooling``) is no difference.
     """
     flat = {
         digest: flatten(point.config.model_dump(mode="json", exclude={"runtime"}))
         for digest, point in points.items()
     }
-    keys = dict.fromkeys(key for point in points.values() for key in point.values)
-    keys |= dict.fromkeys(key for found in flat.values() for key in found)
-    axes = {key for point in points.values() for key in point.values}
-    wanted = [
-        key
-        for key in keys
-        if key in axes or len({found.get(key) for found in flat.values()}) > 1
-    ]
+    axes = dict.fromkeys(key for point in points.values() for key in point.values)
+    keys = axes | dict.fromkeys(key for found in flat.values() for key in found)
+    settings = list(flat.values())
+    wanted = [key for key in keys if key in axes or _differs(key, settings)]
     return {
         digest: {key: found[key] for key in wanted if key in found}
         for digest, found in flat.items()
     }
+
+
+def _differs(key: str, settings: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a setting takes two values, of a part's parameters with the same part."""
+    part = key.partition(".")[0]
+    owner = part if part in _PARTS and part != key else None
+    values = {(s.get(owner or ""), s.get(key)) for s in settings}
+    owners = {first for first, _ in values}
+    return len(values) > len(owners)
 
 
 def _words(

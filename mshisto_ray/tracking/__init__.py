@@ -7,7 +7,7 @@ worker starts, and no run is ever "active": every call names its run.
 from mshisto_ray.tracking._group import Child, RunGroup
 from mshisto_ray.tracking._inputs import Input, log_inputs
 from mshisto_ray.tracking._limits import flatten
-from mshisto_ray.tracking._models import fetch_model, is_model, register_model
+from mshisto_ray.tracking._models import Model, fetch_model, register_model
 from mshisto_ray.tracking._open import (
     TrackingConfig,
     check_uri,
@@ -20,6 +20,7 @@ from mshisto_ray.tracking._store import Status, Store
 __all__ = [
     "Child",
     "Input",
+    "Model",
     "RunGroup",
     "RunsView",
     "Status",
@@ -30,7 +31,6 @@ __all__ = [
     "describe",
     "fetch_model",
     "flatten",
-    "is_model",
     "log_inputs",
     "open_store",
     "register_model",
