@@ -157,7 +157,10 @@ def test_the_driver_logs_a_parent_with_a_child_per_config(done):
             "roc_pr_calibration_confusion.png",
         }  # fmt: skip
     chosen, *others = sorted(children, key=lambda c: int(c.data.tags["rank"]))
-    assert chosen.data.tags["verdict"] == "chosen"
+    # Two epochs train hardly any of these models.
+    assert chosen.data.tags["verdict"] == "chosen, hardly trained"
+    assert {c.data.tags["verdict"].split(",")[0] for c in others} <= {
+        "tied", "worse", "better"}  # fmt: skip
     assert chosen.data.metrics["diff_to_chosen"] == 0
     rows = csv.DictReader((done.out / "comparisons.csv").read_text().splitlines())
     gaps = sorted(float(row["difference"]) for row in rows)
