@@ -399,7 +399,7 @@ def test_the_champion_is_found_by_name_also_after_a_move(tmp_path):
         head = tmp_path / "head"
         head.mkdir(exist_ok=True)
         (head / "model.json").write_text(text)
-        model = Model("tests/x", head, f"digest of {text}", 4, ("a", "b"), "about")
+        model = Model("tests/x", head, text, 4, ("a", "b"), "about")
         reference = register_model(store, run_id, model)
     assert reference == "models:/tests-x@champion"
     (tmp_path / "old").rename(tmp_path / "new")
