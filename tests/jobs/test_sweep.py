@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +77,11 @@ def results(out):
 
 def runs(given):
     uri = f"sqlite:///{given.out.parent / 'mlflow.db'}"
-    client = MlflowClient(tracking_uri=uri)
-    number = client.get_experiment_by_name("mshisto_ray").experiment_id
-    return client.search_runs([number])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's own deprecations
+        client = MlflowClient(tracking_uri=uri)
+        number = client.get_experiment_by_name("mshisto_ray").experiment_id
+        return client.search_runs([number])
 
 
 @pytest.mark.ray
