@@ -66,7 +66,13 @@ def _absolute_output(path: Path) -> Path:
     return _absolute(path)
 
 
+def _absolute_or_model(path: Path) -> Path:
+    return path if str(path).startswith("models:/") else _absolute(path)
+
+
 InputPath = Annotated[Path, AfterValidator(_absolute)]
+# A folder, or a model that is registered in MLflow: ``models:/name@alias``.
+ModelPath = Annotated[Path, AfterValidator(_absolute_or_model)]
 OutputPath = Annotated[Path, AfterValidator(_absolute_output)]
 
 

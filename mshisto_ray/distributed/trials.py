@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from ray import tune
@@ -45,8 +45,20 @@ _SOURCE = {
 }  # fmt: skip
 
 
+class Watch(Protocol):
+    """Hears in the driver of every config that starts and ends."""
+
+    def started(self, digest: str) -> None:
+        """Training begins; more than once where a worker died."""
+        ...
+
+    def ended(self, digest: str, error: str | None) -> None:
+        """There is a result, or an error."""
+        ...
+
+
 def run_trials(
-    out: Path, pending: Mapping[str, Point], resources: Resources
+    out: Path, pending: Mapping[str, Point], resources: Resources, watch: Watch
 ) -> dict[str, str]:
     """Train the configs of a sweep; returns why the failed ones failed, by digest.
 
@@ -54,6 +66,7 @@ def run_trials(
         out: directory of the sweep.
         pending: configs by digest.
         resources: of a trial, and how many run at once.
+        watch: is called in this process.
     """
     # With Tune's own handler Ctrl-C makes `fit` return as if all trials had ended.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
@@ -66,7 +79,7 @@ def run_trials(
     for leftover in (state, *(out / "configs").glob(".*.tmp")):
         shutil.rmtree(leftover, ignore_errors=True)
     with connect():
-        results = _make_tuner(out, pending, resources, state).fit()
+        results = _make_tuner(out, pending, resources, state, watch).fit()
     shutil.rmtree(state, ignore_errors=True)
     errors = {}
     for result in results:
@@ -78,7 +91,11 @@ def run_trials(
 
 
 def _make_tuner(
-    out: Path, pending: Mapping[str, Point], resources: Resources, state: Path
+    out: Path,
+    pending: Mapping[str, Point],
+    resources: Resources,
+    state: Path,
+    watch: Watch,
 ) -> tune.Tuner:
     plan = plan_actors(resources, use_gpu=True)
     wait_for_room(plan)
@@ -98,7 +115,7 @@ def _make_tuner(
             name="trials",
             storage_path=str(state),
             failure_config=tune.FailureConfig(max_failures=_MAX_RESTARTS),
-            callbacks=[_Progress(pending, out)],
+            callbacks=[_Progress(pending, out, watch)],
             verbose=0,
         ),
     )
@@ -107,12 +124,23 @@ def _make_tuner(
 class _Progress(Callback):
     """A line per finished config, and one every few seconds between them."""
 
-    def __init__(self, pending: Mapping[str, Point], out: Path):
+    def __init__(self, pending: Mapping[str, Point], out: Path, watch: Watch):
         self._pending = pending
         self._out = out
+        self._watch = watch
         self._models: dict[str, int] = {}
         self._ended = 0
         self._printed = time.monotonic()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune saves its callbacks to restore them; this one is never restored."""
+        return {}
+
+    def on_trial_start(
+        self, iteration: int, trials: list, trial: Trial, **info: Any
+    ) -> None:
+        """Report a config whose training begins."""
+        self._watch.started(trial.config["digest"])
 
     def on_trial_result(
         self, iteration: int, trials: list, trial: Trial, result: dict, **info: Any
@@ -128,16 +156,17 @@ class _Progress(Callback):
         self, iteration: int, trials: list, trial: Trial, **info: Any
     ) -> None:
         """Print the line of a config that is done or has reported an error."""
-        self._say_end(trial.config["digest"])
+        self._end(trial.config["digest"], (trial.last_result or {}).get("error"))
 
     def on_trial_error(
         self, iteration: int, trials: list, trial: Trial, **info: Any
     ) -> None:
         """Print the line of a config whose process ended once too often."""
-        self._say_end(trial.config["digest"])
+        self._end(trial.config["digest"], str(trial.get_error()))
 
-    def _say_end(self, digest: str) -> None:
+    def _end(self, digest: str, error: str | None) -> None:
         self._ended += 1
+        self._watch.ended(digest, error)
         found = sweep.read_metrics(self._out, digest)
         # Tests are for the end: who watches them chooses by them.
         text = "no result"

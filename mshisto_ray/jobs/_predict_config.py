@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
+from mshisto_ray.config import (
+    Config,
+    InputError,
+    InputPath,
+    ModelPath,
+    OutputPath,
+    option,
+)
 from mshisto_ray.mil.head import Head
 from mshisto_ray.runtime import UnitsRuntime
 from mshisto_ray.store.cohort import Cohort, read_cohort
@@ -14,8 +21,9 @@ from mshisto_ray.store.columns import ColumnsConfig
 class PredictConfig(Config):
     """Predict new slides with a saved head."""
 
-    head: InputPath = option(
-        text="head directory (`best` of sweep, `result/head` of train)"
+    head: ModelPath = option(
+        text="head directory (`best` of sweep, `result/head` of train), or one that "
+        "is registered in MLflow: models:/NAME@champion"
     )
     embeddings: InputPath | tuple[InputPath, ...] = option(
         text="directory that jobs/embed.py made; a list: one per scale of the head"

@@ -15,6 +15,7 @@ from mshisto_ray.jobs import predict, sweep, tile
 from mshisto_ray.jobs._study_config import RunConfig, Steps
 from mshisto_ray.mil import sweep as points
 from mshisto_ray.mil.fit.cross_validation import check_stopping
+from mshisto_ray.mil.head import head_digest
 from mshisto_ray.mil.input.labels import split_cohort
 from mshisto_ray.progress import say
 from mshisto_ray.store import tiles
@@ -117,7 +118,7 @@ def keep_former(out: Path, head: Path) -> None:
     if not (out / MANIFEST).is_file():
         return
     former = str(read_manifest(out, predict.STAGE).recipe["head"])
-    if former == predict.head_digest(head):
+    if former == head_digest(head):
         return
     kept = out.with_name(f"{out.name}-{former[:8]}")
     shutil.rmtree(kept, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from mshisto_ray.jobs._predict_report import PredictReport
 from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.learning.intervals import METHOD
-from mshisto_ray.mil.head import Head, load_head
+from mshisto_ray.mil.head import Head, head_digest, load_head
 from mshisto_ray.prediction.bags import make_bags
 from mshisto_ray.prediction.result import (
     METRICS,
@@ -41,13 +40,14 @@ from mshisto_ray.store.cohort import Cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.shards import read_metadata
-from mshisto_ray.tracking import ResultRun
+from mshisto_ray.tracking import ResultRun, fetch_model
 
 STAGE = "predictions"
 
 
 def check(config: PredictConfig) -> None:
     """Check head, embeddings, cohort and that ``out`` can be used."""
+    config = _with_folder(config)
     head, embeddings = _open(config)
     cohort = read_predict_cohort(config)
     make_bags(head, cohort)
@@ -56,6 +56,9 @@ def check(config: PredictConfig) -> None:
 
 def run(config: PredictConfig) -> None:
     """Predict new slides with a saved head."""
+    if (found := _with_folder(config)) != config:
+        say(f"predict: {config.head} is {found.head}")
+    config = found
     head, embeddings = _open(config)
     cohort = read_predict_cohort(config)
     bags, notes = make_bags(head, cohort)
@@ -65,6 +68,12 @@ def run(config: PredictConfig) -> None:
     recipe = _recipe(head, embeddings, config)
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
         _run(config, head, embeddings, cohort, bags)
+
+
+def _with_folder(config: PredictConfig) -> PredictConfig:
+    """The config with a registered head's folder in place of its name."""
+    folder = fetch_model(config.head, config.runtime.store_uri(config.out))
+    return config.model_copy(update={"head": folder})
 
 
 def _run(
@@ -133,14 +142,6 @@ def _recipe(
         "embeddings": digests[0] if len(set(digests)) == 1 else digests,
         "heat_maps": config.tiles is not None,
     }
-
-
-def head_digest(path: Path) -> str:
-    """Digest of a head directory's files."""
-    digest = hashlib.blake2b(digest_size=16)
-    for file in sorted(path.iterdir()):
-        digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
 
 
 def _is_done(

@@ -6,8 +6,6 @@ skipped, so the same command resumes after a kill. Only this driver writes MLflo
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -24,18 +22,20 @@ from mshisto_ray.jobs._sweep_report import (
     SUMMARY,
     SweepReport,
 )
-from mshisto_ray.learning.comparison import Comparison
-from mshisto_ray.learning.intervals import METHOD
+from mshisto_ray.jobs._sweep_runs import SweepRuns
 from mshisto_ray.mil import experiment, sweep
-from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.mil.head import head_digest, load_head
 from mshisto_ray.mil.sweep import Point, PointResult
 from mshisto_ray.progress import say
 from mshisto_ray.reporting import sweep_summary
+from mshisto_ray.reporting.noise_curve import plot_noise
 from mshisto_ray.reporting.page.ranking import Ranking
 from mshisto_ray.store.manifest import check_stage, open_stage, write_text
-from mshisto_ray.tracking import Store
+from mshisto_ray.tracking import Model, Store, register_model
 
 STAGE = "sweep"
+_NOISE = "noise.png"
+_WRITTEN = (SUMMARY, COMPARISONS, PLOT, _NOISE, "sweep.yaml")
 
 
 def check(config: SweepConfig) -> None:
@@ -65,14 +65,17 @@ def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> 
     pending = {d: p for d, p in points.items() if d not in finished}
     done, total = len(finished), len(points)
     say(f"sweep: {done} of {total} configs already done -> {config.out}")
-    errors = run_trials(config.out, pending, config.runtime) if pending else {}
-    found = _rank(config, points, errors)
-    for outcome in found.failed:
-        reason = (outcome.error or "no result").strip()
-        say(f"sweep: failed: {outcome.point.label}: {reason}")
-    if not found.ranked:
-        raise InputError(f"no config of {config.out} has a result; see above")
-    return _conclude(config, store, found, bags, notes)
+    with SweepRuns(config.out, store, points, bags) as runs:
+        errors = {}
+        if pending:
+            errors = run_trials(config.out, pending, config.runtime, runs)
+        found = _rank(config, points, errors)
+        for outcome in found.failed:
+            reason = (outcome.error or "no result").strip()
+            say(f"sweep: failed: {outcome.point.label}: {reason}")
+        if not found.ranked:
+            raise InputError(f"no config of {config.out} has a result; see above")
+        return _conclude(config, store, found, notes, runs)
 
 
 def read_report(config: SweepConfig, folder: Path) -> SweepReport:
@@ -106,10 +109,10 @@ def _conclude(
     config: SweepConfig,
     store: Store,
     found: Ranking,
-    bags: Bags,
     notes: Sequence[str],
+    runs: SweepRuns,
 ) -> int:
-    """Write summary, plot, best head and MLflow runs; return the exit code."""
+    """Write summary, plots, best head and MLflow's parent; return the exit code."""
     ranked = found.ranked
     doubtful = [outcome.point.label for outcome in ranked if outcome.warnings]
     if doubtful:
@@ -122,8 +125,15 @@ def _conclude(
     best = _keep_best(config, ranked[0]) if config.select else None
     report = SweepReport(config, found, notes, config.out.parent)
     page = write_report("sweep", config, config.out, report)
-    _log(config, store, found, bags, best, page)
+    written = [config.out / name for name in _WRITTEN]
+    written = [path for path in (*written, *page) if path.exists()]
+    parent, answer = runs.conclude(
+        ranked, found.failed, config.select, found.compared, written
+    )
+    say(f"sweep: {store.view_command()}")
+    say(f"sweep: all configs, the best first: {store.address(parent)}")
     if best:
+        _register(config, store, runs.parent, best, answer)
         say(f"sweep: chosen by val_{config.select}: {ranked[0].point.label} -> {best}")
     say(f"sweep: {config.out / SUMMARY}")
     return 1 if found.failed else 0
@@ -135,6 +145,7 @@ def _write_tables(config: SweepConfig, found: Ranking) -> None:
     if config.select:
         table = sweep_summary.comparison_table(found.ranked, found.compared)
         write_text(config.out / COMPARISONS, table)
+    plot_noise(config.out / _NOISE, found.ranked, config.select or "auroc")
     chosen = bool(config.select)
     sweep_summary.plot(found.plot, found.ranked, chosen, found.compared)
 
@@ -151,60 +162,12 @@ def _keep_best(config: SweepConfig, chosen: PointResult) -> Path:
     return best
 
 
-def _log(
-    config: SweepConfig,
-    store: Store,
-    found: Ranking,
-    bags: Bags,
-    best: Path | None,
-    page: Sequence[Path],
+def _register(
+    config: SweepConfig, store: Store, parent: str, best: Path, about: str
 ) -> None:
-    """Log a parent run with a child per config; existing runs are kept."""
-    ranked, compared = found.ranked, found.compared
-    digests = sorted(outcome.digest for outcome in ranked)
-    text = json.dumps([str(config.out), config.select, digests])
-    key = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-    tags = {"embeddings_digest": bags.digest, "labels_digest": bags.identity}
-    parent = store.find_run("sweep", key)
-    if parent is None:
-        settings = config.model_dump(mode="json", exclude={"runtime", "out"})
-        written = (SUMMARY, PLOT, *((COMPARISONS,) if best else ()))
-        artifacts = [*(config.out / name for name in written), *page]
-        parent = store.log_run(
-            config.out.name,
-            settings,
-            {"configs": len(ranked)},
-            {"sweep": key, "intervals": METHOD, **tags},
-            artifacts + ([best] if best else []),
-        )
-    for place, outcome in enumerate(ranked):
-        name = f"{key}-{outcome.digest}"
-        if store.find_run("config", name) is not None:
-            continue
-        assert outcome.metrics
-        settings = outcome.point.config.model_dump(mode="json", exclude={"runtime"})
-        chosen = str(bool(best) and place == 0).lower()
-        about = {"config": name, "chosen": chosen}
-        if outcome.warnings:
-            about["warnings"] = " ".join(outcome.warnings)
-        store.log_run(
-            outcome.point.label,
-            settings,
-            {**outcome.metrics, **_difference(compared.get(outcome.digest))},
-            about | tags,
-            parent=parent,
-        )
-    say(f"sweep: {store.view_command()}")
-
-
-def _difference(found: Comparison | None) -> dict[str, float]:
-    """Metrics of a config's difference from the chosen one."""
-    if found is None:
-        return {}
-    name = f"test_{found.metric}_difference"
-    return {
-        name: found.difference.value,
-        f"{name}_ci_low": found.difference.low,
-        f"{name}_ci_high": found.difference.high,
-        f"{name}_p_holm": found.p_holm,
-    }
+    """Make the chosen head the champion of the sweep's registered model."""
+    head = load_head(best)
+    name = f"{config.runtime.mlflow.experiment}-{config.out.name}"
+    model = Model(name, best, head_digest(best), head.dims[0], head.classes, about)
+    reference = register_model(store, parent, model)
+    say(f"sweep: registered for predict: head={reference}")

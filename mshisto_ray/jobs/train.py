@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from mshisto_ray.config import OutputPath, option
+from mshisto_ray.jobs._experiment_run import describe_result, inputs
 from mshisto_ray.learning.intervals import METHOD
 from mshisto_ray.learning.split import Split
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.store.manifest import Manifest, check_stage, open_stage
-from mshisto_ray.tracking import Store
+from mshisto_ray.tracking import Store, flatten, log_inputs
 
 STAGE = "training"
 RESULT = "result"
@@ -52,7 +54,7 @@ def _run(
     else:
         experiment.write_folds(config.out / "folds.parquet", bags, splits)
         metrics = experiment.run(config, bags, splits, folder, _say)
-    _report(config, store, metrics, bags.digest, folder, manifest)
+    _report(config, store, metrics, bags, folder, manifest)
 
 
 def _say(done: int, total: int) -> None:
@@ -63,7 +65,7 @@ def _report(
     config: TrainJobConfig,
     store: Store,
     metrics: dict[str, float],
-    data: str,
+    bags: Bags,
     folder: Path,
     manifest: Manifest,
 ) -> None:
@@ -80,8 +82,27 @@ def _report(
     # Another recipe trained in the same folder is another run.
     key = f"{config.out} {manifest.digest}"
     if store.find_run("training_out", key) is None:
-        settings = config.model_dump(mode="json", exclude={"out", "runtime"})
-        tags = {"embeddings_digest": data, "training_out": key, "intervals": METHOD}
-        tags |= {"warnings": " ".join(warnings)} if warnings else {}
-        store.log_run(config.out.name, settings, metrics, tags, [folder])
+        _log(config, store, metrics, bags, {"training_out": key})
     print(f"train: {store.view_command()}", flush=True)
+
+
+def _log(
+    config: TrainJobConfig,
+    store: Store,
+    metrics: dict[str, float],
+    bags: Bags,
+    tags: dict[str, str],
+) -> None:
+    warnings = experiment.warnings(config, metrics)
+    tags |= {"embeddings_digest": bags.digest, "intervals": METHOD}
+    tags |= {"warnings": " ".join(warnings)} if warnings else {}
+    params = flatten(config.model_dump(mode="json", exclude={"out", "runtime"}))
+    folder = config.out / RESULT
+    with tempfile.TemporaryDirectory() as scratch:
+        run = describe_result(folder, metrics, config.out.name, params, Path(scratch))
+        artifacts = [*run.artifacts, folder / experiment.HEAD_FOLDER]
+        run_id = store.log_run(
+            run.name, params, run.metrics, tags, artifacts, curve=run.curve,
+            times=run.times,
+        )  # fmt: skip
+    log_inputs(store, run_id, inputs(config, bags))

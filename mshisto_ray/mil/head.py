@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from mshisto_ray.store.temporary import temporary_beside
 
 _VERSION = 2
 _REFIT = "refit"
+_MLFLOW = "MLmodel"
 _NEVER_TESTED = -1
 
 
@@ -174,6 +176,14 @@ def load_head(path: Path) -> Head:
         tuple(models),
         content,
     )
+
+
+def head_digest(path: Path) -> str:
+    """Digest of a head directory's files, without the one that MLflow adds."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(file for file in path.iterdir() if file.name != _MLFLOW):
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def _file_name(repeat: int | None, fold: int | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -123,13 +124,23 @@ class SelectedFeatures:
 def count_tiles(
     directory: EmbeddingDirectory, mpp: float, own_only: bool = True
 ) -> np.ndarray:
-    """Tiles of each complete slide at a scale, int64 [S]; reads one column at most."""
+    """Tiles of each complete slide at a scale, int64 [S].
+
+    Own tiles are counted in the shards, once in a process for the same embeddings: a
+    sweep's check, its driver and its trials all want to know.
+    """
     if not own_only:
         rows = [directory.num_rows(slide_id, mpp) for slide_id in directory.slide_ids]
         return np.array(rows, dtype=np.int64)
-    counts = []
-    for slide_id in directory.slide_ids:
-        tables = [read_shard(path, ["own"], mpp) for path in directory.shards(slide_id)]
-        own = [table["own"].to_numpy() for table in tables]
-        counts.append(sum(int(column.sum()) for column in own))
-    return np.array(counts, dtype=np.int64)
+    key = directory.path.absolute(), directory.digest, mpp
+    if key not in _own_tiles:
+        _own_tiles[key] = [_count_own(directory, s, mpp) for s in directory.slide_ids]
+    return np.array(_own_tiles[key], dtype=np.int64)
+
+
+_own_tiles: dict[tuple[Path, str, float], list[int]] = {}
+
+
+def _count_own(directory: EmbeddingDirectory, slide_id: str, mpp: float) -> int:
+    tables = [read_shard(path, ["own"], mpp) for path in directory.shards(slide_id)]
+    return sum(int(table["own"].to_numpy().sum()) for table in tables)

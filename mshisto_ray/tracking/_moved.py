@@ -61,6 +61,12 @@ def _rewrite(
         "WHERE substr(artifact_uri, 1, ?) = ?",
         (new, len(address) + 1, len(address) + 1, f"{address}/"),
     )
+    for column in ("source", "storage_location"):
+        connection.execute(
+            f"UPDATE model_versions SET {column} = ? || substr({column}, ?) "
+            f"WHERE substr({column}, 1, ?) = ?",
+            (new, len(address) + 1, len(address) + 1, f"{address}/"),
+        )
     root = str(old)
     connection.executemany(
         "UPDATE tags SET value = ? || substr(value, ?) WHERE key = ? AND "

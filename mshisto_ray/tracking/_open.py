@@ -11,6 +11,7 @@ import urllib.request
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pydantic import field_serializer
@@ -18,6 +19,9 @@ from pydantic import field_serializer
 from mshisto_ray.config import Config, InputError, option
 from mshisto_ray.tracking._moved import FOLDER, follow_move
 from mshisto_ray.tracking._store import Store, redacted
+
+if TYPE_CHECKING:  # importing MLflow takes seconds
+    from mlflow.tracking import MlflowClient
 
 _DATABASE = "mlflow.db"
 _SERVER_TIMEOUT_S = 5.0
@@ -79,6 +83,40 @@ def open_store(uri: str | None, out: Path, experiment: str) -> Store:
         return _open(uri, experiment, artifacts.as_uri(), out)
 
 
+def open_client(uri: str) -> MlflowClient:
+    """A client of a store that exists.
+
+    Raises:
+        InputError: there is none, or it cannot be used.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    check_uri(uri)
+    if uri.startswith("sqlite:"):
+        database = Path(uri.removeprefix("sqlite:///"))
+        if not database.is_file():
+            raise InputError(
+                f"mlflow store {uri}: no such database: give runtime.mlflow.uri"
+            )
+        with _locked(database.with_suffix(".lock")):
+            follow_move(database)
+            return _client(uri)
+    return _client(uri)
+
+
+def _client(uri: str) -> MlflowClient:
+    for chatty in ("mlflow.store.db.utils", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's own deprecations
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        try:
+            return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        except MlflowException as error:
+            raise InputError(_explained(uri, error.message)) from None
+
+
 def check_uri(uri: str) -> None:
     """Raise InputError for a store that cannot be used from here."""
     if uri.startswith("sqlite:"):
@@ -108,22 +146,18 @@ def check_uri(uri: str) -> None:
 
 
 def _open(uri: str, experiment: str, artifacts: str | None, out: Path) -> Store:
-    for chatty in ("mlflow.store.db.utils", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    client = _client(uri)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow's own deprecations
+        warnings.simplefilter("ignore")
         from mlflow.exceptions import MlflowException
-        from mlflow.tracking import MlflowClient
 
         try:
-            client = MlflowClient(tracking_uri=uri)
             found = client.get_experiment_by_name(experiment)
             if found is None:
                 number = client.create_experiment(experiment, artifacts)
                 return Store(client, uri, number, out)
         except MlflowException as error:
-            text = error.message.replace(uri, redacted(uri))
-            raise InputError(f"mlflow store {redacted(uri)}: {text}") from None
+            raise InputError(_explained(uri, error.message)) from None
     if found.lifecycle_stage != "active":
         raise InputError(
             f"mlflow store {redacted(uri)}: experiment {experiment!r} was deleted: "
@@ -133,6 +167,10 @@ def _open(uri: str, experiment: str, artifacts: str | None, out: Path) -> Store:
     store = Store(client, uri, found.experiment_id, out)
     store.end_killed_runs()
     return store
+
+
+def _explained(uri: str, message: str) -> str:
+    return f"mlflow store {redacted(uri)}: {message.replace(uri, redacted(uri))}"
 
 
 @contextlib.contextmanager

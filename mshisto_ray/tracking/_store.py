@@ -23,14 +23,16 @@ from mshisto_ray.tracking._limits import (
 if TYPE_CHECKING:  # importing MLflow takes seconds
     from mlflow.tracking import MlflowClient
 
-Status = Literal["FINISHED", "FAILED", "RUNNING"]
+Status = Literal["FINISHED", "FAILED", "KILLED", "RUNNING"]
 
-_PARENT_TAG = "mlflow.parentRunId"
+PARENT_TAG = "mlflow.parentRunId"
 _COMMIT_TAG = "mlflow.source.git.commit"
 _VERSION_TAG = "mshisto_ray.version"
 _OUT_TAG = "mshisto_ray.out"
-_RESULT_TAG = "mshisto_ray.result"
+RESULT_TAG = "mshisto_ray.result"
 _NOT_FINITE_TAG = "metrics_not_finite"
+_SERVERS = ("http://", "https://")
+_LOCAL = "http://127.0.0.1:5000"
 
 
 def redacted(uri: str) -> str:
@@ -47,9 +49,9 @@ class Store:
 
     def __init__(self, client: MlflowClient, uri: str, experiment_id: str, out: Path):
         self.uri = uri
-        self._out = str(out)
+        self.out = str(out)
         self.experiment_id = experiment_id
-        self._client = client
+        self.client = client
 
     def log_run(
         self,
@@ -61,6 +63,7 @@ class Store:
         parent: str | None = None,
         status: Status = "FINISHED",
         curve: Sequence[Mapping[str, float]] = (),
+        times: tuple[float, float] | None = None,
     ) -> str:
         """Write a whole run and end it.
 
@@ -77,17 +80,21 @@ class Store:
             status: "RUNNING" for a parent that ``update_run`` ends later.
             curve: metrics of several steps, each with its ``step``; those that are
                 not finite are left out.
+            times: start and end, seconds of the epoch; None: both are now.
 
         Returns:
             The id of the run.
         """
-        initial = {**_code_version(), _OUT_TAG: self._out}
-        initial |= {_PARENT_TAG: parent} if parent else {}
-        run = self._client.create_run(self.experiment_id, run_name=name, tags=initial)
+        initial = {**_code_version(), _OUT_TAG: self.out}
+        initial |= {PARENT_TAG: parent} if parent else {}
+        start, end = (int(t * 1000) for t in times) if times else (None, None)
+        run = self.client.create_run(
+            self.experiment_id, start, run_name=name, tags=initial
+        )
         run_id = run.info.run_id
-        self._log_params(run_id, params)
+        self.log_params(run_id, params)
         self._log_curve(run_id, curve)
-        self.update_run(run_id, metrics, tags, artifacts, status)
+        self.update_run(run_id, metrics, tags, artifacts, status, end)
         return run_id
 
     def log_once(
@@ -109,21 +116,21 @@ class Store:
             tags: of the run.
             artifacts: of the run.
         """
-        key = f"{self._out} {result}"
-        if self.find_run(_RESULT_TAG, key) is None:
-            tags = {**(tags or {}), _RESULT_TAG: key}
+        key = f"{self.out} {result}"
+        if self.find_run(RESULT_TAG, key) is None:
+            tags = {**(tags or {}), RESULT_TAG: key}
             self.log_run(name, params, metrics, tags, artifacts)
 
     def end_killed_runs(self) -> None:
         """End the runs of this job's directory whose driver was killed at writing."""
-        quote = '"' if "'" in self._out else "'"
-        left = self._client.search_runs(
+        quote = '"' if "'" in self.out else "'"
+        left = self.client.search_runs(
             [self.experiment_id],
-            filter_string=f"tags.`{_OUT_TAG}` = {quote}{self._out}{quote} and "
+            filter_string=f"tags.`{_OUT_TAG}` = {quote}{self.out}{quote} and "
             "status = 'RUNNING'",
         )
         for run in left:
-            self._client.set_terminated(run.info.run_id, "KILLED")
+            self.client.set_terminated(run.info.run_id, "KILLED")
 
     def update_run(
         self,
@@ -132,50 +139,74 @@ class Store:
         tags: Mapping[str, str] | None = None,
         artifacts: Sequence[Path] = (),
         status: Status = "FINISHED",
+        end_ms: int | None = None,
     ) -> None:
-        """Add results to a run (a sweep's parent, once its children are in)."""
+        """Add results to a run, and end it unless it is to be RUNNING."""
+        self.add(run_id, metrics or {}, tags or {}, artifacts)
+        if status == "RUNNING":
+            self.client.update_run(run_id, status)
+        else:
+            self.client.set_terminated(run_id, status, end_ms)
+
+    def add(
+        self,
+        run_id: str,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        artifacts: Sequence[Path] = (),
+    ) -> None:
+        """Add results to a run, tags last, and leave its status."""
         from mlflow.entities import Metric, RunTag
 
         now = int(time.time() * 1000)
-        named = legal_names(metrics or {})
+        named = legal_names(metrics)
         finite = {key: float(v) for key, v in named.items() if math.isfinite(v)}
         dropped = sorted(set(named) - set(finite))
         points = [Metric(key, value, now, 0) for key, value in finite.items()]
         for batch in batches(points, METRICS_A_BATCH):
-            self._client.log_batch(run_id, metrics=batch)
+            self.client.log_batch(run_id, metrics=batch)
         for path in artifacts:
             if path.is_dir():
-                self._client.log_artifacts(run_id, str(path), path.name)
+                self.client.log_artifacts(run_id, str(path), path.name)
             else:
-                self._client.log_artifact(run_id, str(path))
-        written = dict(tags or {})
+                self.client.log_artifact(run_id, str(path))
+        written = dict(tags)
         if dropped:
             written[_NOT_FINITE_TAG] = ", ".join(dropped)
         rows = [RunTag(key, str(value)) for key, value in written.items()]
-        self._client.log_batch(run_id, tags=rows)
-        if status != "RUNNING":
-            self._client.set_terminated(run_id, status)
+        self.client.log_batch(run_id, tags=rows)
 
-    def find_run(self, key_tag: str, value: str) -> str | None:
+    def find_run(
+        self, key_tag: str, value: str, failed_too: bool = False
+    ) -> str | None:
         """The id of the run with this tag, or None; failed runs are ignored.
 
         Tags are written last: a run of a killed driver that has them is whole.
         """
         quote = '"' if "'" in value else "'"
-        found = self._client.search_runs(
+        whole = "" if failed_too else " and status != 'FAILED'"
+        found = self.client.search_runs(
             [self.experiment_id],
-            filter_string=f"tags.`{key_tag}` = {quote}{value}{quote} and "
-            "status != 'FAILED'",
+            filter_string=f"tags.`{key_tag}` = {quote}{value}{quote}{whole}",
             max_results=1,
         )
         return found[0].info.run_id if found else None
 
+    @property
+    def shown_uri(self) -> str:
+        """The store's address without its password."""
+        return redacted(self.uri)
+
     def view_command(self) -> str:
         """The command that shows the runs, or the server's address."""
-        shown = redacted(self.uri)
-        if self.uri.startswith(("http://", "https://")):
-            return f"{shown.rstrip('/')}/#/experiments/{self.experiment_id}"
-        return f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
+        if self.uri.startswith(_SERVERS):
+            return self.address(f"#/experiments/{self.experiment_id}")
+        return f"mlflow ui --backend-store-uri {shlex.quote(self.shown_uri)}"
+
+    def address(self, page: str) -> str:
+        """Address of a page: of the server, or of ``view_command`` at its own port."""
+        served = self.uri.startswith(_SERVERS)
+        return f"{self.shown_uri.rstrip('/') if served else _LOCAL}/{page}"
 
     def _log_curve(self, run_id: str, curve: Sequence[Mapping[str, float]]) -> None:
         from mlflow.entities import Metric
@@ -188,15 +219,16 @@ class Store:
             if key != "step" and math.isfinite(value)
         ]
         for batch in batches(points, METRICS_A_BATCH):
-            self._client.log_batch(run_id, metrics=batch)
+            self.client.log_batch(run_id, metrics=batch)
 
-    def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+    def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Add params, which may be nested; one that is there has to have this value."""
         from mlflow.entities import Param
 
         flat = legal_names(flatten(params)).items()
         rows = [Param(key, shorten(value)) for key, value in flat]
         for batch in batches(rows, PARAMS_A_BATCH):
-            self._client.log_batch(run_id, params=batch)
+            self.client.log_batch(run_id, params=batch)
 
 
 def _code_version() -> dict[str, str]:

@@ -1,7 +1,9 @@
 import csv
+import re
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from mshisto_ray.learning.comparison import compare
 from mshisto_ray.learning.predictions import read_predictions
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.head import load_head
+from mshisto_ray.tracking import fetch_model
 
 SWEEP = Path(__file__).parents[2] / "jobs" / "sweep.py"
 QUICK = {
@@ -74,9 +77,11 @@ def results(out):
 
 def runs(given):
     uri = f"sqlite:///{given.out.parent / 'mlflow.db'}"
-    client = MlflowClient(tracking_uri=uri)
-    number = client.get_experiment_by_name("mshisto_ray").experiment_id
-    return client.search_runs([number])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's own deprecations
+        client = MlflowClient(tracking_uri=uri)
+        number = client.get_experiment_by_name("mshisto_ray").experiment_id
+        return client.search_runs([number])
 
 
 @pytest.mark.ray
@@ -120,28 +125,106 @@ def test_the_best_on_validation_is_marked_and_kept(done):
     assert (done.out / "test_auroc.png").read_bytes()[:4] == b"\x89PNG"
 
 
-@pytest.mark.ray
-def test_the_driver_logs_a_parent_with_a_child_per_config(done):
-    logged = runs(done)
+def parent_and_children(given):
+    """Parent and children, as MLflow has them."""
+    logged = runs(given)
     (parent,) = [r for r in logged if "mlflow.parentRunId" not in r.data.tags]
     children = [r for r in logged if r is not parent]
-    assert len(children) == 4
     for child in children:
         assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert {"val_auroc_mean", "test_auroc_mean", "test_auroc_ci_low"} <= set(
-            child.data.metrics
-        )
-    assert {c.data.params["pooling"] for c in children} == {
-        "embedding_mean", "attention"}  # fmt: skip
-    assert {c.data.params["noise.sigma"] for c in children} == {"0.0", "0.2"}
-    assert [c.data.tags["chosen"] for c in children].count("true") == 1
-    name = "test_auroc_difference"
-    gaps = [c.data.metrics for c in children if c.data.tags["chosen"] == "false"]
-    for found in gaps:
-        assert found[f"{name}_ci_low"] <= found[name] <= found[f"{name}_ci_high"]
-        assert 0 <= found[f"{name}_p_holm"] <= 1
-    assert sum(name in c.data.metrics for c in children) == len(gaps) == 3
+    return parent, children
+
+
+def artifacts(run):
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.ray
+def test_the_driver_logs_a_parent_with_a_child_per_config(done):
+    parent, children = parent_and_children(done)
+    assert sorted(child.info.run_name for child in children) == [
+        "attention, noise .2", "attention, noise 0",
+        "embedding_mean, noise .2", "embedding_mean, noise 0",
+    ]  # fmt: skip
+    for child in children:
+        assert child.info.status == "FINISHED"
+        assert set(child.data.metrics) <= {
+            "val_auroc", "test_auroc", "test_pr_auc", "test_accuracy", "test_f1",
+            "trained_share", "diff_to_chosen", "p_difference", "epoch_train_loss",
+            "epoch_val_loss", "epoch_val_auroc",
+        }  # fmt: skip
+        assert set(child.data.params) == {"pooling", "noise.sigma"}
+        assert artifacts(child) == {
+            "config.yaml", "predictions.parquet", "intervals.csv",
+            "roc_pr_calibration_confusion.png",
+        }  # fmt: skip
+    chosen, *others = sorted(children, key=lambda c: int(c.data.tags["rank"]))
+    # Two epochs train hardly any of these models.
+    assert chosen.data.tags["verdict"] == "chosen, hardly trained"
+    assert {c.data.tags["verdict"].split(",")[0] for c in others} <= {
+        "tied", "worse", "better"}  # fmt: skip
+    assert chosen.data.metrics["diff_to_chosen"] == 0
+    rows = csv.DictReader((done.out / "comparisons.csv").read_text().splitlines())
+    gaps = sorted(float(row["difference"]) for row in rows)
+    logged = sorted(c.data.metrics["diff_to_chosen"] for c in others)
+    assert logged == pytest.approx(gaps, abs=1e-4)
     assert parent.data.tags["intervals"].startswith("95 % score intervals")
+
+
+@pytest.mark.ray
+def test_children_have_the_times_and_curves_of_their_training(done):
+    parent, children = parent_and_children(done)
+    client = MlflowClient(tracking_uri=f"sqlite:///{done.out.parent / 'mlflow.db'}")
+    for child in children:
+        digest = child.data.tags["mshisto_ray.result"].split()[-1]
+        found = experiment.read_metrics(done.out / "configs" / digest)
+        seconds = (child.info.end_time - child.info.start_time) / 1000
+        assert seconds == pytest.approx(found["seconds"], abs=0.01)
+        assert parent.info.start_time <= child.info.end_time <= parent.info.end_time
+        history = client.get_metric_history(child.info.run_id, "epoch_val_loss")
+        assert [point.step for point in history] == [1, 2]
+
+
+@pytest.mark.ray
+def test_the_parent_shows_summary_and_data_and_its_head_is_registered(done, capsys):
+    assert sweep.run(done) == 0
+    said = capsys.readouterr().out
+    parent, children = parent_and_children(done)
+    assert len(children) == 4
+    note = parent.data.tags["mlflow.note.content"]
+    assert "is chosen by val_auroc" in note and "# Sweep" in note
+    assert {"summary.md", "noise.png", "test_auroc.png", "heads"} <= artifacts(parent)
+    (data,) = parent.inputs.dataset_inputs
+    assert data.dataset.name == "bags.parquet"
+    (reference,) = re.findall("models:/\\S+", said)
+    uri = f"sqlite:///{done.out.parent / 'mlflow.db'}"
+    assert load_head(fetch_model(Path(reference), uri)).about == (
+        load_head(done.out / "best").about
+    )
+    (version,) = MlflowClient(tracking_uri=uri).search_model_versions()
+    assert version.run_id == parent.info.run_id
+    with pytest.raises(InputError, match="which has mshisto_ray-out"):
+        fetch_model(Path("models:/another@champion"), uri)
+
+
+@pytest.mark.ray
+def test_another_value_of_an_axis_adds_its_children_to_the_same_parent(
+    local_ray, table, tmp_path
+):
+    first = settings(table, tmp_path / "out", axes={"seed": [0, 1]})
+    assert sweep.run(first) == 0
+    parent, before = parent_and_children(first)
+    more = {"seed": [0, 1, 2], "noise.sigma": [0, 0.2]}
+    assert sweep.run(settings(table, tmp_path / "out", axes=more)) == 0
+    again, after = parent_and_children(first)
+    assert again.info.run_id == parent.info.run_id and len(after) == 6
+    assert {c.info.run_id for c in before} < {c.info.run_id for c in after}
+    assert {c.info.run_name for c in after} == {
+        f"seed {seed}, noise {sigma}" for seed in range(3) for sigma in ("0", ".2")
+    }
+    assert all({"seed", "noise.sigma"} <= set(c.data.params) for c in after)
+    assert sum(c.data.tags["chosen"] == "true" for c in after) == 1
 
 
 @pytest.mark.ray
@@ -190,6 +273,12 @@ def test_a_config_that_diverges_is_named_and_nothing_is_chosen_without_select(
     assert sweep.run(given) == 1
     assert "failed: optimiser.lr=1e+30: training diverged" in capsys.readouterr().out
     assert len(results(given.out)) == 1
+    parent, children = parent_and_children(given)
+    assert parent.info.status == "FINISHED"
+    states = {child.info.run_name: child.info.status for child in children}
+    assert states == {"lr .01": "FINISHED", "lr 1e+30": "FAILED"}
+    (failed,) = [c for c in children if c.info.status == "FAILED"]
+    assert failed.data.tags["error"].startswith("training diverged")
     summary = (given.out / "summary.md").read_text()
     assert "1 configs have no result" in summary and "optimiser.lr=1e+30" in summary
     assert "chosen**" not in summary and "val_" not in summary
@@ -236,6 +325,9 @@ def test_a_killed_driver_resumes(tmp_path):
     psutil.wait_procs(family, timeout=60)
     before = {d: p.stat().st_mtime_ns for d, p in results(out).items()}
     assert 2 <= len(before) < 6
+    given = config.load(SweepConfig, None, config.parse_overrides(command[2:]))
+    killed, _ = parent_and_children(given)
+    assert killed.info.status == "RUNNING"  # the next run ends it
     said = subprocess.run(
         command, check=True, timeout=300, capture_output=True, text=True
     ).stdout
@@ -244,8 +336,11 @@ def test_a_killed_driver_resumes(tmp_path):
     assert len(found) == 6
     for digest, time_ns in before.items():
         assert found[digest].stat().st_mtime_ns == time_ns, "done again"
-    overrides = config.parse_overrides(command[2:])
-    given = config.load(SweepConfig, None, overrides)
+    parent, children = parent_and_children(given)
+    assert parent.info.run_id == killed.info.run_id
+    assert {r.info.status for r in [parent, *children]} == {"FINISHED"}
+    names = sorted(child.info.run_name for child in children)
+    assert names == [f"seed {seed}" for seed in range(6)]
     points, _ = sweep.sweep.check(sweep.sweep.expand(given, given.axes), given.select)
     made_before, made_after = next(iter(before)), next(iter({*found} - {*before}))
     for digest in (made_before, made_after):

@@ -56,3 +56,15 @@ def test_a_leftover_shard_is_ignored(make_embeddings):
         assert col.tolist() == tiles.col.tolist()
         own = directory.read("a", mpp)
         assert count_tiles(directory, mpp).tolist() == [len(own.row)]
+
+
+def test_own_tiles_are_counted_in_the_shards_once_in_a_process(make_embeddings):
+    values = np.arange(24, dtype=np.float32).reshape(12, 2)
+    path = make_embeddings({"a": {0.5: values}, "b": {0.5: values[:3]}})
+    found = count_tiles(EmbeddingDirectory(path), 0.5)
+    for name in ("a", "b"):
+        shutil.rmtree(shard_path(path, name, 0).parent, ignore_errors=True)
+    again = count_tiles(EmbeddingDirectory(path), 0.5)
+    assert found.tolist() == again.tolist() == [12, 3]
+    again[0] = 0
+    assert count_tiles(EmbeddingDirectory(path), 0.5).tolist() == [12, 3]

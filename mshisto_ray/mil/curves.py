@@ -1,0 +1,42 @@
+"""Training curves of a config: means over its fold models, epoch by epoch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_NAMES = {
+    "bag_loss": "epoch_train_loss",
+    "val_loss": "epoch_val_loss",
+    "val_auroc": "epoch_val_auroc",
+}
+
+
+def read_mean_curve(folder: Path) -> list[dict[str, float]]:
+    """``step`` (epoch) with ``epoch_train_loss``, ``epoch_val_loss``, ``.._auroc``.
+
+    Each is the mean over the models that trained that long. The curve ends where fewer
+    than half did: early stopping leaves the slow ones, and the mean of a few jumps.
+    """
+    file = folder / "history.json"
+    return mean_curve(json.loads(file.read_text())) if file.is_file() else []
+
+
+def mean_curve(models: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """As ``read_mean_curve``, of the content of ``history.json``."""
+    found = []
+    for epoch in range(max((len(m["history"]) for m in models), default=0)):
+        records = [m["history"][epoch] for m in models if len(m["history"]) > epoch]
+        if 2 * len(records) < len(models):
+            break
+        point = {"step": float(epoch + 1)}
+        for key, name in _NAMES.items():
+            values = [r[key] for r in records if r.get(key) is not None]
+            if values:
+                point[name] = float(np.mean(values))
+        found.append(point)
+    return found

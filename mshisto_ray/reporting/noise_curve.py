@@ -1,0 +1,68 @@
+"""A metric against the level of feature noise, a line per pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mshisto_ray.mil.sweep import PointResult
+
+_SIGMA = "sigma"
+
+
+def plot_noise(path: Path, ranked: Sequence[PointResult], metric: str) -> bool:
+    """Draw it (PNG) where the configs have several levels; return whether they have.
+
+    Of several configs with the same pooling and level the one that ranks highest on
+    validation is drawn. Bars: the 95 % interval of the test metric.
+
+    Args:
+        path: to write.
+        ranked: of ``mil.sweep.rank``.
+        metric: of ``learning.metrics``.
+    """
+    found: dict[str, dict[float, PointResult]] = {}
+    for outcome in ranked:
+        config = outcome.point.config
+        sigma = config.noise.parameters.get(_SIGMA)
+        if sigma is not None:
+            line = found.setdefault(config.pooling.name, {})
+            line.setdefault(float(sigma), outcome)
+    levels = sorted({sigma for line in found.values() for sigma in line})
+    if len(levels) < 2:
+        return False
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 2, sharey=True)
+    for part, axes in zip(("val", "test"), panels, strict=True):
+        for number, (pooling, line) in enumerate(sorted(found.items())):
+            # Levels are shifted a little, so that intervals do not hide each other.
+            shift = 0.03 * (number - (len(found) - 1) / 2)
+            sigmas = sorted(line)
+            places = [levels.index(sigma) + shift for sigma in sigmas]
+            values = [_ends(line[sigma], f"{part}_{metric}") for sigma in sigmas]
+            axes.errorbar(
+                places,
+                [v for v, _, _ in values],
+                [[v - a for v, a, _ in values], [b - v for v, _, b in values]],
+                marker="o", markersize=4, elinewidth=0.8, label=pooling,
+            )  # fmt: skip
+        axes.set_xticks(range(len(levels)), [f"{sigma:g}" for sigma in levels])
+        axes.set_xlabel("noise.sigma, times the standard deviation of a feature")
+        chooses = "chooses" if part == "val" else "does not choose"
+        axes.set_title(f"{part}_{metric}, 95 % intervals ({chooses})", fontsize=10)
+        axes.grid(axis="y", alpha=0.3)
+    panels[0].set_ylabel(metric)
+    panels[0].legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    return True
+
+
+def _ends(outcome: PointResult, name: str) -> tuple[float, float, float]:
+    assert outcome.metrics
+    ends = ("mean", "ci_low", "ci_high")
+    value, low, high = (outcome.metrics.get(f"{name}_{e}", float("nan")) for e in ends)
+    return value, low, high
