@@ -158,7 +158,8 @@ class SweepReport:
         return making_section(
             {**stages, self.config.out.name: self.config.out},
             commands,
-            f"the folder that holds {self.config.out.name}",
+            self.config.out,
+            self.folder,
         )
 
 
