@@ -224,7 +224,7 @@ class PredictReport:
         out = self.config.out
         commands = [*self.steps.commands, self.command()]
         stages = {**self.steps.stages, out.name: out}
-        return making_section(stages, commands, f"the folder that holds {out.name}")
+        return making_section(stages, commands, out, self.folder)
 
 
 def _rounded(cell: str) -> str:

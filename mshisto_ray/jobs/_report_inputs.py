@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,8 @@ from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.manifest import MANIFEST
 from mshisto_ray.store.tiles import TileDirectory
 
+# Not within an address or another path; punctuation ends a sentence.
+_ABSOLUTE = re.compile(r"(?<![\w.~/:])/[^\s'\",:;()]+")
 _TABLES = (MANIFEST, "slides.parquet", "failures.parquet")
 
 
@@ -138,8 +142,13 @@ class Steps:
         return [line[0].upper() + line[1:] for line in lines]
 
     def shorten(self, text: str) -> str:
-        """A text with paths below ``folder`` made relative to it."""
-        return text.replace(f"{self.folder}/", "")
+        """A text whose paths are relative to ``folder``, where they can be told."""
+
+        def relative(found: re.Match[str]) -> str:
+            path = Path(found[0])
+            return os.path.relpath(path, self.folder) if path.exists() else found[0]
+
+        return _ABSOLUTE.sub(relative, text.replace(f"{self.folder}/", ""))
 
 
 def _encoder(directory: EmbeddingDirectory) -> str:

@@ -89,8 +89,7 @@ class StudyReport:
         command = command_of("run", RunConfig, config.model_dump(mode="json"), folder)
         stages = {**own.steps.stages, "sweep": self.steps.sweep.out}
         stages |= {path.name: path for path in self.predicted}
-        where = f"the folder that holds {config.out.name}"
-        return making_section(stages, [command], where)
+        return making_section(stages, [command], config.out, folder)
 
 
 def _new(report: PredictReport) -> list[Section]:

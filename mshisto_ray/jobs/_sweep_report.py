@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ class SweepReport:
             (f"axis {key}", ", ".join(show(value) for value in values))
             for key, values in config.axes.items()
         ]
-        source = self.steps.facts if self.steps else [("bags", str(config.bags))]
+        source = self.steps.facts if self.steps else [("bags", self._bags_path)]
         return [
             ("target", f"{config.target.column}: {', '.join(classes)}{positive}"),
             ("a bag is", f"a {config.unit}" if self.steps else "a bag of the table"),
@@ -105,6 +106,10 @@ class SweepReport:
             *axes,
             ("folds", f"{split.folds}{times}, seed {split.seed}, by patient"),
         ]
+
+    @property
+    def _bags_path(self) -> str:
+        return os.path.relpath(str(self.config.bags), self.folder)
 
     @property
     def answers(self) -> list[tuple[str, str, str]]:
@@ -158,7 +163,8 @@ class SweepReport:
         return making_section(
             {**stages, self.config.out.name: self.config.out},
             commands,
-            f"the folder that holds {self.config.out.name}",
+            self.config.out,
+            self.folder,
         )
 
 

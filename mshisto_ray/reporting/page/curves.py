@@ -17,7 +17,7 @@ _COLOURS = matplotlib.colormaps["tab10"]
 _MOST_CLASSES = 10
 
 Points = tuple[np.ndarray, np.ndarray]
-_Place = Literal["lower right", "lower left"]
+_Place = Literal["lower right", "upper right"]
 
 
 def roc_points(scores: np.ndarray, truth: np.ndarray) -> Points:
@@ -73,7 +73,7 @@ def draw_precision_recall(predictions: Predictions) -> Figure:
         share = float((predictions.target == code).mean())
         axes.axhline(share, color=_colour(predictions, code), lw=0.8, ls="--")
     _draw_curves(axes, predictions, precision_recall_points, needs_others=False)
-    _name_curves(axes, predictions, "lower left")
+    _name_curves(axes, predictions, "upper right")
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,20 +26,20 @@ def made_now() -> str:
 
 
 def making_section(
-    stages: Mapping[str, Path], commands: Sequence[str], where: str
+    stages: Mapping[str, Path], commands: Sequence[str], out: Path, folder: Path
 ) -> Section:
     """Versions as a table with a column per stage, and the commands.
 
     Args:
         stages: stage directories by the name to show.
         commands: in their order.
-        where: the folder to type them in, and that paths are relative to.
+        out: what they made.
+        folder: to type them in, and that paths are relative to.
     """
+    where = f"the folder that holds {os.path.relpath(out, folder)}"
     columns = {name: _begun(path) for name, path in stages.items()}
-    columns["this report"] = {
-        "commit": provenance.commit() or "",
-        **provenance.versions(_PACKAGES),
-    }
+    commit = _short("commit", provenance.commit() or "")
+    columns["this report"] = {"commit": commit, **provenance.versions(_PACKAGES)}
     names = list(dict.fromkeys(key for column in columns.values() for key in column))
     rows = [
         [name, *(column.get(name, "") for column in columns.values())] for name in names
@@ -71,7 +72,7 @@ def _begun(directory: Path) -> dict[str, str]:
 
 
 def _short(name: str, value: str) -> str:
-    """A commit by its first twelve digits, and whether files differ from it."""
-    if name != "commit":
-        return value
+    """A commit by its first twelve digits and whether files differ; time in minutes."""
+    if name == "begun":
+        return datetime.fromisoformat(value).strftime("%Y-%m-%d %H:%M %Z")
     return value[:12] + ("-dirty" if value.endswith("-dirty") else "")
