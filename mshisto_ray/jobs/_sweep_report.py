@@ -16,7 +16,15 @@ from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.mil import experiment, sweep
 from mshisto_ray.mil.sweep import show
 from mshisto_ray.prediction.table import read_predicted
-from mshisto_ray.reporting.page.blocks import Block, Facts, Page, Section, Table, Text
+from mshisto_ray.reporting.page.blocks import (
+    Block,
+    Facts,
+    Items,
+    Page,
+    Section,
+    Table,
+    Text,
+)
 from mshisto_ray.reporting.page.cases import wrong_blocks
 from mshisto_ray.reporting.page.cohort import cohort_section
 from mshisto_ray.reporting.page.making import made_now, making_section
@@ -132,7 +140,8 @@ class SweepReport:
         """Who takes part, and who does not."""
         config, steps = self.config, self.steps
         if steps is None or config.cohort is None:
-            return Section(name, title, [_bags_table(self.predictions)])
+            blocks = [_bags_table(self.predictions), Items(self.notes)]
+            return Section(name, title, blocks)
         cohort = read_cohort(config.cohort, False, config.columns)
         last = {"in the sweep": _slides_in(self.predictions, cohort)}
         slides = steps.slides_of(cohort, config.target.column, last, notes=self.notes)

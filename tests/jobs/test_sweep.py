@@ -11,6 +11,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fixtures.pages import read_page
 from mlflow.tracking import MlflowClient
 
 from mshisto_ray import config
@@ -123,6 +124,8 @@ def test_the_best_on_validation_is_marked_and_kept(done):
     head = load_head(done.out / "configs" / digest / "head").about
     assert kept == head and len(kept["models"]) == 6
     assert (done.out / "test_auroc.png").read_bytes()[:4] == b"\x89PNG"
+    page = read_page(done.out / "report.html")
+    assert {"cohort", "ranking", "result", "wrong"} <= set(page.sections)
 
 
 def parent_and_children(given):
@@ -285,6 +288,9 @@ def test_a_config_that_diverges_is_named_and_nothing_is_chosen_without_select(
     assert "difference" not in summary
     assert not (given.out / "comparisons.csv").exists()
     assert not (given.out / "best").exists()
+    page = read_page(given.out / "report.html")
+    assert "result" not in page.sections and "none was chosen" in page.text
+    assert "1 configs have no result" in page.text
 
 
 @pytest.mark.parametrize(
