@@ -4,16 +4,17 @@ from types import SimpleNamespace
 import pytest
 
 from mshisto_ray.distributed.trials import _Progress
+from mshisto_ray.learning.intervals import NAME
 
 
 @pytest.mark.parametrize(
     ("metrics", "said"),
     [
         (
-            {"val_auroc_mean": 0.8965, "test_auroc_mean": 0.7123},
+            {"intervals": NAME, "val_auroc_mean": 0.8965, "test_auroc_mean": 0.7123},
             "validation AUROC 0.896",
         ),
-        ({"test_auroc_mean": 0.7123}, "done"),
+        ({"intervals": NAME, "test_auroc_mean": 0.7123}, "done"),
         (None, "no result"),
     ],
 )
@@ -25,6 +26,9 @@ def test_a_line_of_a_config_shows_validation_never_test(
     if metrics:
         (folder / "metrics.json").write_text(json.dumps(metrics))
     pending = {"abc": SimpleNamespace(label="pooling=mean")}
-    trial = SimpleNamespace(config={"digest": "abc"})
-    _Progress(pending, tmp_path).on_trial_complete(0, [], trial)  # pyright: ignore
+    trial = SimpleNamespace(config={"digest": "abc"}, last_result={"error": None})
+    seen = []
+    watch = SimpleNamespace(ended=lambda *result: seen.append(result))
+    _Progress(pending, tmp_path, watch).on_trial_complete(0, [], trial)  # pyright: ignore
+    assert seen == [("abc", None)]
     assert capsys.readouterr().out == f"sweep: 1/1 configs, pooling=mean: {said}\n"

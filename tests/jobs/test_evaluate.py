@@ -101,7 +101,7 @@ def test_writes_scores_differences_and_neighbours(out):
 
 def test_logs_a_run_per_encoder_under_one(out):
     store = open_store(None, out, "mshisto_ray")
-    client = store._client
+    client = store.client
     runs = client.search_runs([store.experiment_id])
     (parent,) = [r for r in runs if r.info.run_name == "evaluate"]
     children = {

@@ -122,7 +122,7 @@ def test_the_output_is_whole(uninterrupted):
     curve = read_curve(out / "metrics.jsonl")
     assert [record["step"] for record in curve] == list(range(0, STEPS + 1, EVERY))
     store = open_store(None, out, "mshisto_ray")
-    client = store._client
+    client = store.client
     (logged,) = client.search_runs([store.experiment_id])
     history = client.get_metric_history(logged.info.run_id, "loss")
     assert [point.step for point in history] == list(range(EVERY, STEPS + 1, EVERY))
