@@ -33,7 +33,19 @@ SHELL = re.compile(
 )
 LANGUAGES = {"sh", "text", "python", "toml", "yaml", "diff"}
 # Commands that are not ours: their words are not checked.
-OTHERS = {"pip", "uv", "python", "source", "cd", "export", "ray", "mlflow"}
+OTHERS = {
+    "pip",
+    "uv",
+    "python",
+    "source",
+    "cd",
+    "export",
+    "ray",
+    "mlflow",
+    "docker",
+    "kubectl",
+    "apptainer",
+}
 INLINE = re.compile(r"`((?:\w+=\S+ )?mshisto\s[^`]+)`")
 GENERIC = re.compile(r"\b(JOB|FOLDER|PART|X)\b")
 
@@ -76,6 +88,8 @@ def check_command(words, complete=True):
     """Hold the words of a job against its config; other commands have to be known."""
     if words[:3] == ["ray", "job", "submit"]:
         words = words[words.index("--") + 1 :]
+    if words[0] == "sbatch":
+        words = words[words.index("deploy/slurm.sh") + 1 :]
     if words[:2] == ["uv", "run"] and words[2] == "mshisto":
         words = words[2:]
     if words[0] == "python" and words[1].startswith("jobs/"):
@@ -111,7 +125,7 @@ def check_job(job_name, words, complete):
 
 def find_config(given):
     """The config file of a command; study.yaml is what ``mshisto init`` writes."""
-    if given == "study.yaml":
+    if Path(given).name == "study.yaml":
         return shipped.folder() / "run.yaml"
     path = ROOT / given if "/" in given else shipped.find_config(Path(given))
     assert path.is_file(), given
