@@ -11,8 +11,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.pop("RAY_ADDRESS", None)
 
+import gc
 import logging
 import shutil
+import subprocess
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -90,7 +92,12 @@ def local_ray() -> Iterator[None]:
         _temp_dir=folder,
     )
     yield
+    # On a busy machine Ray gives up waiting for its processes, and Python warns of them
+    # when it forgets them.
+    started = [o for o in gc.get_objects() if type(o) is subprocess.Popen]
     ray.shutdown()
+    for process in started:
+        process.wait(60)
     shutil.rmtree(folder, ignore_errors=True)
 
 

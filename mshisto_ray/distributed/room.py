@@ -34,7 +34,7 @@ def wait_for_room(
     try:
         limit = first_s
         while not place.wait(timeout_seconds=limit):
-            say(f"waiting for {_amounts(bundle)}, which other jobs hold: {_free()}")
+            say(f"waiting for {_amounts(bundle)} on one node: {_free()}")
             limit = every_s
     finally:
         remove_placement_group(place)

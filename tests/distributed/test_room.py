@@ -20,10 +20,8 @@ def test_a_full_cluster_is_said_until_there_is_room(local_ray, capsys):
     wait_for_room(ActorPlan(actors=4, cpus=1, gpus=0), first_s=1, every_s=1)
     give_back.join()
     lines = capsys.readouterr().out.splitlines()
-    assert 1 < len(lines) < 8
-    assert set(lines) == {
-        "waiting for 1 CPU(s), which other jobs hold: 0 of 2 CPU(s) are free"
-    }
+    assert 1 < len(lines) < 30
+    assert lines[0] == "waiting for 1 CPU(s) on one node: 0 of 2 CPU(s) are free"
 
 
 def test_room_is_no_news(local_ray, capsys):
