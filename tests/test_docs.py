@@ -265,6 +265,14 @@ RUNNABLE = [
 ]
 
 
+# Files that a page's commands write, or words that they print.
+LEFT_BY = {
+    "README.md": ("my_study/study/report.html",),
+    "first-study.md": ("my_study/study/report.html",),
+    "install.md": ("ready",),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(1800)
@@ -276,7 +284,9 @@ def test_its_commands_run_in_order(page, cohort, tmp_path):
     with tempfile.TemporaryDirectory(prefix="mshisto-", dir="/tmp") as ray:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         env = os.environ | {"PATH": path, "COHORT": str(cohort), "RAY_TMPDIR": ray}
-        run(["bash", "-c", script], tmp_path, env)
+        printed = run(["bash", "-c", script], tmp_path, env)
+    for made in LEFT_BY[page.name]:
+        assert (tmp_path / made).is_file() or made in printed, made
     if page.name == "first-study.md":
         ((_, code),) = [
             found
@@ -293,3 +303,4 @@ def run(command, folder, env):
     )  # fmt: skip
     print(done.stdout)
     assert done.returncode == 0, done.stdout[-3000:]
+    return done.stdout

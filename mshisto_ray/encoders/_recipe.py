@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from mshisto_ray.backbone.attention_pooling import AttentionKind
 from mshisto_ray.backbone.names import Names
 from mshisto_ray.backbone.taking import Take
 from mshisto_ray.backbone.transform import Fit, InputTransform, Interpolation
 from mshisto_ray.config import Config, InputError, option, read_yaml, validate
+from mshisto_ray.encoders._parameters import Channels
 
 RECIPES = Path(__file__).parent / "recipes"
-Channels = Annotated[tuple[float, float, float], Field()]
 
 
 class AttentionSpec(Config):

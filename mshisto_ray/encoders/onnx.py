@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
 from mshisto_ray.backbone.graph import (
     GraphEncoder,
@@ -19,10 +17,7 @@ from mshisto_ray.backbone.precision import Precision
 from mshisto_ray.backbone.transform import Fit, InputTransform, Interpolation
 from mshisto_ray.config import InputError
 from mshisto_ray.encoders._encoder import Encoder
-from mshisto_ray.encoders._paths import LocalPath
-
-Channels = Annotated[tuple[float, float, float], Field()]
-Pixels = Annotated[int, Field(ge=16)]
+from mshisto_ray.encoders._parameters import Channels, LocalPath, Pixels
 
 
 def build(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from timm.data.config import resolve_model_data_config
 from torch import nn
 
@@ -22,10 +21,8 @@ from mshisto_ray.backbone.weights import download_weights, find_weights, load_we
 from mshisto_ray.config import InputError
 from mshisto_ray.encoders._encoder import Encoder
 from mshisto_ray.encoders._known import check_input
-from mshisto_ray.encoders._paths import Weights
+from mshisto_ray.encoders._parameters import Channels, Pixels, Weights
 from mshisto_ray.encoders._recipe import RECIPES, names, read_recipe
-
-Channels = Annotated[tuple[float, float, float], Field()]
 
 
 def build(
@@ -37,10 +34,10 @@ def build(
     seed: int = 0,
     mean: Channels | None = None,
     std: Channels | None = None,
-    size: Annotated[int, Field(ge=16)] | None = None,
+    size: Pixels | None = None,
     fit: Fit = "as_is",
     interpolation: Interpolation = None,
-    resize_to: Annotated[int, Field(ge=16)] | None = None,
+    resize_to: Pixels | None = None,
     take: Take = "pooled",
     **options: Any,
 ) -> Encoder:
@@ -76,13 +73,7 @@ def build(
         raise InputError(
             f"encoder: {model!r} is an address, not timm's name{_at(model)}"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = create_network(model, options)
-    if weights == "pretrained":
-        download_weights(network)
-    elif weights != "random":
-        load_weights(network, find_weights(Path(weights).expanduser()))
+    network = _make_network(model, options, weights, seed)
     known = resolve_model_data_config(network)
     transform = InputTransform(
         mean=mean or tuple(known["mean"]),
@@ -102,6 +93,19 @@ def build(
     encoder = NetworkEncoder(taken, transform, digest, device, precision)
     encoder.warnings = warnings
     return encoder
+
+
+def _make_network(
+    model: str, options: dict[str, Any], weights: str, seed: int
+) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = create_network(model, options)
+    if weights == "pretrained":
+        download_weights(network)
+    elif weights != "random":
+        load_weights(network, find_weights(Path(weights).expanduser()))
+    return network
 
 
 def _at(address: str) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from mshisto_ray.backbone.hub_directory import (
     directory_digest,
@@ -18,10 +16,7 @@ from mshisto_ray.backbone.taking import Take
 from mshisto_ray.backbone.transform import Fit, InputTransform, Interpolation
 from mshisto_ray.config import InputError
 from mshisto_ray.encoders._encoder import Encoder
-from mshisto_ray.encoders._paths import LocalPath
-
-Channels = Annotated[tuple[float, float, float], Field()]
-Pixels = Annotated[int, Field(ge=16)]
+from mshisto_ray.encoders._parameters import Channels, LocalPath, Pixels
 
 
 def build(

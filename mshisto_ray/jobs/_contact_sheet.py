@@ -123,7 +123,7 @@ class ContactSheet:
 
 
 def _save(image: Image.Image, path: Path, digest: str) -> None:
-    """A page is complete or absent, so that its digest stands for all of it."""
+    """Write a page whole or not at all: its digest vouches for every slide on it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
     try:

@@ -142,7 +142,7 @@ class Steps:
         return [line[0].upper() + line[1:] for line in lines]
 
     def shorten(self, text: str) -> str:
-        """A text whose paths are relative to ``folder``, where they can be told."""
+        """The text with the paths of existing files relative to ``folder``."""
 
         def relative(found: re.Match[str]) -> str:
             path = Path(found[0])

@@ -89,7 +89,7 @@ def make_predictor(
     if work.tiles:
         painter = Painter(TileDirectory(work.tiles), work.out, work.truth)
 
-    def make(bag: Bag, attempt: int) -> _Made:
+    def make(bag: Bag, attempt: int, hangs: int) -> _Made:
         failures: list[Failure] = []
         slides = _read(head, directories, bag, failures)
         prediction = None
@@ -99,7 +99,7 @@ def make_predictor(
             if painter and attempt < _LAST_ATTEMPT:
                 painter.draw(head, slides, prediction, failures)
             elif painter:
-                failures.append(_not_drawn(bag, attempt))
+                failures.append(_not_drawn(bag, attempt, hangs))
         return _Made(_scores(slides, prediction, head), prediction, failures)
 
     def predict_bag(unit: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +108,9 @@ def make_predictor(
         attempt = attempts.begin()
         if painter:
             painter.watchdog.before_end = attempts.record_hang
-        made = Guard("predict", bag.name).make(lambda: make(bag, attempt))
+        made = Guard("predict", bag.name).make(
+            lambda: make(bag, attempt, attempts.hangs())
+        )
         if isinstance(made, Failure):
             made = _Made(_scores([], None, head), None, [made])
         found = made.prediction
@@ -130,7 +132,13 @@ class _Made(NamedTuple):
     failures: list[Failure]
 
 
-def _not_drawn(bag: Bag, attempt: int) -> Failure:
+def _not_drawn(bag: Bag, attempt: int, hangs: int) -> Failure:
+    if hangs:
+        message = (
+            f"no heat map: reading its slide did not end {hangs} times: retried by the "
+            "next run; where many slides do so, look at the storage"
+        )
+        return Failure(bag.name, "predict", "hung", "NoHeatMap", message)
     message = (
         f"no heat map: the process ended {attempt - 1} times at this bag, by reading "
         "its slide or for lack of memory: see the worker's log"

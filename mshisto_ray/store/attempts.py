@@ -61,9 +61,13 @@ class Attempts:
         if self._own:
             self._own.rename(f"{self._own}{_HUNG}")
 
+    def hangs(self) -> int:
+        """Number of attempts at the unit that a watchdog ended."""
+        return sum(marker.name.endswith(_HUNG) for marker in self._markers())
+
     def check_hangs(self) -> None:
         """Raise UnitError ``Hung`` once attempts at the unit have hung repeatedly."""
-        hangs = sum(marker.name.endswith(_HUNG) for marker in self._markers())
+        hangs = self.hangs()
         if hangs >= _MOST_HANGS:
             raise UnitError(
                 "Hung",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mshisto_ray.tracking._store import Store, redacted
+from mshisto_ray.tracking._store import RESULT_TAG, Store, redacted
 
 _RECORD = ".mlflow.json"
 
@@ -49,7 +49,16 @@ class ResultRun:
         tags: Mapping[str, str] | None = None,
         artifacts: Sequence[Path] = (),
     ) -> None:
-        """``Store.log_once``, unless the directory records it as done."""
+        """``Store.log_run``, unless a run of the directory has the same result.
+
+        Args:
+            result: text that identifies it.
+            name: see ``Store.log_run``, as the rest.
+            params: of the run.
+            metrics: of the run.
+            tags: of the run.
+            artifacts: of the run.
+        """
         record = {
             "uri": redacted(self._uri),
             "experiment": self._experiment,
@@ -57,7 +66,11 @@ class ResultRun:
         }
         if self._is_recorded(record):
             return
-        self.open().log_once(result, name, params, metrics, tags, artifacts)
+        store = self.open()
+        key = f"{store.out} {result}"
+        if store.find_run(RESULT_TAG, key) is None:
+            tags = {**(tags or {}), RESULT_TAG: key}
+            store.log_run(name, params, metrics, tags, artifacts)
         (self._out / _RECORD).write_text(json.dumps(record, indent=2) + "\n")
 
     def _is_recorded(self, record: Mapping[str, str]) -> bool:

@@ -97,30 +97,6 @@ class Store:
         self.update_run(run_id, metrics, tags, artifacts, status, end)
         return run_id
 
-    def log_once(
-        self,
-        result: str,
-        name: str,
-        params: Mapping[str, Any],
-        metrics: Mapping[str, float],
-        tags: Mapping[str, str] | None = None,
-        artifacts: Sequence[Path] = (),
-    ) -> None:
-        """``log_run``, unless a run of this job's directory has the same result.
-
-        Args:
-            result: text that identifies it.
-            name: see ``log_run``, as the rest.
-            params: of the run.
-            metrics: of the run.
-            tags: of the run.
-            artifacts: of the run.
-        """
-        key = f"{self.out} {result}"
-        if self.find_run(RESULT_TAG, key) is None:
-            tags = {**(tags or {}), RESULT_TAG: key}
-            self.log_run(name, params, metrics, tags, artifacts)
-
     def end_killed_runs(self) -> None:
         """End the runs of this job's directory whose driver was killed at writing."""
         quote = '"' if "'" in self.out else "'"

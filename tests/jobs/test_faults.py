@@ -187,6 +187,21 @@ def test_a_unit_whose_workers_hung_is_retried_and_not_called_damaged(
     assert_mended(chain, job, tmp_path)
 
 
+def test_a_heat_map_that_hung_is_drawn_by_the_next_run(chain, tmp_path):
+    """And is not called a crash; the prediction is kept."""
+    work = predict_unit.PredictWork(
+        chain / "head", (chain / "embed",), chain / "tile", tmp_path
+    )
+    bag = predict_unit.Bag("s1", "s1", ["s1"])
+    for _ in range(2):
+        attempt = Attempts(tmp_path, "s1")
+        attempt.begin()
+        attempt.record_hang()
+    row = predict_unit.make_predictor(work, 1)(bag.as_unit())
+    assert row["reasons"] == [["hung", "NoHeatMap"]] and row["tiles"] > 0
+    assert predict_unit.make_predictor(work, 1)(bag.as_unit())["reasons"] == []
+
+
 def test_a_pipe_in_the_cohort_holds_up_nothing(plain, chain, tmp_path):
     copy = tmp_path / "chain"
     copy.mkdir()

@@ -12,6 +12,22 @@ from mshisto_ray.prediction import child_maps, pictures
 from mshisto_ray.prediction.layers import layers_of
 
 
+def attended(tiles):
+    """The tiles of slide "a", and a prediction that attends to the last ones most."""
+    table = tiles.read("a")
+    names = ("x", "y", "extent", "row", "col")
+    place = {name: table[name].to_numpy() for name in names}
+    part = SimpleNamespace(
+        tiles=SimpleNamespace(slide_id="a", **place), finer=[], children=[]
+    )
+    prediction = SimpleNamespace(
+        probabilities=[np.array([0.25, 0.75])],
+        attention=np.linspace(0, 1, table.num_rows), class_attention=None,
+        instance_probabilities=None, child_attention=(),
+    )  # fmt: skip
+    return part, prediction
+
+
 def test_a_middle_tile_matters_as_much_as_its_parent_gives_it(monkeypatch):
     """And scales without tiles are not drawn."""
     drawn = []
@@ -44,17 +60,7 @@ def test_geojson_counts_from_the_scanned_area(tile_slides, tmp_path, is_recorded
     tiles = tile_slides({"a": (path, {})}, scales=[0.5])
     if not is_recorded:
         del tiles.slides["a"]["bounds_x"], tiles.slides["a"]["bounds_y"]
-    table = tiles.read("a")
-    place = {name: table[name].to_numpy() for name in ("x", "y", "extent", "row",
-                                                       "col")}  # fmt: skip
-    part = SimpleNamespace(
-        tiles=SimpleNamespace(slide_id="a", **place), finer=[], children=[]
-    )
-    scores = np.linspace(0, 1, table.num_rows)
-    prediction = SimpleNamespace(
-        probabilities=[np.array([0.25, 0.75])], attention=scores, class_attention=None,
-        instance_probabilities=None, child_attention=(),
-    )  # fmt: skip
+    part, prediction = attended(tiles)
     failures = []
     painter = pictures.Painter(tiles, tmp_path / "out", {})
     painter.draw(SimpleNamespace(classes=("a", "b")), [part], prediction, failures)
@@ -62,8 +68,8 @@ def test_geojson_counts_from_the_scanned_area(tile_slides, tmp_path, is_recorded
     text = (tmp_path / "out" / "heatmaps" / "a.geojson").read_text()
     rings = [f["geometry"]["coordinates"][0] for f in json.loads(text)["features"]]
     corners = np.array(rings)[:, 0]
-    np.testing.assert_array_equal(corners[:, 0], place["x"] - 1500)
-    np.testing.assert_array_equal(corners[:, 1], place["y"] - 1800)
+    np.testing.assert_array_equal(corners[:, 0], part.tiles.x - 1500)
+    np.testing.assert_array_equal(corners[:, 1], part.tiles.y - 1800)
 
 
 def test_a_damaged_file_is_not_drawn_again(tmp_path):
@@ -129,17 +135,7 @@ def test_outlines_and_label_of_the_cohort_are_drawn(tile_slides, tmp_path, monke
     kind = {"classification": {"name": "tumour"}}
     annotation.write_text(json.dumps(
         {"type": "Feature", "geometry": shape, "properties": kind}))  # fmt: skip
-    table = tiles.read("a")
-    place = {name: table[name].to_numpy() for name in ("x", "y", "extent", "row",
-                                                       "col")}  # fmt: skip
-    part = SimpleNamespace(
-        tiles=SimpleNamespace(slide_id="a", **place), finer=[], children=[]
-    )
-    scores = np.linspace(0, 1, table.num_rows)
-    prediction = SimpleNamespace(
-        probabilities=[np.array([0.25, 0.75])], attention=scores, class_attention=None,
-        instance_probabilities=None, child_attention=(),
-    )  # fmt: skip
+    part, prediction = attended(tiles)
     seen = {}
     for name in ("draw_heatmap", "draw_gallery"):
         whole = getattr(pictures, name)

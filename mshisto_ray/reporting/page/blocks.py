@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; a ``note`` is small, a ``warning`` stands out."""
+    """A paragraph; a ``note`` is small, a ``warning`` has a red frame."""
 
     text: str
     look: Literal["plain", "note", "warning"] = "plain"
@@ -35,7 +35,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Table:
-    """``marked``: rows that stand out; ``text_columns``: those not of numbers."""
+    """``marked``: highlighted rows; ``text_columns``: those not of numbers."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]

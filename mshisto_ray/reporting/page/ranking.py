@@ -57,7 +57,7 @@ def out_of_fold_metrics(outcome: PointResult) -> dict[str, Interval]:
 
 
 def answers(ranking: Ranking) -> list[tuple[str, str, str]]:
-    """The chosen config, its result, and what it cannot be told apart from."""
+    """The chosen config, its result, and how many others do as well within error."""
     chosen, num = ranking.chosen, len(ranking.ranked)
     if chosen is None:
         return [("configs compared", str(num), "none was chosen")]

@@ -1,11 +1,11 @@
-"""Paths among the parameters of encoders, absolute for every worker."""
+"""Types of the parameters of encoders."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 
 from mshisto_ray.config import InputPath
 
@@ -22,5 +22,10 @@ def _weights(given: str) -> str:
     return given if given in _WORDS else _local(given)
 
 
+# Absolute, for every worker.
 LocalPath = Annotated[str, AfterValidator(_local)]
 Weights = Annotated[str, AfterValidator(_weights)]
+# One number for each of red, green, blue.
+Channels = Annotated[tuple[float, float, float], Field()]
+# Side of an input.
+Pixels = Annotated[int, Field(ge=16)]
