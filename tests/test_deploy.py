@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_the_image_copies_what_the_package_is_built_from():
     assert "pyproject.toml" in text and "COPY jobs" in text  # configs of the wheel
 
 
-def start(tmp_path, *command):
+def start(tmp_path, *command, ray="/tmp"):
     (tmp_path / "bin").mkdir()
     for name, text in {"srun": SRUN}.items():
         (tmp_path / "bin" / name).write_text(text)
@@ -63,7 +64,7 @@ def start(tmp_path, *command):
         [DEPLOY / "slurm.sh", *command],
         env=os.environ | slurm | {
             "PATH": os.pathsep.join(map(str, places)), "SLURM_JOB_NUM_NODES": "1",
-            "RAY_TMPDIR": str(tmp_path / "ray"),
+            "RAY_TMPDIR": ray,
         },
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
@@ -77,14 +78,13 @@ def test_a_slurm_job_without_a_command_says_how_it_is_given(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_slurm_job_runs_its_command_on_its_own_ray(tmp_path_factory):
-    # Ray's socket names have to stay short.
-    folder = tmp_path_factory.mktemp("s")
-    done = start(folder, sys.executable, "-c", JOB)
+def test_a_slurm_job_runs_its_command_on_its_own_ray(tmp_path):
+    # Not under pytest's own folder: Ray's socket names have to stay short.
+    with tempfile.TemporaryDirectory(prefix="mshisto-", dir="/tmp") as ray:
+        done = start(tmp_path, sys.executable, "-c", JOB, ray=ray)
     assert done.returncode == 7, done.stdout + done.stderr
     assert "cpus 2.0 token" in done.stdout
     left = subprocess.run(
-        ["pgrep", "-f", str(folder / "ray")], capture_output=True, text=True,
-        check=False,
+        ["pgrep", "-f", ray], capture_output=True, text=True, check=False,
     ).stdout  # fmt: skip
     assert not left.split()
