@@ -29,7 +29,7 @@ SLIDES = [
 ]
 REFUSED = [
     ("odd/broken.svs", "NotASlide"),
-    ("odd/kidney-48-5_not_tiled.tif", "NotASlide"),
+    ("odd/kidney-48-5_not_tiled.tif", "NoMpp"),
     ("odd/OS-1-detail.ome.tif", "NotASlide"),
     ("odd/test3-DAPI-2-387_fluorescence.ndpi", "NotBrightField"),
     ("slides/camelyon_multiframe_jpeg.dcm", "NoScale"),
