@@ -50,7 +50,7 @@ def build(path: Path) -> Slide:
 class FlatImage:
     """An image with one level; ``mpp`` only where the file records a microscope's."""
 
-    objective = None
+    objective: float | None = None
 
     def __init__(self, path: Path):
         self._path = path
@@ -58,7 +58,7 @@ class FlatImage:
         with _open(path) as image:
             _check(image)
             self.levels = (Level(*image.size, 1.0),)
-            self.mpp = _mpp(image)
+            self.mpp: float | None = _mpp(image)
             self.vendor = str(image.format).lower()
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:

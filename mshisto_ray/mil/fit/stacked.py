@@ -96,7 +96,13 @@ class _StackedDropout(nn.Module):
 
 
 def can_stack(model: nn.Module) -> bool:
-    """Whether all parameters lie in linear layers with a bias, which can be stacked."""
+    """Whether all parameters lie in linear layers with a bias, which can be stacked.
+
+    A module whose layers see rows that are neither the instances of a batch nor its
+    bags declares ``HAS_OTHER_ROWS``: which model such a row belongs to is not known.
+    """
+    if any(getattr(m, "HAS_OTHER_ROWS", False) for m in model.modules()):
+        return False
     layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
     if any(layer.bias is None for layer in layers):
         return False

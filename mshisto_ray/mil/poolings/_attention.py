@@ -1,4 +1,4 @@
-"""Attention pooling, gated or not, with one branch or one per class."""
+"""Attention pooling, gated or not, with one branch, several, or one per class."""
 
 from __future__ import annotations
 
@@ -22,37 +22,57 @@ class AttentionPooling(nn.Module):
     logit u_c . z_c + b_c (two classes: two logits). As weights sum to one, that is
     sum_k a_kc (u_c . h_k + b_c), so that no z_c is ever made.
 
-    Source: Ilse et al. 2018, attention-based MIL pooling, and with gating mechanism;
-    a branch per class: Lu et al. 2021 (CLAM), multi-branch attention.
+    With ``heads`` above 1 every head i has a w_i, and z is the z_i of all, side by
+    side; ``attention`` is the heads' mean.
+
+    Source: Ilse et al. 2018, attention-based MIL pooling, and with gating mechanism,
+    and several branches side by side in the authors' code; a branch per class: Lu et
+    al. 2021 (CLAM), multi-branch attention.
     """
 
     def __init__(
-        self, dim: int, num_classes: int, hidden: int, gated: bool, per_class: bool
+        self,
+        dim: int,
+        num_classes: int,
+        hidden: int,
+        gated: bool,
+        per_class: bool = False,
+        heads: int = 1,
     ):
         super().__init__()
         self.tanh = nn.Linear(dim, hidden)
         self.gate = nn.Linear(dim, hidden) if gated else None
-        self.score = nn.Linear(hidden, num_classes if per_class else 1)
+        self.score = nn.Linear(hidden, num_classes if per_class else heads)
         outputs = num_classes if per_class else _pooling.num_logits(num_classes)
-        self.classifier = nn.Linear(dim, outputs)
+        self.classifier = nn.Linear(heads * dim, outputs)
         self.per_class = per_class
 
     def forward(self, h: torch.Tensor, offsets: torch.Tensor) -> _pooling.Pooled:
         """Instances [N, D] and offsets [B + 1] to ``Pooled``."""
         segments.check_bags(h, offsets)
-        weights = segments.segment_softmax(self.scores(h), offsets)
         if not self.per_class:
-            attention = weights.squeeze(1)
-            z = segments.segment_weighted_sum(attention, h, offsets)
+            attention, z = self.attend(h, offsets)
             log = _pooling.log_probabilities(self.classifier(z))
             return _pooling.Pooled(log, attention)
+        weights = segments.segment_softmax(self.scores(h), offsets)
         parts = self.classifier(h)
         logits = segments.segment_sum(weights * parts, offsets)
         log = _pooling.log_probabilities(logits)
         return _pooling.Pooled(log, weights.mean(1), class_attention=weights)
 
+    def attend(
+        self, h: torch.Tensor, offsets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Attention [N], the mean of the heads', and z [B, heads D]."""
+        weights = segments.segment_softmax(self.scores(h), offsets)
+        if weights.shape[1] > 1:
+            z = segments.segment_weighted_sum(weights, h, offsets)
+            return weights.mean(1), z.flatten(1)
+        attention = weights.squeeze(1)
+        return attention, segments.segment_weighted_sum(attention, h, offsets)
+
     def scores(self, h: torch.Tensor) -> torch.Tensor:
-        """Attention scores before the softmax, one column per branch, [N, 1 or C]."""
+        """Attention scores before the softmax, [N, branches]."""
         hidden = torch.tanh(self.tanh(h))
         if self.gate is not None:
             hidden = hidden * torch.sigmoid(self.gate(h))

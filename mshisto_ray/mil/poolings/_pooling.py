@@ -72,6 +72,9 @@ class Pooling(Protocol):
     - ``DILUTES = True``: one instance alone cannot make a bag positive;
     - ``INSTANCES_APART = True``: the instance of a bag of one may be given other
       probabilities than the bag.
+
+    A module within it declares ``HAS_OTHER_ROWS = True`` where its linear layers see
+    rows that are neither instances nor bags of the batch.
     """
 
     def __call__(self, h: torch.Tensor, offsets: torch.Tensor) -> Pooled: ...
