@@ -87,6 +87,7 @@ def test_the_command_takes_the_words_that_the_script_takes(capfd, name):
 STUDIES = {
     "ilse2018_musk": "no musk1.parquet in",
     "ilse2018_mnist_bags": "no mnist.npz in",
+    "ilse2018_breast": "cohort.csv",
     "ilse2018_colon": "no colon_bags27.npz in",
     "tan2023": "no cohort.csv in",
 }

@@ -94,14 +94,15 @@ def score_interval(
 
     Args:
         value: [M], each 0 to 1; the ends of one that is NaN are NaN.
-        observed: estimated variances [M]; where one is not finite, the theory's.
+        observed: estimated variances [M]; where one is not finite, or has no degree
+            of freedom, the theory's.
         degrees: degrees of freedom of the estimates, [M].
         theory: of the values; one of no patients gives 0 and 1.
     """
     if not theory.patients:
         return value * 0, value * 0 + 1
     expected, missing = theory.variance(value), theory.missing(value)
-    known = np.isfinite(observed)
+    known = np.isfinite(observed) & (degrees > 0)
     observed = np.where(known, observed, expected)
     ratio = weighted_ratio(observed + missing, expected + missing, empty=1.0)
     degrees = np.where(known, degrees, np.inf) * weighted_ratio(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +19,7 @@ from mshisto_ray.mil.model import POOLINGS
 from mshisto_ray.mil.poolings import (
     Pooled,
 )
+from mshisto_ray.training.augment import AugmentConfig, draw_parameters, stain
 
 
 @dataclass(frozen=True)
@@ -35,13 +40,20 @@ class ImageBags:
 class ImageTraining:
     """Adam with betas (0.9, 0.999), one bag per step.
 
-    ``flips``: each image of a training bag flipped and turned by quarters at random.
+    ``flips``: each image of a training bag flipped and turned by quarters at random;
+    ``colour``: each bag's stains jittered by this share (see ``augment.stain``).
     """
 
     lr: float
     weight_decay: float
     epochs: int
     flips: bool
+    colour: float = 0.0
+
+    def as_recipe(self) -> dict[str, Any]:
+        """What decides a result: all values, those that are off left out."""
+        values = dataclasses.asdict(self)
+        return {k: v for k, v in values.items() if k != "colour" or v}
 
 
 class ImageModel(nn.Module):
@@ -76,13 +88,14 @@ class ImageModel(nn.Module):
 
 
 def fit(
-    model_of: type[nn.Module],
+    model_of: Callable[[], nn.Module],
     pooling: str,
     bags: ImageBags,
     train: np.ndarray,
     settings: ImageTraining,
     seed: int,
     device: torch.device,
+    validation: np.ndarray | None = None,
 ) -> ImageModel:
     """Train a model; all randomness comes from ``seed``.
 
@@ -94,8 +107,10 @@ def fit(
         bags: all bags.
         train: which to learn from.
         settings: of the training.
-        seed: of weights, order, dropout and flips.
+        seed: of weights, order, dropout, flips and colours.
         device: where to train.
+        validation: bags by whose mean loss the epoch is chosen (the first of equal
+            ones); None: the last epoch.
     """
     order = np.random.default_rng(seed)
     cuda = [device] if device.type == "cuda" else []
@@ -106,6 +121,7 @@ def fit(
         torch.manual_seed(seed)
         network = model_of()
         width = int(network.width)  # pyright: ignore[reportArgumentType]
+        best, weights = float("inf"), None
         model = ImageModel(network, width, pooling, *_moments(bags, train)).to(device)
         optimiser = torch.optim.Adam(
             model.parameters(),
@@ -122,10 +138,18 @@ def fit(
                 images, offsets = _bag(bags, pixels, bag)
                 if turns is not None:
                     images = _flip(images, turns)
+                if settings.colour:
+                    images = _colour(images, model, settings.colour)
                 loss = model(images, offsets).loss(targets[bag : bag + 1]).mean()
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
+            if validation is not None:
+                found = _loss(model.eval(), bags, pixels, validation)
+                if found < best:
+                    best, weights = found, copy.deepcopy(model.state_dict())
+        if weights is not None:
+            model.load_state_dict(weights)
     return model.eval()
 
 
@@ -149,6 +173,32 @@ def predict(
                 score = out.attention.double().cpu().numpy()
                 areas.append(auroc(np.stack([-score, score], 1), truth.astype(int)))
     return np.concatenate(found), float(np.mean(areas)) if areas else float("nan")
+
+
+def _loss(
+    model: ImageModel, bags: ImageBags, pixels: torch.Tensor, index: np.ndarray
+) -> float:
+    """Mean loss of the bags at ``index``."""
+    targets = torch.tensor(bags.targets, device=pixels.device)
+    with torch.inference_mode():
+        losses = [
+            model(*_bag(bags, pixels, bag)).bag_loss(targets[bag : bag + 1])
+            for bag in index.tolist()
+        ]
+    return torch.cat(losses).double().mean().item()
+
+
+def _colour(images: torch.Tensor, model: ImageModel, strength: float) -> torch.Tensor:
+    """Standardised images [N, h, w, 3] of one bag, their stains jittered alike."""
+    config = AugmentConfig(hed=strength)
+    step = int(torch.randint(1 << 31, ()))
+    drawn = draw_parameters(config, 0, step, 1, images.device)
+    pixels = images * model.std + model.mean
+    jittered = stain(
+        pixels.flatten(0, 1).permute(2, 0, 1)[None], drawn.density, drawn.shift
+    )
+    pixels = jittered[0].permute(1, 2, 0).view_as(images)
+    return pixels.sub(model.mean).div_(model.std)
 
 
 def _bag(

@@ -96,11 +96,11 @@ def merge(parts: Sequence[UnitResult]) -> Predictions:
     seen: dict[str, int] = {}
     found = []
     for part in parts:
-        bags = part.predictions.bag
-        repeat = max((seen.get(bag, 0) for bag in bags), default=0)
-        for bag in bags:
-            seen[bag] = repeat + 1
-        column = np.full(len(bags), repeat)
+        bags, own = part.predictions.bag, part.predictions.repeat
+        first = max((seen.get(bag, 0) for bag in bags), default=0)
+        column = first + own - own.min(initial=0 if not len(own) else own[0])
+        for bag, repeat in zip(bags, column.tolist(), strict=True):
+            seen[bag] = max(seen.get(bag, 0), repeat + 1)
         found.append(dataclasses.replace(part.predictions, repeat=column))
     return concatenate(found)
 
@@ -110,11 +110,16 @@ def measure(parts: Sequence[UnitResult]) -> dict[str, Interval]:
     return intervals(merge(parts))
 
 
-def fold_aurocs(parts: Sequence[UnitResult]) -> list[float]:
-    """AUROC within each fold, of units of one repeat."""
-    merged = merge(parts)
-    folds = [merged.fold == fold for fold in np.unique(merged.fold)]
-    return [auroc(merged.probabilities[f], merged.target[f]) for f in folds]
+def aurocs_by(what: str, parts: Sequence[UnitResult]) -> list[float]:
+    """AUROC within each ``fold`` (of units of one repeat) or each ``repeat``.
+
+    Folds of one class have none and are left out.
+    """
+    merged = concatenate([part.predictions for part in parts])
+    column = {"fold": merged.fold, "repeat": merged.repeat}[what]
+    rows = [column == value for value in np.unique(column)]
+    found = [auroc(merged.probabilities[r], merged.target[r]) for r in rows]
+    return [value for value in found if value == value]
 
 
 def mean(values: Sequence[float]) -> str:

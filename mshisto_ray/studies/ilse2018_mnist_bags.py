@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,7 +63,7 @@ class MnistBagsStudy:
             "mean_size": float(self._mean_size),
             "test_bags": _TEST_BAGS,
             "network": [str(layer) for layer in LeNet()],
-            "training": dataclasses.asdict(_TRAINING),
+            "training": _TRAINING.as_recipe(),
             "data": _study.fingerprint(self._file),
         }
         return [

@@ -221,6 +221,6 @@ def test_folds_are_scored_each_by_themselves():
         np.array([0, 1, 0, 1, 1, 0]), np.array([0, 0, 1, 1, 2, 2]),
         np.zeros(6, int), np.stack([1 - probabilities, probabilities], 1),
     )  # fmt: skip
-    areas = _study.fold_aurocs([UnitResult(made, {})])
+    areas = _study.aurocs_by("fold", [UnitResult(made, {})])
     assert areas == [1.0, 1.0, 0.0]
     assert _study.mean(areas) == ".667 +- .333" and _study.mean([0.5]) == ""

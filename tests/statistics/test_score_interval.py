@@ -92,6 +92,8 @@ def test_an_unknown_variance_is_that_of_the_theory():
     value = np.array(0.8)
     wanted = ends(0.8, float(theory.variance(value)), np.inf, theory)
     assert ends(0.8, np.nan, np.nan, theory) == pytest.approx(wanted)
+    # Nor is one known that was estimated without a degree of freedom.
+    assert ends(0.8, 0.0, 0.0, theory) == pytest.approx(wanted)
 
 
 def test_what_is_not_defined_has_no_interval_and_no_patients_leave_all_open():

@@ -10,9 +10,10 @@ from mshisto_ray import components
 from mshisto_ray.components import Part
 from mshisto_ray.jobs import reproduce
 from mshisto_ray.mil.model import POOLINGS
-from mshisto_ray.studies import _image_bags, _study, ilse2018_colon, ilse2018_mnist_bags
+from mshisto_ray.studies import _image_bags, _study, ilse2018_mnist_bags
 from mshisto_ray.studies._image_bags import ImageBags, ImageTraining
-from mshisto_ray.studies.ilse2018_colon import _KINDS
+from mshisto_ray.studies._image_study import KINDS
+from mshisto_ray.studies._nucleus_net import NucleusNet
 
 CPU = torch.device("cpu")
 
@@ -41,7 +42,7 @@ def test_mnist_bags_are_balanced_and_hold_a_nine_where_positive():
     ("network", "shape"),
     [
         (ilse2018_mnist_bags.LeNet, (3, 1, 28, 28)),
-        (ilse2018_colon.NucleusNet, (3, 3, 27, 27)),
+        (NucleusNet, (3, 3, 27, 27)),
     ],
 )
 def test_networks_take_the_papers_images(network, shape):
@@ -74,6 +75,34 @@ def test_image_bags_are_learned_and_attention_finds_the_instances():
     np.testing.assert_array_equal(_image_bags.predict(again, bags, test)[0], found)
 
 
+def test_validation_chooses_the_epoch_and_colours_change_the_training():
+    rng = np.random.default_rng(0)
+    offsets, targets = np.arange(0, 61, 3), np.arange(20) % 2
+    images = rng.integers(0, 200, (60, 6, 6, 3)).astype(np.uint8)
+    train, held = np.arange(12), np.arange(12, 20)
+    bright = np.where(np.arange(20) < 12, targets, 1 - targets)
+    images[np.repeat(bright, 3) == 1] += 50  # the held-out bags say the opposite
+    bags = ImageBags(images, np.zeros(60, bool), offsets, targets)
+
+    def trained(epochs, validation=None, colour=0.0):
+        settings = ImageTraining(0.3, 0, epochs, flips=False, colour=colour)
+        return _image_bags.fit(
+            Mean, "attention", bags, train, settings, 0, CPU, validation
+        )
+
+    def loss(model):
+        pixels = model.standardise(images)
+        return _image_bags._loss(model, bags, pixels, held)
+
+    losses = [loss(trained(epochs)) for epochs in range(1, 6)]
+    assert np.argmin(losses) < 4
+    assert loss(trained(5, held)) == min(losses)
+    weights = [p.detach() for p in trained(2).parameters()]
+    jittered = [p.detach() for p in trained(2, colour=0.1).parameters()]
+    assert any(not torch.equal(a, b) for a, b in zip(weights, jittered, strict=True))
+    assert "colour" not in ImageTraining(0.1, 0, 1, flips=True).as_recipe()
+
+
 def test_a_channel_that_is_the_same_everywhere_becomes_zero():
     images = np.full((2, 4, 4, 3), 7, np.uint8)
     images[0, :, :, 0] = 9
@@ -85,7 +114,7 @@ def test_a_channel_that_is_the_same_everywhere_becomes_zero():
 
 def slow_nucleus_net():
     """The network as the paper draws it: ReLU before pooling, channels first."""
-    made = ilse2018_colon.NucleusNet()
+    made = NucleusNet()
     c1, p1, r1, c2, p2, r2, *rest = made
     return torch.nn.Sequential(c1, r1, p1, c2, r2, p2, *rest)
 
@@ -97,9 +126,7 @@ def test_training_on_images_equals_the_plain_loop():
     images = rng.integers(0, 256, (12, 27, 27, 3)).astype(np.uint8)
     bags = ImageBags(images, rng.random(12) < 0.5, offsets, np.array([0, 1, 1, 0]))
     train, settings = np.array([0, 2, 1]), ImageTraining(1e-3, 5e-4, 3, flips=True)
-    fast = _image_bags.fit(
-        ilse2018_colon.NucleusNet, "attention", bags, train, settings, 5, CPU
-    )
+    fast = _image_bags.fit(NucleusNet, "attention", bags, train, settings, 5, CPU)
 
     pixels = np.concatenate([images[offsets[b] : offsets[b + 1]] for b in train]) / 255
     mean, std = pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))
@@ -161,7 +188,7 @@ def test_frozen_features_of_any_encoder_are_added_to_colours(
     study = reproduce._study(settings)
     units = {unit.name: unit for unit in study.units()}
     frozen = units["frozen-embedding_mean"]
-    digests = {units[f"{kind}-attention"].recipe["encoder"] for kind in _KINDS}
+    digests = {units[f"{kind}-attention"].recipe["encoder"] for kind in KINDS}
     assert len(digests) == 2
     result = frozen.run()
     assert sorted(result.predictions.bag) == sorted(f"image{i}" for i in range(20))
