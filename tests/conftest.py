@@ -37,6 +37,7 @@ from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.slide import tile_slide
 
 pytest_plugins = (
+    "fixtures.chain",
     "fixtures.odd_slides",
     "fixtures.plain",
     "fixtures.slides",

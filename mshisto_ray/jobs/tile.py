@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ from mshisto_ray.store.cohort import (
 )
 from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.store.failures import Failure
-from mshisto_ray.store.fingerprint import fingerprints
+from mshisto_ray.store.fingerprint import fingerprints, is_empty
 from mshisto_ray.store.manifest import check_stage, open_stage
-from mshisto_ray.store.same_slides import same_content_notes
+from mshisto_ray.store.same_slides import explain_copies
 from mshisto_ray.store.shards import read_metadata
 from mshisto_ray.store.tiles import STAGE, shard_path
 from mshisto_ray.tiling.recipe import TilingRecipe
@@ -91,9 +91,12 @@ def run(config: TileConfig) -> None:
     """Plan the tiles of a cohort: from slides to linked tiles at every scale."""
     cohort = _read_cohort(config)
     say_cohort("tile", cohort)
+    keys = _keys(cohort)
+    for note in _copy_notes(cohort, keys):
+        say(f"tile: {note}")
     recorded = config.model_dump(mode="json")
     with open_stage(config.out, STAGE, config.recipe.as_recipe(), recorded):
-        _run(config, cohort)
+        _run(config, cohort, keys)
 
 
 def _read_cohort(config: TileConfig) -> Cohort:
@@ -106,11 +109,8 @@ def _read_cohort(config: TileConfig) -> Cohort:
     return cohort
 
 
-def _run(config: TileConfig, cohort: Cohort) -> None:
+def _run(config: TileConfig, cohort: Cohort, keys: Mapping[str, Any]) -> None:
     record = config.runtime.result_run(config.out)
-    keys = _keys(cohort)
-    for note in same_content_notes({s: key["files"] for s, key in keys.items()}):
-        say(f"tile: {note}")
     pending = [
         slide_to_json(row) | {"key": keys[row.slide_id]}
         for row in cohort.rows
@@ -150,6 +150,21 @@ def _keys(cohort: Cohort) -> dict[str, Any]:
         return {"files": [] if None in files else files, "mpp": row.mpp}
 
     return {row.slide_id: key(row) for row in cohort.rows}
+
+
+def _copy_notes(cohort: Cohort, keys: Mapping[str, Any]) -> list[str]:
+    """A line per group of one patient's slides that are copies of each other.
+
+    Raises:
+        InputError: copies under different patients.
+    """
+    files = {slide_id: key["files"] for slide_id, key in keys.items()}
+    prints = {s: f[0] if f and not is_empty(f[0]) else None for s, f in files.items()}
+    patients = {row.slide_id: row.patient_id for row in cohort.rows}
+    problems, notes = explain_copies(prints, patients)
+    if problems:
+        raise InputError("\n".join(f"{cohort.path}: {line}" for line in problems))
+    return notes
 
 
 def _is_pending(config: TileConfig, row: CohortSlide, key: Any) -> bool:

@@ -58,6 +58,11 @@ def _add(digest: hashlib.blake2b, path: Path) -> None:
             digest.update(file.read(_BLOCK))
 
 
+def is_empty(fingerprint: str) -> bool:
+    """Whether a fingerprint is that of a file without a byte, as failed copies are."""
+    return fingerprint == hashlib.blake2b(b"0", digest_size=16).hexdigest()
+
+
 def fingerprints(
     paths: Sequence[Path], limit_s: float = _LIMIT_S
 ) -> dict[Path, str | None]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from mshisto_ray.store.dicom import is_dicom, series_uid
 
+_SHOWN = 5
+
 
 def explain_same_slides(slides: Sequence[tuple[str, Path]]) -> list[str]:
     """Return a line for each slide that a cohort has under several ids.
@@ -29,18 +31,32 @@ def explain_same_slides(slides: Sequence[tuple[str, Path]]) -> list[str]:
     return found
 
 
-def same_content_notes(prints: Mapping[str, Sequence[Hashable]]) -> list[str]:
-    """Return a line for each group of slides whose files have equal fingerprints.
+def explain_copies(
+    keys: Mapping[str, Hashable], patients: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    """Return problems and notes, a line per group of slides of the same content.
+
+    Under different patients they are a problem: folds keep patients apart, not slides.
+    Of one patient they stay together, and only weigh twice.
 
     Args:
-        prints: fingerprints of each slide's files, the slide first; by slide_id.
+        keys: equal for slides of the same content, None where that is unknown; by
+            slide_id.
+        patients: of each slide, by slide_id.
     """
-    first = [files[0] if files else None for files in prints.values()]
-    return [
-        f"slides {', '.join(map(repr, same))} have the same content: keep one of them, "
-        "or the same tissue is trained on and tested"
-        for same in _groups(list(prints), first)
-    ]
+    problems, notes = [], []
+    for same in _groups(list(keys), list(keys.values())):
+        owners = list(dict.fromkeys(patients[slide_id] for slide_id in same))
+        said = f"slides {_few(same)} have the same content"
+        if len(owners) > 1:
+            problems.append(
+                f"{said} and different patients ({_few(owners)}): keep one of them, or "
+                "give them one patient_id; else the same tissue is trained on and "
+                "tested"
+            )
+        else:
+            notes.append(f"{said}: it counts {len(same)} times; keep one of them")
+    return problems, notes
 
 
 def folder_problem(path: Path) -> str | None:
@@ -75,3 +91,8 @@ def _line(slide_ids: Sequence[str], why: str) -> str:
         f"slides {' and '.join(map(repr, slide_ids))} are one slide ({why}): keep one "
         "row of it, or the same tissue is trained on and tested"
     )
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if names[_SHOWN:] else ""
+    return ", ".join(map(repr, names[:_SHOWN])) + more

@@ -11,7 +11,11 @@ import numpy as np
 from scipy import sparse
 
 from mshisto_ray.slides import Slide, SlideError, read_held
+from mshisto_ray.tiling.coarser import stained_share
 from mshisto_ray.tiling.resolution import ScaleReading
+
+# Missing tissue of a tile below this share is noise of the coarser level.
+_LEAST_SHARE = 0.01
 
 
 def read_tile(
@@ -55,19 +59,28 @@ def read_tile(
 def _read(
     slide: Slide, level: int, x: int, y: int, width: int, height: int
 ) -> np.ndarray:
-    """Pixels of a region, of which the file has to hold some.
+    """Pixels of a region, of which the file has to hold whatever is tissue.
 
-    Which part of a planned tile may be missing is known when it is planned; tiles of
-    nothing at all were planned before that was looked at.
+    Where the file lists its native tiles, what it lacks is known when a tile is
+    planned; else, and for tiles planned before that was looked at, it shows here.
     """
     pixels, held = read_held(slide, level, x, y, width, height)
-    if held is not None and not held.any():
-        raise SlideError(
-            "MissingPixels",
-            "the file holds no pixels here: export or copy the slide again and run "
-            "with runtime.retry_failures=true",
+    if held is None:
+        return pixels
+    lacks = "no pixels here"
+    if held.any():
+        share = stained_share(slide, level, x, y, held)
+        if share < _LEAST_SHARE:
+            return pixels
+        lacks = (
+            f"no pixels for at least {share:.0%} of this tile, which are tissue on a "
+            "coarser level"
         )
-    return pixels
+    raise SlideError(
+        "MissingPixels",
+        f"the file holds {lacks}: export or copy the slide again and run with "
+        "runtime.retry_failures=true",
+    )
 
 
 def box_average(pixels: np.ndarray, factor: int) -> np.ndarray:

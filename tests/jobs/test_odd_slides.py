@@ -6,6 +6,7 @@ import numpy as np
 import openslide as raw
 import pyarrow.parquet as pq
 import shapely
+from fixtures.dicom import write_series
 from fixtures.odd_slides import (
     drop_tiles,
     failures,
@@ -149,3 +150,65 @@ def test_a_scan_that_is_all_tissue_has_no_tissue_around_it(tile_slides, tmp_path
     tiles = tile_slides({"a": (path, {})}, scales=[0.5])
     assert not tiles.failures
     assert 6 <= tiles.read("a").num_rows <= 20
+
+
+def embedded(tiles, tmp_path):
+    """Places that were embedded, and the failures of doing so."""
+    given = {
+        "tiles": str(tiles.path),
+        "out": str(tmp_path / "embeddings"),
+        "encoder": {"name": "colour_stats"},
+    }
+    embed.run(configs.validate(embed.EmbedConfig, given))
+    shards = (tmp_path / "embeddings" / "shards").rglob("*.parquet")
+    names = ["mpp", "row", "col", "x", "y", "extent"]
+    rows = [
+        row for path in shards for row in pq.read_table(path, columns=names).to_pylist()
+    ]
+    return rows, pq.read_table(tmp_path / "embeddings" / "failures.parquet").to_pylist()
+
+
+def test_a_sparse_dicom_that_lacks_tissue_at_its_finest_level(tile_slides, tmp_path):
+    """It has no list of its native tiles: what is missing shows when it is read."""
+    plane = on_glass(2048, 1536, 300, 300, 1300, 900)
+    # In tissue, on glass beside tissue, and on glass alone.
+    lost = [(2, 3), (1, 0), (5, 7)]
+    path = write_series(tmp_path / "series", [plane, shrink(plane, 4)], missing=lost)
+    tiles = tile_slides({"a": (path, {})}, tile_px=224, scales=[0.5, 1.0])
+    assert not tiles.failures
+    rows, found = embedded(tiles, tmp_path)
+    assert {(f["error"], f["kind"]) for f in found} == {("MissingPixels", "input")}
+    assert "of this tile, which are tissue on a coarser level" in found[0]["message"]
+    hole = shapely.box(768, 512, 1024, 768)
+
+    def touches(x, y, side):
+        return shapely.box(x, y, x + side, y + side).intersection(hole).area > 0
+
+    places = planned(tiles, "a", "mpp", "row", "col", "x", "y", "extent")
+    assert {(f["mpp"], f["row"], f["col"]) for f in found} == {
+        place[:3] for place in places if touches(*place[3:])
+    }
+    assert len(rows) == len(places) - len(found) > 10
+    beside_glass = [row for row in rows if row["x"] < 256 and 256 < row["y"] < 512]
+    assert beside_glass
+
+
+def test_part_of_a_tile_that_an_older_plan_did_not_miss(tile_slides, tmp_path):
+    """A native tile of a quarter of its side, gone after the tiles were planned."""
+    plane = on_glass(2048, 2048, 300, 300, 1300, 1300)
+    path = write(tmp_path / "a.tif", [plane, shrink(plane, 4)], tile=64)
+    tiles = tile_slides({"a": (path, {})}, scales=[0.5])
+    # In tissue, on glass, and where a third is tissue.
+    drop_tiles(path, [(13, 14), (0, 5), (12, 4)])
+    table = pq.read_table(tiles.path / "slides.parquet")
+    index = table.schema.get_field_index("fingerprint")
+    now = table.set_column(
+        index, table.schema.field(index), [[slide_fingerprint(path)]]
+    )
+    pq.write_table(now, tiles.path / "slides.parquet")
+    rows, found = embedded(tiles, tmp_path)
+    shares = {(f["row"], f["col"]): f["message"].split("this tile")[0] for f in found}
+    lacks = "the file holds no pixels for at least {}% of "
+    # 64 x 64 and, right of x = 300, 20 x 64 pixels of 256 x 256, but for their edge.
+    assert shares == {(3, 3): lacks.format(5), (3, 1): lacks.format(2)}
+    assert len(rows) == len(planned(tiles, "a")) - 2

@@ -43,15 +43,32 @@ def test_both_files_of_a_dicom_series_are_refused(tmp_path, test_data):
         tile.check(config(tmp_path, "path,slide_id\n.,one\n"))
 
 
-def test_slides_and_patients_missing_words_and_copies_are_said(plain, slides, capsys):
-    shutil.copy(slides / "a.tiff", slides / "d.tiff")
-    text = "PATH\tPatient_ID\tgrade\na.tiff\tp1\tNA\nb.tiff\tp1\t2\nd.tiff\tNA\t3\n"
+def test_slides_and_patients_missing_words_and_copies_are_said(
+    plain, slides, write_slide, capsys
+):
+    shutil.copy(slides / "a.tiff", slides / "c.tiff")
+    write_slide(slides / "d.tiff", 3, size=(700, 700))
+    lines = ["PATH\tPatient_ID\tgrade", "a.tiff\tp1\tNA", "b.tiff\tp1\t2"]
+    text = "\n".join([*lines, "c.tiff\tp1\t3", "d.tiff\tNA\t3"])
     tile.run(config(slides, text))
     said = capsys.readouterr().out
-    assert "tile: 3 slides, 2 patients in " in said
+    assert "tile: 4 slides, 2 patients in " in said
     assert "column 'grade': 1 rows read as missing ('NA' in 1)" in said
-    assert "1 of 3 slides have no patient_id: each is its own patient" in said
-    assert "tile: slides 'a', 'd' have the same content: keep one of them" in said
+    assert "1 of 4 slides have no patient_id: each is its own patient" in said
+    assert "tile: slides 'a', 'c' have the same content: it counts 2 times" in said
+
+
+def test_copies_under_two_patients_are_refused_before_work(slides):
+    """Empty files, as failed copies leave them, are no copies of each other."""
+    shutil.copy(slides / "a.tiff", slides / "c.tiff")
+    for name in ("d.tiff", "e.tiff"):
+        (slides / name).touch()
+    given = config(slides, "path\na.tiff\nb.tiff\nc.tiff\nd.tiff\ne.tiff\n")
+    with pytest.raises(InputError) as error:
+        tile.run(given)
+    assert "slides 'a', 'c' have the same content and different" in str(error.value)
+    assert "'d'" not in str(error.value)
+    assert not (slides / "tiles").exists()
 
 
 def test_other_names_are_mapped(plain, slides, capsys):

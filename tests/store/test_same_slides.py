@@ -7,7 +7,7 @@ import pytest
 from mshisto_ray.config import InputError
 from mshisto_ray.store.cohort import read_cohort
 from mshisto_ray.store.dicom import is_dicom, series_uid
-from mshisto_ray.store.same_slides import same_content_notes
+from mshisto_ray.store.same_slides import explain_copies
 
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 
@@ -106,6 +106,18 @@ def test_a_pipe_is_not_opened(tmp_path):
     assert len(read_cohort(cohort(tmp_path, ["pipe"])).rows) == 1
 
 
-def test_copies_are_noted():
-    (note,) = same_content_notes({"a": ["1"], "b": ["2"], "c": ["1", "3"], "d": []})
-    assert "slides 'a', 'c' have the same content" in note
+def test_copies_under_two_patients_are_a_problem_and_of_one_a_note():
+    keys = {"a": "1", "b": "2", "c": "1", "d": None, "e": None, "f": "2"}
+    patients = dict(zip("abcdef", ["p", "q", "r", "s", "t", "q"], strict=True))
+    (problem,), (note,) = explain_copies(keys, patients)
+    assert problem.startswith("slides 'a', 'c' have the same content and different pa")
+    assert "('p', 'r')" in problem and "give them one patient_id" in problem
+    assert note == (
+        "slides 'b', 'f' have the same content: it counts 2 times; keep one of them"
+    )
+
+
+def test_many_copies_are_counted():
+    names = [f"s{i}" for i in range(8)]
+    (problem,), _ = explain_copies(dict.fromkeys(names, 1), {n: n for n in names})
+    assert problem.count("'s4' and 3 more") == 2

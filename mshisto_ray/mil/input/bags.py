@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mshisto_ray.mil.input.config import InputConfig, TargetConfig
+from mshisto_ray.mil.input.copies import copy_notes
 from mshisto_ray.mil.input.labels import by_patient, labelled, left_out
 from mshisto_ray.mil.input.scales import FinerScale
 from mshisto_ray.mil.input.source import BagRow, BagSource, open_source
@@ -89,7 +90,8 @@ def read_bags(
 
     Raises:
         InputError: unreadable input, no such column or scale, a class that does not
-            occur, or a patient with two labels where ``unit`` is patient.
+            occur, a patient with two labels where ``unit`` is patient, or one slide
+            under two patients.
     """
     column = target.column if target else None
     source = open_source(config, column, fold_column, cache)
@@ -97,6 +99,7 @@ def read_bags(
     classes: tuple[str, ...] = ()
     if target:
         rows, classes = labelled(rows, target, source.what, notes)
+        notes += copy_notes(rows, source.features, source.fingerprints)
     whole = config.unit == "slide"
     groups = [[row] for row in rows] if whole else by_patient(rows)
     members = tuple(tuple(r.member for r in g if r.member >= 0) for g in groups)

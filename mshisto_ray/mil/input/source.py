@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,11 @@ class BagRow:
 
 @dataclass(frozen=True)
 class BagSource:
-    """Rows and their features; ``what``: the noun for rows in messages."""
+    """Rows and their features.
+
+    ``what``: the noun for rows in messages; ``fingerprints``: of the slides' files, by
+    slide_id, empty for a bag table.
+    """
 
     rows: list[BagRow]
     features: Features
@@ -44,6 +48,7 @@ class BagSource:
     scale: float | None
     notes: tuple[str, ...]
     finer: tuple[FinerScale, ...] = ()
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_source(
@@ -93,7 +98,7 @@ def _chain_source(
             )
     return BagSource(
         rows, chain.features, "slides", has_fold, chain.digest, chain.encoder,
-        scales[0], tuple(notes), chain.finer,
+        scales[0], tuple(notes), chain.finer, directories[0].fingerprints,
     )  # fmt: skip
 
 
@@ -169,7 +174,10 @@ def _cohort_source(
     notes += (_uncached(path, cache),) if _are_slow([features], cache) else ()
     encoder = directory.manifest.recipe["encoder"]
     digest = directory.digest
-    return BagSource(rows, features, "slides", has_fold, digest, encoder, scale, notes)
+    return BagSource(
+        rows, features, "slides", has_fold, digest, encoder, scale, notes,
+        fingerprints=directory.fingerprints,
+    )  # fmt: skip
 
 
 def _table_source(
