@@ -96,6 +96,14 @@ def set_key(raw: Mapping[str, Any], dotted: str, value: Any) -> dict[str, Any]:
     return result
 
 
+def set_keys(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of ``raw`` with every dotted key of ``values`` set."""
+    result = dict(raw)
+    for key, value in values.items():
+        result = set_key(result, key, value)
+    return result
+
+
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     """``key=value`` words to ``{dotted key: YAML value}``."""
     overrides: dict[str, Any] = {}
@@ -184,10 +192,7 @@ def _nested_keys(config_class: type[BaseModel], prefix: str = "") -> Iterator[st
 
 def load(config_class: type[C], path: Path | None, overrides: Mapping[str, Any]) -> C:
     """The config of a YAML file with dotted overrides applied."""
-    raw = read_yaml(path) if path else {}
-    for key, value in overrides.items():
-        raw = set_key(raw, key, value)
-    return validate(config_class, raw)
+    return validate(config_class, set_keys(read_yaml(path) if path else {}, overrides))
 
 
 def to_yaml(config: Config) -> str:

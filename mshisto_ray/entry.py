@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import importlib
+import importlib.util
 import os
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mshisto_ray.config import (
     Config,
@@ -69,6 +70,31 @@ def _load_job(name: str) -> Job:
     return Job(
         config_class, module.run, **parts, to_words=getattr(module, "to_words", list)
     )
+
+
+def call(name: str, path: Path | None, keys: Mapping[str, Any]) -> tuple[Config, int]:
+    """Run a job from Python; returns its config and exit code.
+
+    Args:
+        name: of the module.
+        path: config file, as on the command line.
+        keys: dotted keys and their values.
+
+    Raises:
+        InputError: no such job, or what it refuses.
+        TooManyFailuresError: more slides failed than allowed.
+    """
+    if not name.isidentifier() or name.startswith("_") or not _find_job(name):
+        raise InputError(f"no job {name!r}: `mshisto --help` lists them")
+    job = _load_job(name)
+    config = load(job.config, path and find_config(path), keys)
+    if job.check:
+        job.check(config)
+    return config, job.run(config) or 0
+
+
+def _find_job(name: str) -> bool:
+    return importlib.util.find_spec(f"mshisto_ray.jobs.{name}") is not None
 
 
 def run_job(load_job: Callable[[], Job], words: Sequence[str], command: str) -> None:

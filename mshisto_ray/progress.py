@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
+
+from tqdm import tqdm
 
 from mshisto_ray.config import TooManyFailuresError
 
 _EVERY_S = 5.0
+# Without a finished unit for so long, tiles of the unfinished ones are counted.
+_SILENT_S = 15.0
 _CHECK_AFTER_SLIDES = 20
 
 
 class Progress:
-    """Counts finished units; prints a line every few seconds.
+    """Counts finished units; prints a line every few seconds, a bar on a terminal.
 
     Args:
         name: of the stage.
@@ -44,6 +51,9 @@ class Progress:
         self._began = float("inf")
         self._printed = self._started
         self._reasons: Counter[tuple[str, str]] = Counter()
+        # Of the last line on unfinished units: when, and tiles by then.
+        self._beat: tuple[float, int] | None = None
+        self._bar = self._make_bar() if sys.stdout.isatty() else None
         self.units = self.tiles = self.failures = self.slides = self.failed = 0
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -69,13 +79,88 @@ class Progress:
         if not self._left[slide]:
             self.slides += 1
             self.failed += not self._tiles_of[slide]
-        if now - self._printed >= _EVERY_S or self.units == self._num_units:
-            say(self.line())
-            self._printed = now
+        self._show(now)
         if self.slides >= _CHECK_AFTER_SLIDES:
             check_failures(
                 self.failed, self.slides, self._max_failures, self._suspicion()
             )
+
+    def _show(self, now: float) -> None:
+        is_over = self.units == self._num_units
+        if self._bar:
+            self._draw(0)
+            if is_over:
+                self.close()
+        if is_over or (not self._bar and now - self._printed >= _EVERY_S):
+            say(self.line())
+            self._printed = now
+
+    def _make_bar(self) -> tqdm:
+        """A bar with the pace of ``line``, which leaves out the start of workers."""
+        shown = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit}{postfix}"
+        total = self._expected_tiles or self._num_units
+        return tqdm(
+            total=total, desc=self._name, file=sys.stdout, dynamic_ncols=True,
+            unit="tiles" if self._expected_tiles else "units", bar_format=shown,
+        )  # fmt: skip
+
+    def _draw(self, at_work: int) -> None:
+        assert self._bar
+        done = self.tiles + at_work if self._expected_tiles else self.units
+        self._bar.n = min(done, self._bar.total)
+        left = f", {self._time_left()} left" if self.units else ""
+        self._bar.set_postfix_str(
+            f"{self.units}/{self._num_units} units, {self.failures} failures{left}"
+        )
+
+    def close(self) -> None:
+        """End the bar of a terminal."""
+        if self._bar:
+            self._bar.close()
+            self._bar = None
+
+    @contextlib.contextmanager
+    def watching(self, at_work: Callable[[], int]) -> Iterator[None]:
+        """Show the tiles of unfinished units where units take long.
+
+        Args:
+            at_work: counts them; called in a thread, every few seconds.
+        """
+        over = threading.Event()
+        thread = threading.Thread(
+            target=self._watch, args=(at_work, over.wait), daemon=True
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            self.close()
+
+    def _watch(self, at_work: Callable[[], int], wait: Callable[[float], bool]) -> None:
+        while not wait(_EVERY_S):
+            if self._bar:
+                self._draw(at_work())
+            elif time.monotonic() - self._printed >= _SILENT_S:
+                self._say_at_work(at_work())
+
+    def _say_at_work(self, at_work: int) -> None:
+        """A line on tiles of unfinished units, where there are more than before."""
+        now, done = time.monotonic(), self.tiles + at_work
+        before, self._beat = self._beat, (now, done)
+        if not at_work or (before and done <= before[1]):
+            return
+        rest = ""
+        if before and self._expected_tiles:
+            pace = (done - before[1]) / (now - before[0])
+            left = round(max(self._expected_tiles - done, 0) / pace)
+            rest = f", {pace:,.1f} tiles/s, {timedelta(seconds=left)} left"
+        say(
+            f"{self._name}: {self.units}/{self._num_units} units, {done:,} tiles, "
+            f"{at_work:,} of them in unfinished units{rest}"
+        )
+        self._printed = now
 
     def _suspicion(self) -> str:
         """What most units failed by, where that says more about their storage."""

@@ -42,6 +42,7 @@ ORDER = [
     "studies",
     "jobs",
     "__main__",
+    "api",
 ]
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 

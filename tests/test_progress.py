@@ -1,5 +1,8 @@
 """The progress line, on a clock of the test's own."""
 
+import io
+import sys
+
 import pytest
 
 from mshisto_ray import progress
@@ -51,3 +54,59 @@ def test_rows_without_their_seconds_count_from_the_start(clock):
     clock[0] += 8
     counts.add(row("a"))
     assert "0:00:08 left" in counts.line()
+
+
+def beats(counts, clock, *states):
+    """Let the watching thread see (seconds later, tiles of unfinished units)."""
+    todo = list(states)
+    now = [0]
+
+    def wait(seconds):
+        if not todo:
+            return True
+        later, now[0] = todo.pop(0)
+        clock[0] += later
+        return False
+
+    counts._watch(lambda: now[0], wait)
+
+
+def test_a_long_unit_is_not_silent(clock, capsys):
+    counts = Progress("embed", {"a": 1, "b": 1}, 1000, 0.5)
+    beats(counts, clock, (10, 0), (6, 40), (5, 60), (15, 70), (16, 70))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "embed: 0/2 units, 40 tiles, 40 of them in unfinished units",
+        "embed: 0/2 units, 70 tiles, 70 of them in unfinished units, "
+        "1.5 tiles/s, 0:10:20 left",
+    ]
+    clock[0] += 8
+    counts.add(row("a", tiles=500, unit_s=60.0))
+    beats(counts, clock, (16, 25))
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("embed: 1/2 units, 525 tiles, 25 of them in unfinished")
+    assert "tiles/s, " in last
+
+
+def test_short_units_are_counted_alone(clock, capsys):
+    counts = Progress("tile", {"a": 1, "b": 1}, 0, 0.5)
+    beats(counts, clock, (4, 0), (30, 0))
+    assert capsys.readouterr().out == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_shows_a_bar_and_the_last_line(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    counts = Progress("embed", {"a": 1, "b": 1}, 20, 0.5)
+    with counts.watching(lambda: 0):
+        counts.add(row("a"))
+        counts.add(row("b"))
+    shown = terminal.getvalue()
+    assert "embed:  50%|" in shown and "10/20 tiles, 1/2 units, 0 failures" in shown
+    last = shown.splitlines()[-1]
+    assert last.startswith("embed: 2/2 units, 2/2 slides, 20 tiles")

@@ -47,6 +47,7 @@ def connect() -> Iterator[None]:
             the temporary folder's path is too long for Ray's sockets.
     """
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.widgets").setLevel(logging.ERROR)  # asks for ipywidgets
     if ray.is_initialized():
         yield
         return

@@ -40,6 +40,7 @@ def embed_chunk(
     read: ReadCells,
     products: Sequence[Product],
     batch_size: int,
+    on_tiles: Callable[[int], None] = lambda tiles: None,
 ) -> list[ChunkResult]:
     """Make every product of the tiles of a chunk, reading each tile once.
 
@@ -53,12 +54,16 @@ def embed_chunk(
         read: gives the pixels of tiles, cell by cell.
         products: what to make of the tiles.
         batch_size: tiles per call of a product.
+        on_tiles: called after each batch with the number of tiles made so far.
     """
     parts = by_scale(tiles)
     filled = [_ProductValues(product, parts) for product in products]
+    num = 0
     for mpp, index, pixels in _batches(parts, readings, read, batch_size, filled):
         for one in filled:
             one.add(mpp, index, pixels)
+        num += len(index)
+        on_tiles(num)
     return [ChunkResult(one.tables(), one.failures) for one in filled]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from mshisto_ray.tiling.record import readings_of
 # Two attempts in this process, then tile by tile in a child process; if a chunk still
 # ends its process, reading is not the cause.
 _ISOLATED_ATTEMPT, _LAST_ATTEMPT = 3, 6
+_RECORD_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,19 @@ def unit_key(record: Mapping[str, Any]) -> dict[str, Any]:
     # Detected tissue follows from the file; annotated tissue may change.
     drawn = record.get("tissue_annotation")
     return key | {"tissue_annotation": drawn} if drawn else key
+
+
+def _now_and_then(record: Callable[[int], None]) -> Callable[[int], None]:
+    """``record``, called at most every few seconds, and not within the first ones."""
+    last = time.monotonic()
+
+    def on_tiles(tiles: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _RECORD_EVERY_S:
+            last = time.monotonic()
+            record(tiles)
+
+    return on_tiles
 
 
 class UnitEmbedder:
@@ -155,6 +169,7 @@ class UnitEmbedder:
                 functools.partial(reading, source),
                 products,
                 self._batch_size,
+                _now_and_then(attempts[0].record),
             )
 
         made = Guard("embed", unit.slide_id, unit.chunk).make(work)

@@ -24,7 +24,7 @@ from mshisto_ray.jobs._estimate import (
 )
 from mshisto_ray.runtime import Resources
 from mshisto_ray.slides import SlideError, in_threads
-from mshisto_ray.store.cohort import Cohort, CohortSlide
+from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.tiling.header import SlideHeader, read_header
 from mshisto_ray.tiling.probe import TilingProbe, probe_tiling
 from mshisto_ray.tiling.recipe import TilingRecipe
@@ -61,12 +61,12 @@ class Checked:
         return "; ".join([*refused, *self.header.warnings])
 
 
-def check_slides(cohort: Cohort, recipe: TilingRecipe) -> list[Checked]:
+def check_slides(rows: Sequence[CohortSlide], recipe: TilingRecipe) -> list[Checked]:
     """Open every slide's header in threads of this process."""
-    found = in_threads(functools.partial(read_header, recipe=recipe), cohort.rows)
+    found = in_threads(functools.partial(read_header, recipe=recipe), rows)
     return [
         Checked(row, _refused(one) if isinstance(one, SlideError) else one)
-        for row, one in zip(cohort.rows, found, strict=True)
+        for row, one in zip(rows, found, strict=True)
     ]
 
 

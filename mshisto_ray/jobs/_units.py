@@ -6,6 +6,7 @@ the missing ones through Ray, read all shards, write the tables, report.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -19,7 +20,7 @@ import pyarrow as pa
 from mshisto_ray.config import TooManyFailuresError
 from mshisto_ray.progress import Progress, check_failures, say
 from mshisto_ray.runtime import Resources
-from mshisto_ray.store.attempts import forgive_last
+from mshisto_ray.store.attempts import forgive_last, tiles_at_work
 from mshisto_ray.store.failures import CSV, Failure, reasons, write_failures
 from mshisto_ray.store.shards import write_shard
 
@@ -110,14 +111,16 @@ def run_units(
             forgive_last(stage.out)
         per_slide = Counter(unit["slide_id"] for unit in units)
         progress = Progress(stages[0].name, per_slide, expected_tiles, max_failures)
+        at_work = functools.partial(tiles_at_work, stages[0].out)
         try:
-            for row in make(units):
-                if "unwritten" in row:
-                    unwritten.append(Failure(**row["unwritten"]))
-                for stage in stages:
-                    if stage.on_unit:
-                        stage.on_unit(row)
-                progress.add(row)
+            with progress.watching(at_work):
+                for row in make(units):
+                    if "unwritten" in row:
+                        unwritten.append(Failure(**row["unwritten"]))
+                    for stage in stages:
+                        if stage.on_unit:
+                            stage.on_unit(row)
+                    progress.add(row)
             _check_written(stages[0].noun, unwritten)
         except TooManyFailuresError:
             for stage in stages:

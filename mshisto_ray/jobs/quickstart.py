@@ -14,6 +14,7 @@ from mshisto_ray.evaluation.localisation import localise
 from mshisto_ray.jobs import predict, sweep
 from mshisto_ray.jobs._contact_sheet import page_path
 from mshisto_ray.jobs._phantom import write_slides, write_table
+from mshisto_ray.jobs._report import report_path
 from mshisto_ray.jobs._study import check_study, say_places, say_ranking, say_step
 from mshisto_ray.jobs._study_config import RunConfig, plan_steps
 from mshisto_ray.jobs.run import train
@@ -69,6 +70,8 @@ def run(config: QuickstartConfig) -> None:
     say_places(
         time.monotonic() - started,
         [
+            ("the sweep, to open in a browser", report_path(steps.sweep.out)),
+            ("the new patients, likewise", report_path(out / "predictions")),
             ("what was tiled", page_path(out / "tiles", 0)),
             ("the ranking", out / "sweep" / "summary.md"),
             ("where it looks", out / "predictions" / "heatmaps"),

@@ -30,6 +30,17 @@ def check(config: RunConfig) -> None:
     check_study(config, plan_steps(config))
 
 
+def inspect(config: RunConfig) -> int:
+    """Open every slide of both cohorts, tile a few; print what to expect.
+
+    Returns:
+        2 if a slide is refused, else 0.
+    """
+    cohort, new = read_cohorts(config)
+    rows = [*cohort.rows, *(new.rows if new else ())]
+    return tile.inspect_slides(rows, plan_steps(config).tile)
+
+
 def run(config: RunConfig) -> int:
     """Run a study of your own slides: tile, embed, sweep models, predict."""
     started = time.monotonic()

@@ -76,10 +76,15 @@ def inspect(config: TileConfig) -> int:
     Returns:
         2 if a slide is refused, else 0.
     """
+    return inspect_slides(_read_cohort(config).rows, config)
+
+
+def inspect_slides(rows: Sequence[CohortSlide], config: TileConfig) -> int:
+    """As ``inspect``, of these slides of one cohort or several."""
     # Imports torch, which tiling itself does without.
     from mshisto_ray.jobs import _tile_check
 
-    checked = _tile_check.check_slides(_read_cohort(config), config.recipe)
+    checked = _tile_check.check_slides(rows, config.recipe)
     _tile_check.print_slides(checked, config.recipe)
     errors = _tile_check.print_estimate(
         checked, config.recipe, config.runtime, config.geojson

@@ -46,8 +46,8 @@ def concatenate(parts: Sequence[Predictions]) -> Predictions:
     return Predictions(parts[0].classes, **columns)
 
 
-def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write predictions as a Parquet table.
+def as_table(predictions: Predictions) -> pa.Table:
+    """Predictions as a table.
 
     Columns: ``bag, slide_id, patient_id, target, fold, repeat, prob_<class>..,
     predicted``; ``target`` and ``predicted`` are class names.
@@ -67,7 +67,13 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     columns["predicted"] = pa.array(
         classes[decide(predictions.probabilities)], pa.string()
     )
-    write_shard(path, [pa.table(columns)], {"classes": list(predictions.classes)})
+    return pa.table(columns)
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write the table of predictions as Parquet."""
+    metadata = {"classes": list(predictions.classes)}
+    write_shard(path, [as_table(predictions)], metadata)
 
 
 def read_predictions(path: Path) -> Predictions:

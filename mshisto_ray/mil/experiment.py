@@ -160,11 +160,7 @@ def run(
     temporary = temporary_beside(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    about = {
-        "unit": config.unit,
-        "target": config.target.model_dump(mode="json"),
-        "split": config.split.model_dump(mode="json"),
-    }
+    about = bags.about(config.split)
     save_head(temporary / HEAD_FOLDER, result, bags, config, about)
     write_predictions(temporary / PREDICTIONS, result.test)
     if result.validation:

@@ -78,25 +78,17 @@ class Head:
         ]
 
 
-def save_head(
-    path: Path,
-    result: CrossValidation,
-    bags: Bags,
-    config: TrainConfig,
-    about: Mapping[str, Any],
-) -> None:
-    """Write ``model.json`` and a safetensors file per model; whole or not at all.
+def make_head(
+    result: CrossValidation, bags: Bags, config: TrainConfig, about: Mapping[str, Any]
+) -> Head:
+    """The head of a cross-validation.
 
     Args:
-        path: directory; an existing one is replaced.
         result: the models.
         bags: that they were trained on.
         config: of the models.
-        about: JSON values on where the bags came from (unit, target, paths).
+        about: JSON values on where the bags came from (unit, target, split).
     """
-    temporary = temporary_beside(path)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     folds: dict[str, list[int]] = {}
     for split in result.splits:
         for patient in sorted({bags.patient_ids[i] for i in split.test}):
@@ -106,6 +98,13 @@ def save_head(
     for patient in sorted({bags.patient_ids[i] for i in used} - set(folds)):
         folds[patient] = [_NEVER_TESTED] * repeats
     keys = [(split.repeat, split.fold) for split in result.splits]
+    models = [
+        HeadModel(repeat, fold, model.model, model.standardisation)
+        for (repeat, fold), model in zip(keys, result.models, strict=True)
+    ]
+    if result.refit:
+        refit = result.refit
+        models.append(HeadModel(None, None, refit.model, refit.standardisation))
     content = {
         "version": _VERSION,
         "classes": list(bags.classes),
@@ -122,13 +121,42 @@ def save_head(
         "folds": folds,
         **about,
     }
-    for (repeat, fold), model in zip(keys, result.models, strict=True):
-        file = temporary / _file_name(repeat, fold)
+    return Head(
+        bags.classes,
+        bags.dims,
+        bags.scale,
+        bags.scales,
+        bags.encoder,
+        config.vote,
+        folds,
+        tuple(models),
+        content,
+    )
+
+
+def save_head(
+    path: Path,
+    result: CrossValidation,
+    bags: Bags,
+    config: TrainConfig,
+    about: Mapping[str, Any],
+) -> None:
+    """Write the head of a cross-validation; see ``make_head`` and ``write_head``."""
+    write_head(path, make_head(result, bags, config, about))
+
+
+def write_head(path: Path, head: Head) -> None:
+    """Write ``model.json`` and a safetensors file per model; whole or not at all.
+
+    ``path``: directory; an existing one is replaced.
+    """
+    temporary = temporary_beside(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for model in head.models:
+        file = temporary / _file_name(model.repeat, model.fold)
         _save(file, model.model, model.standardisation)
-    if result.refit:
-        file = temporary / _file_name(None, None)
-        _save(file, result.refit.model, result.refit.standardisation)
-    (temporary / "model.json").write_text(json.dumps(content, indent=2) + "\n")
+    (temporary / "model.json").write_text(json.dumps(head.about, indent=2) + "\n")
     shutil.rmtree(path, ignore_errors=True)
     os.rename(temporary, path)
 

@@ -36,10 +36,10 @@ def draw(config: PhantomConfig, slide: int, layout: Layout) -> np.ndarray:
     nuclei = np.zeros_like(eosin)
     draw_glands(config, layout, eosin, nuclei, rng)
     scatter_nuclei(config, layout, nuclei, turn, rng)
-    pixels = table[(eosin >> 2).astype(np.uint16) << 6 | nuclei >> 2]
-    pixels += grains(config, layout, eosin, nuclei, rng)
-    pixels += _noise(config, rng)
-    return np.clip(pixels, 0, 255).astype(np.uint8)
+    pixels = table.take((eosin >> 2).astype(np.uint16) << 6 | nuclei >> 2, axis=0)
+    grey = grains(config, layout, eosin, nuclei, rng)
+    _add_noise(pixels, grey, config, rng)
+    return np.clip(pixels, 0, 255, out=pixels).astype(np.uint8)
 
 
 def _stain(config: PhantomConfig, rng: np.random.Generator) -> np.ndarray:
@@ -55,16 +55,25 @@ def _stain(config: PhantomConfig, rng: np.random.Generator) -> np.ndarray:
     return colours.reshape(-1, 3)
 
 
-def _noise(config: PhantomConfig, rng: np.random.Generator) -> np.ndarray:
-    """Sensor noise and uneven light: int16 [size, size, 3]."""
+def _add_noise(
+    pixels: np.ndarray,
+    grey: np.ndarray,
+    config: PhantomConfig,
+    rng: np.random.Generator,
+) -> None:
+    """Add grey levels, sensor noise and uneven light to int16 [size, size, 3]."""
     size, side = config.size, _NOISE_PX
     noise = np.rint(rng.normal(0, 2, (side, side, 3))).astype(np.int16)
-    repeats = -(-size // side)
-    noise = np.tile(noise, (repeats, repeats, 1))[:size, :size]
     slope = rng.uniform(-config.light, config.light, 2)
     ramp = np.linspace(-1, 1, size)
-    light = np.rint(slope[0] * ramp[:, None] + slope[1] * ramp).astype(np.int16)
-    return noise + light[..., None]
+    grey += np.rint(slope[0] * ramp[:, None] + slope[1] * ramp).astype(np.int16)
+    # Colour by colour, block by block: twice as fast as on the whole array.
+    for top, left in np.ndindex(-(-size // side), -(-size // side)):
+        place = np.s_[top * side : (top + 1) * side, left * side : (left + 1) * side]
+        part = pixels[place]
+        part += noise[: part.shape[0], : part.shape[1]]
+        for colour in range(3):
+            part[..., colour] += grey[place]
 
 
 def _enlarge(plan: np.ndarray) -> np.ndarray:

@@ -9,8 +9,6 @@ Else it has one much darker pixel in each block.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from mshisto_ray.phantom.config import PhantomConfig
@@ -48,18 +46,18 @@ def grains(
     nuclei: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Grey levels that chromatin and granules add: int16 [size, size, 1]."""
+    """Grey levels that chromatin and granules add: int16 [size, size]."""
     blocks = config.size // BLOCK_PX
     per_tile = config.tile_px // BLOCK_PX
     plain, sign = _patterns(blocks, rng, config.colour_matched)
-    chromatin = _blockwise(nuclei, np.min) >= _CHROMATIN_DENSITY
-    granular = _blockwise(eosin, np.min) >= _GRANULAR_EOSIN
-    granular &= _blockwise(nuclei, np.max) <= 60
+    chromatin = _blockwise(nuclei, np.minimum) >= _CHROMATIN_DENSITY
+    granular = _blockwise(eosin, np.minimum) >= _GRANULAR_EOSIN
+    granular &= _blockwise(nuclei, np.maximum) <= 60
     has_sign = chromatin & repeat(layout.fine_sign, per_tile)
     has_sign |= granular & repeat(layout.relation_sign, per_tile)
     contrast = chromatin * np.int16(_contrast(config)) + granular * np.int16(_GRANULES)
     pattern = np.where(repeat(has_sign, BLOCK_PX), sign, plain)
-    return (pattern * repeat(contrast, BLOCK_PX))[..., None]
+    return pattern * repeat(contrast, BLOCK_PX)
 
 
 def _patterns(
@@ -78,22 +76,20 @@ def _patterns(
     one_dark = np.ones((4, 2, 2), int)
     one_dark.reshape(4, 4)[np.arange(4), np.arange(4)] = -3
     phase = rng.integers(0, 4, (blocks, blocks))
-    plain = adjacent[phase]
-    sign = diagonal[phase // 2] if matched else one_dark[phase]
 
-    def laid_out(pattern: np.ndarray) -> np.ndarray:
-        return (
-            pattern.transpose(0, 2, 1, 3)
-            .reshape(2 * blocks, 2 * blocks)
-            .astype(np.int16)
-        )
+    def laid_out(patterns: np.ndarray, which: np.ndarray) -> np.ndarray:
+        pixels = np.empty((blocks, BLOCK_PX, blocks, BLOCK_PX), np.int16)
+        for y, x in np.ndindex(BLOCK_PX, BLOCK_PX):
+            pixels[:, y, :, x] = patterns[:, y, x].astype(np.int16)[which]
+        return pixels.reshape(BLOCK_PX * blocks, BLOCK_PX * blocks)
 
-    return laid_out(plain), laid_out(sign)
+    sign = laid_out(diagonal, phase // 2) if matched else laid_out(one_dark, phase)
+    return laid_out(adjacent, phase), sign
 
 
-def _blockwise(values: np.ndarray, reduce: Callable[..., np.ndarray]) -> np.ndarray:
-    side = values.shape[0] // BLOCK_PX
-    return reduce(values.reshape(side, BLOCK_PX, side, BLOCK_PX), axis=(1, 3))
+def _blockwise(values: np.ndarray, of_two: np.ufunc) -> np.ndarray:
+    rows = of_two(values[::BLOCK_PX], values[1::BLOCK_PX])
+    return of_two(rows[:, ::BLOCK_PX], rows[:, 1::BLOCK_PX])
 
 
 def repeat(values: np.ndarray, times: int) -> np.ndarray:

@@ -132,7 +132,9 @@ def _pyramid(pixels: np.ndarray, least: int) -> Iterator[np.ndarray]:
         side, number = level.shape[0] // 2, number + 1
         if number > 2 and (side < least or level.shape[0] % 2):
             return
-        level = level.reshape(side, 2, side, 2, 3).mean(axis=(1, 3))
+        # Exact in float32 in any order, and faster than a mean over two axes.
+        level = level[::2] + level[1::2]
+        level = (level[:, ::2] + level[:, 1::2]) / 4
 
 
 def _write_asap(config: PhantomConfig, layout: Layout, path: Path) -> None:

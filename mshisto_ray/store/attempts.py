@@ -4,11 +4,13 @@ A marker file is made before each attempt and all are removed when the unit has 
 shard, so the markers left after a crash count the attempts of all processes. A driver
 that was stopped, or killed, took its workers along: the next one removes each unit's
 last marker, which counts that end and no fault of the unit. The marker of an attempt
-that a watchdog ended says so: a storage that does not answer damages no slide.
+that a watchdog ended says so: a storage that does not answer damages no slide. A marker
+holds the tiles that its attempt has made so far, where that takes long.
 """
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from pathlib import Path
 
@@ -30,6 +32,20 @@ def forgive_last(out: Path) -> None:
             newest[unit] = marker
     for marker in newest.values():
         marker.unlink(missing_ok=True)
+
+
+def tiles_at_work(out: Path) -> int:
+    """Tiles made in units that are not finished, as far as workers recorded them."""
+    found: dict[str, tuple[int, int]] = {}
+    folder = out / "attempts"
+    for marker in folder.iterdir() if folder.is_dir() else ():
+        try:
+            latest = _made(marker), int(marker.read_text() or 0)
+        except (OSError, ValueError):  # just now removed, or half written
+            continue
+        unit = _unit_of(marker)
+        found[unit] = max(latest, found.get(unit, latest))
+    return sum(tiles for _, tiles in found.values())
 
 
 def _made(marker: Path) -> int:
@@ -55,6 +71,13 @@ class Attempts:
         self._own = self._folder / f"{self._unit}.{uuid.uuid4().hex[:12]}"
         self._own.touch()
         return len(self._markers())
+
+    def record(self, tiles: int) -> None:
+        """Note in this attempt's marker how many tiles it has made."""
+        with contextlib.suppress(OSError):  # renamed, or the storage is full
+            if self._own:
+                with self._own.open("r+") as file:
+                    file.write(str(tiles))
 
     def record_hang(self) -> None:
         """Mark this attempt as one that a watchdog is about to end."""

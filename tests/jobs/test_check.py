@@ -91,7 +91,7 @@ def test_of_many_slides_only_those_with_a_remark_have_a_line(
 ):
     monkeypatch.setattr(_tile_check, "_MOST_LINES", 1)
     recipe = TilingRecipe()
-    checked = _tile_check.check_slides(read_cohort(slides / "mixed.csv"), recipe)
+    checked = _tile_check.check_slides(read_cohort(slides / "mixed.csv").rows, recipe)
     _tile_check.print_slides(checked, recipe)
     printed = capsys.readouterr().out
     assert "\n# s0 " not in printed and "\n# s1 " in printed

@@ -13,7 +13,7 @@ from fixtures.pages import read_page
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.jobs.run import RunConfig, check
+from mshisto_ray.jobs.run import RunConfig, check, inspect
 from mshisto_ray.phantom.config import PhantomConfig
 from mshisto_ray.phantom.write import write_cohort
 
@@ -45,6 +45,19 @@ def test_a_good_study_is_checked_without_a_trace(slides, tmp_path):
     new = {"cohort": str(slides / "part.csv"), "new_cohort": str(slides / "new.csv")}
     check(study(slides, tmp_path / "out", **new))
     assert not (tmp_path / "out").exists()
+
+
+def test_check_opens_the_slides_of_both_cohorts(slides, tmp_path, capsys):
+    (slides / "broken.svs").write_bytes(b"not a slide")
+    (slides / "broken.csv").write_text("path,label\nbroken.svs,odd\n")
+    whole = study(slides, tmp_path / "out", tile={"focus_mpp": None})
+    assert inspect(whole) == 0
+    assert "8 slides of 8 patients: 8 ok" in capsys.readouterr().out
+    keys = {"new_cohort": str(slides / "broken.csv"), "tile": {"focus_mpp": None}}
+    assert inspect(study(slides, tmp_path / "out", **keys)) == 2
+    printed = capsys.readouterr().out
+    assert "9 slides of 9 patients: 8 ok, 0 with a warning, 1 refused" in printed
+    assert "tiles: " in printed and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.mil.input.config import InputConfig, TargetConfig
 from mshisto_ray.mil.input.copies import copy_notes
 from mshisto_ray.mil.input.labels import by_patient, labelled, left_out
@@ -17,6 +18,18 @@ from mshisto_ray.mil.input.scales import FinerScale
 from mshisto_ray.mil.input.source import BagRow, BagSource, open_source
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.features import Features
+
+
+@dataclass(frozen=True)
+class Bag:
+    """The tiles of one bag.
+
+    ``values``: embeddings of each scale, coarsest first, [N, D]; ``parents``: for each
+    finer scale int64 [N], the row of a tile's parent among those of the scale before.
+    """
+
+    values: tuple[np.ndarray, ...]
+    parents: tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
@@ -30,7 +43,8 @@ class Bags:
     ``sizes``: instances of each bag, int64 [B] (0: no tile at this scale);
     ``finer``: tiles of finer scales linked to the instances, if any; ``digest``: of
     embeddings or table; ``encoder``: of the embeddings, None for a table; ``notes``:
-    slides or bags left out, one line per reason.
+    slides or bags left out, one line per reason; ``unit``: what a bag is, ``slide`` or
+    ``patient``; ``target``: what ``targets`` were read by, None where they were not.
     """
 
     features: Features
@@ -47,6 +61,8 @@ class Bags:
     scale: float | None
     notes: tuple[str, ...]
     finer: tuple[FinerScale, ...] = ()
+    unit: Literal["slide", "patient"] = "slide"
+    target: TargetConfig | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -72,9 +88,47 @@ class Bags:
         text = repr((self.digest, scale, self.classes, self.folds, columns))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
+    def about(self, split: SplitConfig) -> dict[str, Any]:
+        """Where the bags and their folds came from, as JSON."""
+        parts = {"target": self.target or TargetConfig(), "split": split}
+        dumped = {name: part.model_dump(mode="json") for name, part in parts.items()}
+        return {"unit": self.unit, **dumped}
+
     def read(self, index: int) -> list[np.ndarray]:
         """Instances of a bag, an array [N, D] per slide."""
         return [self.features.read(member) for member in self.members[index]]
+
+    def bag(self, index: int) -> Bag:
+        """A bag with all of its tiles in memory."""
+        members = self.members[index]
+        values = [self.features.read(member) for member in members]
+        whole = [np.concatenate([np.zeros((0, self.features.dim)), *values])]
+        parents = []
+        for scale in self.finer:
+            found = [scale.read(member) for member in members]
+            whole.append(np.concatenate([np.zeros((0, scale.features.dim)), *found]))
+            counts = [scale.children[member].counts for member in members]
+            each = np.concatenate([np.zeros(0, np.int64), *counts])
+            parents.append(np.arange(len(each)).repeat(each))
+        return Bag(tuple(whole), tuple(parents))
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> Bags:
+        """Some of the bags, in this order."""
+        index = np.asarray(indices, dtype=np.int64)
+
+        def some(values: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(values[i] for i in index)
+
+        return replace(
+            self,
+            names=some(self.names),
+            members=some(self.members),
+            slide_ids=some(self.slide_ids),
+            patient_ids=some(self.patient_ids),
+            targets=None if self.targets is None else self.targets[index],
+            folds=None if self.folds is None else some(self.folds),
+            sizes=self.sizes[index],
+        )
 
 
 def read_bags(
@@ -124,6 +178,8 @@ def read_bags(
         scale=source.scale,
         notes=tuple(notes),
         finer=source.finer,
+        unit=config.unit,
+        target=target,
     )
 
 

@@ -1,0 +1,1 @@
+"""The functions to use from Python; ``mshisto_ray`` itself offers them."""
