@@ -33,8 +33,7 @@ def harrell(
     Returns:
         A value for each weighting; NaN where it leaves no comparable pair.
     """
-    weights = np.ones((1, len(time))) if weights is None else weights
-    return _concordance(time, event.astype(bool), risk, weights, weights)
+    return harrell_and_uno(time, event, risk, weights)[0]
 
 
 def uno(
@@ -58,31 +57,36 @@ def uno(
         weights: likewise.
         until: only events before this time count.
     """
-    weights = np.ones((1, len(time))) if weights is None else weights
-    observed = censoring_curve(time, event, weights).before(time)
-    cases = weights * weighted_ratio(np.ones(1), observed**2, empty=0.0)
-    counted = event.astype(bool) & (time < until)
-    return _concordance(time, counted, risk, cases, weights)
+    return harrell_and_uno(time, event, risk, weights, until)[1]
 
 
-def _concordance(
+def harrell_and_uno(
     time: np.ndarray,
     event: np.ndarray,
     risk: np.ndarray,
-    cases: np.ndarray,
-    others: np.ndarray,
-) -> np.ndarray:
-    """Sum of cases_i others_j over concordant pairs, over that of comparable ones."""
-    found, possible = np.zeros(len(cases)), np.zeros(len(cases))
+    weights: np.ndarray | None = None,
+    until: float = np.inf,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both, in the time of one; arguments as in ``uno``."""
+    weights = np.ones((1, len(time))) if weights is None else weights
     index = np.flatnonzero(event)
+    observed = censoring_curve(time, event, weights).before(time[index])
+    plain = weights[:, index]
+    censored = plain * weighted_ratio(np.ones(1), observed**2, empty=0.0)
+    censored = censored * (time[index] < until)
+    found, possible = np.zeros((2, len(weights))), np.zeros((2, len(weights)))
     # Of whole numbers below 2^24, halves included, float32 is exact.
-    others = others.astype(np.float32)
+    others = weights.astype(np.float32)
     step = max(1, _CHUNK_BYTES // (4 * max(1, len(time))))
     for start in range(0, len(index), step):
-        rows = index[start : start + step]
+        part = slice(start, start + step)
+        rows = index[part]
         comparable = (time[rows, None] < time).astype(np.float32)
         higher = (risk[rows, None] > risk).astype(np.float32)
         higher += np.float32(0.5) * (risk[rows, None] == risk)
-        possible += (cases[:, rows] * (others @ comparable.T)).sum(1)
-        found += (cases[:, rows] * (others @ (comparable * higher).T)).sum(1)
-    return weighted_ratio(found, possible)
+        all_pairs, right = others @ comparable.T, others @ (comparable * higher).T
+        for kind, cases in enumerate((plain[:, part], censored[:, part])):
+            possible[kind] += np.einsum("re,re->r", cases, all_pairs)
+            found[kind] += np.einsum("re,re->r", cases, right)
+    both = weighted_ratio(found, possible)
+    return both[0], both[1]
