@@ -22,6 +22,7 @@ _GROUPS = {
     "a study of your own slides": (_INIT, "run"),
     "its steps": ("tile", "embed", "sweep", "predict"),
     "features of other tools": ("import_h5", "export_h5"),
+    "predictions of any software": ("compare",),
     "one model, and encoders": (
         "train",
         "evaluate",

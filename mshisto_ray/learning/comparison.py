@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
@@ -62,13 +63,12 @@ def compare_all(
     models: Iterable[Predictions], reference: Predictions, metric: str = "auroc"
 ) -> list[Comparison]:
     """Compare each model with a reference as ``compare`` does, with Holm over all."""
-    if metric not in METRICS:
-        raise InputError(f"no metric {metric!r}; have {', '.join(METRICS)}")
+    _check_metric(metric)
     known = Estimates(reference)
     found = []
     for model in models:
-        _check_same_bags(model, reference)
-        found.append(_compare(model, reference, known, metric))
+        check_same_bags(model, reference)
+        found.append(_compare(model, reference, Estimates(model), known, metric))
     adjusted = holm(np.array([comparison.p for comparison in found]))
     return [
         replace(comparison, p_holm=float(p))
@@ -76,10 +76,38 @@ def compare_all(
     ]
 
 
+def compare_pairs(
+    models: Mapping[str, Predictions], metric: str = "auroc"
+) -> dict[tuple[str, str], Comparison]:
+    """Compare every two models as ``compare`` does, with Holm over all pairs.
+
+    Returns:
+        By the names of the first and the second, who comes earlier and later.
+    """
+    _check_metric(metric)
+    known = {name: Estimates(model) for name, model in models.items()}
+    found: dict[tuple[str, str], Comparison] = {}
+    for one, two in combinations(models, 2):
+        first, second = models[one], models[two]
+        check_same_bags(first, second)
+        found[one, two] = _compare(first, second, known[one], known[two], metric)
+    adjusted = holm(np.array([c.p for c in found.values()]))
+    each = zip(found.items(), adjusted.tolist(), strict=True)
+    return {key: replace(c, p_holm=p) for (key, c), p in each}
+
+
+def _check_metric(metric: str) -> None:
+    if metric not in METRICS:
+        raise InputError(f"no metric {metric!r}; have {', '.join(METRICS)}")
+
+
 def _compare(
-    model: Predictions, reference: Predictions, known: Estimates, metric: str
+    model: Predictions,
+    reference: Predictions,
+    own: Estimates,
+    known: Estimates,
+    metric: str,
 ) -> Comparison:
-    own = Estimates(model)
     if _same_probabilities(model, reference):
         gap = Interval(0.0, 0.0, 0.0)
     else:
@@ -120,7 +148,7 @@ def _variance_of_difference(first: Estimates, second: Estimates, metric: str) ->
 
 def _over_folds(first: Predictions, second: Predictions, metric: str) -> float:
     """P of the corrected resampled t test; NaN where folds differ."""
-    one, two = (_by_fold(model, metric) for model in (first, second))
+    one, two = (by_fold(model, metric) for model in (first, second))
     if one.keys() != two.keys():
         return float("nan")
     folds = len({fold for _, fold in one})
@@ -130,8 +158,8 @@ def _over_folds(first: Predictions, second: Predictions, metric: str) -> float:
     return corrected_resampled_t(gaps, 1 / (folds - 1))
 
 
-def _by_fold(model: Predictions, metric: str) -> dict[tuple[int, int], float]:
-    """The metric within each (repeat, fold)."""
+def by_fold(model: Predictions, metric: str) -> dict[tuple[int, int], float]:
+    """The metric within each (repeat, fold), the rows of each fold model."""
     found = {}
     models = np.unique(np.stack([model.repeat, model.fold], 1), axis=0)
     for repeat, fold in models.tolist():
@@ -149,7 +177,12 @@ def _same_probabilities(first: Predictions, second: Predictions) -> bool:
     return one.shape == two.shape and bool((one == two).all())
 
 
-def _check_same_bags(first: Predictions, second: Predictions) -> None:
+def check_same_bags(first: Predictions, second: Predictions) -> None:
+    """Refuse tables that do not hold the same bags, patients, targets and classes.
+
+    Raises:
+        InputError: names what differs.
+    """
     if first.classes != second.classes:
         raise InputError(
             f"predictions of different classes cannot be compared: {first.classes} "

@@ -12,8 +12,8 @@ from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
 from mshisto_ray.learning.metrics import decide
 from mshisto_ray.learning.predictions import Predictions
+from mshisto_ray.statistics.calibration import reliability
 
-_BINS = 10
 _DPI = 75
 _TICKS = (0, 0.5, 1)  # every further one costs time
 
@@ -54,30 +54,13 @@ def plot_predictions(path: Path, predictions: Predictions, title: str) -> None:
     figure.savefig(path, dpi=_DPI)
 
 
-def reliability(
-    confidence: np.ndarray, correct: np.ndarray, bins: int = _BINS
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean confidence, share that is right, and number, of each bin that has rows.
-
-    Bins of equal width over 0 to 1, by the probability of the predicted class. Their
-    mean absolute gap, weighted by number, is the expected calibration error (Guo et
-    al. 2017, equation 3).
-    """
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    number = np.bincount(place, minlength=bins)
-    used = number > 0
-    total = [np.bincount(place, v, bins)[used] for v in (confidence, correct)]
-    return total[0] / number[used], total[1] / number[used], number[used]
-
-
 def _draw_calibration(axes: Axes, predictions: Predictions) -> None:
     confidence = predictions.probabilities.max(1)
-    correct = (decide(predictions.probabilities) == predictions.target).astype(float)
-    mean, share, number = reliability(confidence, correct)
-    error = float((abs(mean - share) * number).sum() / number.sum())
+    correct = decide(predictions.probabilities) == predictions.target
+    found = reliability(confidence, correct)
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
-    axes.plot(mean, share, "o-", markersize=4)
-    title = f"calibration, uncalibrated ECE {error:.3f}"
+    axes.plot(found.confidence, found.share, "o-", markersize=4)
+    title = f"calibration, uncalibrated ECE {found.error:.3f}"
     _label(axes, title, "probability of the predicted class", "share that is right")
     axes.set_xlim(1 / len(predictions.classes), 1.02)
 

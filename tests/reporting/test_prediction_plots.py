@@ -2,16 +2,7 @@ import numpy as np
 import pytest
 
 from mshisto_ray.learning.predictions import Predictions
-from mshisto_ray.reporting.prediction_plots import plot_predictions, reliability
-
-
-def test_reliability_of_hand_made_bins():
-    confidence = np.array([0.55, 0.58, 0.91, 0.95, 1.0])
-    correct = np.array([1.0, 0, 1, 1, 0])
-    mean, share, number = reliability(confidence, correct)
-    assert number.tolist() == [2, 3]
-    assert share == pytest.approx([1 / 2, 2 / 3])
-    assert mean == pytest.approx([0.565, (0.91 + 0.95 + 1) / 3])
+from mshisto_ray.reporting.prediction_plots import plot_predictions
 
 
 @pytest.mark.parametrize("classes", [("a", "b"), ("a", "b", "c")])
