@@ -124,6 +124,12 @@ def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
         InputError: scales, labels or pairs that the tiles do not have.
     """
     tiles = TileDirectory(config.tiles)
+    if config.label and not _pairs_declare(config, "COMPARES_CLASSES"):
+        able = " and ".join(components.declarations(PAIRS, "COMPARES_CLASSES"))
+        raise InputError(
+            f"label: {config.pairs.name} pairs compare no classes ({able} do): leave "
+            "it out, or take other pairs"
+        )
     labels, patients = _of_cohort(config, tiles)
     index = read_index(tiles, list(tiles.slides), labels, config.scales, patients)
     unlinked = len(index.scales) < 2 and config.validation.share

@@ -134,6 +134,10 @@ def test_other_pairs_and_losses_run(override, phantom, tmp_path):
     [
         ({"scales": [3.0]}, "has no 3 um/px; it has 0.5, 1, 2"),
         ({"batch_size": 15}, "15 images do not make whole pairs"),
+        (
+            {"label": "grade", "pairs": {"name": "same_tile"}},
+            "label: same_tile pairs compare no classes",
+        ),
         ({"label": "grade"}, "give the cohort that has this column"),
         ({"pairs": {"name": "spatial", "far_um": 9000}}, "no other tile 9000 um away"),
         ({"pairs": {"name": "multi_scale"}}, "no class labels"),
