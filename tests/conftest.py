@@ -49,19 +49,35 @@ pytest_plugins = (
 
 # Fixtures of the session that take long: the tests that use one run in one process.
 _MADE_ONCE = ("local_ray", "phantom", "coloured")
+_DEFAULT_TIMEOUT = 900
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Group tests by what they share, so that pytest-xdist makes it once.
 
-    Everything that starts Ray is one group: two at once starve each other. The others
-    are grouped by their file, for its fixtures.
+    Tests of the session's one Ray are one group. The others are grouped by their file,
+    for its fixtures, also those whose jobs start a Ray of their own: while such a job
+    waits for a process to start or to end, another file's test runs.
     """
+    if item.get_closest_marker("xdist_group"):
+        return
     names = getattr(item, "fixturenames", ())
     shared = [name for name in _MADE_ONCE if name in names]
-    if item.get_closest_marker("ray"):
-        shared = ["local_ray"]
     item.add_marker(pytest.mark.xdist_group([*shared, item.location[0]][0]))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, or one process would do it last and alone."""
+    items.sort(key=_allowed_seconds, reverse=True)
+
+
+def _allowed_seconds(item: pytest.Item) -> float:
+    """Timeout of a test that starts Ray; 0 for the many short ones."""
+    if not item.get_closest_marker("ray"):
+        return 0
+    given = item.get_closest_marker("timeout")
+    return given.args[0] if given else _DEFAULT_TIMEOUT
 
 
 @pytest.fixture(scope="session")

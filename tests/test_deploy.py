@@ -78,6 +78,7 @@ def test_a_slurm_job_without_a_command_says_how_it_is_given(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.xdist_group("ray_start")
 def test_a_slurm_job_runs_its_command_on_its_own_ray(tmp_path):
     # Not under pytest's own folder: Ray's socket names have to stay short.
     with tempfile.TemporaryDirectory(prefix="mshisto-", dir="/tmp") as ray:

@@ -77,6 +77,14 @@ def test_an_unknown_key_is_refused_with_the_known_ones(job, name):
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
+def test_a_submitted_job_refuses_a_relative_output(job, name, monkeypatch):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    code, _, err = job(name, JOBS / f"{name}.yaml", "out=results")
+    assert code == 2
+    assert "give an absolute path on shared storage" in err
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_the_command_takes_the_words_that_the_script_takes(capfd, name):
     with pytest.raises(SystemExit) as ended:
         command.main([name, f"{name}.yaml", "no_such_key=1"])

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.distributed.trials import run_trials
 from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._sweep_config import SweepConfig
 from mshisto_ray.jobs._sweep_report import (
@@ -68,6 +67,9 @@ def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> 
     with SweepRuns(config.out, store, points, bags) as runs:
         errors = {}
         if pending:
+            # Ray Tune takes seconds to import, which --check and a finished sweep save.
+            from mshisto_ray.distributed.trials import run_trials
+
             errors = run_trials(config.out, pending, config.runtime, runs)
         found = _rank(config, points, errors)
         for outcome in found.failed:

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from scipy.stats import rankdata
 
 from mshisto_ray.statistics.rank_metrics import weighted_ratio
 
@@ -78,8 +77,8 @@ def auroc_parts(
         patients: index of each row's patient, int [N], each below ``num_patients``.
         num_patients: P.
     """
-    ranks = rankdata(scores, axis=0)
-    own = [rankdata(scores[rows], axis=0) for rows in (truth, ~truth)]
+    ranks = _midranks(scores)
+    own = [_midranks(scores[rows]) for rows in (truth, ~truth)]
     above = (ranks[truth] - own[0]) / (~truth).sum()
     below = 1 - (ranks[~truth] - own[1]) / truth.sum()
     auroc = above.mean(0, keepdims=True)
@@ -97,6 +96,19 @@ def join(parts: Sequence[AurocParts]) -> AurocParts:
     names = [field.name for field in fields(AurocParts)]
     columns = [np.hstack([getattr(p, name) for p in parts]) for name in names]
     return AurocParts(*columns)
+
+
+def _midranks(values: np.ndarray) -> np.ndarray:
+    """Ranks of each column [N, K], from 1; equal values share the mean of theirs.
+
+    ``scipy.stats.rankdata`` gives the same, but takes each worker seconds to import.
+    """
+    ranks = np.empty(values.shape)
+    for column, found in zip(values.T, ranks.T, strict=True):
+        ordered = np.sort(column)
+        least, most = (np.searchsorted(ordered, column, s) for s in ("left", "right"))
+        found[:] = (least + most + 1) / 2
+    return ranks
 
 
 def _unbiased(count: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit  # scipy.stats takes a second to import
 
 from mshisto_ray.statistics.rank_metrics import weighted_ratio
 
@@ -108,7 +108,7 @@ def score_interval(
     degrees = np.where(known, degrees, np.inf) * weighted_ratio(
         (observed + missing) ** 2, observed**2, empty=np.inf
     )
-    quantile = student.ppf((1 + _LEVEL) / 2, np.maximum(degrees, 1))
+    quantile = stdtrit(np.maximum(degrees, 1), (1 + _LEVEL) / 2)
     reach = quantile**2 * ratio
 
     def end(outside: float) -> np.ndarray:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mshisto_ray import config as configs
-from mshisto_ray.jobs import tile
+from mshisto_ray.jobs import embed, tile
 
 JOBS = Path(__file__).parents[2] / "jobs"
 
@@ -69,13 +69,18 @@ def tiles(tmp_path_factory, plainly, write_slide):
 def words(tiles, out):
     encoder = "{name: timm, model: resnet50, weights: random}"
     return (f"tiles={tiles}", f"out={out}", f"encoder={encoder}", "batch_size=4",
-            "precision=float32", "runtime.actors=2")  # fmt: skip
+            "precision=float32", "runtime.actors=2",
+            # Of the tiling: a new database takes each driver seconds.
+            f"runtime.mlflow.uri=sqlite:///{tiles.parent / 'mlflow.db'}")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tiles):
+def uninterrupted(tiles, plainly):
+    """Made in this process, without Ray and its workers."""
     out = tiles.parent / "uninterrupted"
-    run("embed", *words(tiles, out))
+    overrides = configs.parse_overrides(words(tiles, out))
+    with plainly():
+        embed.run(configs.load(embed.EmbedConfig, None, overrides))
     return out
 
 

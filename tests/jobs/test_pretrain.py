@@ -1,8 +1,6 @@
 """Pretraining by real workers under Ray Train; some of them are killed."""
 
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -16,7 +14,7 @@ from safetensors.torch import load_file
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.jobs import pretrain
+from mshisto_ray.jobs import embed, pretrain
 from mshisto_ray.phantom.config import PhantomConfig
 from mshisto_ray.phantom.write import write_cohort
 from mshisto_ray.tiling.recipe import TilingRecipe
@@ -146,20 +144,21 @@ def test_a_killed_driver_changes_no_weight(tiles, uninterrupted):
     out = tiles.parent / "driver"
     process = subprocess.Popen(command("pretrain", *words(tiles, out)))
     wait_for_steps(process, out, 2 * EVERY)
-    os.kill(process.pid, signal.SIGKILL)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
     process.wait()
-    time.sleep(5)  # its workers end with it
+    psutil.wait_procs(family, timeout=60)  # its workers end with it
     done = steps_done(out)
     assert 2 * EVERY <= done < STEPS
     assert f"resuming after step {done}" in run("pretrain", *words(tiles, out))
     assert_same_weights(weights(out), weights(uninterrupted[0]))
 
 
-def test_the_encoder_embeds(tiles, uninterrupted):
-    encoder = f"{{name: checkpoint, path: {uninterrupted[0] / 'encoder'}}}"
-    out = tiles.parent / "embeddings"
-    said = run("embed", f"tiles={tiles}", f"out={out}", f"encoder={encoder}")
-    assert "0 failures" in said
+def test_the_encoder_embeds(tiles, uninterrupted, plain, capsys):
+    encoder = {"name": "checkpoint", "path": str(uninterrupted[0] / "encoder")}
+    raw = {"tiles": str(tiles), "out": str(tiles.parent / "embeddings")}
+    embed.run(configs.validate(embed.EmbedConfig, raw | {"encoder": encoder}))
+    assert "0 failures" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.jobs import finetune
+from mshisto_ray.jobs import embed, finetune
 
 JOBS = Path(__file__).parents[2] / "jobs"
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1800)]
@@ -72,8 +72,8 @@ def run_here(words):
     finetune.run(configs.load(finetune.FinetuneJobConfig, words[0], overrides))
 
 
-def run(job, *words):
-    command = [sys.executable, str(JOBS / f"{job}.py"), *map(str, words)]
+def run(*words):
+    command = [sys.executable, str(JOBS / "finetune.py"), *map(str, words)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=600
     )
@@ -81,7 +81,7 @@ def run(job, *words):
     return done.stdout + done.stderr
 
 
-def test_the_job_fine_tunes_and_its_encoder_embeds(coloured, tmp_path, capsys):
+def test_the_job_fine_tunes_and_its_encoder_embeds(coloured, tmp_path, capsys, plainly):
     out = tmp_path / "out"
     words = [
         JOBS / "finetune.yaml", f"tiles={coloured / 'tiles'}", f"out={out}",
@@ -89,14 +89,15 @@ def test_the_job_fine_tunes_and_its_encoder_embeds(coloured, tmp_path, capsys):
         "model.backbone=test_resnet", "batch_size=8", "steps=4", "workers=2",
         "validation={share: 0.34, every: 2, tiles: 40}", "run.precision=float32",
     ]  # fmt: skip
-    said = run("finetune", *words)
+    said = run(*words)
     assert "finetune: step 4/4" in said and "val_slide_auroc" in said
     assert "held out, with patients: negative: " in said
     run_here(words)
     assert "step" not in capsys.readouterr().out
     with pytest.raises(InputError, match="begun by 2, and 1 would train another"):
         run_here([*words, "workers=1"])
-    encoder = f"{{name: checkpoint, path: {out / 'encoder'}}}"
-    made = f"out={tmp_path / 'embeddings'}"
-    said = run("embed", f"tiles={coloured / 'tiles'}", made, f"encoder={encoder}")
-    assert "0 failures" in said
+    raw = {"tiles": str(coloured / "tiles"), "out": str(tmp_path / "embeddings")}
+    raw |= {"encoder": {"name": "checkpoint", "path": str(out / "encoder")}}
+    with plainly():
+        embed.run(configs.validate(embed.EmbedConfig, raw))
+    assert "0 failures" in capsys.readouterr().out
