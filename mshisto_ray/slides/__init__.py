@@ -34,6 +34,7 @@ from mshisto_ray.slides._slide import (
     frame_of,
     gaps_of,
     read_held,
+    read_nearest,
     unsound_levels,
 )
 from mshisto_ray.slides._threads import in_threads
@@ -56,6 +57,7 @@ __all__ = [
     "other_reader",
     "plain_reader",
     "read_held",
+    "read_nearest",
     "stand_ins",
     "unsound_levels",
 ]

@@ -72,9 +72,16 @@ class NativeSlide:
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         source = self._sources[level]
         left, top = x / source.downsample, y / source.downsample
-        col, row = round(left), round(top)
-        if source.native is not None and (col != left or row != top):
+        if source.native is not None and not (left.is_integer() and top.is_integer()):
             return self._reference.read(source.native, x, y, width, height)
+        return self.read_nearest(level, x, y, width, height)
+
+    def read_nearest(
+        self, level: int, x: int, y: int, width: int, height: int
+    ) -> np.ndarray:
+        """As ``read``, moved to the nearest pixels of the level."""
+        source = self._sources[level]
+        col, row = round(x / source.downsample), round(y / source.downsample)
         try:
             return self._assemble(level, col, row, width, height)
         except UndecodableError as error:

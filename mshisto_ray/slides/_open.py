@@ -19,6 +19,7 @@ from mshisto_ray.slides._slide import (
     frame_of,
     gaps_of,
     read_held,
+    read_nearest,
 )
 
 T = TypeVar("T")
@@ -146,6 +147,12 @@ class _WatchedSlide:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         with self._watchdog.watching():
             return read_held(self._slide, level, x, y, width, height)
+
+    def read_nearest(
+        self, level: int, x: int, y: int, width: int, height: int
+    ) -> np.ndarray:
+        with self._watchdog.watching():
+            return read_nearest(self._slide, level, x, y, width, height)
 
     def gaps(self, level: int) -> np.ndarray:
         with self._watchdog.watching():

@@ -10,6 +10,7 @@ import numpy as np
 from mshisto_ray.slides import (
     Slide,
     SlideError,
+    read_nearest,
 )
 from mshisto_ray.tiling.grid import ScalePlan
 
@@ -67,10 +68,10 @@ def measure_focus(
             continue  # reported when its tiles are read
         inside = _inside(slide, int(x), int(y), extent / px, px)
         counted = inside & _tissue_of(tissue, span, int(x), int(y), extent / px, px)
-        sharp = cv2.Laplacian(luma, cv2.CV_64F)
+        sums = _sums(cv2.Laplacian(luma, cv2.CV_64F), counted)
         for grid, k in zip(grids, folds, strict=True):
             rows, cols = slice(row * k, row * k + k), slice(col * k, col * k + k)
-            grid[rows, cols] = _variances(sharp, counted, k)
+            grid[rows, cols] = _variances(sums, k)
     return [grid[plan.row, plan.col] for grid, plan in zip(grids, plans, strict=True)]
 
 
@@ -90,7 +91,9 @@ def _read_luma(
 ) -> np.ndarray:
     """Luma of a square, uint8 [px, px], cut to whole pixels of the level."""
     side = round(extent / slide.levels[level].downsample)
-    luma = cv2.cvtColor(slide.read(level, x, y, side, side), cv2.COLOR_RGB2GRAY)
+    luma = cv2.cvtColor(
+        read_nearest(slide, level, x, y, side, side), cv2.COLOR_RGB2GRAY
+    )
     return cv2.resize(luma, (px, px), interpolation=cv2.INTER_AREA)
 
 
@@ -116,14 +119,22 @@ def _inside(slide: Slide, x: int, y: int, step: float, px: int) -> np.ndarray:
     return row[:, None] & col
 
 
-def _variances(values: np.ndarray, counted: np.ndarray, k: int) -> np.ndarray:
+def _sums(values: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Number, sum and sum of squares of the counted values up to each place.
+
+    float64 [px + 1, px + 1] each: exact, as the values are whole numbers.
+    """
+    weight = counted.astype(np.uint8)
+    total, squares = cv2.integral2(values * weight)
+    return cv2.integral(weight).astype(float), total, squares
+
+
+def _variances(sums: Sequence[np.ndarray], k: int) -> np.ndarray:
     """Variance of the counted values in each of k x k equal parts; NaN if too few."""
-    edges = np.arange(k) * len(values) // k
-    sums = [
-        np.add.reduceat(np.add.reduceat(part, edges, axis=0), edges, axis=1)
-        for part in (counted.astype(float), values * counted, values**2 * counted)
-    ]
-    count, total, squares = sums
+    edges = np.arange(k + 1) * (len(sums[0]) - 1) // k
+    count, total, squares = (
+        np.diff(np.diff(one[np.ix_(edges, edges)], axis=0), axis=1) for one in sums
+    )
     enough = count >= _LEAST_TISSUE_PX
     count = np.where(enough, count, 1)
     return np.where(enough, squares / count - (total / count) ** 2, np.nan)

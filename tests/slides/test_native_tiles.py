@@ -8,6 +8,7 @@ from mshisto_ray.slides import (
     _tiff,
     native_tiles,
     openslide,
+    read_nearest,
     scaled_tiles,
 )
 
@@ -126,3 +127,21 @@ def test_a_refusal_gives_the_reason(tmp_path, pixels):
     with pytest.raises(SlideError, match="compression DEFLATE, not JPEG") as caught:
         native_tiles.build(path)
     assert caught.value.name == "NotJpegTiles"
+
+
+def test_the_nearest_pixels_are_those_of_the_level_not_interpolated(
+    tmp_path, pixels, write_tiff
+):
+    slide = native_tiles.build(write_tiff(tmp_path / "a.tiff", pixels))
+    level = slide.read(1, 0, 0, 650, 550)
+    for x, y in ((41, 10), (40, 11), (301, 203)):
+        col, row = round(x / 2), round(y / 2)
+        found = read_nearest(slide, 1, x, y, 30, 20)
+        np.testing.assert_array_equal(found, level[row : row + 20, col : col + 30])
+        assert not np.array_equal(found, slide.read(1, x, y, 30, 20))
+    on_pixels = slide.read(1, 40, 10, 30, 20)
+    np.testing.assert_array_equal(read_nearest(slide, 1, 40, 10, 30, 20), on_pixels)
+    reference = openslide.build(tmp_path / "a.tiff")  # has no such method
+    np.testing.assert_array_equal(
+        read_nearest(reference, 1, 41, 10, 30, 20), reference.read(1, 41, 10, 30, 20)
+    )

@@ -19,6 +19,7 @@ from mshisto_ray.slides import (
     Slide,
     SlideError,
     open_slide,
+    read_nearest,
 )
 from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.tiling.focus import measure_focus
@@ -103,11 +104,11 @@ class _Defocused:
         self.close = slide.close
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
-        """Read as from a slide; the blur uses pixels around the region, too."""
+        """Read as ``measure_focus`` does; blurred with the pixels around the region."""
         down = self.levels[level].downsample
         sigma = self._sigma / down
         more = math.ceil(4 * sigma)
         left, top = round(x - more * down), round(y - more * down)
         size = (width + 2 * more, height + 2 * more)
-        pixels = self._slide.read(level, left, top, *size)
+        pixels = read_nearest(self._slide, level, left, top, *size)
         return cv2.GaussianBlur(pixels, (0, 0), sigma)[more:-more, more:-more]
