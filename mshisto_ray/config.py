@@ -47,13 +47,21 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 _MOST_ALIASES = 100
 
 
+def scheme_problem(path: str) -> str | None:
+    """Return why an address such as ``s3://...`` is no path, None for a path."""
+    scheme = _SCHEME.match(path)
+    if not scheme:
+        return None
+    return (
+        f"{path!r}: {scheme[1]} is not supported; give the path of a mounted file "
+        "system"
+    )
+
+
 def _absolute(path: Path) -> Path:
-    scheme = _SCHEME.match(str(path))
-    if scheme:
-        raise ValueError(
-            f"{str(path)!r}: {scheme[1]} is not supported; give the path of a mounted "
-            "file system"
-        )
+    problem = scheme_problem(str(path))
+    if problem:
+        raise ValueError(problem)
     return path.expanduser().absolute()
 
 

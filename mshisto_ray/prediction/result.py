@@ -136,6 +136,7 @@ def _localise(
             "another to measure how well attention finds them"
         )
         return {}
+    notes += explain_clashes("annotation", names)
     name = annotation or names[0]
     if name not in names:
         notes.append(

@@ -9,14 +9,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mshisto_ray.config import InputError
+from mshisto_ray.config import InputError, scheme_problem
 from mshisto_ray.store.columns import (
     RESERVED,
     ColumnsConfig,
     find_column,
     reserved_columns,
 )
-from mshisto_ray.store.identity import check_ids, own_patient_note
+from mshisto_ray.store.identity import (
+    check_ids,
+    doubtful_patient_notes,
+    own_patient_note,
+)
 from mshisto_ray.store.same_slides import explain_same_slides, folder_problem
 from mshisto_ray.store.spelling import canonical_number, explain_clashes
 from mshisto_ray.store.table import Table, read_table
@@ -149,7 +153,9 @@ def _notes(
             f"{table.path}: no column patient_id: each slide is its own patient"
         )
     else:
-        notes += [f"{table.path}: {n}" for n in own_patient_note(stated, "slides")]
+        said = own_patient_note(stated, "slides")
+        said += doubtful_patient_notes(stated, "slides")
+        notes += [f"{table.path}: {note}" for note in said]
     return tuple(notes)
 
 
@@ -166,7 +172,10 @@ def _row(
     path = folder / Path(text).expanduser()
     slide_id = record.get("slide_id") or path.stem
     wrong = []
-    if check_files and not path.exists():
+    scheme = scheme_problem(text) if check_files else None
+    if scheme:
+        wrong.append(f"{where} ({slide_id}): {scheme}")
+    elif check_files and not path.exists():
         wrong.append(f"{where} ({slide_id}): no such slide file: {path}")
     folder_is = folder_problem(path) if check_files else None
     if folder_is:

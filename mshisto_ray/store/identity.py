@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 
 from mshisto_ray.store.file_names import MAX_BYTES, file_name
 from mshisto_ray.store.spelling import explain_clashes, spelling_key
+from mshisto_ray.store.table import is_doubtful_word
 
 _SHOWN = 5
+_ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")
 
 
 def check_ids(
@@ -26,6 +30,7 @@ def check_ids(
     problems = explain_clashes(what, slide_ids)
     problems += explain_clashes("patient_id", patients)
     problems += _borrowed(slide_ids, stated, what)
+    problems += _rounded(slide_ids, what) + _rounded(patients, "patient_id")
     problems += [
         f"{name!r} is too long for a file's name: {size} bytes, at most {MAX_BYTES}"
         for name in dict.fromkeys([*slide_ids, *patients])
@@ -47,6 +52,27 @@ def _borrowed(
         if patient is None and spelling_key(slide) in first
     ]
     return found[:_SHOWN]
+
+
+def _rounded(names: Sequence[str], what: str) -> list[str]:
+    """Lines on ids such as 1.23457E+11, of which a spreadsheet has lost digits."""
+    found = [name for name in dict.fromkeys(names) if _ROUNDED.fullmatch(name)]
+    return [
+        f"{what} {name!r} is a long number that a spreadsheet has rounded, as it may "
+        "have others to the same: format the column as text, and export it anew"
+        for name in found[:_SHOWN]
+    ]
+
+
+def doubtful_patient_notes(stated: Sequence[str | None], what: str) -> list[str]:
+    """Return a line per patient_id of several rows that may stand for none."""
+    counts = Counter(patient for patient in stated if patient is not None)
+    return [
+        f"warning: {num} {what} have the patient_id {patient!r} and count as one "
+        "patient: empty these cells if it is unknown"
+        for patient, num in counts.items()
+        if num > 1 and is_doubtful_word(patient)
+    ]
 
 
 def own_patient_note(stated: Sequence[str | None], what: str) -> list[str]:

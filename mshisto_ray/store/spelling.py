@@ -30,8 +30,8 @@ def canonical_number(text: str) -> str:
 def spelling_key(name: str) -> str:
     """Return what all spellings of a name share.
 
-    Case, spaces, leading zeros of every number, Unicode variants of one character or
-    dash, and zeros at the end of a decimal fraction are ignored.
+    Case, spaces, leading zeros of every number, Unicode variants of one character,
+    dashes and underscores, and zeros at the end of a decimal fraction are ignored.
     """
     text = unicodedata.normalize("NFKC", name).casefold()
     text = "".join(_plain(character) for character in text)
@@ -46,7 +46,7 @@ def _plain(character: str) -> str:
     kind = unicodedata.category(character)
     if character.isspace() or kind == "Cf":  # Cf: of no width
         return ""
-    return "-" if kind == "Pd" else character
+    return "-" if kind in ("Pd", "Pc") else character
 
 
 def find_clashes(names: Iterable[str]) -> list[tuple[str, ...]]:
@@ -61,9 +61,9 @@ def explain_clashes(what: str, names: Iterable[str]) -> list[str]:
     """Return a line per group of ``find_clashes``, the first five of them."""
     groups = find_clashes(names)
     lines = [
-        f"{what}: {' and '.join(map(repr, group))} differ only by case, leading zeros "
-        "or spaces: write the same one in the same way everywhere, and different ones "
-        "so that they differ by more than that"
+        f"{what}: {' and '.join(map(repr, group))} differ only by case, leading zeros, "
+        "spaces or dashes: write the same one in the same way everywhere, and "
+        "different ones so that they differ by more than that"
         for group in groups[:_SHOWN]
     ]
     if groups[_SHOWN:]:

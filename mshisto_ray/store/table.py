@@ -20,6 +20,10 @@ from mshisto_ray.config import InputError
 _MISSING_WORDS = frozenset(
     ("na", "n/a", "n.a.", "#n/a", "<na>", "nan", "nat", "none", "null")
 )
+# Values, which may be meant as missing ones.
+_DOUBTFUL_WORDS = frozenset(
+    ("-", "--", "?", ".", "unknown", "unk", "missing", "not available", "undefined")
+)
 _EXCEL_ERRORS = frozenset(("#null!", "#value!", "#ref!", "#name?", "#div/0!", "#num!"))
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 _PARQUET_MARK = b"PAR1"
@@ -62,6 +66,11 @@ def missing_note(path: Path, column: str, words: Mapping[str, int]) -> str:
 def is_missing_word(text: str) -> bool:
     """Return whether a cell of this text is a missing value."""
     return text.strip().casefold() in _MISSING_WORDS | _EXCEL_ERRORS
+
+
+def is_doubtful_word(text: str) -> bool:
+    """Return whether a cell of this text, which is a value, may be meant as missing."""
+    return text.strip().casefold() in _DOUBTFUL_WORDS
 
 
 def read_table(path: Path, what: str) -> Table:

@@ -13,6 +13,7 @@ from mshisto_ray.evaluation.labelled_tiles import ANNOTATION, UNANNOTATED
 from mshisto_ray.learning.classes import Classes
 from mshisto_ray.store.cohort import Cohort
 from mshisto_ray.store.shards import read_shard
+from mshisto_ray.store.spelling import explain_clashes
 from mshisto_ray.store.tiles import TileDirectory, shard_path
 from mshisto_ray.training.tile_index import UNKNOWN, TileIndex, read_index
 
@@ -171,6 +172,9 @@ def _annotated(
         found[place[inside]] = [codes.setdefault(n, len(codes)) for n in names]
         if other and bare.any():
             found[place[bare]] = codes.setdefault(UNANNOTATED, len(codes))
+    clashes = explain_clashes("annotation", codes)
+    if clashes:
+        raise InputError(f"{tiles.path}: {clashes[0]}")
     return list(codes), found
 
 

@@ -41,8 +41,8 @@ def _features(content: Any) -> list[Any]:
 
 def _name(properties: Mapping[str, Any]) -> str:
     classified = properties.get("classification") or {}
-    if isinstance(classified, str):
+    if not isinstance(classified, Mapping):
         classified = {"name": classified}
     # QuPath writes a derived class as the list of its parts, and shows them so.
-    name = classified.get("name") or ": ".join(classified.get("names") or [])
-    return name or properties.get("name") or "unnamed"
+    name = classified.get("name") or ": ".join(map(str, classified.get("names") or []))
+    return str(name or properties.get("name") or "unnamed")

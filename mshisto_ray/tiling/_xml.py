@@ -12,7 +12,9 @@ from mshisto_ray.slides import Frame
 
 Element = Any
 Regions = Iterator[tuple[str, BaseGeometry]]
-# ImageScope's types of region; a line, an arrow and a ruler have no area.
+# ImageScope writes the slide's own resolution, in six digits.
+_SAME_MPP = 0.02
+# Its types of region; a line, an arrow and a ruler have no area.
 _RECTANGLE, _ELLIPSE, _OPEN = "1", "2", ("3", "4", "5")
 
 
@@ -48,6 +50,7 @@ def _asap(root: Element, frame: Frame) -> Regions:
 
 def _imagescope(root: Element, frame: Frame) -> Regions:
     """Layers of regions; those marked negative are cut out of the layer's others."""
+    _check_resolution(root, frame)
     for layer in root.iter("Annotation"):
         drawn, cut = [], []
         for region in layer.iter("Region"):
@@ -66,6 +69,20 @@ def _imagescope(root: Element, frame: Frame) -> Regions:
             if cut:
                 shape = shapely.make_valid(shape).difference(holes)
             yield name or "unnamed", shape
+
+
+def _check_resolution(root: Element, frame: Frame) -> None:
+    """Raise AnnotationError if it was drawn on pixels of another size."""
+    drawn = float(root.get("MicronsPerPixel") or 0)
+    if drawn <= 0 or frame.pixel_nm is None:
+        return
+    slide = frame.pixel_nm[0] / 1000
+    if abs(drawn - slide) > _SAME_MPP * slide:
+        raise AnnotationError(
+            f"Aperio ImageScope XML of pixels of {drawn:g} um, and this slide's file "
+            f"says {slide:.4g} um: drawn on another scan or export of the slide? Give "
+            "that file, or export the annotation anew"
+        )
 
 
 def _imagescope_shape(

@@ -14,6 +14,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from mshisto_ray.slides import Frame
+from mshisto_ray.store.spelling import explain_clashes
 from mshisto_ray.tiling import _geojson, _xml
 from mshisto_ray.tiling._xml import AnnotationError
 
@@ -57,7 +58,8 @@ def read_annotation(path: Path, frame: Frame | None = None) -> list[Region]:
         frame: of its slide; None: QuPath shows the whole plane.
 
     Raises:
-        AnnotationError: none of these formats, not readable, or without any area.
+        AnnotationError: none of these formats, not readable, without any area, of
+            another resolution, or with one class in two spellings.
     """
     size = frame.size if frame else (0, 0)
     try:
@@ -101,8 +103,14 @@ def _regions(content: bytes, frame: Frame) -> list[Region]:
         shapes, origin = list(read(root, frame)), (0, 0)
     else:
         found, shapes, origin = "GeoJSON", list(_geojson.read(content)), frame.origin
-    areas = [Region(name, _area(shape, origin)) for name, shape in shapes]
+    areas = [
+        Region(name.strip() or "unnamed", _area(shape, origin))
+        for name, shape in shapes
+    ]
     regions = [region for region in areas if region.polygon.area > 0]
+    clashes = explain_clashes("classes", [region.name for region in regions])
+    if clashes:
+        raise AnnotationError(clashes[0])
     if not regions:
         raise AnnotationError(
             f"{found} without any polygon ({len(shapes)} other shapes): outline areas "

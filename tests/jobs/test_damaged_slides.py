@@ -101,13 +101,14 @@ def direct(path, reading, x, y):
 
 def check(originals, folder, store, seeds):
     """Tile and embed a damaged slide a seed, and compare each tile with OpenSlide."""
-    lines = ["slide_id,path,mpp"]
+    # Of one patient, as damage may change nothing, and copies are then allowed.
+    lines = ["slide_id,patient_id,path,mpp"]
     for seed in seeds:
         suffix, content = originals[seed % len(originals)]
         rng = np.random.default_rng(seed)
         path = folder / f"s{seed}{suffix}"
         path.write_bytes(damaged(content, rng))
-        lines.append(f"s{seed},{path},{0.5 if seed % 2 else ''}")
+        lines.append(f"s{seed},p,{path},{0.5 if seed % 2 else ''}")
     (folder / "cohort.csv").write_text("\n".join(lines) + "\n")
     given = {"cohort": str(folder / "cohort.csv"), "out": str(folder / "tiles")}
     given |= {"tile_px": TILE_PX, "scales": [0.5, 1.0], "chunk_tiles": 8}

@@ -7,7 +7,15 @@ import openslide as raw
 import pyarrow.compute as pc
 import pytest
 import shapely
-from fixtures.odd_slides import feature, on_glass, planned, write, write_scn
+from fixtures.odd_slides import (
+    NM,
+    feature,
+    on_glass,
+    planned,
+    write,
+    write_ndpi,
+    write_scn,
+)
 
 from mshisto_ray.store.shards import read_metadata, write_shard
 from mshisto_ray.store.tiles import shard_path
@@ -150,6 +158,7 @@ def texts():
         ),
         "names.geojson": (json.dumps({"features": [names]}), "tumour: necrosis", 1.0),
         "one.geojson": (json.dumps(feature(SQUARE, name="tumour")), "tumour", 1.0),
+        "number.geojson": (json.dumps(feature(SQUARE, name=3)), "3", 1.0),
         "bom.geojson": ("\ufeff" + json.dumps(whole), "tumour", 1.0),
     }  # fmt: skip
 
@@ -166,6 +175,29 @@ def test_an_annotation_marks_its_tiles(tile_slides, tmp_path, name):
     assert covered.sum() == pytest.approx(share * 1e6, rel=0.01)
     found = {n for n in table["annotation"].to_pylist() if n}
     assert found == {expected}
+
+
+def test_ndpa_marks_the_tiles_of_its_ndpi(tile_slides, tmp_path):
+    """It counts in nanometres from the centre of the glass slide."""
+    plane, offset = on_glass(2048, 2048, 300, 300, 1300, 1300), (700_000, -300_000)
+    path = write_ndpi(tmp_path / "a.ndpi", plane, offset)
+    corners = [((x - 1024) * NM + offset[0], (y - 1024) * NM + offset[1])
+               for x, y in SQUARE[:4]]  # fmt: skip
+    points = "".join(f"<point><x>{x}</x><y>{y}</y></point>" for x, y in corners)
+    drawn = tmp_path / "a.ndpi.ndpa"
+    drawn.write_text(
+        '<annotations><ndpviewstate id="1"><title>tumour</title><coordformat>nanometers'
+        '</coordformat><annotation type="freehand"><pointlist>'
+        f"{points}</pointlist></annotation></ndpviewstate></annotations>"
+    )
+    tiles = tile_slides({"a": (path, {"annotation": drawn})}, scales=[0.5])
+    assert not tiles.failures
+    table = tiles.read("a")
+    x, y = table["x"].to_numpy(), table["y"].to_numpy()
+    boxes = shapely.box(x, y, x + 256, y + 256)
+    shares = shapely.area(shapely.intersection(boxes, shapely.Polygon(SQUARE)))
+    np.testing.assert_allclose(table["annotated"], shares / 256**2, atol=1e-6)
+    assert (shares > 0).sum() >= 16
 
 
 @pytest.mark.parametrize(
@@ -185,6 +217,16 @@ def test_an_annotation_marks_its_tiles(tile_slides, tmp_path, name):
             "p.geojson",
             '{"type": "Point", "coordinates": [3, 4]}',
             "GeoJSON without any polygon",
+        ),
+        (
+            "m.xml",
+            '<Annotations MicronsPerPixel="0.25"/>',
+            "pixels of 0.25 um, and this slide's file says 0.5 um",
+        ),
+        (
+            "two.geojson",
+            json.dumps([feature(SQUARE, name=n) for n in ("Tumour", " tumour ")]),
+            "classes: 'Tumour' and 'tumour' differ only by case",
         ),
         ("a.txt", "x,y\n1,2\n", "neither ASAP XML nor ImageScope XML, NDPA or GeoJSON"),
         ("e.geojson", "", "neither ASAP XML nor"),

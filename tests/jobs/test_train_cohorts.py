@@ -159,6 +159,18 @@ def test_missing_labels_are_left_out_and_counted(embeddings, tmp_path, capsys, w
     assert {row["target"] for row in predictions} == {"0", "1"}
 
 
+def test_a_class_that_may_be_none_is_said(embeddings, tmp_path, capsys):
+    path = write(tmp_path, label=lambda i: ["unknown", "neg", "pos"][i // 2 % 3])
+    split = {"column": None, "folds": 2}
+    said, *_ = run(tmp_path, path, capsys, split=split)
+    assert "warning: 'unknown' is a class and may stand for a missing label" in said
+    target = {"classes": ["neg", "pos"], "others": "leave_out"}
+    said, *_ = run(
+        tmp_path, path, capsys, target=target, split=split, out=tmp_path / "two"
+    )
+    assert "'neg' 8, 'pos' 8" in said and "warning: 'unknown'" not in said
+
+
 def test_labels_and_ids_in_two_spellings_are_refused(embeddings, tmp_path, capsys):
     path = write(tmp_path, label=lambda i: ["NEG", "neg", "pos"][i % 3])
     with pytest.raises(InputError, match="column 'label': 'NEG' and 'neg' differ only"):

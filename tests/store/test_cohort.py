@@ -63,6 +63,15 @@ def test_every_problem_is_listed(tmp_path):
         assert any(part in line for line in lines), part
 
 
+def test_addresses_are_refused_by_name(tmp_path):
+    (tmp_path / "c.csv").write_text("path\ns3://bucket/a.svs\nfile:///b.svs\n")
+    with pytest.raises(InputError) as error:
+        read_cohort(tmp_path / "c.csv")
+    lines = str(error.value).splitlines()
+    assert "row 1 (a): 's3://bucket/a.svs': s3 is not supported" in lines[0]
+    assert "file is not supported; give the path of a mounted" in lines[1]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -127,6 +127,15 @@ def test_ids_in_two_spellings_are_refused(tmp_path, key, first, second):
     assert repr(first) in str(caught.value) and repr(second) in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["slide_id", "patient_id"])
+def test_ids_that_a_spreadsheet_has_rounded_are_refused(tmp_path, key):
+    path = write(tmp_path, rows(lambda i, r: r | {key: "1.23457E+11"} if i < 1 else r))
+    with pytest.raises(InputError, match=rf"{key} '1.23457E\+11' .*column as text"):
+        read(path)
+    write(tmp_path, rows(lambda i, r: r | {key: "1E11"} if i < 1 else r))
+    assert len(read(path).rows) == 40
+
+
 def test_outer_spaces_do_not_make_a_patient(tmp_path):
     path = write(
         tmp_path, rows(lambda i, r: r | {"patient_id": f" {r['patient_id']} "})
@@ -142,6 +151,15 @@ def test_a_slide_without_patient_is_its_own(tmp_path, word):
     assert [row.patient_id for row in cohort.rows[:6]] == [f"s{i:02}" for i in range(6)]
     assert any("6 of 40 slides have no patient_id" in note for note in cohort.notes)
     assert any(f"{word!r} in 6" in note for note in cohort.notes) == bool(word)
+
+
+@pytest.mark.parametrize("word", ["unknown", "-", "?"])
+def test_a_patient_that_may_be_none_is_said(tmp_path, word):
+    path = write(tmp_path, rows(lambda i, r: r | {"patient_id": word} if i < 6 else r))
+    cohort = read(path)
+    assert num_patients(cohort) == 17 + 1
+    said = f"6 slides have the patient_id {word!r} and count as one patient"
+    assert any(said in note for note in cohort.notes)
 
 
 def test_a_slide_is_not_the_patient_of_other_rows(tmp_path):

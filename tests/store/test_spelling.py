@@ -38,6 +38,7 @@ def test_numbers_have_one_form(text, wanted):
         ("é", "e\u0301"),
         ("P\u200b1", "P1"),
         ("P-1", "P\u20131"),
+        ("TCGA-A1", "TCGA_A1"),
         ("0,50", "0.5"),
     ],
 )

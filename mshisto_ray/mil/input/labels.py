@@ -11,7 +11,7 @@ from mshisto_ray.learning.split import Split, SplitConfig, make_splits
 from mshisto_ray.mil.input.config import TargetConfig
 from mshisto_ray.mil.input.source import BagRow, cohort_rows
 from mshisto_ray.store.cohort import Cohort
-from mshisto_ray.store.table import is_missing_word
+from mshisto_ray.store.table import is_doubtful_word, is_missing_word
 
 
 def split_cohort(
@@ -59,6 +59,11 @@ def labelled(
         notes.append(left_out(without, len(rows), what, f"no {target.column!r}"))
     present = {row.label for row in known if row.label is not None}
     if target.classes is None:
+        notes += [
+            f"warning: {name!r} is a class and may stand for a missing label: empty "
+            "its cells, or give target.classes and target.others=leave_out"
+            for name in filter(is_doubtful_word, sorted(present))
+        ]
         return known, tuple(sorted(present, key=_class_order))
     absent = [name for name in target.classes if name not in present]
     if any(map(is_missing_word, absent)):

@@ -17,7 +17,7 @@ from mshisto_ray.store.cohort import Cohort, read_cohort
 from mshisto_ray.store.columns import looks_like_fold
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.features import Features, ParquetFeatures
-from mshisto_ray.store.identity import own_patient_note
+from mshisto_ray.store.identity import doubtful_patient_notes, own_patient_note
 
 
 @dataclass(frozen=True)
@@ -200,6 +200,7 @@ def _table_source(
     notes = list(table.notes)
     if "patient_id" in table.columns:
         notes += own_patient_note(patients, "bags")
+        notes += doubtful_patient_notes(patients, "bags")
     rows = [
         BagRow(name, patients[i] or name, labels[i], folds[i], i)
         for i, name in enumerate(names)
