@@ -15,11 +15,12 @@ from mshisto_ray.exchange import export_unit, import_unit
 from mshisto_ray.exchange.h5 import read_h5
 from mshisto_ray.jobs import embed, export_h5, import_h5, predict, tile
 from mshisto_ray.learning.split import SplitConfig
+from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
 from mshisto_ray.mil.head import save_head
 from mshisto_ray.mil.input.bags import read_bags
-from mshisto_ray.mil.input.config import InputConfig, TargetConfig
+from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.prediction import unit as predict_unit
 from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.cache import CacheConfig

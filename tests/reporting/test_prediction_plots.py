@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from mshisto_ray.learning.class_plots import reliability
 from mshisto_ray.learning.predictions import Predictions
-from mshisto_ray.reporting.prediction_plots import plot_predictions, reliability
+from mshisto_ray.reporting.prediction_plots import plot_predictions
 
 
 def test_reliability_of_hand_made_bins():

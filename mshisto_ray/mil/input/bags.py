@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from mshisto_ray.mil.input.config import InputConfig, TargetConfig
-from mshisto_ray.mil.input.labels import by_patient, labelled, left_out
+from mshisto_ray.learning.targets import Target, TargetConfig, left_out
+from mshisto_ray.mil.input.config import InputConfig
+from mshisto_ray.mil.input.labels import by_patient, labelled, of_rows
 from mshisto_ray.mil.input.scales import FinerScale
 from mshisto_ray.mil.input.source import BagRow, BagSource, open_source
 from mshisto_ray.store.cache import CacheConfig
@@ -24,7 +25,8 @@ class Bags:
 
     ``names``: identity of each bag (slide, patient, or the table's bag);
     ``members``: places in ``features`` of each bag's slides; ``slide_ids``: None
-    where a bag is not one slide; ``targets``: class index int64 [B], None where
+    where a bag is not one slide; ``targets``: class index int64 [B], or the truth
+    [B, ...] of another ``kind`` of target, whose names are then ``classes``; None where
     labels are not needed; ``folds``: given folds as text, None where there are none;
     ``sizes``: instances of each bag, int64 [B] (0: no tile at this scale);
     ``finer``: tiles of finer scales linked to the instances, if any; ``digest``: of
@@ -46,6 +48,7 @@ class Bags:
     scale: float | None
     notes: tuple[str, ...]
     finer: tuple[FinerScale, ...] = ()
+    kind: Target = field(default_factory=lambda: TargetConfig().build())
 
     def __len__(self) -> int:
         return len(self.names)
@@ -91,12 +94,14 @@ def read_bags(
         InputError: unreadable input, no such column or scale, a class that does not
             occur, or a patient with two labels where ``unit`` is patient.
     """
-    column = target.column if target else None
-    source = open_source(config, column, fold_column, cache)
+    kind = (target or TargetConfig()).build()
+    columns = kind.columns if target else ()
+    source = open_source(config, columns, fold_column, cache)
     rows, notes = source.rows, list(source.notes)
     classes: tuple[str, ...] = ()
+    truth = np.zeros(0, np.int64)
     if target:
-        rows, classes = labelled(rows, target, source.what, notes)
+        rows, truth, classes = labelled(rows, kind, source.what, notes)
     whole = config.unit == "slide"
     groups = [[row] for row in rows] if whole else by_patient(rows)
     members = tuple(tuple(r.member for r in g if r.member >= 0) for g in groups)
@@ -104,15 +109,13 @@ def read_bags(
     sizes = np.array([sum(counts[m] for m in bag) for bag in members], dtype=np.int64)
     notes += _empty(groups, sizes, source)
     is_slide = whole and not config.bags
-    index = {name: i for i, name in enumerate(classes)}
-    labels = [index[g[0].label] for g in groups if target and g[0].label is not None]
     return Bags(
         features=source.features,
         names=tuple(g[0].name if whole else g[0].patient_id for g in groups),
         members=members,
         slide_ids=tuple(g[0].name if is_slide else None for g in groups),
         patient_ids=tuple(g[0].patient_id for g in groups),
-        targets=np.array(labels, dtype=np.int64) if target else None,
+        targets=of_rows([g[0] for g in groups], rows, truth) if target else None,
         classes=classes,
         folds=tuple(g[0].fold for g in groups) if source.has_fold else None,
         sizes=sizes,
@@ -121,6 +124,7 @@ def read_bags(
         scale=source.scale,
         notes=tuple(notes),
         finer=source.finer,
+        kind=kind,
     )
 
 

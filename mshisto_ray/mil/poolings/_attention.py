@@ -44,12 +44,14 @@ class AttentionPooling(nn.Module):
         if not self.per_class:
             attention = weights.squeeze(1)
             z = segments.segment_weighted_sum(attention, h, offsets)
-            log = _pooling.log_probabilities(self.classifier(z))
-            return _pooling.Pooled(log, attention)
+            logits = self.classifier(z)
+            log = _pooling.log_probabilities(logits)
+            return _pooling.Pooled(log, attention, outputs=logits)
         parts = self.classifier(h)
         logits = segments.segment_sum(weights * parts, offsets)
         log = _pooling.log_probabilities(logits)
-        return _pooling.Pooled(log, weights.mean(1), class_attention=weights)
+        attention = weights.mean(1)
+        return _pooling.Pooled(log, attention, class_attention=weights, outputs=logits)
 
     def scores(self, h: torch.Tensor) -> torch.Tensor:
         """Attention scores before the softmax, one column per branch, [N, 1 or C]."""
