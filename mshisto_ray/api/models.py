@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 
 from mshisto_ray import config as configs
-from mshisto_ray.learning.metrics import decide
 from mshisto_ray.learning.predictions import Predictions, as_table
 from mshisto_ray.learning.split import SplitConfig
+from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil.experiment import measure
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
@@ -23,7 +24,7 @@ from mshisto_ray.mil.fit.trained import hardly_trained, trained_share, undecided
 from mshisto_ray.mil.head import Head, load_head, make_head, write_head
 from mshisto_ray.mil.input import bags as sources
 from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.mil.input.config import InputConfig, TargetConfig
+from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.mil.predict import predict as predict_bags
 from mshisto_ray.store.cache import CacheConfig
 
@@ -38,8 +39,9 @@ def read_bags(
 
     Args:
         target: column of the labels, or a mapping with ``column``, ``classes`` (in
-            order; of two the second is the positive one) and ``others``; None: no
-            labels, of bags to predict.
+            order; of two the second is the positive one) and ``others``, or with
+            another ``kind``: the keys of the job ``train``; None: no labels, of bags to
+            predict.
         fold_column: column with given folds, used where the table has it.
         **keys: ``embeddings`` and ``cohort``, or ``bags``; ``scale`` or ``scales``,
             ``unit``, ``columns``: the keys of the job ``train``.
@@ -69,7 +71,7 @@ class Fitted:
         head: the fold models, for ``predict``.
         predictions: a row per bag and repeat, by the model that did not see its
             patient: ``bag, slide_id, patient_id, target, fold, repeat, prob_<class>,
-            predicted``.
+            predicted``, or the columns of another kind of target.
         validation: the same of the bags set aside within the training folds, by which
             configs are chosen; None where none were.
         metrics: ``test_<metric>_mean``, ``_ci_low``, ``_ci_high`` (95 %), and
@@ -130,14 +132,14 @@ def fit(
     splits = plan_splits(bags, folds, config)
     result = cross_validate(bags, splits, config, _device(), refit)
     metrics = measure(result.test, result.validation)
-    shares = trained_share(result.models), undecided_share(result.test)
+    shares = trained_share(result.models, bags.kind), undecided_share(result.test)
     metrics |= {"trained_share": shares[0], "undecided_share": shares[1]}
     return Fitted(
         make_head(result, bags, config, bags.about(folds)),
         _frame(result.test),
         _frame(result.validation) if result.validation else None,
         metrics,
-        (*bags.notes, *hardly_trained(*shares, config.optimiser)),
+        (*bags.notes, *hardly_trained(*shares, config.optimiser, bags.kind)),
     )
 
 
@@ -177,29 +179,27 @@ def predict(head: Fitted | Head | str | os.PathLike[str], bags: Bags) -> Predict
     found = head.head if isinstance(head, Fitted) else head
     if not isinstance(found, Head):
         found = load_head(Path(found).expanduser())
-    probabilities = np.full((len(bags), len(found.classes)), np.nan)
     models = np.zeros(len(bags), np.int64)
-    names = np.full(len(bags), None, dtype=object)
     attention = None
+    table = pd.DataFrame(
+        {
+            "bag": bags.names,
+            "slide_id": bags.slide_ids,
+            "patient_id": bags.patient_ids,
+        }
+    )
     held = np.flatnonzero(bags.sizes)
     if len(held):
         made = predict_bags(found, bags.take(held), _device())
-        probabilities[held], models[held] = made.probabilities, made.models
-        names[held] = np.array(found.classes, dtype=object)[decide(made.probabilities)]
+        models[held] = made.models
+        columns = found.kind.value_columns(made.probabilities, found.classes)
+        values = pa.table(columns).to_pandas().set_index(held)
+        table = table.join(values)  # a bag without a tile has none
         if made.attention is not None:
             parts = np.split(made.attention, made.offsets[1:-1])
             each = zip(held, parts, strict=True)
             attention = {bags.names[i]: part for i, part in each}
-    columns = {
-        "bag": bags.names,
-        "slide_id": bags.slide_ids,
-        "patient_id": bags.patient_ids,
-    }
-    for name, values in zip(found.classes, probabilities.T, strict=True):
-        columns[f"prob_{name}"] = values
-    return Predicted(
-        pd.DataFrame(columns | {"predicted": names, "models": models}), attention
-    )
+    return Predicted(table.assign(models=models), attention)
 
 
 def _frame(predictions: Predictions) -> pd.DataFrame:

@@ -171,8 +171,10 @@ class _Progress(Callback):
         # Tests are for the end: who watches them chooses by them.
         text = "no result"
         if found:  # without inner folds there is no validation
-            value = found.get("val_auroc_mean")
-            text = "done" if value is None else f"validation AUROC {value:.3f}"
+            target = self._pending[digest].config.target.build()
+            value = found.get(f"val_{target.chooses}_mean")
+            title = target.titles[target.chooses]
+            text = "done" if value is None else f"validation {title} {value:.3f}"
         label = self._pending[digest].label
         say(f"sweep: {self._ended}/{len(self._pending)} configs, {label}: {text}")
         self._printed = time.monotonic()

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from mshisto_ray.learning.targets import Target
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.curves import read_mean_curve
 from mshisto_ray.mil.experiment import ExperimentConfig
@@ -15,8 +16,7 @@ from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.reporting.prediction_plots import plot_predictions
 from mshisto_ray.tracking import Child, Input
 
-_TEST = ("auroc", "pr_auc", "accuracy", "f1")
-INTERVALS, PLOTS = "intervals.csv", "roc_pr_calibration_confusion.png"
+INTERVALS = "intervals.csv"
 
 
 def describe_result(
@@ -25,6 +25,7 @@ def describe_result(
     name: str,
     params: Mapping[str, str],
     scratch: Path,
+    target: Target,
 ) -> Child:
     """A finished config as a run.
 
@@ -34,33 +35,37 @@ def describe_result(
         name: of the run.
         params: of the run.
         scratch: folder for what is drawn, which is emptied first.
+        target: what is predicted.
     """
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     _write_intervals(scratch / INTERVALS, metrics)
-    plot_predictions(scratch / PLOTS, experiment.read_test(folder), name)
+    plots = scratch / target.picture
+    plot_predictions(plots, experiment.read_test(folder), name)
     end = (folder / "metrics.json").stat().st_mtime
     return Child(
         name,
         params,
         (end - metrics.get("seconds", 0.0), end),
-        main_metrics(metrics),
+        main_metrics(metrics, target),
         artifacts=(
             folder / "config.yaml",
             folder / "predictions.parquet",
             scratch / INTERVALS,
-            scratch / PLOTS,
+            plots,
         ),
         curve=read_mean_curve(folder),
     )
 
 
-def main_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+def main_metrics(metrics: Mapping[str, float], target: Target) -> dict[str, float]:
     """``val_auroc``, ``test_auroc``, ... and ``trained_share``: values, no bounds.
+
+    Of classes; other targets have metrics of their own.
 
     Those that are not defined are left out; ``intervals.csv`` has all.
     """
-    names = ["val_auroc", *(f"test_{name}" for name in _TEST)]
+    names = [f"val_{target.chooses}", *(f"test_{name}" for name in target.shown)]
     found = {name: metrics.get(f"{name}_mean", math.nan) for name in names}
     found["trained_share"] = metrics.get("trained_share", math.nan)
     return readable(found)

@@ -81,9 +81,8 @@ class PredictReport:
     @property
     def page(self) -> Page:
         """The whole page."""
-        column = self.head.about["target"]["column"]
         return Page(
-            f"Predictions of {column}",
+            f"Predictions of {self.head.kind.title}",
             f"{len(self.bags.names)} bags, {self._whose}; {made_now()}",
             [
                 Section("question", "What was asked", [Facts(self._facts)]),
@@ -112,11 +111,10 @@ class PredictReport:
     @property
     def _facts(self) -> list[tuple[str, str]]:
         head, classes = self.head, self.head.classes
-        target, config = head.about["target"]["column"], head.about["config"]
-        positive = f"; positive: {classes[1]}" if len(classes) == 2 else ""
+        config = head.about["config"]
         used = head.scales or (head.scale,)
         return [
-            ("target", f"{target}: {', '.join(classes)}{positive}"),
+            ("target", head.kind.explain(classes)),
             ("a bag is", f"a {head.about['unit']}"),
             ("head", self.steps.shorten(str(self.config.head))),
             ("model", f"{show(config['pooling'])}, {len(head.models)} fold models"),
@@ -131,11 +129,13 @@ class PredictReport:
         whose = "new cohort" if not seen else "out of fold"
         patients = len(set(self.bags.patient_ids))
         cards = [(f"bags predicted, {whose}", str(num), f"of {patients} patients")]
-        auroc = self.metrics.get("auroc")
-        if auroc is None or math.isnan(auroc.value):
+        kind = self.head.kind
+        main = self.metrics.get(kind.chooses)
+        if main is None or math.isnan(main.value):
             return cards
-        more = f"{auroc.low:.3f} to {auroc.high:.3f}, 95 % interval over patients"
-        return [(f"AUROC, {whose}", f"{auroc.value:.3f}", more), *cards]
+        more = f"{main.low:.3f} to {main.high:.3f}, 95 % interval over patients"
+        title = f"{kind.titles[kind.chooses]}, {whose}"
+        return [(title, f"{main.value:.3f}", more), *cards]
 
     @cached_property
     def metrics(self) -> dict[str, Interval]:
@@ -152,7 +152,7 @@ class PredictReport:
         bags, notes = make_bags(self.head, cohort)
         done = set(self.bags.names)
         slides = [s for bag in bags if bag.name in done for s in bag.slide_ids]
-        column = self.head.about["target"]["column"]
+        column = self.head.kind.columns[0]
         own = read_failures(self.config.out)
         last = {"predicted": slides}
         found = self.steps.slides_of(cohort, column, last, own, notes)
@@ -203,7 +203,9 @@ class PredictReport:
         return [Table(header, cells, "Subgroups", text_columns=(0, 1, 4))]
 
     def cases(self, prefix: str, what: str) -> list[Section]:
-        """The most wrong predictions, and where the model looks."""
+        """The most wrong predictions, and where the model looks; of classes."""
+        if not self.head.kind.of_classes:
+            return []
         bags = make_bags(self.head, read_predict_cohort(self.config))[0]
         slides = {bag.name: bag.slide_ids for bag in bags}
         folder = self.config.out / "heatmaps"

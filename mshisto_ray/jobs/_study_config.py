@@ -16,7 +16,7 @@ from mshisto_ray.jobs.predict import PredictConfig
 from mshisto_ray.jobs.sweep import SweepConfig
 from mshisto_ray.jobs.tile import TileConfig
 from mshisto_ray.learning.split import SplitConfig
-from mshisto_ray.mil.input.config import TargetConfig
+from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.runtime import Runtime
 from mshisto_ray.store.columns import ColumnsConfig
 
@@ -38,7 +38,7 @@ class RunConfig(Config):
     out: OutputPath = option(
         Path("study"), "folder of all steps; an unfinished one is resumed"
     )
-    target: TargetConfig = TargetConfig()
+    target: TargetConfig = option(TargetConfig(), "what is predicted")
     encoder: Annotated[Part, Family(ENCODERS)] = option(text="what embeds a tile")
     scales: tuple[float, ...] = option(
         (0.5, 1.0, 2.0),
@@ -101,7 +101,7 @@ def plan_steps(config: RunConfig) -> Steps:
     if sweep and sweep.select is None:
         problems.append(
             "sweep.select: null chooses no model, and run predicts with the chosen "
-            "one: give auroc, pr_auc, accuracy or f1"
+            "one: give auto, or a metric of the target, as auroc"
         )
     if problems or not (tile and embed and sweep and predict):
         raise InputError("\n".join(problems))

@@ -48,7 +48,7 @@ class StudyReport:
         cohort = read_cohort(config.cohort, False, config.columns)
         own, *new = self._predictions
         return Page(
-            f"Predicting {config.target.column} from whole slide images",
+            f"Predicting {config.target.build().title} from whole slide images",
             f"{cohort.summary}; {made_now()}",
             [
                 Section("question", "What was asked", [Facts(self._facts(swept))]),

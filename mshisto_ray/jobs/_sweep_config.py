@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import model_validator
+
 from mshisto_ray.config import OutputPath, option
 from mshisto_ray.mil.experiment import ExperimentConfig, ExperimentRuntime
 from mshisto_ray.mil.sweep import AxesConfig
@@ -17,3 +19,18 @@ class SweepConfig(AxesConfig, ExperimentConfig):
 
     out: OutputPath = option(text="output directory; an unfinished one is resumed")
     runtime: SweepRuntime = SweepRuntime()  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @property
+    def chosen_by(self) -> str | None:
+        """The metric of the target that chooses; None: none is chosen."""
+        return self.target.build().chooses if self.select == "auto" else self.select
+
+    @model_validator(mode="after")
+    def _metric_is_of_the_target(self) -> SweepConfig:
+        target = self.target.build()
+        if self.chosen_by not in (None, *target.shown):
+            raise ValueError(
+                f"select: target.kind={target.kind} has {', '.join(target.shown)}; got "
+                f"{self.select!r}; auto: {target.chooses}"
+            )
+        return self

@@ -37,7 +37,7 @@ from mshisto_ray.reporting.page.ranking import (
 )
 from mshisto_ray.store.cohort import Cohort, read_cohort
 
-SUMMARY, COMPARISONS, PLOT = "summary.md", "comparisons.csv", "test_auroc.png"
+SUMMARY, COMPARISONS = "summary.md", "comparisons.csv"
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class SweepReport:
     @property
     def page(self) -> Page:
         """The whole page."""
-        column = self.config.target.column
-        steps, title = self.steps, f"Models that predict {column}"
+        target = self.config.target.build()
+        steps, title = self.steps, f"Models that predict {target.title}"
         return Page(
             title,
             f"{len(self.ranking.ranked)} configs, compared on the same patients and "
@@ -99,8 +99,7 @@ class SweepReport:
     def facts(self) -> list[tuple[str, str]]:
         """Question, encoder, axes, folds."""
         config, split = self.config, self.config.split
-        classes = self.predictions.classes
-        positive = f"; positive: {classes[1]}" if len(classes) == 2 else ""
+        target, classes = self.config.target.build(), self.predictions.classes
         times = f", {split.repeats} times" if split.repeats > 1 else ""
         axes = [
             (f"axis {key}", ", ".join(show(value) for value in values))
@@ -108,7 +107,7 @@ class SweepReport:
         ]
         source = self.steps.facts if self.steps else [("bags", self._bags_path)]
         return [
-            ("target", f"{config.target.column}: {', '.join(classes)}{positive}"),
+            ("target", target.explain(classes)),
             ("a bag is", f"a {config.unit}" if self.steps else "a bag of the table"),
             *source,
             *axes,
@@ -144,7 +143,9 @@ class SweepReport:
             return Section(name, title, blocks)
         cohort = read_cohort(config.cohort, False, config.columns)
         last = {"in the sweep": _slides_in(self.predictions, cohort)}
-        slides = steps.slides_of(cohort, config.target.column, last, notes=self.notes)
+        slides = steps.slides_of(
+            cohort, config.target.build().columns[0], last, notes=self.notes
+        )
         return cohort_section(slides, name, title)
 
     def chosen(self, name: str, title: str, wrong: bool = True) -> list[Section]:
@@ -155,7 +156,7 @@ class SweepReport:
         blocks: list[Block] = [Text(f"{chosen.point.label} ({chosen.digest})")]
         blocks += performance_blocks(self.predictions, out_of_fold_metrics(chosen))
         sections = [Section(name, title, blocks)]
-        if wrong:
+        if wrong and chosen.target.of_classes:
             bags = read_predicted(self._folder / experiment.PREDICTIONS)
             section = Section("wrong", "Most wrong with confidence", wrong_blocks(bags))
             sections.append(section)
@@ -193,8 +194,18 @@ def _slides_in(predictions: Predictions, cohort: Cohort) -> list[str]:
     return [row.slide_id for row in cohort.rows if row.patient_id in bags]
 
 
+def plot_name(config: SweepConfig) -> str:
+    """File of the picture of all configs."""
+    return f"test_{config.target.build().chooses}.png"
+
+
 def _bags_table(predictions: Predictions) -> Table:
     first = predictions.repeat == predictions.repeat[0]
+    if not predictions.kind.of_classes:
+        truth = predictions.target[first]
+        about = predictions.kind.describe(truth, predictions.classes)
+        counts = [str(first.sum()), str(len(set(predictions.patient_id[first])))]
+        return Table(["target", "bags", "patients"], [[about, *counts]])
     patients: dict[str, set[str]] = {}
     for code, patient in zip(
         predictions.target[first], predictions.patient_id[first], strict=True

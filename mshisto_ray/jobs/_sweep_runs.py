@@ -14,7 +14,6 @@ from types import TracebackType
 
 from mshisto_ray.jobs._experiment_run import describe_result, inputs, readable
 from mshisto_ray.learning.comparison import Comparison
-from mshisto_ray.learning.intervals import METHOD
 from mshisto_ray.mil import sweep
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.point_names import differing, point_names
@@ -49,6 +48,7 @@ class SweepRuns:
         self._out, self._points = out, points
         self._names, self._params = point_names(points), differing(points)
         self._tags = {"embeddings_digest": bags.digest, "labels_digest": bags.identity}
+        self._target = bags.kind
         self._started: dict[str, float] = {}
         self._writing: list[Future] = []
         self._thread = ThreadPoolExecutor(1, "mlflow")
@@ -108,7 +108,7 @@ class SweepRuns:
         link = f"[All configs, the best first]({page})."
         describe(self._group.store, self.parent, f"{answer} {link}\n\n{text}")
         counts = {"configs": len(ranked), "configs_failed": len(failed)}
-        tags = {"intervals": METHOD, **self._tags}
+        tags = {"intervals": self._target.interval_method, **self._tags}
         self._group.end("FINISHED", counts, tags, artifacts)
         return page, answer
 
@@ -148,6 +148,7 @@ class SweepRuns:
                     self._names[digest],
                     self._params[digest],
                     Path(scratch),
+                    self._target,
                 )
                 self._group.write(digest, child)
 
@@ -177,7 +178,7 @@ class SweepRuns:
         values = first.metrics or {}
         val, test = values[f"val_{select}_mean"], values[f"test_{select}_mean"]
         apart = [found for found in compared.values() if told_apart(found)]
-        worse = sum(found.difference.value < 0 for found in apart)
+        worse = sum(found.worse for found in apart)
         return (
             f"**{self._names[first.digest]}** is chosen by val_{select} {val:.3f}; its "
             f"test_{select} is {test:.3f}. Of {len(compared)} others, "
@@ -186,8 +187,9 @@ class SweepRuns:
         )
 
     def _view(self, select: str | None) -> RunsView:
-        chooses = f"val_{select or 'auroc'}"
-        metrics = [chooses, f"test_{select or 'auroc'}"]
+        metric = select or self._target.chooses
+        chooses = f"val_{metric}"
+        metrics = [chooses, f"test_{metric}"]
         metrics += ["diff_to_chosen", "p_difference"] if select else []
         axes = dict.fromkeys(key for p in self._points.values() for key in p.values)
         columns = [f"metrics.`{name}`" for name in metrics]
@@ -220,7 +222,7 @@ def _verdict(
     elif not told_apart(found):
         verdict = "tied"
     else:
-        verdict = "worse" if found.difference.value < 0 else "better"
+        verdict = "worse" if found.worse else "better"
     return {**tags, "verdict": verdict + (_DOUBT if outcome.warnings else "")}
 
 

@@ -16,7 +16,6 @@ from mshisto_ray.jobs._predict_config import (
 from mshisto_ray.jobs._predict_report import PredictReport
 from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
-from mshisto_ray.learning.intervals import METHOD
 from mshisto_ray.mil.head import Head, head_digest, load_head
 from mshisto_ray.prediction.bags import make_bags
 from mshisto_ray.prediction.result import (
@@ -49,6 +48,11 @@ def check(config: PredictConfig) -> None:
     """Check head, embeddings, cohort and that ``out`` can be used."""
     config = _with_folder(config)
     head, embeddings = _open(config)
+    if config.subgroups and not head.kind.of_classes:
+        raise InputError(
+            f"subgroups: metrics by subgroup are those of classes, and the head's "
+            f"target is {head.kind.kind}: give subgroups=[]"
+        )
     cohort = read_predict_cohort(config)
     make_bags(head, cohort)
     check_stage(config.out, STAGE, _recipe(head, embeddings, config))
@@ -205,7 +209,7 @@ def _report(
     artifacts = [config.out / name for name in (PREDICTIONS, METRICS)]
     artifacts += [config.out / SUBGROUPS] if config.subgroups else []
     artifacts += page
-    tags = {"head": head_digest(config.head), "intervals": METHOD}
+    tags = {"head": head_digest(config.head), "intervals": head.kind.interval_method}
     # The labels may be others than those of an earlier run.
     key = f"{found.digest} {sorted(logged.items())}"
     settings = config.model_dump(mode="json")

@@ -141,7 +141,7 @@ def _study(config: QuickstartConfig) -> RunConfig:
 
 def _folder(config: sweep.SweepConfig, pooling: str) -> Path:
     """Results of a pooling without noise."""
-    found, _ = points.check(points.expand(config, config.axes), config.select)
+    found, _ = points.check(points.expand(config, config.axes), config.chosen_by)
     (digest,) = (
         digest
         for digest, point in found.items()

@@ -17,9 +17,9 @@ from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._sweep_config import SweepConfig
 from mshisto_ray.jobs._sweep_report import (
     COMPARISONS,
-    PLOT,
     SUMMARY,
     SweepReport,
+    plot_name,
 )
 from mshisto_ray.jobs._sweep_runs import SweepRuns
 from mshisto_ray.mil import experiment, sweep
@@ -34,18 +34,18 @@ from mshisto_ray.tracking import Model, Store, register_model
 
 STAGE = "sweep"
 _NOISE = "noise.png"
-_WRITTEN = (SUMMARY, COMPARISONS, PLOT, _NOISE, "sweep.yaml")
+_WRITTEN = (SUMMARY, COMPARISONS, _NOISE, "sweep.yaml")
 
 
 def check(config: SweepConfig) -> None:
     """Check every point of the axes, input, labels, folds and ``out``."""
-    sweep.check(sweep.expand(config, config.axes), config.select)
+    sweep.check(sweep.expand(config, config.axes), config.chosen_by)
     check_stage(config.out, STAGE, {"stage": STAGE})
 
 
 def run(config: SweepConfig) -> int:
     """Train a MIL config at every combination of axes, and compare them."""
-    points, notes = sweep.check(sweep.expand(config, config.axes), config.select)
+    points, notes = sweep.check(sweep.expand(config, config.axes), config.chosen_by)
     # Other axes may be added to the directory later: configs are identified by their
     # digests, so its recipe only marks it as a sweep.
     recorded = config.model_dump(mode="json")
@@ -82,7 +82,7 @@ def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> 
 
 def read_report(config: SweepConfig, folder: Path) -> SweepReport:
     """The report of a finished sweep, with paths relative to a folder."""
-    points, notes = sweep.check(sweep.expand(config, config.axes), config.select)
+    points, notes = sweep.check(sweep.expand(config, config.axes), config.chosen_by)
     return SweepReport(config, _rank(config, points, {}), notes, folder)
 
 
@@ -96,15 +96,15 @@ def _rank(
         )
         for digest, point in points.items()
     ]
-    ranked = sweep.rank(outcomes, config.select)
+    ranked = sweep.rank(outcomes, config.chosen_by)
     failed = [o for o in outcomes if not o.metrics]
-    select = config.select
+    select = config.chosen_by
     compared = (
         sweep.compare_with_first(config.out, ranked, select)
         if select and ranked
         else {}
     )
-    return Ranking(ranked, failed, select, compared, config.out / PLOT)
+    return Ranking(ranked, failed, select, compared, config.out / plot_name(config))
 
 
 def _conclude(
@@ -124,31 +124,36 @@ def _conclude(
             + "; ".join(doubtful)
         )
     _write_tables(config, found)
-    best = _keep_best(config, ranked[0]) if config.select else None
+    best = _keep_best(config, ranked[0]) if config.chosen_by else None
     report = SweepReport(config, found, notes, config.out.parent)
     page = write_report("sweep", config, config.out, report)
-    written = [config.out / name for name in _WRITTEN]
+    written = [config.out / name for name in (*_WRITTEN, plot_name(config))]
     written = [path for path in (*written, *page) if path.exists()]
     parent, answer = runs.conclude(
-        ranked, found.failed, config.select, found.compared, written
+        ranked, found.failed, config.chosen_by, found.compared, written
     )
     say(f"sweep: {store.view_command()}")
     say(f"sweep: all configs, the best first: {store.address(parent)}")
     if best:
         _register(config, store, runs.parent, best, answer)
-        say(f"sweep: chosen by val_{config.select}: {ranked[0].point.label} -> {best}")
+        chosen = ranked[0].point.label
+        say(f"sweep: chosen by val_{config.chosen_by}: {chosen} -> {best}")
     say(f"sweep: {config.out / SUMMARY}")
     return 1 if found.failed else 0
 
 
 def _write_tables(config: SweepConfig, found: Ranking) -> None:
-    given = (found.ranked, found.failed, config.select, found.compared)
+    given = (found.ranked, found.failed, config.chosen_by, found.compared)
     write_text(config.out / SUMMARY, sweep_summary.summary(*given))
-    if config.select:
+    if config.chosen_by:
         table = sweep_summary.comparison_table(found.ranked, found.compared)
         write_text(config.out / COMPARISONS, table)
-    plot_noise(config.out / _NOISE, found.ranked, config.select or "auroc")
-    chosen = bool(config.select)
+    plot_noise(
+        config.out / _NOISE,
+        found.ranked,
+        config.chosen_by or config.target.build().chooses,
+    )
+    chosen = bool(config.chosen_by)
     sweep_summary.plot(found.plot, found.ranked, chosen, found.compared)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from mshisto_ray.config import OutputPath, option
 from mshisto_ray.jobs._experiment_run import describe_result, inputs
-from mshisto_ray.learning.intervals import METHOD
 from mshisto_ray.learning.split import Split
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
@@ -69,12 +68,14 @@ def _report(
     folder: Path,
     manifest: Manifest,
 ) -> None:
+    name = bags.kind.chooses
+    title = bags.kind.titles[name]
     for part in ("val", "test"):
-        if f"{part}_auroc_mean" in metrics:
+        if f"{part}_{name}_mean" in metrics:
             value, low, high = (
-                metrics[f"{part}_auroc_{end}"] for end in ("mean", "ci_low", "ci_high")
+                metrics[f"{part}_{name}_{end}"] for end in ("mean", "ci_low", "ci_high")
             )
-            print(f"train: {part} AUROC {value:.3f} ({low:.3f} to {high:.3f})")
+            print(f"train: {part} {title} {value:.3f} ({low:.3f} to {high:.3f})")
     warnings = experiment.warnings(config, metrics)
     for warning in warnings:
         print(f"train: warning: {warning}")
@@ -94,12 +95,14 @@ def _log(
     tags: dict[str, str],
 ) -> None:
     warnings = experiment.warnings(config, metrics)
-    tags |= {"embeddings_digest": bags.digest, "intervals": METHOD}
+    tags |= {"embeddings_digest": bags.digest, "intervals": bags.kind.interval_method}
     tags |= {"warnings": " ".join(warnings)} if warnings else {}
     params = flatten(config.model_dump(mode="json", exclude={"out", "runtime"}))
     folder = config.out / RESULT
     with tempfile.TemporaryDirectory() as scratch:
-        run = describe_result(folder, metrics, config.out.name, params, Path(scratch))
+        run = describe_result(
+            folder, metrics, config.out.name, params, Path(scratch), bags.kind
+        )
         artifacts = [*run.artifacts, folder / experiment.HEAD_FOLDER]
         run_id = store.log_run(
             run.name, params, run.metrics, tags, artifacts, curve=run.curve,

@@ -11,9 +11,8 @@ import numpy as np
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.estimates import Estimates
 from mshisto_ray.learning.intervals import interval
-from mshisto_ray.learning.metrics import METRICS, classification_metrics
 from mshisto_ray.learning.predictions import Predictions
-from mshisto_ray.statistics.bootstrap import Interval
+from mshisto_ray.statistics.bootstrap import Interval, percentile_interval
 from mshisto_ray.statistics.delong import join
 from mshisto_ray.statistics.paired import (
     corrected_resampled_t,
@@ -39,6 +38,13 @@ class Comparison:
     p: float
     p_holm: float
     p_folds: float
+    less_is_better: bool = False
+
+    @property
+    def worse(self) -> bool:
+        """Whether the first model does worse than the second."""
+        gap = self.difference.value
+        return gap > 0 if self.less_is_better else gap < 0
 
 
 def compare(
@@ -49,12 +55,13 @@ def compare(
     Each model's value is that of ``intervals``, over its own repeats; the interval of
     the difference combines those of both (``difference_interval``) with their
     correlation over patients: DeLong's by patient for AUROC, that of 1000 paired
-    bootstrap replicates for others. An interval that excludes 0 (p below .05) is
+    bootstrap replicates for others; where the target is not classes, it is that of the
+    percentiles of the paired differences. An interval that excludes 0 (p below .05) is
     evidence that these trained models differ on patients like these.
 
     Raises:
-        InputError: another metric than ``METRICS``, or tables that do not hold the
-            same bags, patients, targets and classes.
+        InputError: a metric that the target does not have, or tables that do not hold
+            the same bags, patients, targets and classes.
     """
     return compare_all([first], second, metric)[0]
 
@@ -63,8 +70,8 @@ def compare_all(
     models: Iterable[Predictions], reference: Predictions, metric: str = "auroc"
 ) -> list[Comparison]:
     """Compare each model with a reference as ``compare`` does, with Holm over all."""
-    _check_metric(metric)
     known = Estimates(reference)
+    _check_metric(metric, known)
     found = []
     for model in models:
         check_same_bags(model, reference)
@@ -84,8 +91,9 @@ def compare_pairs(
     Returns:
         By the names of the first and the second, who comes earlier and later.
     """
-    _check_metric(metric)
     known = {name: Estimates(model) for name, model in models.items()}
+    for own in known.values():
+        _check_metric(metric, own)
     found: dict[tuple[str, str], Comparison] = {}
     for one, two in combinations(models, 2):
         first, second = models[one], models[two]
@@ -96,9 +104,9 @@ def compare_pairs(
     return {key: replace(c, p_holm=p) for (key, c), p in each}
 
 
-def _check_metric(metric: str) -> None:
-    if metric not in METRICS:
-        raise InputError(f"no metric {metric!r}; have {', '.join(METRICS)}")
+def _check_metric(metric: str, known: Estimates) -> None:
+    if metric not in known.names:
+        raise InputError(f"no metric {metric!r}; have {', '.join(known.names)}")
 
 
 def _compare(
@@ -110,12 +118,16 @@ def _compare(
 ) -> Comparison:
     if _same_probabilities(model, reference):
         gap = Interval(0.0, 0.0, 0.0)
+    elif not known.kind.of_classes:
+        gaps = own.replicates[metric] - known.replicates[metric]
+        gap = percentile_interval(own.values[metric] - known.values[metric], gaps)
     else:
         ends = interval(own, metric), interval(known, metric)
         gap = difference_interval(*ends, _correlation(own, known, metric))
     values = own.values[metric], known.values[metric]
     p, over_folds = p_value(gap), _over_folds(model, reference, metric)
-    return Comparison(metric, *values, gap, p, p, over_folds)
+    less = metric in known.kind.lower_is_better
+    return Comparison(metric, *values, gap, p, p, over_folds, less)
 
 
 def _correlation(first: Estimates, second: Estimates, metric: str) -> float:
@@ -164,7 +176,8 @@ def by_fold(model: Predictions, metric: str) -> dict[tuple[int, int], float]:
     models = np.unique(np.stack([model.repeat, model.fold], 1), axis=0)
     for repeat, fold in models.tolist():
         rows = (model.repeat == repeat) & (model.fold == fold)
-        metrics = classification_metrics(model.probabilities[rows], model.target[rows])
+        given = model.probabilities[rows], model.target[rows], model.fold[rows]
+        metrics = model.kind.measure(*given)
         found[repeat, fold] = float(metrics[metric][0])
     return found
 
@@ -183,7 +196,7 @@ def check_same_bags(first: Predictions, second: Predictions) -> None:
     Raises:
         InputError: names what differs.
     """
-    if first.classes != second.classes:
+    if first.classes != second.classes or first.kind.kind != second.kind.kind:
         raise InputError(
             f"predictions of different classes cannot be compared: {first.classes} "
             f"and {second.classes}"
@@ -196,7 +209,7 @@ def check_same_bags(first: Predictions, second: Predictions) -> None:
                 model.bag[index], model.patient_id[index], model.target[index],
                 strict=True,
             )  # fmt: skip
-            keys.append(sorted((b, p, int(t)) for b, p, t in rows))
+            keys.append(sorted((b, p, repr(t.tolist())) for b, p, t in rows))
     for key in keys[1:]:
         if key != keys[0]:
             odd = sorted({k[0] for k in set(key) ^ set(keys[0])})

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mshisto_ray.learning.metrics import METRICS, classification_metrics, decide
+from mshisto_ray.learning.metrics import decide
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.statistics.bootstrap import REPLICATES, SEED, draw_counts
 from mshisto_ray.statistics.delong import AurocParts, auroc_parts, join
@@ -29,14 +29,17 @@ class Estimates:
     their rows in every repeat; the trained models are held fixed. That of AUROC is
     DeLong's by patient, that of others from 1000 bootstrap replicates, the same every
     time: patients are drawn with replacement, as many as there are, and the value is
-    computed anew.
+    computed anew. Variance and theory are those of classes.
 
     Attributes:
+        kind: the target.
+        names: of its metrics.
         num_patients: P.
     """
 
     def __init__(self, predictions: Predictions):
-        self._all = predictions
+        self._all, self.kind = predictions, predictions.kind
+        self.names = predictions.kind.metric_names(predictions.classes)
         names = predictions.patient_id.astype(str)
         patients, self._patient = np.unique(names, return_inverse=True)
         self.num_patients = len(patients)
@@ -47,7 +50,7 @@ class Estimates:
     def values(self) -> dict[str, float]:
         """Every metric; NaN where it is not defined."""
         found = self._mean_over_repeats([None] * len(self._rows))
-        return {name: float(found[name][0]) for name in METRICS}
+        return {name: float(found[name][0]) for name in self.names}
 
     @cached_property
     def replicates(self) -> dict[str, np.ndarray]:
@@ -64,7 +67,7 @@ class Estimates:
             counts = draw_counts(self.num_patients, size, generator).astype(np.float64)
             weights = [counts[:, self._patient[index]] for index in self._rows]
             parts.append(self._mean_over_repeats(weights))
-        return {n: np.concatenate([part[n] for part in parts]) for n in METRICS}
+        return {n: np.concatenate([part[n] for part in parts]) for n in self.names}
 
     @cached_property
     def areas(self) -> AurocParts:
@@ -144,9 +147,12 @@ class Estimates:
         self, weights: Sequence[np.ndarray | None]
     ) -> dict[str, np.ndarray]:
         found = [
-            classification_metrics(
-                self._all.probabilities[index], self._all.target[index], weight
+            self._all.kind.measure(
+                self._all.probabilities[index],
+                self._all.target[index],
+                self._all.fold[index],
+                weight,
             )
             for index, weight in zip(self._rows, weights, strict=True)
         ]
-        return {name: np.mean([f[name] for f in found], axis=0) for name in METRICS}
+        return {name: np.mean([f[name] for f in found], axis=0) for name in self.names}

@@ -5,29 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from mshisto_ray.learning.estimates import Estimates
-from mshisto_ray.learning.metrics import METRICS
 from mshisto_ray.learning.predictions import Predictions
-from mshisto_ray.statistics.bootstrap import Interval
+from mshisto_ray.statistics.bootstrap import Interval, percentile_interval
 from mshisto_ray.statistics.score_interval import score_interval
 
-NAME = "score"
-METHOD = (
-    "95 % score intervals over patients, which have a width at 0 and 1 too: AUROC from "
-    "DeLong's variance by patient, the others from that of 1000 patient-bootstrap "
-    "replicates"
-)
+# How bounds of today are made, by the name that files give it.
+CURRENT = ("score", "bootstrap")
 
 
 def intervals(predictions: Predictions) -> dict[str, Interval]:
     """Every metric with its 95 % interval over patients.
 
-    See ``Estimates`` for the value and the variance of a metric and
-    ``statistics.score_interval`` for the interval. It covers the sampling of patients.
+    See ``Estimates`` for the value and the variance of a metric. The interval is that
+    of ``statistics.score_interval`` for classes, of percentiles of the replicates for
+    other targets. It covers the sampling of patients.
     It holds the trained models fixed, so the variation between training sets is not
     included.
     """
     estimates = Estimates(predictions)
-    return {name: interval(estimates, name) for name in METRICS}
+    return {name: interval(estimates, name) for name in estimates.names}
 
 
 def interval(estimates: Estimates, metric: str) -> Interval:
@@ -35,6 +31,8 @@ def interval(estimates: Estimates, metric: str) -> Interval:
     value = estimates.values[metric]
     if np.isnan(value):
         return Interval(value, value, value)
+    if not estimates.kind.of_classes:
+        return percentile_interval(value, estimates.replicates[metric])
     variance, degrees = estimates.variance(metric)
     low, high = score_interval(
         np.array([value]),

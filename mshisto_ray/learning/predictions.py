@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mshisto_ray.config import InputError
-from mshisto_ray.learning.metrics import decide
-from mshisto_ray.store.shards import write_shard
+from mshisto_ray.learning.targets import Target, TargetConfig, restore_target
+from mshisto_ray.store.shards import read_metadata, write_shard
 
 _PREFIX = "prob_"
 
@@ -23,7 +24,9 @@ class Predictions:
 
     ``bag``, ``slide_id`` (None where a bag is not one slide), ``patient_id``: [N]
     text; ``target``: class index [N]; ``fold``, ``repeat``: [N] of the model;
-    ``probabilities``: float64 [N, C], columns in the order of ``classes``.
+    ``probabilities``: float64 [N, C], columns in the order of ``classes``. ``kind``:
+    the target; where it is not classes, ``classes`` are its names, ``target`` its
+    truth [N, ...] and ``probabilities`` its values [N, V].
     """
 
     classes: tuple[str, ...]
@@ -34,6 +37,7 @@ class Predictions:
     fold: np.ndarray
     repeat: np.ndarray
     probabilities: np.ndarray
+    kind: Target = field(default_factory=lambda: TargetConfig().build())
 
     def __len__(self) -> int:
         return len(self.bag)
@@ -41,39 +45,49 @@ class Predictions:
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
     """Join the rows of all parts, which share their classes."""
-    names = [name for name in Predictions.__dataclass_fields__ if name != "classes"]
+    names = set(Predictions.__dataclass_fields__) - {"classes", "kind"}
     columns = {n: np.concatenate([getattr(p, n) for p in parts]) for n in names}
-    return Predictions(parts[0].classes, **columns)
+    return Predictions(parts[0].classes, **columns, kind=parts[0].kind)
 
 
 def as_table(predictions: Predictions) -> pa.Table:
     """Predictions as a table.
 
-    Columns: ``bag, slide_id, patient_id, target, fold, repeat, prob_<class>..,
-    predicted``; ``target`` and ``predicted`` are class names.
+    Columns: ``bag, slide_id, patient_id``, those of the target's truth, ``fold,
+    repeat``, those of its values; of classes ``target``, ``prob_<class>`` .. and
+    ``predicted``.
     """
-    classes = np.asarray(predictions.classes, dtype=object)
+    kind, names = predictions.kind, predictions.classes
     columns = {
         "bag": pa.array(predictions.bag, pa.string()),
         "slide_id": pa.array(predictions.slide_id, pa.string()),
         "patient_id": pa.array(predictions.patient_id, pa.string()),
-        "target": pa.array(classes[predictions.target], pa.string()),
+        **kind.truth_columns(predictions.target, names),
         "fold": pa.array(predictions.fold, pa.int32()),
         "repeat": pa.array(predictions.repeat, pa.int32()),
+        **kind.value_columns(predictions.probabilities, names),
     }
-    for index, name in enumerate(predictions.classes):
-        column = np.ascontiguousarray(predictions.probabilities[:, index])
-        columns[_PREFIX + name] = pa.array(column, pa.float64())
-    columns["predicted"] = pa.array(
-        classes[decide(predictions.probabilities)], pa.string()
-    )
     return pa.table(columns)
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write the table of predictions as Parquet."""
-    metadata = {"classes": list(predictions.classes)}
+    metadata = table_metadata(predictions.kind, predictions.classes)
     write_shard(path, [as_table(predictions)], metadata)
+
+
+def table_metadata(kind: Target, names: Sequence[str]) -> dict[str, Any]:
+    """What a table says of its target; without it a table is of classes."""
+    found: dict[str, Any] = {"classes": list(names)}
+    return found if kind.of_classes else {**found, "target": kind.settings}
+
+
+def read_kind(path: Path) -> tuple[Target, tuple[str, ...]] | None:
+    """Target and names of a table that says them; None: it is of classes."""
+    about = read_metadata(path) or {}
+    if "target" not in about:
+        return None
+    return restore_target(about["target"]), tuple(about["classes"])
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -85,6 +99,22 @@ def read_predictions(path: Path) -> Predictions:
     if not path.is_file():
         raise InputError(f"{path}: no such predictions table")
     table = pq.read_table(path)
+    kind, names = read_kind(path) or (TargetConfig().build(), _classes(path, table))
+    target, values = kind.read(table, names)
+    return Predictions(
+        names,
+        bag=_text(table["bag"]),
+        slide_id=_text(table["slide_id"]),
+        patient_id=_text(table["patient_id"]),
+        target=target,
+        fold=table["fold"].to_numpy(),
+        repeat=table["repeat"].to_numpy(),
+        probabilities=values,
+        kind=kind,
+    )
+
+
+def _classes(path: Path, table: pa.Table) -> tuple[str, ...]:
     names = table.column_names
     classes = [n.removeprefix(_PREFIX) for n in names if n.startswith(_PREFIX)]
     missing = {"bag", "patient_id", "target", "fold", "repeat"} - set(names)
@@ -93,18 +123,7 @@ def read_predictions(path: Path) -> Predictions:
             f"{path}: not a predictions table, it lacks "
             f"{', '.join(sorted(missing)) or 'two prob_<class> columns'}"
         )
-    index = {name: i for i, name in enumerate(classes)}
-    columns = [table[_PREFIX + name].to_numpy() for name in classes]
-    return Predictions(
-        tuple(classes),
-        bag=_text(table["bag"]),
-        slide_id=_text(table["slide_id"]),
-        patient_id=_text(table["patient_id"]),
-        target=np.array([index[t] for t in table["target"].to_pylist()]),
-        fold=table["fold"].to_numpy(),
-        repeat=table["repeat"].to_numpy(),
-        probabilities=np.stack(columns, 1),
-    )
+    return tuple(classes)
 
 
 def _text(column: pa.ChunkedArray) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.learning.class_labels import check_two
 from mshisto_ray.learning.given_folds import (
     TEST,
     TRAIN,
@@ -15,6 +16,7 @@ from mshisto_ray.learning.given_folds import (
     GivenFolds,
     read_given_folds,
 )
+from mshisto_ray.learning.targets import Target
 
 _INNER = 1  # separates the random stream of inner splits from that of the folds
 
@@ -59,27 +61,32 @@ def make_splits(
     targets: np.ndarray,
     classes: Sequence[str],
     given: Sequence[str | None] | None = None,
+    each_fold: Sequence[str] | None = None,
 ) -> list[Split]:
     """Make all splits, repeat by repeat and fold by fold.
 
     Args:
         config: folds, repeats, share of validation, seed.
         patients: patient of each of B bags.
-        targets: class index of each bag, int [B].
-        classes: names of the classes, for messages.
+        targets: class index of each bag, int [B], or weights [B, S] of the strata that
+            folds spread evenly.
+        classes: names of the classes or strata, for messages.
         given: fold of each bag as text; replaces drawn folds. Numbers become those of
             the splits; the words of ``read_given_folds`` are one split, whose
             validation bags are drawn from the training bags if none are given.
+        each_fold: the classes or strata that every fold needs a patient of; None: all.
 
     Raises:
         InputError: fewer than two classes, a class with fewer patients than folds, or
             given folds that cannot be used (see ``read_given_folds``).
     """
     counts, patient = _class_counts(patients, targets, len(classes))
-    _check_classes(counts, classes)
+    if each_fold is None:
+        check_two(counts.sum(0), classes)
     fixed = None if given is None else read_given_folds(given, patients)
     if fixed is None:
-        _check_folds(counts, classes, config.folds)
+        needed = classes if each_fold is None else each_fold
+        _check_folds(counts, classes, config.folds, needed)
     splits = []
     for repeat in range(config.repeats):
         if fixed is not None and fixed.is_split:
@@ -175,23 +182,39 @@ def _class_counts(
     """Bags per patient and class [G, C], and each bag's patient index [B]."""
     names, patient = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
     counts = np.zeros((len(names), num_classes), dtype=np.int64)
-    np.add.at(counts, (patient, targets), 1)
+    if targets.ndim == 2:
+        np.add.at(counts, patient, targets)
+    else:
+        np.add.at(counts, (patient, targets), 1)
     return counts, patient
 
 
-def _check_classes(counts: np.ndarray, classes: Sequence[str]) -> None:
-    present = [c for c, n in zip(classes, counts.sum(0), strict=True) if n]
-    if len(present) < 2:
-        raise InputError(
-            f"labels: only {present[0]!r} is left, and a classifier needs two classes"
-            if present
-            else "labels: no labelled bag is left"
-        )
+def split_targets(
+    config: SplitConfig,
+    target: Target,
+    patients: Sequence[str],
+    truth: np.ndarray,
+    names: Sequence[str],
+    given: Sequence[str | None] | None = None,
+) -> list[Split]:
+    """``make_splits`` with the strata of a target.
+
+    Raises:
+        InputError: see ``make_splits`` and ``Target.strata``.
+    """
+    if not len(truth):
+        raise InputError("labels: no labelled bag is left")
+    strata = target.strata(truth, names, config.folds)
+    return make_splits(
+        config, patients, strata.of, strata.names, given, strata.each_fold
+    )
 
 
-def _check_folds(counts: np.ndarray, classes: Sequence[str], folds: int) -> None:
+def _check_folds(
+    counts: np.ndarray, classes: Sequence[str], folds: int, needed: Sequence[str]
+) -> None:
     for name, num in zip(classes, (counts > 0).sum(0), strict=True):
-        if num < folds:
+        if num < folds and name in needed:
             fewer = f"give split.folds={num}, or " if num > 1 else ""
             raise InputError(
                 f"class {name!r} has {num} patients, fewer than split.folds={folds}: "

@@ -9,15 +9,11 @@ from typing import Any
 
 import numpy as np
 
-_NAMES = {
-    "bag_loss": "epoch_train_loss",
-    "val_loss": "epoch_val_loss",
-    "val_auroc": "epoch_val_auroc",
-}
+_TRAINING = "bag_loss"
 
 
 def read_mean_curve(folder: Path) -> list[dict[str, float]]:
-    """``step`` (epoch) with ``epoch_train_loss``, ``epoch_val_loss``, ``.._auroc``.
+    """``step`` (epoch) with ``epoch_train_loss``, and ``epoch_val_`` loss and metric.
 
     Each is the mean over the models that trained that long. The curve ends where fewer
     than half did: early stopping leaves the slow ones, and the mean of a few jumps.
@@ -34,9 +30,11 @@ def mean_curve(models: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
         if 2 * len(records) < len(models):
             break
         point = {"step": float(epoch + 1)}
-        for key, name in _NAMES.items():
+        keys = dict.fromkeys(key for record in records for key in record)
+        for key in keys:
             values = [r[key] for r in records if r.get(key) is not None]
-            if values:
-                point[name] = float(np.mean(values))
+            if values and (key == _TRAINING or key.startswith("val_")):
+                name = "train_loss" if key == _TRAINING else key
+                point[f"epoch_{name}"] = float(np.mean(values))
         found.append(point)
     return found

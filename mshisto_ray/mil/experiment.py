@@ -18,24 +18,24 @@ from pydantic import model_validator
 
 from mshisto_ray import components
 from mshisto_ray.config import option, to_yaml
-from mshisto_ray.learning.intervals import NAME, intervals
+from mshisto_ray.learning.intervals import CURRENT, intervals
 from mshisto_ray.learning.predictions import (
     Predictions,
     read_predictions,
     write_predictions,
 )
 from mshisto_ray.learning.split import Split, SplitConfig
+from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import (
     CrossValidation,
     cross_validate,
     plan_splits,
 )
-from mshisto_ray.mil.fit.stopping import TRAINED
 from mshisto_ray.mil.fit.trained import hardly_trained, trained_share, undecided_share
 from mshisto_ray.mil.head import save_head
 from mshisto_ray.mil.input.bags import Bags, read_bags
-from mshisto_ray.mil.input.config import InputConfig, TargetConfig
+from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.mil.input.summary import summarise
 from mshisto_ray.mil.model import COMBINATIONS, POOLINGS
 from mshisto_ray.runtime import Runtime
@@ -58,10 +58,30 @@ class ExperimentRuntime(Runtime):
 class ExperimentConfig(TrainConfig, InputConfig):
     """Bags, target, split, model and training: everything that decides a result."""
 
-    target: TargetConfig = TargetConfig()
+    target: TargetConfig = option(TargetConfig(), "what is predicted")
     split: SplitConfig = SplitConfig()
     refit: bool = option(False, "train one more model on all bags, for new patients")
     runtime: ExperimentRuntime = ExperimentRuntime()
+
+    @model_validator(mode="after")
+    def _target_can_be_learned(self) -> ExperimentConfig:
+        target = self.target.build()
+        name = self.pooling.name
+        needs = components.declaration(POOLINGS, name, "NEEDS_CLASSES", False)
+        if needs and not target.of_classes:
+            closed = components.declarations(POOLINGS, "NEEDS_CLASSES")
+            others = [n for n in components.available(POOLINGS) if n not in closed]
+            raise ValueError(
+                f"pooling: {name} gives probabilities of classes, so it cannot learn "
+                f"target.kind={target.kind}; take {', '.join(others)}"
+            )
+        stopping = self.early_stopping
+        if stopping and stopping.metric not in ("loss", target.chooses):
+            raise ValueError(
+                f"early_stopping.metric: target.kind={target.kind} has loss and "
+                f"{target.chooses}, got {stopping.metric!r}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _scales_are_combined(self) -> ExperimentConfig:
@@ -109,14 +129,14 @@ def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
     paths = {"embeddings", "cohort", "columns", "bags", "runtime", "scale", "scales"}
     settings = config.model_dump(mode="json", include=names - paths)
     # Results keep the digests they had before a key came or went, where they are the
-    # same: a target had a kind, no optimiser had a schedule, and early stopping kept
+    # same: no optimiser had a schedule, and early stopping kept
     # epochs before the training loss had fallen.
-    settings["target"] |= {"kind": "classes"}
+    settings["target"] = bags.kind.settings
     optimiser = settings["optimiser"]
     if optimiser["schedule"] == "constant" and not optimiser["warmup_steps"]:
         del optimiser["schedule"], optimiser["warmup_steps"]
     if config.early_stopping:
-        settings["early_stopping"] |= {"trained": TRAINED}
+        settings["early_stopping"] |= {"trained": bags.kind.learned}
     scale = bags.scales or bags.scale
     return settings | {"scale": scale, "data": bags.identity}
 
@@ -153,7 +173,7 @@ def run(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     result = cross_validate(bags, splits, config, device, config.refit, on_fold)
     metrics = measure(result.test, result.validation)
-    metrics["trained_share"] = trained_share(result.models)
+    metrics["trained_share"] = trained_share(result.models, bags.kind)
     metrics["undecided_share"] = undecided_share(result.test)
     metrics["seconds"] = time.perf_counter() - started
     metrics["cpu_seconds"] = time.process_time() - cpu
@@ -169,7 +189,7 @@ def run(
     (temporary / "config.yaml").write_text(to_yaml(config))
     # JSON has no NaN; a metric that is not defined is null.
     known = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
-    content = {**known, _INTERVALS: NAME}
+    content = {**known, _INTERVALS: bags.kind.interval_name}
     (temporary / _METRICS).write_text(json.dumps(content, indent=2) + "\n")
     try:
         os.rename(temporary, folder)
@@ -199,7 +219,7 @@ def warnings(config: ExperimentConfig, metrics: Mapping[str, float]) -> list[str
     Results of versions that did not measure it have none.
     """
     shares = (metrics.get("trained_share", 1), metrics.get("undecided_share", 0))
-    return hardly_trained(*shares, config.optimiser)
+    return hardly_trained(*shares, config.optimiser, config.target.build())
 
 
 def measure(test: Predictions, validation: Predictions | None) -> dict[str, float]:
@@ -232,7 +252,7 @@ def read_metrics(folder: Path) -> dict[str, float] | None:
     found = json.loads(file.read_text())
     made_by = found.pop(_INTERVALS, None)
     metrics = {k: math.nan if v is None else v for k, v in found.items()}
-    if made_by == NAME:
+    if made_by in CURRENT:
         return metrics
     validation = folder / _VALIDATION
     return metrics | measure(

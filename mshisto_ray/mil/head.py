@@ -15,9 +15,11 @@ from safetensors.torch import load_file, save_file
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
+from mshisto_ray.learning.targets import Fitted, Target, restore_target
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import CrossValidation
 from mshisto_ray.mil.fit.fold import build_model
+from mshisto_ray.mil.fit.fold_model import FoldModel
 from mshisto_ray.mil.fit.vote import VoteConfig
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.model import MILModel
@@ -27,6 +29,7 @@ from mshisto_ray.store.temporary import temporary_beside
 _VERSION = 2
 _REFIT = "refit"
 _MLFLOW = "MLmodel"
+_FITTED = "fitted"
 _NEVER_TESTED = -1
 
 
@@ -38,6 +41,7 @@ class HeadModel:
     fold: int | None
     model: MILModel
     standardisation: Standardisation
+    fitted: Fitted
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class Head:
     model may have seen (-1: all models have, in a given split); ``dims``: widths of
     embeddings, coarsest scale first; ``scales``: None if an instance has one;
     ``encoder``: name and digest of the tiles' encoder (by scale, if there are several),
-    None for a bag table; ``about``: the content of ``model.json``.
+    None for a bag table; ``about``: the content of ``model.json``; ``kind``: the
+    target, whose names are ``classes``.
     """
 
     classes: tuple[str, ...]
@@ -60,6 +65,7 @@ class Head:
     folds: Mapping[str, Sequence[int]]
     models: tuple[HeadModel, ...]
     about: Mapping[str, Any]
+    kind: Target
 
     def models_for(self, patient_id: str) -> list[int]:
         """Return the places of the models that may predict a patient.
@@ -98,26 +104,33 @@ def make_head(
     for patient in sorted({bags.patient_ids[i] for i in used} - set(folds)):
         folds[patient] = [_NEVER_TESTED] * repeats
     keys = [(split.repeat, split.fold) for split in result.splits]
+    is_binary = bags.kind.of_classes and len(bags.classes) == 2
     models = [
-        HeadModel(repeat, fold, model.model, model.standardisation)
-        for (repeat, fold), model in zip(keys, result.models, strict=True)
+        HeadModel(repeat, fold, found.model, found.standardisation, found.fitted)
+        for (repeat, fold), found in zip(keys, result.models, strict=True)
     ]
     if result.refit:
-        refit = result.refit
-        models.append(HeadModel(None, None, refit.model, refit.standardisation))
+        found = result.refit
+        models.append(
+            HeadModel(None, None, found.model, found.standardisation, found.fitted)
+        )
     content = {
         "version": _VERSION,
         "classes": list(bags.classes),
         # A bag is assigned the most probable class; of two, the second above this.
-        "threshold": 0.5 if len(bags.classes) == 2 else None,
+        "threshold": 0.5 if is_binary else None,
         "dims": bags.dims,
         "scale": bags.scale,
         "scales": bags.scales,
         "encoder": bags.encoder,
         "embeddings_digest": bags.digest,
         "config": config.model_dump(mode="json", include=set(TrainConfig.model_fields)),
-        "models": [{"repeat": r, "fold": f} for r, f in keys],
+        "models": [
+            {"repeat": r, "fold": f, **_fitted(model)}
+            for (r, f), model in zip(keys, result.models, strict=True)
+        ],
         "refit": result.refit is not None,
+        **(_fitted(result.refit, "refit_fitted") if result.refit else {}),
         "folds": folds,
         **about,
     }
@@ -131,6 +144,7 @@ def make_head(
         folds,
         tuple(models),
         content,
+        bags.kind,
     )
 
 
@@ -178,11 +192,13 @@ def load_head(path: Path) -> Head:
         )
     config = configs.validate(TrainConfig, content["config"])
     dims, classes = tuple(content["dims"]), tuple(content["classes"])
-    keys = [(m["repeat"], m["fold"]) for m in content["models"]]
-    keys += [(None, None)] if content["refit"] else []
+    kind = restore_target(content.get("target", {}))
+    keys = [(m["repeat"], m["fold"], m.get(_FITTED, {})) for m in content["models"]]
+    refit = (None, None, content.get("refit_fitted", {}))
+    keys += [refit] if content["refit"] else []
     models = []
-    for repeat, fold in keys:
-        model = build_model(config, dims, len(classes)).eval()
+    for repeat, fold, state in keys:
+        model = build_model(config, _Input(dims, classes, kind)).eval()
         tensors = load_file(path / _file_name(repeat, fold))
         fitted = [
             Standardisation(
@@ -192,7 +208,8 @@ def load_head(path: Path) -> Head:
         ]
         whole = Standardisation(fitted[0].mean, fitted[0].std, tuple(fitted[1:]))
         model.load_state_dict(tensors)
-        models.append(HeadModel(repeat, fold, model, whole))
+        fitted_target = kind.restore(state, classes)
+        models.append(HeadModel(repeat, fold, model, whole, fitted_target))
     return Head(
         classes,
         dims,
@@ -203,7 +220,23 @@ def load_head(path: Path) -> Head:
         content["folds"],
         tuple(models),
         content,
+        kind,
     )
+
+
+@dataclass(frozen=True)
+class _Input:
+    """What the models of a head take."""
+
+    dims: tuple[int, ...]
+    classes: tuple[str, ...]
+    kind: Target
+
+
+def _fitted(model: FoldModel, key: str = _FITTED) -> dict[str, Any]:
+    """What the target of a model was fitted to, where it was."""
+    state = model.fitted.state
+    return {key: state} if state else {}
 
 
 def head_digest(path: Path) -> str:

@@ -10,6 +10,7 @@ from torch import nn
 
 from mshisto_ray import components
 from mshisto_ray.components import Part
+from mshisto_ray.learning.targets import Target
 from mshisto_ray.mil.combinations import (
     Finer,
 )
@@ -33,6 +34,8 @@ class MILModel(nn.Module):
         pooling: part of the poolings family.
         combine: part of the combinations family; it first turns a tile and its finer
             ones into one instance.
+        num_outputs: K, of a target other than classes, for which ``num_classes`` does
+            not count; None: the target is classes.
     """
 
     def __init__(
@@ -43,8 +46,13 @@ class MILModel(nn.Module):
         dropout: float,
         pooling: Part,
         combine: Part,
+        num_outputs: int | None = None,
     ):
         super().__init__()
+        self.num_outputs = num_outputs
+        if num_outputs is not None:
+            # A pooling has one output for two classes, and one per class for more.
+            num_classes = 2 if num_outputs == 1 else max(num_outputs, 3)
         combination = components.build(COMBINATIONS, combine, dims)
         dim: int = combination.width
         self.combination: nn.Module = combination
@@ -63,6 +71,28 @@ class MILModel(nn.Module):
         """Tiles [N, D] and offsets [B + 1] of B bags, and finer ones, to ``Pooled``."""
         h, child_attention = self.combination(h, finer)
         out = self.pooling(self.transform(h), offsets)
+        if self.num_outputs is not None:
+            out = _without_classes(out, self.num_outputs)
         if not child_attention:
             return out
         return dataclasses.replace(out, child_attention=child_attention)
+
+
+def _without_classes(out: Pooled, num_outputs: int) -> Pooled:
+    """The outputs that a target other than classes takes, and attention."""
+    if out.outputs is None:
+        raise ValueError("this pooling gives probabilities, so its target is classes")
+    return dataclasses.replace(
+        out,
+        outputs=out.outputs[:, :num_outputs].float(),
+        instance_probabilities=None,
+        class_attention=None,
+    )
+
+
+def outputs_of(out: Pooled, target: Target) -> torch.Tensor:
+    """What the target's loss and link take of a model's output, [B, K]."""
+    if target.of_classes:
+        return out.log_probabilities
+    assert out.outputs is not None
+    return out.outputs

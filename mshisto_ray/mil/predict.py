@@ -9,10 +9,10 @@ import torch
 
 from mshisto_ray.config import InputError
 from mshisto_ray.mil.fit.batches import Batches
-from mshisto_ray.mil.fit.fold import log_probabilities
-from mshisto_ray.mil.fit.vote import VoteConfig
+from mshisto_ray.mil.fit.scoring import predict_values
 from mshisto_ray.mil.head import Head, HeadModel
 from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.mil.model import outputs_of
 from mshisto_ray.mil.poolings import (
     Pooled,
 )
@@ -22,7 +22,8 @@ from mshisto_ray.mil.poolings import (
 class HeadPrediction:
     """Predictions of a head for B bags with N instances.
 
-    ``probabilities``: [B, C], of the vote where random bags vote; for whole bags:
+    ``probabilities``: [B, C], of the vote where random bags vote, or the values [B, V]
+    of a target that is not classes; for whole bags:
     ``attention`` [N], ``class_attention`` and ``instance_probabilities`` [N, C], None
     where the pooling has none, and ``child_attention``, for each finer scale [M], its
     tiles slide by slide and parent by parent; ``offsets``: int64 [B + 1]; ``models``:
@@ -101,7 +102,7 @@ def predict(head: Head, bags: Bags, device: torch.device) -> HeadPrediction:
     for model, index in zip(head.models, _bags_by_model(head, bags), strict=True):
         if len(index):
             models[index] += 1
-            _add_model(model, bags, index, sums, head.vote, device)
+            _add_model(model, head, bags, index, sums, device)
     probabilities = sums.mean("bags", models)
     assert probabilities is not None
     finer = [sums.mean(f"finer{i}", models) for i in range(len(bags.finer))]
@@ -118,10 +119,10 @@ def predict(head: Head, bags: Bags, device: torch.device) -> HeadPrediction:
 
 def _add_model(
     model: HeadModel,
+    head: Head,
     bags: Bags,
     index: np.ndarray,
     sums: _Sums,
-    vote: VoteConfig | None,
     device: torch.device,
 ) -> None:
     module = model.model.to(device).eval()
@@ -130,13 +131,13 @@ def _add_model(
         with torch.inference_mode():
             out = module(*batches.draws(draws))
         sums.add(out, draws[:, 0])
-        if vote is None:
-            found = out.log_probabilities.double().exp().cpu().numpy()
-            sums.put("bags", found, draws[:, 0])
-    if vote is not None:
-        random_bags = Batches(bags, model.standardisation, device, vote)
-        logs = log_probabilities(module, random_bags, index)
-        sums.put("bags", logs.exp().numpy(), index)
+        if head.vote is None:
+            outputs = outputs_of(out, head.kind).double().cpu()
+            sums.put("bags", model.fitted.link(outputs), draws[:, 0])
+    if head.vote is not None:
+        random_bags = Batches(bags, model.standardisation, device, head.vote)
+        given = module, random_bags, index, head.kind, model.fitted
+        sums.put("bags", predict_values(*given), index)
     module.cpu()
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import field_validator
@@ -17,6 +17,7 @@ from mshisto_ray import config as configs
 from mshisto_ray.config import Config, InputError, option
 from mshisto_ray.learning.comparison import Comparison, compare_all
 from mshisto_ray.learning.split import Split
+from mshisto_ray.learning.targets import Target
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.input.bags import Bags
@@ -31,8 +32,10 @@ class AxesConfig(Config):
     axes: dict[str, tuple[Any, ...]] = option(
         {}, "{key: values}; one config per combination of values"
     )
-    select: Literal["auroc", "pr_auc", "accuracy", "f1"] | None = option(
-        "auroc", "val_ metric that the best config is chosen by; null: none is chosen"
+    select: str | None = option(
+        "auto",
+        "val_ metric that the best config is chosen by; auto: that of the target, of "
+        "classes auroc; null: none is chosen",
     )
 
     @field_validator("axes")
@@ -150,7 +153,8 @@ def check(
 def _check_same(first: Bags, other: Bags, point: Point) -> None:
     def key(bags: Bags) -> list[Any]:
         assert bags.targets is not None
-        labels = [bags.classes[t] for t in bags.targets]
+        columns = bags.kind.truth_columns(bags.targets, bags.classes).values()
+        labels = map(repr, zip(*(c.to_pylist() for c in columns), strict=True))
         return sorted(zip(bags.names, bags.patient_ids, labels, strict=True))
 
     if key(first) != key(other):
@@ -179,6 +183,11 @@ class PointResult:
     error: str | None
 
     @property
+    def target(self) -> Target:
+        """What is predicted."""
+        return self.point.config.target.build()
+
+    @property
     def warnings(self) -> list[str]:
         """Lines for the user; see ``experiment.warnings``."""
         return experiment.warnings(self.point.config, self.metrics or {})
@@ -202,7 +211,7 @@ def compare_with_first(
     Args:
         out: of the sweep.
         ranked: finished configs, the reference first.
-        metric: of ``learning.metrics``.
+        metric: of the target.
     """
     first, *others = (experiment.read_test(folder(out, o.digest)) for o in ranked)
     found = compare_all(others, first, metric)
@@ -222,6 +231,7 @@ def rank(outcomes: Sequence[PointResult], select: str | None) -> list[PointResul
     def key(outcome: PointResult) -> float:
         assert outcome.metrics
         value = outcome.metrics.get(f"val_{select}_mean", math.nan)
-        return math.inf if math.isnan(value) else -value
+        sign = 1 if select in outcome.target.lower_is_better else -1
+        return math.inf if math.isnan(value) else sign * value
 
     return sorted(finished, key=key)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from mshisto_ray.learning.intervals import intervals
 from mshisto_ray.learning.predictions import Predictions
+from mshisto_ray.mil.head import Head
 from mshisto_ray.prediction.unit import Bag
 from mshisto_ray.statistics.bootstrap import Interval
 
@@ -51,6 +53,17 @@ def external_metrics(
         f"{', '.join(undefined)}: not defined, as none of the {len(bags)} labelled "
         f"bags is of class {' or '.join(map(repr, absent))}"
     ]
+
+
+def value_metrics(
+    head: Head, bags: Sequence[Bag], values: np.ndarray, truth: np.ndarray
+) -> dict[str, Interval]:
+    """Metrics of bags whose target is not classes, with intervals; {} without any."""
+    if not len(bags):
+        return {}
+    places = np.zeros(len(bags), np.int64)
+    found = _predictions(head.classes, bags, values, places)
+    return intervals(replace(found, target=truth, kind=head.kind))
 
 
 def _specificity(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,12 @@ from mshisto_ray.prediction.subgroups import (
     subgroup_table,
 )
 from mshisto_ray.prediction.unit import Bag, shard_path
+from mshisto_ray.prediction.values import (
+    identity_columns,
+    later_truth,
+    no_fold,
+    write_values,
+)
 from mshisto_ray.progress import check_failures
 from mshisto_ray.statistics.bootstrap import Interval
 from mshisto_ray.store.cohort import Cohort
@@ -77,6 +83,13 @@ def write_result(
     if not predicted:
         check_failures(len(bags), len(bags), 0.0)
     probabilities = np.array([found[bag.name]["probabilities"] for bag in predicted])
+    if not head.kind.of_classes:
+        metrics = write_values(
+            out / PREDICTIONS, head, cohort, predicted, probabilities
+        )
+        _write_metrics(out, metrics)
+        num = len(later_truth(head, cohort, predicted)[0])
+        return PredictionSummary(len(predicted), num, metrics, [], [])
     targets = find_targets(head, cohort, predicted)
     _write_table(out, head, predicted, probabilities, targets)
     known = [i for i, target in enumerate(targets) if target is not None]
@@ -93,8 +106,7 @@ def write_result(
     notes = _unknown_labels(head, cohort, predicted) + undefined + small_groups(groups)
     if tiles is not None:
         metrics |= _localise(out, head, predicted, tiles, annotation, notes)
-    content = {name: _defined(interval) for name, interval in metrics.items()}
-    write_text(out / METRICS, json.dumps(content, indent=2) + "\n")
+    _write_metrics(out, metrics)
     return PredictionSummary(len(predicted), len(known), metrics, groups, notes)
 
 
@@ -157,6 +169,11 @@ def _localise(
     return localisation.summarise(found, patients)
 
 
+def _write_metrics(out: Path, metrics: Mapping[str, Interval]) -> None:
+    content = {name: _defined(interval) for name, interval in metrics.items()}
+    write_text(out / METRICS, json.dumps(content, indent=2) + "\n")
+
+
 def _defined(interval: Interval) -> dict[str, float | None]:
     """The interval as JSON values: None for NaN, which JSON does not have."""
     return {k: v if math.isfinite(v) else None for k, v in asdict(interval).items()}
@@ -193,7 +210,9 @@ def find_targets(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str | None
 
 def find_truth(head: Head, cohort: Cohort, bags: list[Bag]) -> dict[str, Truth]:
     """What the cohort knows of each slide: label of its bag, annotation."""
-    targets = find_targets(head, cohort, bags)
+    targets: list[str | None] = [None] * len(bags)
+    if head.kind.of_classes:
+        targets = find_targets(head, cohort, bags)
     labels = {
         slide_id: target
         for bag, target in zip(bags, targets, strict=True)
@@ -231,14 +250,10 @@ def _write_table(
     targets: list[str | None],
 ) -> None:
     """Write ``predictions.parquet``; fold and repeat are null: folds are averaged."""
-    nothing = pa.nulls(len(bags), pa.int32())
     columns = {
-        "bag": pa.array([bag.name for bag in bags], pa.string()),
-        "slide_id": pa.array([bag.slide_id for bag in bags], pa.string()),
-        "patient_id": pa.array([bag.patient_id for bag in bags], pa.string()),
+        **identity_columns(bags),
         "target": pa.array(targets, pa.string()),
-        "fold": nothing,
-        "repeat": nothing,
+        **no_fold(bags),
     }
     for index, name in enumerate(head.classes):
         columns[f"prob_{name}"] = pa.array(probabilities[:, index], pa.float64())

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.metrics import decide
-from mshisto_ray.learning.predictions import Predictions
+from mshisto_ray.learning.predictions import Predictions, read_kind
+from mshisto_ray.learning.targets import Target
 
 _PREFIX = "prob_"
 
@@ -20,7 +22,9 @@ _PREFIX = "prob_"
 class PredictedBags:
     """A row per bag: its label (None: unknown) and what a head gives each class.
 
-    ``names``, ``patient_ids``, ``targets``: N texts; ``probabilities``: [N, C].
+    ``names``, ``patient_ids``, ``targets``: N texts; ``probabilities``: [N, C]. Where
+    the target is not classes these are its values, and ``known`` are the bags whose
+    target is known.
     """
 
     classes: tuple[str, ...]
@@ -28,6 +32,7 @@ class PredictedBags:
     patient_ids: Sequence[str]
     targets: Sequence[str | None]
     probabilities: np.ndarray
+    known: Predictions | None = None
 
     @property
     def predicted(self) -> list[str]:
@@ -36,6 +41,8 @@ class PredictedBags:
 
     def labelled(self) -> Predictions | None:
         """The bags whose label is known, as of one repeat; None: there are none."""
+        if self.known is not None:
+            return self.known if len(self.known) else None
         rows = [i for i, target in enumerate(self.targets) if target is not None]
         if not rows:
             return None
@@ -66,6 +73,9 @@ def read_predicted(path: Path) -> PredictedBags:
     if not path.is_file():
         raise InputError(f"{path}: no such predictions table")
     table = pq.read_table(path)
+    found = read_kind(path)
+    if found:
+        return _read_values(table, *found)
     columns = [name for name in table.column_names if name.startswith(_PREFIX)]
     names = np.array(table["bag"].to_pylist(), dtype=str)
     bags, first, place = np.unique(names, return_index=True, return_inverse=True)
@@ -80,3 +90,41 @@ def read_predicted(path: Path) -> PredictedBags:
         rows["target"].to_pylist(),
         sums / np.bincount(place)[:, None],
     )
+
+
+def _read_values(
+    table: pa.Table, kind: Target, names: tuple[str, ...]
+) -> PredictedBags:
+    """Of a target that is not classes, as ``jobs/predict.py`` writes it."""
+    truth_names = list(kind.truth_columns(_no_truth(kind, names), names))
+    missing = np.all([table[n].is_null().to_numpy() for n in truth_names], axis=0)
+    labelled = table.filter(pa.array(~missing))
+    truth, own = kind.read(labelled, names)
+    zeros = np.zeros(labelled.num_rows, np.int32)
+
+    def text(name: str) -> np.ndarray:
+        return np.array(labelled[name].to_pylist(), dtype=object)
+
+    known = Predictions(
+        names,
+        text("bag"),
+        text("slide_id"),
+        text("patient_id"),
+        truth,
+        zeros,
+        zeros,
+        own,
+        kind,
+    )
+    return PredictedBags(
+        names,
+        table["bag"].to_pylist(),
+        table["patient_id"].to_pylist(),
+        [None] * table.num_rows,
+        own[:0],
+        known,
+    )
+
+
+def _no_truth(kind: Target, names: tuple[str, ...]) -> np.ndarray:
+    return kind.later([], [], names)[1]

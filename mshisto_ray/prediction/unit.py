@@ -195,11 +195,12 @@ def _scores(
         arrays = [getattr(part, name) for part in parts]
         columns[name] = np.concatenate([np.zeros(0, kind), *arrays]).astype(kind)
     scores: dict[str, np.ndarray | None] = {"attention": None}
-    scores |= {f"attention_{name}": None for name in head.classes}
-    scores |= {f"instance_{name}": None for name in head.classes}
+    classes = head.classes if head.kind.of_classes else ()
+    scores |= {f"attention_{name}": None for name in classes}
+    scores |= {f"instance_{name}": None for name in classes}
     if prediction:
         scores["attention"] = prediction.attention
-        for i, name in enumerate(head.classes):
+        for i, name in enumerate(classes):
             if prediction.class_attention is not None:
                 scores[f"attention_{name}"] = prediction.class_attention[:, i]
             if prediction.instance_probabilities is not None:

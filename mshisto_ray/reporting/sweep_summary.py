@@ -12,11 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mshisto_ray.learning.comparison import Comparison
-from mshisto_ray.learning.intervals import METHOD
 from mshisto_ray.mil.sweep import PointResult, show
 
 DOUBTFUL = "Warnings; the values of these configs say little:"
-_METRICS = ("auroc", "pr_auc", "accuracy", "f1")
 _MAX_BARS = 60
 _LEVEL = 0.05
 _COLUMNS = (
@@ -69,9 +67,10 @@ def about(ranked: Sequence[PointResult], select: str | None) -> str:
         if select
         else "in the order of the axes; none was chosen. "
     )
+    method = f", with {ranked[0].target.interval_method}" if ranked else ""
     return (
         f"{len(ranked)} configs, {order}Values are means over repeats of out-of-fold "
-        f"predictions, with {METHOD}."
+        f"predictions{method}."
     )
 
 
@@ -97,7 +96,8 @@ def ranking_table(
     The first row is the header. Arguments as of ``summary``.
     """
     axes = list(ranked[0].point.values) if ranked else []
-    columns = [f"val_{select}", f"test_{select}"] if select else ["test_auroc"]
+    columns = [f"val_{select}", f"test_{select}"] if select else []
+    columns += [f"test_{o.target.chooses}" for o in ranked[:1] if not select]
     more = ["difference", "p"] if compared else []
     rows = [["", *axes, *columns, *more, "config"]]
     for place, outcome in enumerate(ranked, start=1):
@@ -130,7 +130,7 @@ def groups(
     alike, worse, better = named.values()
     for place, outcome in enumerate(ranked[1:], start=2):
         found = compared[outcome.digest]
-        apart = worse if found.difference.value < 0 else better
+        apart = worse if found.worse else better
         text = f"{place} ({outcome.point.label})"
         (apart if told_apart(found) else alike).append(text)
     lines = [
@@ -148,8 +148,13 @@ def other_metrics_table(
 
     Arguments as of ``summary``.
     """
-    chosen_by = select or "auroc"
-    columns = [f"test_{name}" for name in _METRICS if name != chosen_by]
+    targets = [outcome.target for outcome in ranked[:1]]
+    columns = [
+        f"test_{name}"
+        for target in targets
+        for name in target.shown
+        if name != (select or target.chooses)
+    ]
     more = ["p over folds"] if compared else []
     rows = [["", *columns, *more, "config"]]
     for place, outcome in enumerate(ranked, start=1):
@@ -192,7 +197,7 @@ def plot(
     chosen: bool,
     compared: Mapping[str, Comparison],
 ) -> None:
-    """Test AUROC with its interval per config, best on validation on top (PNG).
+    """The test metric with its interval per config, best on validation on top (PNG).
 
     Red: the chosen one; grey: told apart from it. Beyond 60 configs only the first 60
     are drawn.
@@ -201,10 +206,12 @@ def plot(
     figure = Figure(figsize=(8, 1.2 + 0.3 * len(shown)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    metric = shown[0].target.chooses
+    title = shown[0].target.titles[metric]
     for place, outcome in enumerate(shown):
         assert outcome.metrics
         value, low, high = (
-            outcome.metrics[f"test_auroc_{end}"]
+            outcome.metrics[f"test_{metric}_{end}"]
             for end in ("mean", "ci_low", "ci_high")
         )
         found = compared.get(outcome.digest)
@@ -216,7 +223,7 @@ def plot(
     axes.set_yticks(range(len(shown)), labels, fontsize=8)
     axes.invert_yaxis()
     apart = "; grey: told apart from the chosen" if compared else ""
-    axes.set_xlabel(f"test AUROC, 95 % interval over patients{apart}")
+    axes.set_xlabel(f"test {title}, 95 % interval over patients{apart}")
     axes.grid(axis="x", alpha=0.3)
     figure.savefig(path, dpi=120)
 

@@ -93,7 +93,7 @@ class MuskStudy:
         bags, splits = experiment.load(config)
         result = cross_validate(bags, splits, config, torch.device("cpu"))
         extras = {
-            "trained_share": trained_share(result.models),
+            "trained_share": trained_share(result.models, bags.kind),
             "undecided_share": undecided_share(result.test),
         }
         return UnitResult(result.test, extras)

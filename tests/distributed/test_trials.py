@@ -4,17 +4,17 @@ from types import SimpleNamespace
 import pytest
 
 from mshisto_ray.distributed.trials import _Progress
-from mshisto_ray.learning.intervals import NAME
+from mshisto_ray.learning.targets import TargetConfig
 
 
 @pytest.mark.parametrize(
     ("metrics", "said"),
     [
         (
-            {"intervals": NAME, "val_auroc_mean": 0.8965, "test_auroc_mean": 0.7123},
+            {"intervals": "score", "val_auroc_mean": 0.8965, "test_auroc_mean": 0.7123},
             "validation AUROC 0.896",
         ),
-        ({"intervals": NAME, "test_auroc_mean": 0.7123}, "done"),
+        ({"intervals": "score", "test_auroc_mean": 0.7123}, "done"),
         (None, "no result"),
     ],
 )
@@ -25,7 +25,8 @@ def test_a_line_of_a_config_shows_validation_never_test(
     folder.mkdir(parents=True)
     if metrics:
         (folder / "metrics.json").write_text(json.dumps(metrics))
-    pending = {"abc": SimpleNamespace(label="pooling=mean")}
+    config = SimpleNamespace(target=TargetConfig())
+    pending = {"abc": SimpleNamespace(label="pooling=mean", config=config)}
     trial = SimpleNamespace(config={"digest": "abc"}, last_result={"error": None})
     seen = []
     watch = SimpleNamespace(ended=lambda *result: seen.append(result))

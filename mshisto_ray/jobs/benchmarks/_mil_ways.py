@@ -9,7 +9,8 @@ from torch import nn
 from mshisto_ray import config as configs
 from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.fold import build_model, log_probabilities
+from mshisto_ray.mil.fit.fold import build_model
+from mshisto_ray.mil.fit.scoring import log_probabilities
 from mshisto_ray.mil.input.bags import Bags
 
 PLAIN_LR = 1e-3
@@ -29,7 +30,7 @@ class Ours:
         raw = {"pooling": {"name": "attention"}, "hidden": [], "dropout": 0}
         config = configs.validate(TrainConfig, raw)
         torch.manual_seed(0)
-        self._model = build_model(config, bags.dims, 2).to(device)
+        self._model = build_model(config, bags).to(device)
         fitted = fit_standardisation(bags, slide_moments(bags), train)
         self._batches = Batches(bags, fitted, device)
         assert bags.targets is not None

@@ -154,7 +154,10 @@ class Batches:
 
     def in_order(self, index: np.ndarray) -> Iterator[np.ndarray]:
         """All draws of ``index`` in runs of a limited size in tiles, for evaluation."""
-        draws = self.all_draws(index)
+        yield from self.runs(self.all_draws(index))
+
+    def runs(self, draws: np.ndarray) -> Iterator[np.ndarray]:
+        """Draws [M, 2] in runs of a limited size in tiles."""
         sizes = self._num_tiles[draws[:, 0]]
         if self.vote is not None:
             share = self.vote.size / self._bags.sizes[draws[:, 0]]

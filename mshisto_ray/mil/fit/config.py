@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import model_validator
@@ -20,11 +20,15 @@ NOISES = "mshisto_ray.representation.noises"
 class EarlyStoppingConfig(Config):
     """When to stop, and which epoch's weights to keep: the best on validation.
 
-    Epochs count whose training loss is below 0.9 times that of a constant prediction;
-    where none is, the last epoch's weights are kept.
+    Epochs count whose training loss is below that of a constant prediction, times a
+    share (of classes 0.9); where none is, the last epoch's weights are kept.
     """
 
-    metric: Literal["loss", "auroc"] = option("loss", "watched on validation bags")
+    metric: str = option(
+        "loss",
+        "watched on validation bags: loss, or the metric of the target that chooses, "
+        "as auroc",
+    )
     patience: int = option(10, "epochs without a better value", unit="epochs", ge=1)
 
 

@@ -10,11 +10,12 @@ import torch
 
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.predictions import Predictions, concatenate
-from mshisto_ray.learning.split import Split, SplitConfig, make_splits
+from mshisto_ray.learning.split import Split, SplitConfig, split_targets
 from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.fold import fit_fold, log_probabilities
+from mshisto_ray.mil.fit.fold import fit_fold
 from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask, count_steps
+from mshisto_ray.mil.fit.scoring import predict_values
 from mshisto_ray.mil.fit.together import can_train_together, fit_together
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.representation.normalise import Moments
@@ -49,8 +50,8 @@ def plan_splits(
             lacks a class that it needs.
     """
     assert bags.targets is not None
-    splits = make_splits(
-        config, bags.patient_ids, bags.targets, bags.classes, bags.folds
+    splits = split_targets(
+        config, bags.kind, bags.patient_ids, bags.targets, bags.classes, bags.folds
     )
     check_stopping(splits, config, training)
     stopping = training.early_stopping if training else None
@@ -74,7 +75,7 @@ def plan_splits(
                 "with instances: use fewer folds, or leave the slides without tiles "
                 "out of the cohort"
             )
-        if stopping and stopping.metric == "auroc":
+        if stopping and (stopping.metric != "loss" or bags.kind.whole_fold):
             _check_part(bags, split, split.validation, "validation")
         if (config.validation or given) and not len(split.validation):
             raise InputError(
@@ -145,7 +146,8 @@ def _fit(
 ) -> Iterator[tuple[Split, FoldModel]]:
     """Yield each split and its model; all are trained at once where that is faster."""
     # Of the largest fold, so that the rate of a step is the same in all models.
-    num_steps = count_steps(max(len(s.train) for s in splits), config)
+    largest, whole_fold = max(len(s.train) for s in splits), bags.kind.whole_fold
+    num_steps = count_steps(largest, config, whole_fold)
     tasks = [
         FoldTask(
             fit_standardisation(bags, slides, s.train),
@@ -205,7 +207,8 @@ def _refit(
     # Three numbers, unlike the stream of any split, give other random numbers (numpy
     # treats a stream that ends in zeros as the shorter one).
     stream = (0, 0, 1)
-    num_steps = count_steps(len(everything), config)  # the rate falls as in the folds
+    # The rate falls as in the folds.
+    num_steps = count_steps(len(everything), config, bags.kind.whole_fold)
     task = FoldTask(standardisation, everything, everything[:0], stream, num_steps)
     model = fit_fold(bags, task, last, device)
     model.model.cpu()
@@ -215,14 +218,14 @@ def _refit(
 def _predict(
     bags: Bags, batches: Batches, model: FoldModel, split: Split, index: np.ndarray
 ) -> Predictions:
-    logs = log_probabilities(model.model, batches, index)
-    return as_predictions(bags, index, logs.exp().numpy(), split.fold, split.repeat)
+    values = predict_values(model.model, batches, index, bags.kind, model.fitted)
+    return as_predictions(bags, index, values, split.fold, split.repeat)
 
 
 def as_predictions(
     bags: Bags, index: np.ndarray, probabilities: np.ndarray, fold: int, repeat: int
 ) -> Predictions:
-    """``Predictions`` of the bags at ``index`` from their probabilities [B, C]."""
+    """``Predictions`` of the bags at ``index`` from their values [B, V]."""
     assert bags.targets is not None
     return Predictions(
         classes=bags.classes,
@@ -233,20 +236,16 @@ def as_predictions(
         fold=np.full(len(index), fold),
         repeat=np.full(len(index), repeat),
         probabilities=probabilities,
+        kind=bags.kind,
     )
 
 
 def _check_part(bags: Bags, split: Split, index: np.ndarray, part: str) -> None:
     assert bags.targets is not None
-    counts = np.bincount(bags.targets[index], minlength=len(bags.classes))
-    if (counts == 0).any():
-        missing = bags.classes[int(np.flatnonzero(counts == 0)[0])]
+    missing = bags.kind.lack(bags.targets[index], bags.classes, part == "training")
+    if missing:
         raise InputError(
-            f"class {missing!r} has no bag with instances in the {part} part of fold "
-            f"{split.fold}, repeat {split.repeat}: use fewer folds, or "
-            + (
-                "leave the class out by target.classes"
-                if part == "training"
-                else "early_stopping.metric=loss"
-            )
+            f"{missing} in the {part} part of fold {split.fold}, repeat "
+            f"{split.repeat}: use fewer folds, or "
+            + (bags.kind.remedy if part == "training" else "early_stopping.metric=loss")
         )

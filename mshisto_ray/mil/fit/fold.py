@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from mshisto_ray import components
 from mshisto_ray.config import InputError
-from mshisto_ray.learning.metrics import auroc
+from mshisto_ray.learning.targets import Fitted, Target
 from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import (
     NOISES,
@@ -19,10 +19,30 @@ from mshisto_ray.mil.fit.config import (
 )
 from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask, seeds_of
 from mshisto_ray.mil.fit.optimiser import Rates, make_optimiser, rate_in_words
-from mshisto_ray.mil.fit.stopping import EarlyStopping, chance_loss
-from mshisto_ray.mil.fit.vote import majority
+from mshisto_ray.mil.fit.scoring import outputs_of_draws, values_of
+from mshisto_ray.mil.fit.stopping import EarlyStopping
 from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.mil.model import MILModel
+from mshisto_ray.mil.model import MILModel, outputs_of
+from mshisto_ray.mil.poolings import Pooled
+
+
+class ModelInput(Protocol):
+    """What a model has to be built for: widths by scale, target and its names."""
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Of a tile at each scale, coarsest first."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of the target."""
+        ...
+
+    @property
+    def kind(self) -> Target:
+        """The target."""
+        ...
 
 
 def fit_fold(
@@ -43,29 +63,33 @@ def fit_fold(
     seeds = seeds_of(config.seed, task.stream)
     order = np.random.default_rng(seeds.order)
     noise_stream = torch.Generator(device).manual_seed(seeds.noise)
-    chance = chance_loss(bags.targets[task.train])
+    fitted = bags.kind.fit(bags.targets[task.train], bags.classes)
+    chance = bags.kind.constant_loss(fitted, bags.targets[task.train])
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seeds.torch)
-        model = build_model(config, bags.dims, len(bags.classes)).to(device)
+        model = build_model(config, bags).to(device)
         batches = Batches(bags, task.standardisation, device, config.vote)
-        steps = _Steps(bags, batches, model, config, task.num_steps, device)
+        steps = _Steps(bags, batches, model, fitted, config, task.num_steps, device)
         stopping = config.early_stopping and EarlyStopping(
-            config.early_stopping, chance
+            config.early_stopping, chance, bags.kind
         )
         epochs, history = _train(steps, task, stopping, order, noise_stream)
-    return FoldModel(model.eval(), task.standardisation, epochs, history, chance)
+    model, fit = model.eval(), task.standardisation
+    return FoldModel(model, fit, epochs, history, chance, fitted)
 
 
-def build_model(config: TrainConfig, dims: Sequence[int], num_classes: int) -> MILModel:
-    """The untrained model of a config; ``dims``: tile widths, coarsest scale first."""
+def build_model(config: TrainConfig, bags: ModelInput) -> MILModel:
+    """The untrained model of a config for such bags, or for the input of a head."""
+    names, target = bags.classes, bags.kind
     return MILModel(
-        dims,
-        num_classes,
+        bags.dims,
+        len(names),
         config.hidden,
         config.dropout,
         config.pooling,
         config.combine,
+        None if target.of_classes else target.num_outputs(names),
     )
 
 
@@ -77,85 +101,129 @@ class _Steps:
         bags: Bags,
         batches: Batches,
         model: MILModel,
+        fitted: Fitted,
         config: TrainConfig,
         num_steps: int,
         device: torch.device,
     ):
         assert bags.targets is not None
+        self.target, self._names = bags.kind, bags.classes
         self.model = model
         self.config = config
         self.batches = batches
         self._optimiser = make_optimiser(model, config.optimiser)
         self._rates = Rates(self._optimiser, config.optimiser, num_steps)
         self._noise = components.build(NOISES, config.noise)
-        self._targets = torch.from_numpy(bags.targets).to(device)
+        self._truth, self._fitted = bags.targets, fitted
+        self._targets = fitted.encode(bags.targets).to(device)
+        weights = fitted.weights(bags.targets)
+        self._weights = None if weights is None else weights.to(device)
         self._device = device
 
     def epoch(self, order: np.ndarray, generator: torch.Generator) -> dict[str, float]:
         """Train on the bags (or random bags) in this order; return the mean losses."""
         self.model.train()
-        targets = self._targets[torch.from_numpy(order[:, 0]).to(self._device)]
+        if self.target.whole_fold:
+            return self._whole_step(order, generator)
         losses, of_bags, size = [], [], self.config.batch_size
         for start in range(0, len(order), size):
-            h, offsets, finer = self.batches.draws(order[start : start + size])
-            h = self._noise(h, generator)
-            finer = [s._replace(h=self._noise(s.h, generator)) for s in finer]
-            out = self.model(h, offsets, finer)
-            each = out.loss(targets[start : start + size])
+            draws = order[start : start + size]
+            out, targets = self._forward(draws, generator), self._of(draws)
+            bag = self._loss(outputs_of(out, self.target), targets, draws)
+            each = out.with_auxiliary(bag, targets)
             self._optimiser.zero_grad()
             each.mean().backward()
             self._rates.advance()
             self._optimiser.step()
             losses.append(each.detach())
-            of_bags.append(out.bag_loss(targets[start : start + size]).detach())
+            of_bags.append(bag.detach())
         parts = {"loss": losses, "bag_loss": of_bags}
         return {name: torch.cat(part).mean().item() for name, part in parts.items()}
 
+    def _whole_step(
+        self, order: np.ndarray, generator: torch.Generator
+    ) -> dict[str, float]:
+        """Take one step on the loss of all bags together.
+
+        Its gradient is exact, in the memory of some bags: outputs of all are worked out
+        without gradients, then the loss's gradient by each output is carried back run
+        by run, with the same random numbers (Gao et al. 2021, gradient cache).
+        """
+        runs, outputs, states = list(self.batches.runs(order)), [], []
+        for draws in runs[:-1]:
+            states.append(_random_state(generator, self._device))
+            with torch.no_grad():
+                outputs.append(outputs_of(self._forward(draws, generator), self.target))
+        last = outputs_of(self._forward(runs[-1], generator), self.target)
+        leaf = torch.cat([*outputs, last.detach()]).requires_grad_()
+        loss = self._loss(leaf, self._of(order), order).mean()
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        parts = gradient.split([len(draws) for draws in runs])
+        self._optimiser.zero_grad()
+        last.backward(parts[-1])
+        kept = _random_state(generator, self._device)
+        for draws, part, state in zip(runs[:-1], parts, states, strict=False):
+            _set_random_state(state, generator, self._device)
+            outputs_of(self._forward(draws, generator), self.target).backward(part)
+        _set_random_state(kept, generator, self._device)
+        self._rates.advance()
+        self._optimiser.step()
+        return {"loss": loss.item(), "bag_loss": loss.item()}
+
+    def _forward(self, draws: np.ndarray, generator: torch.Generator) -> Pooled:
+        h, offsets, finer = self.batches.draws(draws)
+        h = self._noise(h, generator)
+        finer = [s._replace(h=self._noise(s.h, generator)) for s in finer]
+        return self.model(h, offsets, finer)
+
+    def _of(self, draws: np.ndarray) -> torch.Tensor:
+        """Encoded targets of the bags of draws."""
+        return self._targets[torch.from_numpy(draws[:, 0]).to(self._device)]
+
+    def _loss(
+        self, outputs: torch.Tensor, targets: torch.Tensor, draws: np.ndarray
+    ) -> torch.Tensor:
+        each = self.target.loss(outputs, targets)
+        if self._weights is None:
+            return each
+        return each * self._weights[torch.from_numpy(draws[:, 0]).to(self._device)]
+
     def evaluate(self, index: np.ndarray) -> dict[str, float]:
-        """``val_loss`` and ``val_auroc`` of bags.
+        """``val_loss`` and ``val_<metric>`` of bags, the metric that chooses.
 
         Where random bags vote, the loss is their mean, as in training: a vote changes
         in steps and hardly reflects how confident a model is.
         """
-        each, bag = _of_draws(self.model, self.batches, index)
-        targets = self._targets.cpu()
-        losses = functional.nll_loss(each, targets[bag], reduction="none").numpy()
+        each, bag = outputs_of_draws(self.model, self.batches, index, self.target)
+        losses = self.target.loss(each, self._targets.cpu()[bag])
+        if self._weights is not None:
+            losses = losses * self._weights.cpu()[bag]
         _, place, num = np.unique(bag, return_inverse=True, return_counts=True)
-        loss = (np.bincount(place, losses) / num).mean()
-        votes = _vote(each, bag, self.batches).exp().numpy()
-        area = auroc(votes, targets[index].numpy())
-        return {"val_loss": float(loss), "val_auroc": area}
+        loss = (np.bincount(place, losses.numpy()) / num).mean()
+        values = values_of(each, bag, self.batches, self.target, self._fitted)
+        given = values, self._truth[index], np.zeros(len(index), np.int64)
+        metric = self.target.chooses
+        found = float(self.target.measure(*given)[metric][0])
+        return {"val_loss": float(loss), f"val_{metric}": found}
 
 
-def log_probabilities(
-    model: MILModel, batches: Batches, index: np.ndarray
-) -> torch.Tensor:
-    """Log probabilities [B, C] of the bags at ``index``, float64 on the CPU.
-
-    Where random bags vote, of their vote (see ``vote.majority``).
-    """
-    return _vote(*_of_draws(model, batches, index), batches)
-
-
-def _of_draws(
-    model: MILModel, batches: Batches, index: np.ndarray
-) -> tuple[torch.Tensor, np.ndarray]:
-    """Log probabilities [M, C] of all draws of the bags, and the bag of each, [M]."""
-    model.eval()
-    with torch.inference_mode():
-        found = [
-            model(*batches.draws(draws)).log_probabilities.double().cpu()
-            for draws in batches.in_order(index)
-        ]
-    return torch.cat(found), batches.all_draws(index)[:, 0]
+def _random_state(
+    generator: torch.Generator, device: torch.device
+) -> tuple[torch.Tensor, ...]:
+    """Of the noise, of the CPU and of a GPU."""
+    states = (generator.get_state(), torch.get_rng_state())
+    if device.type == "cuda":
+        states += (torch.cuda.get_rng_state(device),)
+    return states
 
 
-def _vote(logs: torch.Tensor, bag: np.ndarray, batches: Batches) -> torch.Tensor:
-    if batches.vote is None:
-        return logs
-    starts = np.flatnonzero(np.diff(bag, prepend=-1))
-    parts = np.split(logs.exp().numpy(), starts[1:])
-    return torch.from_numpy(np.stack([majority(part) for part in parts])).log()
+def _set_random_state(
+    states: Sequence[torch.Tensor], generator: torch.Generator, device: torch.device
+) -> None:
+    generator.set_state(states[0])
+    torch.set_rng_state(states[1])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[2], device)
 
 
 def _train(

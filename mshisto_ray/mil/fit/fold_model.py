@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mshisto_ray.learning.targets import Fitted
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.model import MILModel
 from mshisto_ray.representation.normalise import Standardisation
@@ -33,8 +34,10 @@ class FoldTask:
     num_steps: int
 
 
-def count_steps(num_bags: int, config: TrainConfig) -> int:
-    """Steps of a whole training on a number of bags."""
+def count_steps(num_bags: int, config: TrainConfig, whole_fold: bool = False) -> int:
+    """Steps of a whole training on a number of bags; ``whole_fold``: one an epoch."""
+    if whole_fold:
+        return config.epochs
     draws = num_bags * (config.vote.bags if config.vote else 1)
     return config.epochs * -(-draws // config.batch_size)
 
@@ -49,8 +52,9 @@ class FoldModel:
         epochs: those trained up to its weights.
         history: per epoch ``loss`` (mean training loss), ``bag_loss`` (its part of the
             bags alone, without what a pooling adds) and, with validation bags,
-            ``val_loss`` and ``val_auroc``.
-        chance: loss of predicting the shares of the classes in the training bags.
+            ``val_loss`` and ``val_<metric>``, the one that chooses.
+        chance: loss of the best constant prediction of the training bags.
+        fitted: the target as the model has it.
     """
 
     model: MILModel
@@ -58,6 +62,7 @@ class FoldModel:
     epochs: int
     history: tuple[dict[str, float], ...]
     chance: float
+    fitted: Fitted
 
     @property
     def loss(self) -> float:

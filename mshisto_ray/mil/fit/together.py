@@ -10,15 +10,15 @@ import torch
 from torch.nn import functional
 
 from mshisto_ray import components
+from mshisto_ray.learning.targets import Fitted, Target
 from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import NOISES, TrainConfig
 from mshisto_ray.mil.fit.fold import build_model, check_finite
 from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask, seeds_of
 from mshisto_ray.mil.fit.optimiser import Rates, make_optimiser
 from mshisto_ray.mil.fit.stacked import Stack, can_stack
-from mshisto_ray.mil.fit.stopping import chance_loss
 from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.mil.model import MILModel
+from mshisto_ray.mil.model import MILModel, outputs_of
 from mshisto_ray.representation.noises import (
     Noise,
 )
@@ -39,12 +39,14 @@ def can_train_together(
     """
     if num < 2 or config.early_stopping or bags.finer or device.type != "cpu":
         return False
+    if bags.kind.whole_fold:
+        return False
     size = config.vote.size if config.vote else float(bags.sizes.mean())
     total = int(bags.features.counts.sum()) * bags.features.dim * 4 * num
     if config.batch_size * size > _LONG_STEP or total > _MOST_BYTES:
         return False
     with torch.random.fork_rng([]):
-        return can_stack(build_model(config, bags.dims, len(bags.classes)))
+        return can_stack(build_model(config, bags))
 
 
 def fit_together(
@@ -72,7 +74,6 @@ def fit_together(
     )
     optimiser = make_optimiser(stack.module, config.optimiser)
     rates = Rates(optimiser, config.optimiser, tasks[0].num_steps)
-    targets = torch.from_numpy(bags.targets)
     active = learners
     while active:
         going = [learner.advance() for learner in active]
@@ -83,14 +84,15 @@ def fit_together(
             on_model(len(learners) - len(active))
         if active:
             rates.advance()
-            _step(stack, active, optimiser, targets)
+            _step(stack, active, optimiser, bags.kind)
     return [
         FoldModel(
             learner.model.eval(),
             task.standardisation,
             config.epochs,
             tuple(learner.history),
-            chance_loss(bags.targets[task.train]),
+            bags.kind.constant_loss(learner.fitted, bags.targets[task.train]),
+            learner.fitted,
         )
         for learner, task in zip(learners, tasks, strict=True)
     ]
@@ -100,12 +102,16 @@ def fit_together(
 class _Learner:
     """One model in training: its bags, its random numbers, its losses.
 
-    ``now``: draws [b, 2] of the current step; ``losses``: [b, 2], the loss and its part
-    of the bags, of this epoch's steps; ``history``: their means in past epochs.
+    ``targets``, ``weights``: of all bags, as its loss takes them; ``now``: draws [b, 2]
+    of the current step; ``losses``: [b, 2], the loss and its part of the bags, of this
+    epoch's steps; ``history``: their means in past epochs.
     """
 
     model: MILModel
     batches: Batches
+    fitted: Fitted
+    targets: torch.Tensor
+    weights: torch.Tensor | None
     config: TrainConfig
     dropout: torch.Generator
     disturb: Noise
@@ -122,14 +128,24 @@ class _Learner:
         cpu = torch.device("cpu")
         with torch.random.fork_rng([]):
             torch.manual_seed(seeds.torch)
-            model = build_model(config, bags.dims, len(bags.classes))
+            model = build_model(config, bags)
             dropout = torch.Generator().set_state(torch.get_rng_state())
         batches = Batches(bags, task.standardisation, cpu, config.vote)
         noise = torch.Generator().manual_seed(seeds.noise)
         order = np.random.default_rng(seeds.order)
         steps = _steps(batches.training_draws(task.train), config, order)
         disturb = components.build(NOISES, config.noise)
-        return cls(model, batches, config, dropout, disturb, noise, steps)
+        assert bags.targets is not None
+        fitted = bags.kind.fit(bags.targets[task.train], bags.classes)
+        wanted = fitted.encode(bags.targets), fitted.weights(bags.targets)
+        return cls(
+            model, batches, fitted, *wanted, config, dropout, disturb, noise, steps
+        )
+
+    @property
+    def places(self) -> torch.Tensor:
+        """Bags of the current step."""
+        return torch.from_numpy(self.now[:, 0])
 
     def advance(self) -> bool:
         """Take the draws of the next step; return whether there is one.
@@ -165,7 +181,7 @@ def _step(
     stack: Stack,
     learners: Sequence[_Learner],
     optimiser: torch.optim.Optimizer,
-    targets: torch.Tensor,
+    target: Target,
 ) -> None:
     """Take one step of every learner; its mean loss changes only its own weights."""
     batches = [learner.batches.draws(learner.now) for learner in learners]
@@ -174,13 +190,16 @@ def _step(
     sizes = torch.cat([batch.offsets.diff() for batch in batches])
     offsets = functional.pad(sizes.cumsum(0), (1, 0))
     bags = [len(learner.now) for learner in learners]
-    chosen = np.concatenate([learner.now[:, 0] for learner in learners])
     out = stack(torch.cat(parts), offsets, [len(part) for part in parts], bags)
-    wanted = targets[torch.from_numpy(chosen)]
-    each = out.loss(wanted)
+    wanted = torch.cat([learner.targets[learner.places] for learner in learners])
+    bag = target.loss(outputs_of(out, target), wanted)
+    weights = [x.weights[x.places] for x in learners if x.weights is not None]
+    if weights:
+        bag = bag * torch.cat(weights)
+    each = out.with_auxiliary(bag, wanted)
     optimiser.zero_grad()
     each.backward(torch.tensor([1 / num for num in bags for _ in range(num)]))
     optimiser.step()
-    losses = torch.stack([each, out.bag_loss(wanted)], 1).detach().split(bags)
+    losses = torch.stack([each, bag], 1).detach().split(bags)
     for learner, loss in zip(learners, losses, strict=True):
         learner.losses.append(loss)

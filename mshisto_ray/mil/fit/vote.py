@@ -39,17 +39,3 @@ def draw(config: VoteConfig, name: str, num: int, number: int) -> np.ndarray:
 def num_draws(config: VoteConfig, num: int) -> int:
     """Number of distinct random bags: one for a slide that fits into a bag."""
     return config.bags if num > config.size else 1
-
-
-def majority(probabilities: np.ndarray) -> np.ndarray:
-    """Probabilities [V, C] of V random bags to the probabilities [C] of their slide.
-
-    (votes + mean probability) / (V + 1). The class with most votes has the highest
-    one; of classes with equally many votes (V = 50 may end 25 to 25, and the paper
-    names no rule), the one with the higher mean probability.
-
-    Source: Tan et al. 2023, section 3.3, majority voting.
-    """
-    num, num_classes = probabilities.shape
-    votes = np.bincount(probabilities.argmax(1), minlength=num_classes)
-    return (votes + probabilities.mean(0)) / (num + 1)

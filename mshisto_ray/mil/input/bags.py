@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
 from mshisto_ray.learning.split import SplitConfig
-from mshisto_ray.mil.input.config import InputConfig, TargetConfig
+from mshisto_ray.learning.targets import Target, TargetConfig, left_out
+from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.mil.input.copies import copy_notes
-from mshisto_ray.mil.input.labels import by_patient, labelled, left_out
+from mshisto_ray.mil.input.labels import by_patient, labelled, of_rows
 from mshisto_ray.mil.input.scales import FinerScale
 from mshisto_ray.mil.input.source import BagRow, BagSource, open_source
 from mshisto_ray.store.cache import CacheConfig
@@ -38,13 +39,14 @@ class Bags:
 
     ``names``: identity of each bag (slide, patient, or the table's bag);
     ``members``: places in ``features`` of each bag's slides; ``slide_ids``: None
-    where a bag is not one slide; ``targets``: class index int64 [B], None where
+    where a bag is not one slide; ``targets``: class index int64 [B], or the truth
+    [B, ...] of another ``kind`` of target, whose names are then ``classes``; None where
     labels are not needed; ``folds``: given folds as text, None where there are none;
     ``sizes``: instances of each bag, int64 [B] (0: no tile at this scale);
     ``finer``: tiles of finer scales linked to the instances, if any; ``digest``: of
     embeddings or table; ``encoder``: of the embeddings, None for a table; ``notes``:
     slides or bags left out, one line per reason; ``unit``: what a bag is, ``slide`` or
-    ``patient``; ``target``: what ``targets`` were read by, None where they were not.
+    ``patient``.
     """
 
     features: Features
@@ -61,8 +63,8 @@ class Bags:
     scale: float | None
     notes: tuple[str, ...]
     finer: tuple[FinerScale, ...] = ()
+    kind: Target = field(default_factory=lambda: TargetConfig().build())
     unit: Literal["slide", "patient"] = "slide"
-    target: TargetConfig | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -89,10 +91,15 @@ class Bags:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def about(self, split: SplitConfig) -> dict[str, Any]:
-        """Where the bags and their folds came from, as JSON."""
-        parts = {"target": self.target or TargetConfig(), "split": split}
-        dumped = {name: part.model_dump(mode="json") for name, part in parts.items()}
-        return {"unit": self.unit, **dumped}
+        """Where the bags and their folds came from, as JSON.
+
+        Of classes without the kind of the target, as before there were others.
+        """
+        target = dict(self.kind.settings)
+        if self.kind.of_classes:
+            target.pop("kind", None)
+        split_values = split.model_dump(mode="json")
+        return {"unit": self.unit, "target": target, "split": split_values}
 
     def read(self, index: int) -> list[np.ndarray]:
         """Instances of a bag, an array [N, D] per slide."""
@@ -147,12 +154,14 @@ def read_bags(
             occur, a patient with two labels where ``unit`` is patient, or one slide
             under two patients.
     """
-    column = target.column if target else None
-    source = open_source(config, column, fold_column, cache)
+    kind = (target or TargetConfig()).build()
+    columns = kind.columns if target else ()
+    source = open_source(config, columns, fold_column, cache)
     rows, notes = source.rows, list(source.notes)
     classes: tuple[str, ...] = ()
+    truth = np.zeros(0, np.int64)
     if target:
-        rows, classes = labelled(rows, target, source.what, notes)
+        rows, truth, classes = labelled(rows, kind, source.what, notes)
         notes += copy_notes(rows, source.features, source.fingerprints)
     whole = config.unit == "slide"
     groups = [[row] for row in rows] if whole else by_patient(rows)
@@ -161,15 +170,13 @@ def read_bags(
     sizes = np.array([sum(counts[m] for m in bag) for bag in members], dtype=np.int64)
     notes += _empty(groups, sizes, source)
     is_slide = whole and not config.bags
-    index = {name: i for i, name in enumerate(classes)}
-    labels = [index[g[0].label] for g in groups if target and g[0].label is not None]
     return Bags(
         features=source.features,
         names=tuple(g[0].name if whole else g[0].patient_id for g in groups),
         members=members,
         slide_ids=tuple(g[0].name if is_slide else None for g in groups),
         patient_ids=tuple(g[0].patient_id for g in groups),
-        targets=np.array(labels, dtype=np.int64) if target else None,
+        targets=of_rows([g[0] for g in groups], rows, truth) if target else None,
         classes=classes,
         folds=tuple(g[0].fold for g in groups) if source.has_fold else None,
         sizes=sizes,
@@ -178,8 +185,8 @@ def read_bags(
         scale=source.scale,
         notes=tuple(notes),
         finer=source.finer,
+        kind=kind,
         unit=config.unit,
-        target=target,
     )
 
 

@@ -1,4 +1,4 @@
-"""Configuration of a MIL run's bags: their source, and the target."""
+"""Configuration of a MIL run's bags: their source."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 from pydantic import model_validator
 
 from mshisto_ray.config import Config, InputPath, option
-from mshisto_ray.learning.classes import Classes
 from mshisto_ray.store.columns import ColumnsConfig
 
 
@@ -69,17 +68,3 @@ class InputConfig(Config):
             return self.embeddings
         assert self.embeddings is not None
         return (self.embeddings,) * len(self.scales or (0,))
-
-
-class TargetConfig(Config):
-    """The target that is predicted for a bag."""
-
-    column: str = option("label", "column of the cohort or bag table")
-    classes: Classes | None = option(
-        None,
-        "classes in order (of two, the second is the positive one); null: all that "
-        "occur, sorted",
-    )
-    others: Literal["refuse", "leave_out"] = option(
-        "refuse", "what to do with bags whose label is not one of `classes`"
-    )

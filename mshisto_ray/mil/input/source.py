@@ -22,11 +22,14 @@ from mshisto_ray.store.identity import doubtful_patient_notes, own_patient_note
 
 @dataclass(frozen=True)
 class BagRow:
-    """A slide of the cohort, or a bag of a table; ``member`` -1: no embeddings."""
+    """A slide of the cohort, or a bag of a table.
+
+    ``label``: its cells in the columns of the target; ``member`` -1: no embeddings.
+    """
 
     name: str
     patient_id: str
-    label: str | None
+    label: tuple[str | None, ...]
     fold: str | None
     member: int
 
@@ -52,34 +55,34 @@ class BagSource:
 
 
 def open_source(
-    config: InputConfig, label: str | None, fold: str | None, cache: CacheConfig
+    config: InputConfig, labels: Sequence[str], fold: str | None, cache: CacheConfig
 ) -> BagSource:
-    """Open the input: its rows with the given label and fold columns.
+    """Open the input: its rows with the given columns of a target, and the fold.
 
     Raises:
         InputError: unreadable input, or no such label column or scale. The fold
             column is optional.
     """
     if config.bags:
-        return _table_source(config, label, fold)
+        return _table_source(config, labels, fold)
     cohort = read_cohort(_given(config.cohort), False, config.columns)
     if config.scales:
-        return _chain_source(config, config.scales, cohort, label, fold, cache)
-    return _cohort_source(config, cohort, label, fold, cache)
+        return _chain_source(config, config.scales, cohort, labels, fold, cache)
+    return _cohort_source(config, cohort, labels, fold, cache)
 
 
 def _chain_source(
     config: InputConfig,
     scales: tuple[float, ...],
     cohort: Cohort,
-    label: str | None,
+    labels: Sequence[str],
     fold: str | None,
     cache: CacheConfig,
 ) -> BagSource:
     directories = [EmbeddingDirectory(path) for path in config.directories]
     names = [row.slide_id for row in cohort.rows]
     chain = open_chain(directories, scales, names, cache)
-    rows, has_fold = cohort_rows(cohort, chain.members, label, fold)
+    rows, has_fold = cohort_rows(cohort, chain.members, labels, fold)
     parts = (chain.features, *(scale.features for scale in chain.finer))
     notes = [*cohort.notes, *_untrained(directories)]
     notes += (
@@ -103,24 +106,24 @@ def _chain_source(
 
 
 def cohort_rows(
-    cohort: Cohort, place: Mapping[str, int], label: str | None, fold: str | None
+    cohort: Cohort, place: Mapping[str, int], labels: Sequence[str], fold: str | None
 ) -> tuple[list[BagRow], bool]:
     """One row per slide of the cohort, and whether the cohort has folds.
 
     ``place``: of each slide in the features, by slide_id; a slide may lack one.
     """
-    labels = cohort.column(label) if label else {}
+    columns = [cohort.column(label) for label in labels]
     has_fold = fold is not None and cohort.find(fold) is not None
     folds = cohort.column(fold) if fold and has_fold else {}
     if fold and not has_fold:
         names = looks_like_fold(cohort.column_names)
-        columns = {n: [row.columns[n] for row in cohort.rows] for n in names}
-        refuse_other_split(cohort.path, fold, columns)
+        others = {n: [row.columns[n] for row in cohort.rows] for n in names}
+        refuse_other_split(cohort.path, fold, others)
     rows = [
         BagRow(
             name=slide.slide_id,
             patient_id=slide.patient_id,
-            label=labels.get(slide.slide_id),
+            label=tuple(column.get(slide.slide_id) for column in columns),
             fold=folds.get(slide.slide_id),
             member=place.get(slide.slide_id, -1),
         )
@@ -157,7 +160,7 @@ def _given(path: Path | None) -> Path:
 def _cohort_source(
     config: InputConfig,
     cohort: Cohort,
-    label: str | None,
+    labels: Sequence[str],
     fold: str | None,
     cache: CacheConfig,
 ) -> BagSource:
@@ -168,7 +171,7 @@ def _cohort_source(
         have = ", ".join(map(str, directory.scales))
         raise InputError(f"scale: {scale} is not in {path}; have {have}")
     place = {slide_id: i for i, slide_id in enumerate(directory.slide_ids)}
-    rows, has_fold = cohort_rows(cohort, place, label, fold)
+    rows, has_fold = cohort_rows(cohort, place, labels, fold)
     features = open_features(directory, scale, cache)
     notes = (*cohort.notes, *_untrained([directory]))
     notes += (_uncached(path, cache),) if _are_slow([features], cache) else ()
@@ -181,18 +184,19 @@ def _cohort_source(
 
 
 def _table_source(
-    config: InputConfig, label: str | None, fold: str | None
+    config: InputConfig, labels: Sequence[str], fold: str | None
 ) -> BagSource:
     assert config.bags
-    wanted = {name for name in (label, "patient_id", fold) if name}
+    wanted = {name for name in (*labels, "patient_id", fold) if name}
     table = read_bag_table(config.bags, wanted, config.columns)
-    if label and label not in table.columns:
-        have = ", ".join(table.column_names) or "none"
-        raise InputError(f"{config.bags}: no column {label!r}; have {have}")
+    for label in labels:
+        if label not in table.columns:
+            have = ", ".join(table.column_names) or "none"
+            raise InputError(f"{config.bags}: no column {label!r}; have {have}")
     names = table.features.slide_ids
     nothing: list[str | None] = [None] * len(names)
     patients = table.columns.get("patient_id", nothing)
-    labels = table.columns[label] if label else nothing
+    cells = [tuple(table.columns[n][i] for n in labels) for i in range(len(names))]
     has_fold = fold in table.columns
     folds = table.columns[fold] if fold and has_fold else nothing
     if fold and not has_fold:
@@ -202,7 +206,7 @@ def _table_source(
         notes += own_patient_note(patients, "bags")
         notes += doubtful_patient_notes(patients, "bags")
     rows = [
-        BagRow(name, patients[i] or name, labels[i], folds[i], i)
+        BagRow(name, patients[i] or name, cells[i], folds[i], i)
         for i, name in enumerate(names)
     ]
     return BagSource(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from mshisto_ray.learning.given_folds import read_given_folds
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.mil.input.bags import Bags
@@ -19,9 +17,7 @@ def summarise(bags: Bags, split: SplitConfig) -> str:
     assert bags.targets is not None
     is_table = bags.encoder is None
     num = len(bags) if is_table else sum(max(1, len(m)) for m in bags.members)
-    sizes = np.bincount(bags.targets, minlength=len(bags.classes))
-    pairs = zip(bags.classes, sizes, strict=True)
-    classes = ", ".join(f"{name!r} {size}" for name, size in pairs)
+    classes = bags.kind.describe(bags.targets, bags.classes)
     return (
         f"{num} {'bags' if is_table else 'slides'}, {len(set(bags.patient_ids))} "
         f"patients; {classes}; {_folds(bags, split)}"

@@ -52,13 +52,15 @@ class AttentionPooling(nn.Module):
         segments.check_bags(h, offsets)
         if not self.per_class:
             attention, z = self.attend(h, offsets)
-            log = _pooling.log_probabilities(self.classifier(z))
-            return _pooling.Pooled(log, attention)
+            logits = self.classifier(z)
+            log = _pooling.log_probabilities(logits)
+            return _pooling.Pooled(log, attention, outputs=logits)
         weights = segments.segment_softmax(self.scores(h), offsets)
         parts = self.classifier(h)
         logits = segments.segment_sum(weights * parts, offsets)
         log = _pooling.log_probabilities(logits)
-        return _pooling.Pooled(log, weights.mean(1), class_attention=weights)
+        attention = weights.mean(1)
+        return _pooling.Pooled(log, attention, class_attention=weights, outputs=logits)
 
     def attend(
         self, h: torch.Tensor, offsets: torch.Tensor

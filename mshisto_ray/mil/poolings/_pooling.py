@@ -33,7 +33,9 @@ class Pooled:
     column summing to one over each bag, where a class has its own (``attention`` is
     then their mean); ``auxiliary``: a loss that training adds to the bag's loss;
     ``child_attention``: weights [M] of the tiles of each finer scale, where the model
-    attends to them, parent by parent.
+    attends to them, parent by parent; ``outputs``: of the bag's classifier, [B, 1] for
+    two classes and else [B, C], which targets other than classes take; None where the
+    pooling is of probabilities and so needs classes.
     float32 at least.
     """
 
@@ -43,6 +45,7 @@ class Pooled:
     class_attention: torch.Tensor | None = None
     auxiliary: Auxiliary | None = None
     child_attention: tuple[torch.Tensor, ...] = ()
+    outputs: torch.Tensor | None = None
 
     def bag_loss(self, targets: torch.Tensor) -> torch.Tensor:
         """Negative log likelihood of each bag [B], for targets [B]."""
@@ -50,7 +53,10 @@ class Pooled:
 
     def loss(self, targets: torch.Tensor) -> torch.Tensor:
         """The loss of each bag [B] that training minimises, for targets [B]."""
-        bag = self.bag_loss(targets)
+        return self.with_auxiliary(self.bag_loss(targets), targets)
+
+    def with_auxiliary(self, bag: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The loss of each bag [B] with its auxiliary part, if it has one."""
         if self.auxiliary is None:
             return bag
         weight = self.auxiliary.weight
@@ -70,6 +76,7 @@ class Pooling(Protocol):
     - ``notes(sizes) -> list[str]``: what a user should know about bags of these sizes;
     - ``DEPENDS_ON_COUNT = True``: a bag repeated as a whole is another bag;
     - ``DILUTES = True``: one instance alone cannot make a bag positive;
+    - ``NEEDS_CLASSES = True``: it gives no ``outputs``, so that its target is classes;
     - ``INSTANCES_APART = True``: the instance of a bag of one may be given other
       probabilities than the bag.
 

@@ -14,6 +14,7 @@ from mshisto_ray.mil.poolings._attention import AttentionPooling
 from mshisto_ray.mil.ragged import segments
 
 INSTANCES_APART = True
+NEEDS_CLASSES = True
 
 
 class ClusteringAttention(nn.Module):

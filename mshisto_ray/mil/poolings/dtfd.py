@@ -13,6 +13,8 @@ from mshisto_ray.mil.poolings._attention import AttentionPooling
 from mshisto_ray.mil.ragged import segments
 
 DEPENDS_ON_COUNT = True
+# The first tier is trained on the bag's class.
+NEEDS_CLASSES = True
 
 
 class DoubleTier(nn.Module):

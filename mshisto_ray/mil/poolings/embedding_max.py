@@ -25,7 +25,7 @@ class EmbeddingMax(nn.Module):
         """Instances [N, D] and offsets [B + 1] to ``Pooled``."""
         segments.check_bags(h, offsets)
         logits = self.classifier(segments.segment_max(h, offsets))
-        return _pooling.Pooled(_pooling.log_probabilities(logits))
+        return _pooling.Pooled(_pooling.log_probabilities(logits), outputs=logits)
 
 
 def build(dim: int, num_classes: int) -> nn.Module:

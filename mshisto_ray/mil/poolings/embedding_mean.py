@@ -37,7 +37,7 @@ class EmbeddingMean(nn.Module):
         segments.check_bags(h, offsets)
         z = segments.segment_mean(h, offsets)
         logits = self.classifier(self.predictor(z))
-        return _pooling.Pooled(_pooling.log_probabilities(logits))
+        return _pooling.Pooled(_pooling.log_probabilities(logits), outputs=logits)
 
 
 def build(

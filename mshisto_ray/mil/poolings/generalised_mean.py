@@ -12,6 +12,8 @@ from torch import nn
 from mshisto_ray.mil.poolings import _log, _pooling
 from mshisto_ray.mil.ragged import segments
 
+NEEDS_CLASSES = True
+
 
 class GeneralisedMean(nn.Module):
     """P = ((1 / K) sum_k p_k^r)^(1 / r), with p_k = sigm(f(h_k)).

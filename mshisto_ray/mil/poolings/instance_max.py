@@ -27,9 +27,10 @@ class InstanceMax(nn.Module):
         """Instances [N, D] and offsets [B + 1] to ``Pooled``."""
         segments.check_bags(h, offsets)
         logits = self.classifier(h)
-        bag = _pooling.log_probabilities(segments.segment_max(logits, offsets))
+        largest = segments.segment_max(logits, offsets)
+        bag = _pooling.log_probabilities(largest)
         instances = _pooling.log_probabilities(logits).exp()
-        return _pooling.Pooled(bag, instance_probabilities=instances)
+        return _pooling.Pooled(bag, instance_probabilities=instances, outputs=largest)
 
 
 def build(dim: int, num_classes: int) -> nn.Module:

@@ -9,6 +9,7 @@ from mshisto_ray.mil.poolings import _pooling
 from mshisto_ray.mil.ragged import segments
 
 DILUTES = True
+NEEDS_CLASSES = True
 
 
 class InstanceMean(nn.Module):

@@ -38,7 +38,7 @@ class LogSumExp(nn.Module):
         pooled = (total - log_sizes) / self.r
         bag = _pooling.log_probabilities(pooled)
         instances = _pooling.log_probabilities(logits).exp()
-        return _pooling.Pooled(bag, instance_probabilities=instances)
+        return _pooling.Pooled(bag, instance_probabilities=instances, outputs=pooled)
 
 
 def build(

@@ -13,6 +13,7 @@ from mshisto_ray.mil.poolings import _log, _pooling
 from mshisto_ray.mil.ragged import segments
 
 INSTANCES_APART = True
+NEEDS_CLASSES = True
 
 
 class NoisyAnd(nn.Module):

@@ -11,6 +11,7 @@ from mshisto_ray.mil.poolings import _log, _pooling
 from mshisto_ray.mil.ragged import segments
 
 DEPENDS_ON_COUNT = True
+NEEDS_CLASSES = True
 # Instances of p = 0.01 from which P is above 0.99.
 _SATURATES = 500
 

@@ -37,7 +37,7 @@ class TopK(nn.Module):
         top = segments.segment_mean(logits.gather(0, rows), ends)
         bag = _pooling.log_probabilities(top)
         instances = _pooling.log_probabilities(logits).exp()
-        return _pooling.Pooled(bag, instance_probabilities=instances)
+        return _pooling.Pooled(bag, instance_probabilities=instances, outputs=top)
 
 
 def build(

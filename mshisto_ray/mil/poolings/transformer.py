@@ -125,8 +125,9 @@ class SetTransformer(nn.Module):
         for block in self.blocks:
             h = block(h, offsets)
         z, weights = self.pool.gather(self.seed, self.norm(h), offsets)
-        bag = _pooling.log_probabilities(self.classifier(z[:, 0]))
-        return _pooling.Pooled(bag, attention=weights.mean((1, 2)))
+        logits = self.classifier(z[:, 0])
+        bag = _pooling.log_probabilities(logits)
+        return _pooling.Pooled(bag, attention=weights.mean((1, 2)), outputs=logits)
 
 
 def build(

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.figure import Figure as Canvas
 
-from mshisto_ray.learning.intervals import METHOD
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.reporting.page import curves
 from mshisto_ray.reporting.page.blocks import (
@@ -19,16 +19,6 @@ from mshisto_ray.reporting.page.blocks import (
 )
 from mshisto_ray.reporting.page.images import drawing
 from mshisto_ray.statistics.bootstrap import Interval
-
-METRIC_NAMES = {
-    "auroc": "AUROC",
-    "pr_auc": "PR-AUC (average precision)",
-    "accuracy": "accuracy",
-    "precision": "precision",
-    "recall": "recall (sensitivity)",
-    "specificity": "specificity",
-    "f1": "F1",
-}
 
 
 def show_interval(interval: Interval) -> str:
@@ -57,8 +47,10 @@ def performance_blocks(
 def _who(predictions: Predictions) -> str:
     names, repeats = predictions.classes, len(np.unique(predictions.repeat))
     first = predictions.repeat == predictions.repeat[0]
-    counts = np.bincount(predictions.target[first], minlength=len(names))
-    of = ", ".join(f"{n} {name!r}" for name, n in zip(names, counts, strict=True))
+    of = predictions.kind.describe(predictions.target[first], names)
+    if predictions.kind.of_classes:
+        counts = np.bincount(predictions.target[first], minlength=len(names))
+        of = ", ".join(f"{n} {name!r}" for name, n in zip(names, counts, strict=True))
     patients = len(set(predictions.patient_id))
     text = f"{first.sum()} labelled bags of {patients} patients: {of}."
     if repeats > 1:
@@ -69,14 +61,16 @@ def _who(predictions: Predictions) -> str:
 def _figures(
     predictions: Predictions, metrics: Mapping[str, Interval]
 ) -> Sequence[Figure]:
-    found = []
+    if not predictions.kind.of_classes:
+        return [_drawn(predictions)]
+    found, titles = [], predictions.kind.titles
     if curves.has_both(predictions):
         of = _curves_of(predictions)
         for name, title, draw in (
             ("auroc", f"ROC {of}", curves.draw_roc),
             ("pr_auc", f"Precision and recall {of}", curves.draw_precision_recall),
         ):
-            value = f"{METRIC_NAMES[name]} {show_interval(metrics[name])}"
+            value = f"{titles[name]} {show_interval(metrics[name])}"
             source = drawing(draw(predictions))
             found.append(Figure(source, f"{title}: {value}", f"{title}. {value}."))
     rule = (
@@ -89,6 +83,14 @@ def _figures(
     return [*found, Figure(drawn, title, title)]
 
 
+def _drawn(predictions: Predictions) -> Figure:
+    """The picture that the target itself draws."""
+    figure = Canvas(figsize=(9, 3.4), layout="constrained")
+    given = predictions.probabilities, predictions.target, predictions.classes
+    title = predictions.kind.draw(figure, *given)
+    return Figure(drawing(figure), title, f"{title}.")
+
+
 def _curves_of(predictions: Predictions) -> str:
     if len(predictions.classes) == 2:
         return f"of {predictions.classes[1]!r}"
@@ -96,13 +98,20 @@ def _curves_of(predictions: Predictions) -> str:
 
 
 def _metrics_table(predictions: Predictions, metrics: Mapping[str, Interval]) -> Table:
-    if len(predictions.classes) == 2:
+    kind = predictions.kind
+    if not kind.of_classes:
+        about = ""
+    elif len(predictions.classes) == 2:
         about = f"Positive: {predictions.classes[1]!r}. "
     else:
         about = "Means over classes, each against the rest; of accuracy the share. "
-    order = [name for name in METRIC_NAMES if name in metrics]
+    order = [name for name in kind.titles if name in metrics]
     rows = [
-        [METRIC_NAMES.get(name, name), show_interval(metrics[name])]
-        for name in [*order, *(n for n in metrics if n not in METRIC_NAMES)]
+        [kind.titles.get(name, name), show_interval(metrics[name])]
+        for name in [*order, *(n for n in metrics if n not in kind.titles)]
     ]
-    return Table(["metric", "value (95 % interval)"], rows, caption=about + METHOD)
+    return Table(
+        ["metric", "value (95 % interval)"],
+        rows,
+        caption=about + kind.interval_method,
+    )

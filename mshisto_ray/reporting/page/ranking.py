@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mshisto_ray.learning.comparison import Comparison
-from mshisto_ray.learning.metrics import METRICS
 from mshisto_ray.mil.sweep import PointResult
 from mshisto_ray.reporting import sweep_summary
 from mshisto_ray.reporting.page.blocks import (
@@ -20,7 +19,6 @@ from mshisto_ray.reporting.page.blocks import (
     Text,
 )
 from mshisto_ray.reporting.page.images import photograph
-from mshisto_ray.reporting.page.performance import METRIC_NAMES
 from mshisto_ray.statistics.bootstrap import Interval
 
 _ENDS = ("mean", "ci_low", "ci_high")
@@ -49,10 +47,11 @@ class Ranking:
 def out_of_fold_metrics(outcome: PointResult) -> dict[str, Interval]:
     """Metrics of the out-of-fold predictions, as the sweep has computed them."""
     found = outcome.metrics or {}
+    keys = [k.removeprefix("test_") for k in found if k.startswith("test_")]
+    names = [k.removesuffix("_mean") for k in keys if k.endswith("_mean")]
     return {
         name: Interval(*(found[f"test_{name}_{end}"] for end in _ENDS))
-        for name in METRICS
-        if f"test_{name}_mean" in found
+        for name in names
     }
 
 
@@ -65,7 +64,7 @@ def answers(ranking: Ranking) -> list[tuple[str, str, str]]:
     found = out_of_fold_metrics(chosen)[metric]
     cards = [
         (
-            f"test {METRIC_NAMES[metric]} of the chosen config, out of fold",
+            f"test {chosen.target.titles[metric]} of the chosen config, out of fold",
             f"{found.value:.3f}",
             f"{found.low:.3f} to {found.high:.3f}, 95 % interval over patients",
         ),
@@ -97,7 +96,9 @@ def ranking_section(ranking: Ranking) -> Section:
     *alike, about = sweep_summary.groups(*given) or [""]
     blocks += [Items(alike)] if alike else []
     blocks += [Text(about, "note")] if about else []
-    blocks += _picture(ranking.plot)
+    for outcome in ranking.ranked[:1]:
+        target = outcome.target
+        blocks += _picture(ranking.plot, target.titles[target.chooses])
     header, *rows = sweep_summary.other_metrics_table(*given)
     words = {0, len(header) - 1}
     blocks.append(Table(header, rows, "Other metrics", marked=mark, text_columns=words))
@@ -110,8 +111,10 @@ def ranking_section(ranking: Ranking) -> Section:
     return Section("ranking", "Ranking of the configs", blocks)
 
 
-def _picture(plot: Path) -> list[Block]:
+def _picture(plot: Path, name: str) -> list[Block]:
     if not plot.is_file():
         return []
-    what = "Test AUROC of every config with its interval, the best on validation on top"
+    what = (
+        f"Test {name} of every config with its interval, the best on validation on top"
+    )
     return [Figures([Figure(photograph(plot, 1280), what, f"{what}.")])]

@@ -9,8 +9,9 @@ from mshisto_ray import components, config
 from mshisto_ray.config import InputError
 from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.fold import build_model, fit_fold, log_probabilities
+from mshisto_ray.mil.fit.fold import build_model, fit_fold
 from mshisto_ray.mil.fit.fold_model import FoldTask, count_steps
+from mshisto_ray.mil.fit.scoring import log_probabilities
 from mshisto_ray.mil.model import POOLINGS
 
 CPU = torch.device("cpu")
@@ -128,7 +129,7 @@ def test_one_bag_a_step_equals_the_plain_loop(planted):
     order = np.random.default_rng(words[0])
     with torch.random.fork_rng([]):
         torch.manual_seed(int(words[2] >> 1))
-        model = build_model(training, bags.dims, 2)
+        model = build_model(training, bags)
         pool, made = model.pooling, list(model.parameters())
         optimiser = torch.optim.SGD(
             made, 0.02, momentum=0.9, weight_decay=0.01, foreach=False
@@ -209,7 +210,6 @@ def test_every_optimiser_lowers_the_loss(planted, name):
         ({"learning_rate": 1}, "learning_rate: unknown key; known: batch_size"),
         ({"optimiser": {"lr": 0}}, r"optimiser\.lr"),
         ({"optimiser": {"name": "lion"}}, r"optimiser\.name"),
-        ({"early_stopping": {"metric": "accuracy"}}, r"early_stopping\.metric"),
     ],
 )
 def test_bad_settings_are_refused(keys, message):

@@ -3,14 +3,18 @@ import math
 import numpy as np
 import pytest
 
+from mshisto_ray.learning.class_labels import chance_loss
+from mshisto_ray.learning.targets.classes import ClassesTarget
 from mshisto_ray.mil.fit.config import EarlyStoppingConfig
-from mshisto_ray.mil.fit.stopping import EarlyStopping, chance_loss
+from mshisto_ray.mil.fit.stopping import EarlyStopping
 
 
 def watch(records, metric="loss", patience=2):
     """Number of the kept epoch, and of the last one."""
     stopping = EarlyStopping(
-        EarlyStoppingConfig(metric=metric, patience=patience), math.log(2)
+        EarlyStoppingConfig(metric=metric, patience=patience),
+        math.log(2),
+        ClassesTarget(),
     )
     for epoch, (bag_loss, val_loss, val_auroc) in enumerate(records, start=1):
         record = {"bag_loss": bag_loss, "val_loss": val_loss, "val_auroc": val_auroc}

@@ -5,8 +5,9 @@ import pytest
 
 from mshisto_ray import config
 from mshisto_ray.config import InputError
+from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil.input.bags import read_bags
-from mshisto_ray.mil.input.config import InputConfig, TargetConfig
+from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.store.cache import CacheConfig
 
 NO_CACHE = CacheConfig(max_gib=0)
@@ -179,7 +180,7 @@ def test_one_source_has_to_be_given(raw, message):
     [
         ({"classes": ["a"]}, "at least two classes, each once"),
         ({"classes": ["a", "b", "a"]}, "at least two classes, each once"),
-        ({"columns": "x"}, "columns: unknown key"),
+        ({"columns": "x"}, "'classes' takes column, classes, .*; got 'columns'"),
     ],
 )
 def test_targets_that_are_not_built_are_refused(raw, message):

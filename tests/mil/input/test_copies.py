@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from mshisto_ray.config import InputError
+from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil.input.bags import read_bags
-from mshisto_ray.mil.input.config import InputConfig, TargetConfig
+from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.store.cache import CacheConfig
 
 PATIENTS = {"a": "p", "b": "q", "c": "r", "d": "s"}

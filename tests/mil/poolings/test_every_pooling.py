@@ -8,6 +8,7 @@ from fixtures.parts import examples, held
 from fixtures.poolings import alone, bags, batch, declares, pooling
 
 from mshisto_ray.mil.model import POOLINGS
+from mshisto_ray.mil.poolings import log_probabilities
 
 pytestmark = pytest.mark.usefixtures("every_form")
 
@@ -39,6 +40,18 @@ def test_shapes_and_probabilities(part, num_classes, sizes):
         assert out.instance_probabilities.shape == (len(h), num_classes)
         total = out.instance_probabilities.sum(1)
         torch.testing.assert_close(total, torch.ones(len(h)))
+
+
+@every
+@classes
+def test_outputs_are_what_the_probabilities_are_made_of(part, num_classes):
+    """Of a pooling that says that it needs classes there are none."""
+    out = pooling(part, num_classes)(*batch([3, 1, 7]))
+    assert (out.outputs is None) == declares(part, "NEEDS_CLASSES")
+    if out.outputs is not None:
+        torch.testing.assert_close(
+            log_probabilities(out.outputs), out.log_probabilities
+        )
 
 
 @every
