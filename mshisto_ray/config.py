@@ -39,6 +39,7 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
+M = TypeVar("M", bound=BaseModel)
 
 
 # Of at least two letters: one is a drive of Windows.
@@ -148,7 +149,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
-def validate(config_class: type[C], raw: Mapping[str, Any]) -> C:
+def validate(config_class: type[M], raw: Mapping[str, Any]) -> M:
     """``raw`` as a config; raises InputError with one line per problem."""
     try:
         return config_class.model_validate(dict(raw))

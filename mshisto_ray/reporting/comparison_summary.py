@@ -7,8 +7,9 @@ import io
 import math
 from collections.abc import Sequence
 
-from mshisto_ray.learning import intervals, risks
+from mshisto_ray.learning import risks
 from mshisto_ray.learning.ranking import Place, Ranking
+from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.statistics.bootstrap import Interval
 
 _ABOUT = """# Models compared
@@ -35,7 +36,7 @@ _GAP_COLUMNS = (
 
 def summary(rankings: Sequence[Ranking], survival: bool) -> str:
     """Markdown: what the columns mean, and a table for each group."""
-    method = risks.METHOD if survival else intervals.METHOD
+    method = risks.METHOD if survival else TargetConfig().build().interval_method
     parts = [_ABOUT.format(metric=rankings[0].metric, method=method)]
     parts += [_SURVIVAL] if survival else []
     for ranking in rankings:
