@@ -54,7 +54,7 @@ def _differing(
 
 
 def _defaults(kind: type[BaseModel]) -> dict[str, Any]:
-    """Values of the keys that need not be given, those of parts written out."""
+    """Defaults by key, as JSON values; those of parts with their parameters."""
     found = {}
     for name, field in kind.model_fields.items():
         if field.is_required():

@@ -50,7 +50,7 @@ def rounded(count: float) -> str:
 
 
 def workers_here(resources: Resources) -> int:
-    """Workers of the config; those that fit this machine's cores if it names none."""
+    """Number of workers: ``runtime.actors``, or as many as fit this machine's cores."""
     if resources.actors:
         return resources.actors
     return max(1, math.floor((os.cpu_count() or 1) / (resources.cpus or 1)))

@@ -138,7 +138,7 @@ def is_pending(config: ImportConfig, row: CohortSlide, keys: Mapping[str, Any]) 
 def to_unit(
     config: ImportConfig, row: CohortSlide, features: Path | None, key: Any
 ) -> dict[str, Any]:
-    """What a worker gets of a slide, as JSON values."""
+    """The unit of one slide: row of the cohort, key and files, as JSON values."""
     used = {"features": features, "coordinates": _coordinates(config, features)}
     named = {name: str(path) if path else None for name, path in used.items()}
     slide = {"slide_id": row.slide_id, "row": slide_to_json(row)}

@@ -46,7 +46,7 @@ class Steps:
 
     @property
     def files(self) -> list[Path]:
-        """What the page is made from."""
+        """Files of the earlier steps that the page is made from."""
         found = [d.path / name for d in self._directories for name in _TABLES]
         return [*found, *(page_path(d.path, 0) for d in self.tiles)]
 
@@ -57,7 +57,7 @@ class Steps:
 
     @property
     def commands(self) -> list[str]:
-        """What was typed to make them, as their manifests record it."""
+        """The commands of the earlier steps, as their manifests record them."""
         lines = []
         for directory in self._directories:
             recorded = directory.manifest.recorded
@@ -86,10 +86,10 @@ class Steps:
 
     @property
     def alarms(self) -> list[str]:
-        """What nobody may overlook: an encoder that was never trained."""
+        """A warning if the encoder was never trained."""
         return [
             f"RANDOM WEIGHTS: the encoder {_encoder(directory)} was never trained. "
-            "What is trained on its embeddings tells nothing of a trained encoder."
+            "Models trained on its embeddings say nothing about a trained encoder."
             for directory in self.embeddings
             if directory.has_random_weights
         ]

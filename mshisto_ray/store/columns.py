@@ -120,7 +120,7 @@ def _alias(
 
 
 def looks_like_fold(names: Iterable[str]) -> list[str]:
-    """Return the columns whose name tells that they hold folds or a split."""
+    """Return the columns that, by their names, hold folds or a split."""
     return [name for name in names if _plain(name) in _FOLD_ALIASES]
 
 

@@ -1,4 +1,4 @@
-"""What a slide's header tells of its tiling, without reading its pixels."""
+"""Whether and how a slide can be tiled, from its header alone, without pixels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MPP_DISAGREEMENT = 0.1
 
 @dataclass(frozen=True)
 class SlideHeader:
-    """A slide as far as its header goes.
+    """Resolution and scales of a slide, read from its header.
 
     Attributes:
         mpp: micrometres per pixel of level 0, as used; None: refused.

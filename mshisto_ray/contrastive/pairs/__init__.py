@@ -5,12 +5,14 @@ from mshisto_ray.contrastive.pairs._source import (
     PairBatch,
     PairSource,
     draw_batch,
+    drawn_pairs,
 )
 
 __all__ = [
     "PairBatch",
     "PairSource",
     "draw_batch",
+    "drawn_pairs",
     "finer_pairs",
     "near_far_pairs",
 ]
