@@ -19,8 +19,8 @@ _PREFIXES = ("module.", "model.", "backbone.", "encoder.", "teacher.", "student.
 _USUAL = ("model.safetensors", "pytorch_model.bin", "encoder.safetensors")
 _ENDS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".torch", ".onnx")
 _OPTIONS = (
-    "Give the options it was trained with (num_classes, img_size, pad_type, ...), or "
-    "another model"
+    "Give the options it was trained with beside `model`, as num_classes: 1001 (also "
+    "img_size, pad_type, ...), or another model"
 )
 
 
