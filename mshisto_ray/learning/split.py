@@ -62,6 +62,7 @@ def make_splits(
     classes: Sequence[str],
     given: Sequence[str | None] | None = None,
     each_fold: Sequence[str] | None = None,
+    remedy: str = "name the classes to use in target.classes",
 ) -> list[Split]:
     """Make all splits, repeat by repeat and fold by fold.
 
@@ -75,6 +76,7 @@ def make_splits(
             the splits; the words of ``read_given_folds`` are one split, whose
             validation bags are drawn from the training bags if none are given.
         each_fold: the classes or strata that every fold needs a patient of; None: all.
+        remedy: what to do where one has fewer.
 
     Raises:
         InputError: fewer than two classes, a class with fewer patients than folds, or
@@ -86,7 +88,7 @@ def make_splits(
     fixed = None if given is None else read_given_folds(given, patients)
     if fixed is None:
         needed = classes if each_fold is None else each_fold
-        _check_folds(counts, classes, config.folds, needed)
+        _check_folds(counts, classes, config.folds, needed, remedy)
     splits = []
     for repeat in range(config.repeats):
         if fixed is not None and fixed.is_split:
@@ -205,18 +207,23 @@ def split_targets(
     if not len(truth):
         raise InputError("labels: no labelled bag is left")
     strata = target.strata(truth, names, config.folds)
-    return make_splits(
-        config, patients, strata.of, strata.names, given, strata.each_fold
-    )
+    folds = config, patients, strata.of, strata.names, given, strata.each_fold
+    if target.of_classes:
+        return make_splits(*folds)
+    return make_splits(*folds, target.remedy)
 
 
 def _check_folds(
-    counts: np.ndarray, classes: Sequence[str], folds: int, needed: Sequence[str]
+    counts: np.ndarray,
+    classes: Sequence[str],
+    folds: int,
+    needed: Sequence[str],
+    remedy: str,
 ) -> None:
     for name, num in zip(classes, (counts > 0).sum(0), strict=True):
         if num < folds and name in needed:
             fewer = f"give split.folds={num}, or " if num > 1 else ""
             raise InputError(
                 f"class {name!r} has {num} patients, fewer than split.folds={folds}: "
-                f"{fewer}name the classes to use in target.classes"
+                f"{fewer}{remedy}"
             )
