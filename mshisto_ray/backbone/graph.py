@@ -21,6 +21,8 @@ _TYPES = {
 }
 # Side of the tiles that a graph of any size is tried with.
 _PROBE_PX = 224
+# Tiles per call on a CPU, whose caches hold their maps; on a GPU all are one call.
+_CPU_STEP = 8
 
 
 @dataclass(frozen=True)
@@ -35,49 +37,55 @@ class GraphInput:
 
 
 class GraphEncoder:
-    """One output of a graph, [B, D]; computed in the precision of the graph.
+    """One output of a graph, [B, D]; computed in the precision of its session.
 
-    ``transform``: for a graph of uint8 it has mean 0 and std 1/255, which keep the
-    values.
+    ``path``: of its file. ``transform``: for a graph of uint8 it has mean 0 and std
+    1/255, which keep the values. ``step``: tiles per call of a graph that takes any
+    number of them, None: all.
     """
 
     def __init__(
         self,
+        path: Path,
         session: Any,
         takes: GraphInput,
         output: str,
         transform: InputTransform,
         digest: str,
+        step: int | None = _CPU_STEP,
     ):
-        self.digest, self.warnings = digest, ()
-        self._session, self._takes, self._output = session, takes, output
-        self._transform = transform
+        self.path, self.digest, self.warnings = path, digest, ()
+        self.takes, self.output, self.transform = takes, output, transform
+        self._session = session
+        self._step = takes.batch or step
         side = takes.size or (_PROBE_PX if transform.fit == "as_is" else transform.size)
         self.dim = self(np.zeros((1, side, side, 3), np.uint8)).shape[1]
 
     @torch.inference_mode()
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
         """uint8 [B, H, W, 3] RGB to float32 [B, D]."""
+        step = self._step or len(tiles)
+        parts = [self._encode(tiles[i : i + step]) for i in range(0, len(tiles), step)]
+        return np.concatenate(parts)
+
+    def _encode(self, tiles: np.ndarray) -> np.ndarray:
         pixels = torch.from_numpy(np.ascontiguousarray(tiles))
-        batch = self._transform.apply(pixels)
-        side = self._takes.size
+        batch = self.transform.apply(pixels)
+        side = self.takes.size
         if side and batch.shape[-1] != side:
             raise InputError(
                 f"encoder: the graph takes tiles of {side} px, got {batch.shape[-1]}; "
                 f"set fit: resize or crop, and size: {side}"
             )
-        if self._takes.channels_last:
+        if self.takes.channels_last:
             batch = batch.permute(0, 2, 3, 1)
-        if self._takes.dtype == np.uint8:
+        if self.takes.dtype == np.uint8:
             batch = batch.round().clamp(0, 255)
-        given = np.ascontiguousarray(batch.numpy().astype(self._takes.dtype))
-        step = self._takes.batch or len(given)
-        parts = [self._run(given[i : i + step]) for i in range(0, len(given), step)]
-        return np.concatenate(parts)
+        return self._run(np.ascontiguousarray(batch.numpy().astype(self.takes.dtype)))
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
         try:
-            (found,) = self._session.run([self._output], {self._takes.name: batch})
+            (found,) = self._session.run([self.output], {self.takes.name: batch})
         except Exception as error:  # onnxruntime has no common class
             first = (str(error).splitlines() or [""])[0]
             raise RuntimeError(f"the graph: {first}") from error
@@ -86,7 +94,7 @@ class GraphEncoder:
             values = values.reshape(values.shape[:2])
         if values.ndim != 2:
             raise InputError(
-                f"encoder: output {self._output} of the graph is {values.shape}, not "
+                f"encoder: output {self.output} of the graph is {values.shape}, not "
                 "one vector a tile; name another one: output"
             )
         return values
@@ -104,9 +112,10 @@ def open_graph(path: Path, device: str) -> Any:
         raise InputError(
             "encoder: onnxruntime is not installed: pip install 'mshisto-ray[onnx]'"
         ) from None
-    provider = "CPUExecutionProvider"
+    provider, settings = "CPUExecutionProvider", {}
     if device.startswith("cuda"):
-        provider = "CUDAExecutionProvider"
+        # By default it multiplies float32 in TF32, with 10 bits.
+        provider, settings = "CUDAExecutionProvider", {"use_tf32": "0"}
         if provider not in onnxruntime.get_available_providers():
             raise InputError(
                 "encoder: the onnxruntime installed here runs on CPUs only: set "
@@ -119,7 +128,9 @@ def open_graph(path: Path, device: str) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(path, options, providers=[provider])
+        return onnxruntime.InferenceSession(
+            path, options, providers=[(provider, settings)]
+        )
     except Exception as error:  # onnxruntime has no common class
         first = (str(error).splitlines() or [""])[0]
         raise InputError(

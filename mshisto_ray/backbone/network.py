@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mshisto_ray.backbone.layers import named_layers
-from mshisto_ray.backbone.precision import Precision
+from mshisto_ray.backbone.precision import Precision, computing
 from mshisto_ray.backbone.transform import InputTransform
 from mshisto_ray.config import InputError
 
@@ -39,7 +39,7 @@ class NetworkEncoder:
         # From `network_digest`; passed in, because hashing every weight takes time.
         self.digest = digest
         self.network = network.eval().to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self._transform = transform
+        self.transform = transform
         self._device = device
         self._precision: Precision = precision
         self._pooled = pooled_features
@@ -57,18 +57,16 @@ class NetworkEncoder:
             # Page-locked memory is copied asynchronously, by the GPU itself.
             pixels = pixels.pin_memory()
         pixels = pixels.to(self._device, non_blocking=True)
-        half = self._precision == "bfloat16"
-        kind = self._device.split(":")[0]
-        with torch.autocast(kind, torch.bfloat16, enabled=half):
+        with computing(self._precision, self._device):
             features = self.features(pixels)
         return features.float().cpu().numpy()
 
     def features(self, tiles: torch.Tensor) -> torch.Tensor:
         """uint8 [B, H, W, 3] on the device to embeddings [B, D]."""
-        return self._pooled(self.network, self._transform.apply(tiles))
+        return self._pooled(self.network, self.transform.apply(tiles))
 
     def _probe(self) -> int:
-        size = self._transform.size
+        size = self.transform.size
         try:
             shape = self(np.zeros((1, size, size, 3), np.uint8)).shape
         except (AssertionError, RuntimeError) as error:

@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-Precision = Literal["float32", "bfloat16"]
+from mshisto_ray.config import InputError
+
+# tf32: float32 numbers, multiplied with 10 bits by a GPU.
+Precision = Literal["float32", "float16", "bfloat16", "tf32"]
+_HALF = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@contextlib.contextmanager
+def computing(precision: Precision, device: str) -> Iterator[None]:
+    """Forward passes within compute in a precision; float32 is float32 on GPUs too."""
+    if precision in _HALF:
+        with torch.autocast(device.split(":")[0], _HALF[precision]):
+            yield
+        return
+    matmul = bool(torch.backends.cuda.matmul.allow_tf32)
+    before = matmul, torch.backends.cudnn.allow_tf32
+    _allow_tf32(precision == "tf32", precision == "tf32")
+    try:
+        yield
+    finally:
+        _allow_tf32(*before)
+
+
+def _allow_tf32(matmul: bool, cudnn: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = matmul
+    torch.backends.cudnn.allow_tf32 = cudnn
+
+
+def check_precision(precision: Precision, device: str) -> None:
+    """Raise InputError for a precision that a device does not have."""
+    if precision == "tf32" and not device.startswith("cuda"):
+        raise InputError(
+            "precision: tf32 is a GPU's; here the network runs on CPUs: take float32, "
+            "or auto"
+        )
 
 
 def resolve_precision(
@@ -19,13 +55,16 @@ def resolve_precision(
     """
     if wanted != "auto":
         return wanted
+    return "bfloat16" if has_bfloat16(device) else "float32"
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether the hardware multiplies bfloat16 natively."""
     if device.startswith("cuda"):
-        native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(
             including_emulation=False
         )
-    else:
-        native = _cpu_has_bfloat16()
-    return "bfloat16" if native else "float32"
+    return _cpu_has_bfloat16()
 
 
 def _cpu_has_bfloat16() -> bool:

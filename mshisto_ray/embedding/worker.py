@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,20 @@ import numpy as np
 import torch
 
 from mshisto_ray import components
-from mshisto_ray.backbone.precision import Precision
+from mshisto_ray.backbone.engine import OWN, Pair, on_engine
 from mshisto_ray.components import Part
 from mshisto_ray.embedding.colour import Colour, Look
 from mshisto_ray.embedding.product import Pictures, Product, Vectors
 from mshisto_ray.embedding.reading import InTurn, Reading
 from mshisto_ray.embedding.unit import Chunk, UnitEmbedder
 from mshisto_ray.store.guard import guarded
+from mshisto_ray.store.tiles import TileDirectory
 
 ENCODERS = "mshisto_ray.encoders"
 STAINS = "mshisto_ray.embedding.stains"
 AS_SCANNED = Part(name="none")
+# Of an embeddings directory, while it is filled: the graph that an engine runs.
+GRAPH = Path("graph") / "network"
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,9 @@ class EmbedWork:
     ``encoders``: one or more, by the directory of their embeddings; ``batch_size``:
     tiles per forward pass; ``dtype``: float16 or float32 of the shards; ``stain``: a
     part of the stains; ``colours``: one column of the shards each; ``compiled``: by
-    torch; ``pixels``: directory for the tiles as JPEG of a ``quality``, if any.
+    torch; ``pixels``: directory for the tiles as JPEG of a ``quality``, if any;
+    ``pairs``: engine and precision of the encoders that do not run on their own engine
+    in float32.
     """
 
     tiles: Path
@@ -43,23 +48,24 @@ class EmbedWork:
     compiled: bool = False
     pixels: Path | None = None
     quality: int = 0
+    pairs: Mapping[Path, Pair] = field(default_factory=dict)
 
 
 def make_embedder(
     work: EmbedWork,
     device: str,
-    precision: Precision,
     threads: int,
     start_reading: Callable[[], Reading] = InTurn,
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """A function that embeds one chunk, writes its shards and returns its counts."""
     torch.set_num_threads(threads)
-    # float32 means float32: by default cuDNN convolves in TF32, with 10 bits.
-    torch.backends.cudnn.allow_tf32 = False
+    px = TileDirectory(work.tiles).manifest.recipe["tile_px"]
     look = Look(work.colours, components.build(STAINS, work.stain))
     products: dict[Path, Product] = {}
     for out, part in work.encoders.items():
-        encoder = components.build(ENCODERS, part, device, precision)
+        pair = work.pairs.get(out, OWN)
+        encoder = components.build(ENCODERS, part, device, pair.precision)
+        encoder = on_engine(encoder, pair, device, out / GRAPH, px)
         if work.compiled:
             encoder.compile()
         products[out] = Vectors(encoder, np.dtype(work.dtype), look)

@@ -76,4 +76,5 @@ def build(
     chosen = choose_output(session, output)
     described = {"transform": transform.describe(), "output": chosen}
     digest = graph_digest(file, described)
-    return GraphEncoder(session, takes, chosen, transform, digest)
+    step = {"step": None} if device.startswith("cuda") else {}
+    return GraphEncoder(file, session, takes, chosen, transform, digest, **step)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,9 +10,8 @@ import torch
 from mshisto_ray import components
 from mshisto_ray.components import Part
 from mshisto_ray.embedding.colour import Look
-from mshisto_ray.embedding.probe import ReadSample, read_some, time_product
+from mshisto_ray.embedding.probe import read_sample, time_product
 from mshisto_ray.embedding.product import Vectors
-from mshisto_ray.embedding.reading import SlideSource
 from mshisto_ray.embedding.worker import ENCODERS, STAINS
 from mshisto_ray.jobs._embed_config import EmbedConfig
 from mshisto_ray.jobs._estimate import (
@@ -22,12 +20,9 @@ from mshisto_ray.jobs._estimate import (
     milliseconds,
     note,
     size,
-    spread,
     workers_here,
 )
-from mshisto_ray.slides import SlideError, in_threads
 from mshisto_ray.store.tiles import TileDirectory
-from mshisto_ray.tiling.record import readings_of
 
 _PROBED_SLIDES = 4
 _READ_TILES = 32
@@ -45,7 +40,7 @@ def print_estimate(config: EmbedConfig, tiles: TileDirectory) -> int:
     note()
     scales = ", ".join(f"{n:,} at {mpp:g}" for mpp, n in sorted(counts.items()))
     note(f"tiles: {num:,} of {len(tiles.slides)} slides: {scales} um/px")
-    samples, problems = _read(tiles)
+    samples, problems = read_sample(tiles, _PROBED_SLIDES, _READ_TILES, _PROBE_LIMIT_S)
     for problem in problems:
         note(problem)
     if not samples:
@@ -72,32 +67,11 @@ def _parts(config: EmbedConfig) -> list[Part]:
     return [one.encoder for one in config.alone() if one.encoder is not None]
 
 
-def _read(tiles: TileDirectory) -> tuple[list[ReadSample], list[str]]:
-    """Tiles from slides of few and of many, and the slides that cannot be read."""
-    num = {s: sum(n for _, n in r["tiles_per_scale"]) for s, r in tiles.slides.items()}
-    chosen = spread(sorted(num, key=num.__getitem__), _PROBED_SLIDES)
-
-    def read(slide_id: str) -> ReadSample:
-        record = tiles.slides[slide_id]
-        px = tiles.manifest.recipe["tile_px"]
-        readings = readings_of(record)
-        source = SlideSource(Path(record["path"]), record["reader"], readings, px)
-        chunk = tiles.read_chunk(slide_id, record["num_chunks"] // 2)
-        return read_some(source, chunk, _READ_TILES)
-
-    found = in_threads(read, chosen, 1, _PROBE_LIMIT_S)
-    problems = [
-        f"{slide_id}: cannot be read: {one.name}: {one}"
-        for slide_id, one in zip(chosen, found, strict=True)
-        if isinstance(one, SlideError)
-    ]
-    return [one for one in found if isinstance(one, ReadSample)], problems
-
-
 def _encoder(config: EmbedConfig, part: Part, pixels: np.ndarray, num: int) -> float:
     """Print an encoder's width and size on disk; the seconds that it takes a tile."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = components.build(ENCODERS, part, device, config.forward_precision)
+    precision = "float32" if config.precision == "auto" else config.precision
+    encoder = components.build(ENCODERS, part, device, precision)
     look = Look(config.colour, components.build(STAINS, config.stain))
     product = Vectors(encoder, np.dtype(config.dtype), look)
     batch = config.batch_size if device == "cuda" else _CPU_BATCH

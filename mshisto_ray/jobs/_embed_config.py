@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import field_validator, model_validator
 
 from mshisto_ray import components
+from mshisto_ray.backbone.engine import OWN, Pair
 from mshisto_ray.backbone.network import NetworkEncoder
-from mshisto_ray.backbone.precision import Precision
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
 from mshisto_ray.embedding.colour import Colour
 from mshisto_ray.embedding.product import SUBSAMPLING
 from mshisto_ray.embedding.worker import AS_SCANNED, ENCODERS, STAINS
 from mshisto_ray.encoders import check_takes
+from mshisto_ray.jobs._embed_engine import Wanted, decide, recipe_keys
 from mshisto_ray.runtime import UnitsRuntime
 from mshisto_ray.store import embeddings
 from mshisto_ray.store.file_names import check_distinct
@@ -68,9 +69,15 @@ class EmbedConfig(Config):
         "or {name: encoder, ...}; each writes out/NAME as it would alone",
     )
     batch_size: int = option(64, "tiles per forward pass", unit="tiles", ge=1)
-    precision: Literal["auto", "float32", "bfloat16"] = option(
+    engine: Literal["auto", "torch", "onnxruntime", "openvino"] = option(
         "auto",
-        "of the forward pass; auto: float32, as bfloat16 changes nearest neighbours",
+        "what runs the network; auto: the fastest with a precision that leaves the "
+        "embeddings as they are, tried on tiles of a cohort of 2,000 or more; torch "
+        "(onnxruntime for a graph) for a smaller one",
+    )
+    precision: Literal["auto", "float32", "float16", "bfloat16", "tf32"] = option(
+        "auto",
+        "of the forward pass; auto: float32, or another that passed with the engine",
     )
     dtype: Literal["float16", "float32"] = option("float16", "of the stored vectors")
     stain: Annotated[Part, Family(STAINS)] = option(
@@ -124,11 +131,6 @@ class EmbedConfig(Config):
             )
         return self
 
-    @property
-    def forward_precision(self) -> Precision:
-        """``precision`` without ``auto``; the same on every machine."""
-        return "float32" if self.precision == "auto" else self.precision
-
     def alone(self) -> list[EmbedConfig]:
         """One config for each encoder, otherwise as this one."""
         if self.encoder is not None:
@@ -151,7 +153,9 @@ class Target:
     """A stage directory that the job writes, independent of its other ones.
 
     ``config`` would write it alone; for tiles that are kept, along with embeddings.
-    ``warnings``: what a user of it should know of its encoder.
+    ``warnings``: what a user of it should know of its encoder. ``pair``: engine and
+    precision of its encoder, ``is_open`` until they were tried; ``engine_check``: what
+    was measured then.
     """
 
     out: Path
@@ -159,6 +163,16 @@ class Target:
     recipe: dict[str, Any]
     config: EmbedConfig
     warnings: tuple[str, ...] = ()
+    pair: Pair = OWN
+    is_open: bool = False
+    engine_check: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_pair(self, pair: Pair, engine_check: Mapping[str, Any]) -> Target:
+        """This directory with the pair that its tiles have decided."""
+        recipe = self.recipe | recipe_keys(pair)
+        return replace(
+            self, recipe=recipe, pair=pair, is_open=False, engine_check=engine_check
+        )
 
 
 def make_targets(config: EmbedConfig, tiles: TileDirectory) -> list[Target]:
@@ -193,11 +207,13 @@ def _target(config: EmbedConfig, tiles: TileDirectory) -> Target:
         raise InputError(
             f"compile: {config.encoder.name} has no network to compile; leave it out"
         )
+    wanted = Wanted(config.engine, config.precision, config.compile)
+    pair, is_open = decide(wanted, config.out, encoder, tiles)
     recipe = {
         "tiles": tiles.pixel_recipe,
         "encoder": {"name": config.encoder.name, "digest": encoder.digest},
         "dim": encoder.dim,
-        "precision": config.forward_precision,
+        **recipe_keys(pair),
         "dtype": config.dtype,
         "stain": config.stain.model_dump(mode="json"),
         "colour": list(config.colour),
@@ -205,7 +221,8 @@ def _target(config: EmbedConfig, tiles: TileDirectory) -> Target:
     # Only if set: directories made before this key existed were not compiled.
     recipe |= {"compile": True} if config.compile else {}
     warnings = getattr(encoder, "warnings", ())
-    return Target(config.out, embeddings.STAGE, recipe, config, warnings)
+    stage = embeddings.STAGE
+    return Target(config.out, stage, recipe, config, warnings, pair, is_open)
 
 
 def _name(part: Any) -> str:

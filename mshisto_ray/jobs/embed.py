@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +13,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from mshisto_ray.backbone.precision import check_precision
 from mshisto_ray.embedding.unit import Chunk, unit_key
-from mshisto_ray.embedding.worker import EmbedWork, make_embedder
+from mshisto_ray.embedding.worker import GRAPH, make_embedder
 from mshisto_ray.jobs._embed_check import print_estimate
 from mshisto_ray.jobs._embed_config import PIXELS, EmbedConfig, Target, make_targets
+from mshisto_ray.jobs._embed_settle import settle, work_of
 from mshisto_ray.jobs._units import Collected, UnitStage, run_units
 from mshisto_ray.progress import Progress, say
 from mshisto_ray.store import schema
@@ -27,13 +30,15 @@ from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tracking import ResultRun
 
 _SLIDES = "slides.parquet"
+# What may be in a directory before its manifest is.
+_BROUGHT = (GRAPH.parts[0],)
 
 
 def check(config: EmbedConfig) -> None:
     """Check the tiles, the encoders and that ``out`` can be used."""
     tiles = TileDirectory(config.tiles)
     for target in make_targets(config, tiles):
-        check_stage(target.out, target.stage, target.recipe)
+        check_stage(target.out, target.stage, target.recipe, _BROUGHT)
 
 
 def inspect(config: EmbedConfig) -> int:
@@ -50,13 +55,23 @@ def run(config: EmbedConfig) -> None:
     tiles = TileDirectory(config.tiles)
     targets = make_targets(config, tiles)
     for target in targets:  # check all before making the first
-        check_stage(target.out, target.stage, target.recipe)
+        check_stage(target.out, target.stage, target.recipe, _BROUGHT)
+    targets = settle(config, targets, work_of(config, targets))
     with contextlib.ExitStack() as stack:
         for target in targets:
             recorded = target.config.model_dump(mode="json")
-            stage = open_stage(target.out, target.stage, target.recipe, recorded)
+            stage = open_stage(
+                target.out,
+                target.stage,
+                target.recipe,
+                recorded,
+                _BROUGHT,
+                {"engine_check": target.engine_check} if target.engine_check else {},
+            )
             stack.enter_context(stage)
         _run(config, tiles, targets)
+        for target in targets:  # holds the weights, which may not be passed on
+            shutil.rmtree(target.out / GRAPH.parts[0], ignore_errors=True)
 
 
 def _run(config: EmbedConfig, tiles: TileDirectory, targets: Sequence[Target]) -> None:
@@ -156,23 +171,7 @@ def embed_units(
     config: EmbedConfig, targets: Sequence[Target], units: Sequence[dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """Embed chunks, as JSON values; yields each one's row of counts as it is done."""
-    encoders = {
-        target.out: target.config.encoder
-        for target in targets
-        if target.stage == STAGE and target.config.encoder
-    }
-    kept = [target.out for target in targets if target.stage == PIXELS]
-    work = EmbedWork(
-        config.tiles,
-        encoders,
-        config.batch_size,
-        config.dtype,
-        config.stain,
-        config.colour,
-        config.compile,
-        kept[0] if kept else None,
-        config.pixels_quality,
-    )
+    work = work_of(config, targets)
     # Takes seconds to import, which a stage that is done does without.
     from mshisto_ray.distributed import pipeline, session
     from mshisto_ray.jobs._embed_plan import plan_reading
@@ -180,10 +179,11 @@ def embed_units(
     with session.connect():
         plan, start_reading = plan_reading(config)
         device = "cuda" if plan.gpus else "cpu"
+        for pair in work.pairs.values():
+            check_precision(pair.precision, device)
         arguments = (
             work,
             device,
-            config.forward_precision,
             plan.threads,
             start_reading,
         )

@@ -52,6 +52,7 @@ def open_stage(
     recipe: Mapping[str, Any],
     recorded: Mapping[str, Any],
     brought: Collection[str] = (),
+    measured: Mapping[str, Any] | None = None,
 ) -> Iterator[Manifest]:
     """Lock a stage directory for one job: a new one, or one made with the same recipe.
 
@@ -61,6 +62,7 @@ def open_stage(
         recipe: JSON values that change rows.
         recorded: JSON values to record that change no row (config, resources).
         brought: names of files that may exist before a job has made the directory.
+        measured: JSON values that were found before a new directory was made.
 
     Raises:
         InputError: the directory is another stage's or another recipe's (the
@@ -73,7 +75,7 @@ def open_stage(
         (out / _LOCK).touch()
     with _locked(out):
         check_stage(out, stage, recipe, brought)  # another job may have made it now
-        yield _enter(out, stage, recipe, recorded)
+        yield _enter(out, stage, recipe, recorded, measured or {})
 
 
 @contextlib.contextmanager
@@ -88,7 +90,11 @@ def _explained(out: Path) -> Iterator[None]:
 
 
 def _enter(
-    out: Path, stage: str, recipe: Mapping[str, Any], recorded: Mapping[str, Any]
+    out: Path,
+    stage: str,
+    recipe: Mapping[str, Any],
+    recorded: Mapping[str, Any],
+    measured: Mapping[str, Any],
 ) -> Manifest:
     digest = recipe_digest(recipe)
     path = out / MANIFEST
@@ -102,6 +108,7 @@ def _enter(
             "versions": provenance.versions(_RECORDED),
             "commit": provenance.commit(),
             "recorded": dict(recorded),
+            **measured,
         }
         write_text(path, json.dumps(content, indent=2) + "\n")
     return Manifest(stage, dict(recipe), digest, dict(recorded))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mshisto_ray.backbone.export import write_graph
 from mshisto_ray.backbone.network import NetworkEncoder
 from mshisto_ray.config import InputError
 from mshisto_ray.encoders import read_encoder
@@ -54,7 +55,8 @@ def export_onnx(directory: Path, tile_px: int) -> float:
     check_onnx_packages()
     encoder = read_encoder("cpu", "float32", path=str(directory))
     temporary = directory / f".{ONNX_FILE}.tmp"
-    _write(_Graph(encoder).eval(), temporary, tile_px)
+    example = torch.zeros(2, tile_px, tile_px, 3, dtype=torch.uint8)
+    write_graph(_Graph(encoder).eval(), example, temporary, "tiles", "embeddings")
     generator = np.random.default_rng(0)
     shape = (_COMPARED, tile_px, tile_px, 3)
     tiles = generator.integers(0, 256, shape, dtype=np.uint8)
@@ -78,21 +80,6 @@ class _Graph(nn.Module):
 
     def forward(self, tiles: torch.Tensor) -> torch.Tensor:
         return self._features(tiles)
-
-
-def _write(graph: nn.Module, path: Path, tile_px: int) -> None:
-    example = torch.zeros(2, tile_px, tile_px, 3, dtype=torch.uint8)
-    torch.onnx.export(
-        graph,
-        (example,),
-        path,
-        input_names=["tiles"],
-        output_names=["embeddings"],
-        dynamic_shapes={"tiles": {0: torch.export.Dim("batch")}},
-        external_data=False,
-        verbose=False,
-        dynamo=True,
-    )
 
 
 def _run(path: Path, tiles: np.ndarray) -> np.ndarray:

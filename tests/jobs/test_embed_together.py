@@ -13,6 +13,7 @@ from fixtures.parts import held
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
+from mshisto_ray.embedding.worker import EmbedWork
 from mshisto_ray.jobs import embed, tile
 from mshisto_ray.jobs._embed_config import EmbedConfig
 from mshisto_ray.slides import (
@@ -101,7 +102,7 @@ def test_pixels_are_read_once(tiled, tmp_path, monkeypatch):
     )
     counts = []
     for names in (("a",), ("a", "b")):
-        work = embed.EmbedWork(
+        work = EmbedWork(
             tiled,
             {tmp_path / str(len(names)) / n: configs.validate(
                 EmbedConfig, {"tiles": tiled, "out": tmp_path, "encoder": FLOOR}
@@ -109,9 +110,7 @@ def test_pixels_are_read_once(tiled, tmp_path, monkeypatch):
             16,
             "float16",
         )  # fmt: skip
-        embed.make_embedder(work, "cpu", "float32", 1)(
-            {"slide_id": "sound", "chunk": 0}
-        )
+        embed.make_embedder(work, "cpu", 1)({"slide_id": "sound", "chunk": 0})
         counts.append(len(reads))
     assert counts[1] == 2 * counts[0] > 0
 

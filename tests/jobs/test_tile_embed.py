@@ -176,10 +176,9 @@ def test_plain_python_gives_the_same_rows(tiled, embedded, cohort, tmp_path):
         tiler(slide_to_json(row) | {"key": {}})
     assert_same_shards(tiled, tmp_path / "tiles")
     tiles = TileDirectory(tiled)
-    precision = EmbeddingDirectory(embedded).manifest.recipe["precision"]
     encoder = embed_config(tiled, embedded).encoder
     work = EmbedWork(tiled, {tmp_path / "embeddings": encoder}, 16, "float16")
-    embedder = embed.make_embedder(work, "cpu", precision, 1)
+    embedder = embed.make_embedder(work, "cpu", 1)
     for slide_id, record in tiles.slides.items():
         for chunk in range(record["num_chunks"]):
             embedder({"slide_id": slide_id, "chunk": chunk})
