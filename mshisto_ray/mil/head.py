@@ -120,6 +120,8 @@ def save_head(
         "models": [{"repeat": r, "fold": f} for r, f in keys],
         "refit": result.refit is not None,
         "folds": folds,
+        # Patients by the fingerprints of their slides: a copy may have another name.
+        **({"slides": dict(bags.fingerprints)} if bags.fingerprints else {}),
         **about,
     }
     for (repeat, fold), model in zip(keys, result.models, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -30,7 +30,8 @@ class Bags:
     ``sizes``: instances of each bag, int64 [B] (0: no tile at this scale);
     ``finer``: tiles of finer scales linked to the instances, if any; ``digest``: of
     embeddings or table; ``encoder``: of the embeddings, None for a table; ``notes``:
-    slides or bags left out, one line per reason.
+    slides or bags left out, one line per reason; ``fingerprints``: of the labelled
+    slides' files, each with its patient.
     """
 
     features: Features
@@ -47,6 +48,7 @@ class Bags:
     scale: float | None
     notes: tuple[str, ...]
     finer: tuple[FinerScale, ...] = ()
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -124,6 +126,11 @@ def read_bags(
         scale=source.scale,
         notes=tuple(notes),
         finer=source.finer,
+        fingerprints={
+            source.fingerprints[row.name]: row.patient_id
+            for row in rows
+            if target and row.name in source.fingerprints
+        },
     )
 
 
