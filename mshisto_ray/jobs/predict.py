@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mshisto_ray.jobs._predict_report import PredictReport
 from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.mil.head import Head, head_digest, load_head
-from mshisto_ray.prediction.bags import make_bags
+from mshisto_ray.prediction.bags import make_bags, trained_on_notes
 from mshisto_ray.prediction.result import (
     METRICS,
     PREDICTIONS,
@@ -98,7 +99,9 @@ def _run(
         len(bags),
         pending,
         lambda: _collect(config.out, bags),
-        lambda found, progress: _report(config, record, head, cohort, bags, found),
+        lambda found, progress: _report(
+            config, record, head, cohort, bags, found, embeddings[0].fingerprints
+        ),
     )
     truth = find_truth(head, cohort, bags) if config.tiles else {}
     paths = embedding_paths(config, head)
@@ -170,8 +173,10 @@ def _report(
     cohort: Cohort,
     bags: list[Bag],
     found: Collected,
+    fingerprints: Mapping[str, str],
 ) -> None:
     """Write the results, print them, and log them to MLflow."""
+    copies = trained_on_notes(head, cohort, fingerprints)
     outcome = write_result(
         config.out,
         head,
@@ -202,9 +207,10 @@ def _report(
         }
     for group in outcome.subgroups:
         say(f"  {group.line}")
-    for note in outcome.notes:
+    notes = [*copies, *outcome.notes]
+    for note in notes:
         say(f"  {note}")
-    report = PredictReport(config, config.out.parent, outcome.notes)
+    report = PredictReport(config, config.out.parent, notes)
     page = write_report("predict", config, config.out, report)
     artifacts = [config.out / name for name in (PREDICTIONS, METRICS)]
     artifacts += [config.out / SUBGROUPS] if config.subgroups else []

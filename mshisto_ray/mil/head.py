@@ -132,6 +132,8 @@ def make_head(
         "refit": result.refit is not None,
         **(_fitted(result.refit, "refit_fitted") if result.refit else {}),
         "folds": folds,
+        # Patients by the fingerprints of their slides: a copy may have another name.
+        **({"slides": dict(bags.fingerprints)} if bags.fingerprints else {}),
         **about,
     }
     return Head(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mshisto_ray.config import InputError
 from mshisto_ray.mil.head import Head
 from mshisto_ray.prediction.result import find_targets
@@ -45,6 +47,36 @@ def make_bags(head: Head, cohort: Cohort) -> tuple[list[Bag], list[str]]:
     kept = {bag.name for bag in bags}
     seen = [s for bag in whole if bag.name not in kept for s in bag.slide_ids]
     return bags, [_left_out(seen)] if seen else []
+
+
+def trained_on_notes(
+    head: Head, cohort: Cohort, fingerprints: Mapping[str, str]
+) -> list[str]:
+    """A line on slides that the head was trained on under other patients, if any.
+
+    Models predict them as if they were new, and metrics are too good.
+
+    Args:
+        head: that predicts; one of an older version knows no fingerprints.
+        cohort: of the slides.
+        fingerprints: of their files, by slide_id.
+    """
+    trained = head.about.get("slides", {})
+    found = [
+        (row.slide_id, row.patient_id, trained[fingerprint])
+        for row in cohort.rows
+        if (fingerprint := fingerprints.get(row.slide_id)) in trained
+        and trained[fingerprint] != row.patient_id
+    ]
+    if not found:
+        return []
+    slide_id, patient, former = found[0]
+    return [
+        f"warning: {len(found)} slides are files that the head was trained on, of "
+        f"other patients ({slide_id!r} of {patient!r} was of {former!r}), and metrics "
+        "are too good: give them those patient_ids, so that models predict them that "
+        "have not seen them, or leave them out"
+    ]
 
 
 def _left_out(slide_ids: list[str]) -> str:

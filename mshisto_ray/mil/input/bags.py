@@ -46,7 +46,7 @@ class Bags:
     ``finer``: tiles of finer scales linked to the instances, if any; ``digest``: of
     embeddings or table; ``encoder``: of the embeddings, None for a table; ``notes``:
     slides or bags left out, one line per reason; ``unit``: what a bag is, ``slide`` or
-    ``patient``.
+    ``patient``; ``fingerprints``: of the labelled slides' files, each with its patient.
     """
 
     features: Features
@@ -65,6 +65,7 @@ class Bags:
     finer: tuple[FinerScale, ...] = ()
     kind: Target = field(default_factory=lambda: TargetConfig().build())
     unit: Literal["slide", "patient"] = "slide"
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -187,6 +188,11 @@ def read_bags(
         finer=source.finer,
         kind=kind,
         unit=config.unit,
+        fingerprints={
+            source.fingerprints[row.name]: row.patient_id
+            for row in rows
+            if target and row.name in source.fingerprints
+        },
     )
 
 
