@@ -9,20 +9,18 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from mshisto_ray import components
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.mil.fit.batches import Batches
-from mshisto_ray.mil.fit.config import (
-    NOISES,
-    TrainConfig,
-)
+from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask, seeds_of
 from mshisto_ray.mil.fit.optimiser import Rates, make_optimiser, rate_in_words
+from mshisto_ray.mil.fit.preparation import build_noises, reduced_widths
 from mshisto_ray.mil.fit.stopping import EarlyStopping, chance_loss
 from mshisto_ray.mil.fit.vote import majority
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.model import MILModel
+from mshisto_ray.representation.noises import Noise
 
 
 def fit_fold(
@@ -49,7 +47,8 @@ def fit_fold(
         torch.manual_seed(seeds.torch)
         model = build_model(config, bags.dims, len(bags.classes)).to(device)
         batches = Batches(bags, task.standardisation, device, config.vote)
-        steps = _Steps(bags, batches, model, config, task.num_steps, device)
+        noises = build_noises(bags, task.standardisation, task.train, config)
+        steps = _Steps(bags, batches, model, noises, config, task.num_steps, device)
         stopping = config.early_stopping and EarlyStopping(
             config.early_stopping, chance
         )
@@ -60,7 +59,7 @@ def fit_fold(
 def build_model(config: TrainConfig, dims: Sequence[int], num_classes: int) -> MILModel:
     """The untrained model of a config; ``dims``: tile widths, coarsest scale first."""
     return MILModel(
-        dims,
+        reduced_widths(config.reduction, dims, num_classes),
         num_classes,
         config.hidden,
         config.dropout,
@@ -77,6 +76,7 @@ class _Steps:
         bags: Bags,
         batches: Batches,
         model: MILModel,
+        noises: Sequence[Noise],
         config: TrainConfig,
         num_steps: int,
         device: torch.device,
@@ -87,7 +87,7 @@ class _Steps:
         self.batches = batches
         self._optimiser = make_optimiser(model, config.optimiser)
         self._rates = Rates(self._optimiser, config.optimiser, num_steps)
-        self._noise = components.build(NOISES, config.noise)
+        self._noises = noises
         self._targets = torch.from_numpy(bags.targets).to(device)
         self._device = device
 
@@ -98,8 +98,10 @@ class _Steps:
         losses, of_bags, size = [], [], self.config.batch_size
         for start in range(0, len(order), size):
             h, offsets, finer = self.batches.draws(order[start : start + size])
-            h = self._noise(h, generator)
-            finer = [s._replace(h=self._noise(s.h, generator)) for s in finer]
+            noise, *others = self._noises
+            h = noise(h, generator)
+            pairs = zip(finer, others, strict=True)
+            finer = [s._replace(h=other(s.h, generator)) for s, other in pairs]
             out = self.model(h, offsets, finer)
             each = out.loss(targets[start : start + size])
             self._optimiser.zero_grad()

@@ -27,7 +27,8 @@ class Bags:
     where a bag is not one slide; ``targets``: class index int64 [B], None where
     labels are not needed; ``folds``: given folds as text, None where there are none;
     ``sizes``: instances of each bag, int64 [B] (0: no tile at this scale);
-    ``finer``: tiles of finer scales linked to the instances, if any; ``digest``: of
+    ``finer``: tiles of finer scales linked to the instances, if any; ``views``: columns
+    of each view of an instance, None for one; ``digest``: of
     embeddings or table; ``encoder``: of the embeddings, None for a table; ``notes``:
     slides or bags left out, one line per reason.
     """
@@ -46,6 +47,7 @@ class Bags:
     scale: float | None
     notes: tuple[str, ...]
     finer: tuple[FinerScale, ...] = ()
+    views: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -121,6 +123,7 @@ def read_bags(
         scale=source.scale,
         notes=tuple(notes),
         finer=source.finer,
+        views=source.views,
     )
 
 
