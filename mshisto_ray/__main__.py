@@ -24,8 +24,11 @@ _GROUPS = {
     "features of other tools": ("import_h5", "export_h5"),
     "one model, and encoders": (
         "train",
+        "tile_head",
         "evaluate",
+        "select_backbone",
         "thresholds",
+        "augmentation",
         "pretrain",
         "finetune",
     ),
