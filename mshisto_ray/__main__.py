@@ -25,8 +25,11 @@ _GROUPS = {
     "predictions of any software": ("compare",),
     "one model, and encoders": (
         "train",
+        "tile_head",
         "evaluate",
+        "select_backbone",
         "thresholds",
+        "augmentation",
         "pretrain",
         "finetune",
     ),

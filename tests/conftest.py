@@ -256,7 +256,8 @@ class Stages:
         out = self.folder / name
         first = embed(next(iter(self.tables.values())))
         tiles = recipe or self.recipe
-        told = {"tiles": tiles, "dim": first.shape[1], "encoder": {"name": name}}
+        about = {"dim": first.shape[1], "dtype": "float32"}
+        told = {"tiles": tiles, **about, "encoder": {"name": name}}
         with open_stage(out, "embeddings", told, {}):
             pass
         rows = []

@@ -123,6 +123,11 @@ def _open(config: PredictConfig) -> tuple[Head, list[EmbeddingDirectory]]:
             f"{config.head}: was trained on a bag table, not on embeddings; there are "
             "no tiles to apply it to"
         )
+    if "views" in head.encoder:
+        raise InputError(
+            f"{config.head}: was trained on views of several embeddings, which predict "
+            "does not join yet: take a head of one directory of embeddings"
+        )
     scales = head.scales or (head.scale,)
     for directory, mpp in zip(directories, scales, strict=True):
         wanted = head.encoder[str(mpp)] if head.scales else head.encoder

@@ -26,7 +26,7 @@ from mshisto_ray.learning.predictions import (
 )
 from mshisto_ray.learning.split import Split, SplitConfig
 from mshisto_ray.learning.targets import TargetConfig
-from mshisto_ray.mil.fit.config import TrainConfig
+from mshisto_ray.mil.fit.config import NOISES, TrainConfig
 from mshisto_ray.mil.fit.cross_validation import (
     CrossValidation,
     cross_validate,
@@ -38,6 +38,7 @@ from mshisto_ray.mil.input.bags import Bags, read_bags
 from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.mil.input.summary import summarise
 from mshisto_ray.mil.model import COMBINATIONS, POOLINGS
+from mshisto_ray.representation.preparation import by_content
 from mshisto_ray.runtime import Runtime
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.shards import write_shard
@@ -127,6 +128,7 @@ def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
     """The settings and data digests that decide the result; no paths."""
     names = set(ExperimentConfig.model_fields)
     paths = {"embeddings", "cohort", "columns", "bags", "runtime", "scale", "scales"}
+    paths |= {"views"}
     settings = config.model_dump(mode="json", include=names - paths)
     # Results keep the digests they had before a key came or went, where they are the
     # same: no optimiser had a schedule, and early stopping kept
@@ -137,6 +139,9 @@ def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
         del optimiser["schedule"], optimiser["warmup_steps"]
     if config.early_stopping:
         settings["early_stopping"] |= {"trained": bags.kind.learned}
+    if settings["reduction"]["name"] == "none":
+        del settings["reduction"]
+    settings["noise"] = by_content(NOISES, config.noise)
     scale = bags.scales or bags.scale
     return settings | {"scale": scale, "data": bags.identity}
 

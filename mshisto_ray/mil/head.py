@@ -7,10 +7,11 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 
 from mshisto_ray import config as configs
@@ -23,7 +24,8 @@ from mshisto_ray.mil.fit.fold_model import FoldModel
 from mshisto_ray.mil.fit.vote import VoteConfig
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.model import MILModel
-from mshisto_ray.representation.normalise import Standardisation
+from mshisto_ray.representation.normalise import Reduced, Standardisation
+from mshisto_ray.representation.preparation import reduction_of
 from mshisto_ray.store.temporary import temporary_beside
 
 _VERSION = 2
@@ -202,13 +204,10 @@ def load_head(path: Path) -> Head:
     for repeat, fold, state in keys:
         model = build_model(config, _Input(dims, classes, kind)).eval()
         tensors = load_file(path / _file_name(repeat, fold))
-        fitted = [
-            Standardisation(
-                tensors.pop(f"input.mean.{i}"), tensors.pop(f"input.std.{i}")
-            )
-            for i in range(len(dims))
+        first, *finer = [
+            _loaded(tensors, i, dim, config, len(classes)) for i, dim in enumerate(dims)
         ]
-        whole = Standardisation(fitted[0].mean, fitted[0].std, tuple(fitted[1:]))
+        whole = replace(first, finer=tuple(finer))
         model.load_state_dict(tensors)
         fitted_target = kind.restore(state, classes)
         models.append(HeadModel(repeat, fold, model, whole, fitted_target))
@@ -257,4 +256,20 @@ def _save(path: Path, model: MILModel, standardisation: Standardisation) -> None
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     for i, part in enumerate((standardisation, *standardisation.finer)):
         tensors[f"input.mean.{i}"], tensors[f"input.std.{i}"] = part.mean, part.std
+        for name, value in (part.reduced.state if part.reduced else {}).items():
+            tensors[f"input.reduction.{i}.{name}"] = value.contiguous()
     save_file(tensors, path)
+
+
+def _loaded(
+    tensors: dict[str, torch.Tensor], i: int, dim: int, config: TrainConfig, num: int
+) -> Standardisation:
+    """Take the preparation of scale i out of a file's tensors."""
+    mean, std = tensors.pop(f"input.mean.{i}"), tensors.pop(f"input.std.{i}")
+    prefix = f"input.reduction.{i}."
+    names = [name for name in tensors if name.startswith(prefix)]
+    state = {name.removeprefix(prefix): tensors.pop(name) for name in names}
+    if not state:
+        return Standardisation(mean, std)
+    reduction = reduction_of(config.reduction, dim, num)
+    return Standardisation(mean, std, reduced=Reduced(reduction, state))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mshisto_ray.representation.reductions import Reduction
+
 # Rows converted to float64 at a time: memory stays flat on mapped files.
 _CHUNK_BYTES = 1 << 25
 # A feature whose spread is below float32 resolution of its mean is constant.
@@ -56,25 +58,47 @@ def _merge(parts: Moments) -> tuple[int, np.ndarray, np.ndarray]:
 
 
 @dataclass(frozen=True)
+class Reduced:
+    """A reduction with what it found in the training fold."""
+
+    reduction: Reduction
+    state: dict[str, torch.Tensor]
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        """Standardised rows [N, D] to [N, width]."""
+        return self.reduction.apply(self.state, values)
+
+    def to(self, device: torch.device) -> Reduced:
+        """A copy on a device."""
+        moved = {name: value.to(device) for name, value in self.state.items()}
+        return Reduced(self.reduction, moved)
+
+
+@dataclass(frozen=True)
 class Standardisation:
     """Maps each feature to (h - mean) / std; ``mean``, ``std``: float32 [D].
 
-    ``finer``: those of the finer scales, if bags hold several scales.
+    ``finer``: those of the finer scales, if bags hold several scales; ``reduced``: the
+    reduction of standardised rows, None for none.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
     finer: tuple[Standardisation, ...] = ()
+    reduced: Reduced | None = None
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        """Standardise rows [N, D] of any floating type; returns float32."""
+        """Standardise rows [N, D] of any floating type, and reduce; returns float32."""
         # In place: a new array of this size costs more than the arithmetic.
-        return (values.float() - self.mean).div_(self.std)
+        found = (values.float() - self.mean).div_(self.std)
+        return found if self.reduced is None else self.reduced(found)
 
     def to(self, device: torch.device) -> Standardisation:
         """A copy on a device."""
         finer = tuple(part.to(device) for part in self.finer)
-        return Standardisation(self.mean.to(device), self.std.to(device), finer)
+        reduced = None if self.reduced is None else self.reduced.to(device)
+        mean, std = self.mean.to(device), self.std.to(device)
+        return Standardisation(mean, std, finer, reduced)
 
 
 def fit(parts: Moments) -> Standardisation:

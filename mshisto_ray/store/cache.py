@@ -92,8 +92,11 @@ def open_features(
     mpp: float,
     config: CacheConfig,
     own_only: bool = True,
+    colour: str | None = None,
 ) -> Features:
     """Own tiles (or all) of every complete slide at a scale, from this node's cache.
+
+    ``colour``: one of the colour modes, None for the first.
 
     Builds a missing entry, or waits while another process builds it. Embeddings that
     do not fit (the limit, beside entries in use, the disk) are read from Parquet
@@ -102,9 +105,11 @@ def open_features(
     rows = sum(directory.num_rows(s, mpp) for s in directory.slide_ids)
     limit = int(config.max_gib * _GIB)
     if rows * directory.dim * _dtype(directory).itemsize > limit:
-        return _uncached(directory, mpp, own_only)
+        return _uncached(directory, mpp, own_only, colour)
     _make_folder(config.dir)
     kind = "own" if own_only else "all"
+    if colour not in (None, directory.colours[0]):
+        kind += f"-{colour}"
     entry = config.dir / f"{directory.digest}-{mpp!r}-{kind}"
     # Held as long as the features exist, so that no process removes the entry.
     lock = _Lock(entry)
@@ -113,10 +118,10 @@ def open_features(
         with _Lock(entry, "build") as building:
             building.take()
             if not entry.is_dir() and not _build(
-                directory, mpp, own_only, entry, limit
+                directory, mpp, own_only, colour, entry, limit
             ):
                 lock.close()
-                return _uncached(directory, mpp, own_only)
+                return _uncached(directory, mpp, own_only, colour)
     os.utime(entry)
     offsets = np.load(entry / "offsets.npy")
     # Copy on write: torch refuses to wrap arrays that it may not write to.
@@ -144,14 +149,19 @@ def _make_folder(folder: Path) -> None:
 
 
 def _uncached(
-    directory: EmbeddingDirectory, mpp: float, own_only: bool
+    directory: EmbeddingDirectory, mpp: float, own_only: bool, colour: str | None
 ) -> ParquetFeatures:
     counts = count_tiles(directory, mpp, own_only)
-    return ParquetFeatures(directory, mpp, counts, own_only)
+    return ParquetFeatures(directory, mpp, counts, own_only, colour)
 
 
 def _build(
-    directory: EmbeddingDirectory, mpp: float, own_only: bool, entry: Path, limit: int
+    directory: EmbeddingDirectory,
+    mpp: float,
+    own_only: bool,
+    colour: str | None,
+    entry: Path,
+    limit: int,
 ) -> bool:
     """Write an entry while its build lock is held; False if it does not fit."""
     counts = count_tiles(directory, mpp, own_only)
@@ -170,7 +180,7 @@ def _build(
             )
         with file:
             for index, slide_id in enumerate(directory.slide_ids):
-                values = directory.read(slide_id, mpp, own_only).values
+                values = directory.read(slide_id, mpp, own_only, colour).values
                 assert len(values) == counts[index], slide_id
                 file.write(np.ascontiguousarray(values, kind).data)
             file.flush()

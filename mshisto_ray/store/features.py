@@ -71,6 +71,7 @@ class ParquetFeatures:
     mpp: float
     counts: np.ndarray
     own_only: bool = True
+    colour: str | None = None
 
     @property
     def slide_ids(self) -> Sequence[str]:
@@ -85,7 +86,8 @@ class ParquetFeatures:
     def read(self, index: int) -> np.ndarray:
         """Embeddings [N, D] of a slide."""
         slide_id = self.slide_ids[index]
-        return self.directory.read(slide_id, self.mpp, self.own_only).values
+        found = self.directory.read(slide_id, self.mpp, self.own_only, self.colour)
+        return found.values
 
 
 @dataclass(frozen=True)

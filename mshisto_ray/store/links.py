@@ -42,7 +42,7 @@ def link(
     num_parents = len(position)
     found = []
     for (coarse, fine), k in zip(itertools.pairwise(places), factors, strict=True):
-        parent = _find(coarse, (fine[0] // k, fine[1] // k))
+        parent = find_places(coarse, (fine[0] // k, fine[1] // k))
         held = np.flatnonzero(parent >= 0)
         above = position[parent[held]]
         held, above = held[above >= 0], above[above >= 0]
@@ -73,7 +73,7 @@ def read_places(
     return row[order], col[order]
 
 
-def _find(
+def find_places(
     tiles: tuple[np.ndarray, np.ndarray], wanted: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
     """Index of each wanted (row, col) among sorted tiles, or -1."""

@@ -1,8 +1,8 @@
 """Fine-tuning in one process: from tiles and their classes to an encoder directory.
 
 The loop is that of pretraining, with cross-entropy on a linear head over the pooled
-features in place of pairs: the deep feature learning that Nivaggioli et al. 2023
-compare with frozen features.
+features in place of pairs: the fully trained network that Nivaggioli et al. 2023
+compare with deep feature learning, their name for frozen embeddings with small heads.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ MODULES = {
             return First(dim)
         """,
     "shift": """
-        def build(*, by: float = 0.0):
+        def build(space, *, by: float = 0.0):
             return lambda values, generator: values + by
         """,
     "array": """

@@ -120,10 +120,10 @@ def test_many_threads_build_once(make_embeddings, folder, monkeypatch):
     reads = []
     plain = EmbeddingDirectory.read
 
-    def read(self, slide_id, mpp, own_only=True):
+    def read(self, slide_id, mpp, own_only=True, colour=None):
         reads.append(slide_id)
         time.sleep(0.01)
-        return plain(self, slide_id, mpp, own_only)
+        return plain(self, slide_id, mpp, own_only, colour)
 
     monkeypatch.setattr(EmbeddingDirectory, "read", read)
     with ThreadPoolExecutor(6) as pool:
@@ -142,11 +142,11 @@ from pathlib import Path
 from mshisto_ray.store.cache import CacheConfig, open_features
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 plain = EmbeddingDirectory.read
-def read(self, slide_id, mpp, own_only=True):
+def read(self, slide_id, mpp, own_only=True, colour=None):
     if slide_id == "s2":
         print("half", flush=True)
         time.sleep(60)
-    return plain(self, slide_id, mpp, own_only)
+    return plain(self, slide_id, mpp, own_only, colour)
 EmbeddingDirectory.read = read
 directory = EmbeddingDirectory(Path(sys.argv[1]))
 open_features(directory, 0.5, CacheConfig(dir=Path(sys.argv[2]), max_gib=1))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fixtures.tile_samples import planted
 
 from mshisto_ray.config import validate
 from mshisto_ray.phantom.config import PhantomConfig
@@ -47,3 +48,9 @@ def config(coloured, tmp_path, monkeypatch):
         return validate(FinetuneConfig, raw | override)
 
     return make
+
+
+@pytest.fixture
+def planted_tiles():
+    """Makes tiles of every class on every slide."""
+    return planted

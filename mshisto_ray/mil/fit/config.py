@@ -15,6 +15,7 @@ from mshisto_ray.mil.fit.vote import VoteConfig
 from mshisto_ray.mil.model import COMBINATIONS, POOLINGS
 
 NOISES = "mshisto_ray.representation.noises"
+REDUCTIONS = "mshisto_ray.representation.reductions"
 
 
 class EarlyStoppingConfig(Config):
@@ -46,6 +47,9 @@ class TrainConfig(Config):
     )
     noise: Annotated[Part, Family(NOISES)] = option(
         Part(name="gaussian"), "added to training instances, drawn anew in each step"
+    )
+    reduction: Annotated[Part, Family(REDUCTIONS)] = option(
+        Part(name="none"), "of standardised embeddings, fitted on the training fold"
     )
     hidden: tuple[Annotated[int, option(ge=1)], ...] = option(
         (256,), "widths of the ReLU layers before the pooling; []: none"

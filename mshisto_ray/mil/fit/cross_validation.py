@@ -11,10 +11,11 @@ import torch
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.predictions import Predictions, concatenate
 from mshisto_ray.learning.split import Split, SplitConfig, split_targets
-from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
+from mshisto_ray.mil.fit.batches import Batches, slide_moments
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold import fit_fold
 from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask, count_steps
+from mshisto_ray.mil.fit.preparation import check_representation, fit_preparation
 from mshisto_ray.mil.fit.scoring import predict_values
 from mshisto_ray.mil.fit.together import can_train_together, fit_together
 from mshisto_ray.mil.input.bags import Bags
@@ -50,6 +51,8 @@ def plan_splits(
             lacks a class that it needs.
     """
     assert bags.targets is not None
+    if training is not None:
+        check_representation(bags, training)
     splits = split_targets(
         config, bags.kind, bags.patient_ids, bags.targets, bags.classes, bags.folds
     )
@@ -150,7 +153,7 @@ def _fit(
     num_steps = count_steps(largest, config, whole_fold)
     tasks = [
         FoldTask(
-            fit_standardisation(bags, slides, s.train),
+            fit_preparation(bags, slides, s.train, config),
             s.train,
             s.validation,
             (s.repeat, s.fold),
@@ -203,7 +206,7 @@ def _refit(
     everything = np.flatnonzero(bags.sizes > 0)
     epochs = int(np.median([model.epochs for model in models]))
     last = config.model_copy(update={"early_stopping": None, "epochs": epochs})
-    standardisation = fit_standardisation(bags, slides, everything)
+    standardisation = fit_preparation(bags, slides, everything, config)
     # Three numbers, unlike the stream of any split, give other random numbers (numpy
     # treats a stream that ends in zeros as the shorter one).
     stream = (0, 0, 1)

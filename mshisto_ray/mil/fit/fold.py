@@ -9,21 +9,19 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from mshisto_ray import components
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.targets import Fitted, Target
 from mshisto_ray.mil.fit.batches import Batches
-from mshisto_ray.mil.fit.config import (
-    NOISES,
-    TrainConfig,
-)
+from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask, seeds_of
 from mshisto_ray.mil.fit.optimiser import Rates, make_optimiser, rate_in_words
+from mshisto_ray.mil.fit.preparation import build_noises, reduced_widths
 from mshisto_ray.mil.fit.scoring import outputs_of_draws, values_of
 from mshisto_ray.mil.fit.stopping import EarlyStopping
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.model import MILModel, outputs_of
 from mshisto_ray.mil.poolings import Pooled
+from mshisto_ray.representation.noises import Noise
 
 
 class ModelInput(Protocol):
@@ -70,7 +68,9 @@ def fit_fold(
         torch.manual_seed(seeds.torch)
         model = build_model(config, bags).to(device)
         batches = Batches(bags, task.standardisation, device, config.vote)
-        steps = _Steps(bags, batches, model, fitted, config, task.num_steps, device)
+        noises = build_noises(bags, task.standardisation, task.train, config)
+        given = fitted, noises, config, task.num_steps, device
+        steps = _Steps(bags, batches, model, *given)
         stopping = config.early_stopping and EarlyStopping(
             config.early_stopping, chance, bags.kind
         )
@@ -83,7 +83,7 @@ def build_model(config: TrainConfig, bags: ModelInput) -> MILModel:
     """The untrained model of a config for such bags, or for the input of a head."""
     names, target = bags.classes, bags.kind
     return MILModel(
-        bags.dims,
+        reduced_widths(config.reduction, bags.dims, len(names)),
         len(names),
         config.hidden,
         config.dropout,
@@ -102,6 +102,7 @@ class _Steps:
         batches: Batches,
         model: MILModel,
         fitted: Fitted,
+        noises: Sequence[Noise],
         config: TrainConfig,
         num_steps: int,
         device: torch.device,
@@ -113,7 +114,7 @@ class _Steps:
         self.batches = batches
         self._optimiser = make_optimiser(model, config.optimiser)
         self._rates = Rates(self._optimiser, config.optimiser, num_steps)
-        self._noise = components.build(NOISES, config.noise)
+        self._noises = noises
         self._truth, self._fitted = bags.targets, fitted
         self._targets = fitted.encode(bags.targets).to(device)
         weights = fitted.weights(bags.targets)
@@ -172,8 +173,10 @@ class _Steps:
 
     def _forward(self, draws: np.ndarray, generator: torch.Generator) -> Pooled:
         h, offsets, finer = self.batches.draws(draws)
-        h = self._noise(h, generator)
-        finer = [s._replace(h=self._noise(s.h, generator)) for s in finer]
+        noise, *others = self._noises
+        h = noise(h, generator)
+        pairs = zip(finer, others, strict=True)
+        finer = [s._replace(h=other(s.h, generator)) for s, other in pairs]
         return self.model(h, offsets, finer)
 
     def _of(self, draws: np.ndarray) -> torch.Tensor:

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from mshisto_ray import components
 from mshisto_ray.learning.targets import Fitted, Target
 from mshisto_ray.mil.fit.batches import Batches
-from mshisto_ray.mil.fit.config import NOISES, TrainConfig
+from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold import build_model, check_finite
 from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask, seeds_of
 from mshisto_ray.mil.fit.optimiser import Rates, make_optimiser
+from mshisto_ray.mil.fit.preparation import build_noises
 from mshisto_ray.mil.fit.stacked import Stack, can_stack
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.model import MILModel, outputs_of
@@ -134,7 +134,7 @@ class _Learner:
         noise = torch.Generator().manual_seed(seeds.noise)
         order = np.random.default_rng(seeds.order)
         steps = _steps(batches.training_draws(task.train), config, order)
-        disturb = components.build(NOISES, config.noise)
+        (disturb,) = build_noises(bags, task.standardisation, task.train, config)
         assert bags.targets is not None
         fitted = bags.kind.fit(bags.targets[task.train], bags.classes)
         wanted = fitted.encode(bags.targets), fitted.weights(bags.targets)

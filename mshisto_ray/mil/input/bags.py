@@ -43,7 +43,8 @@ class Bags:
     [B, ...] of another ``kind`` of target, whose names are then ``classes``; None where
     labels are not needed; ``folds``: given folds as text, None where there are none;
     ``sizes``: instances of each bag, int64 [B] (0: no tile at this scale);
-    ``finer``: tiles of finer scales linked to the instances, if any; ``digest``: of
+    ``finer``: tiles of finer scales linked to the instances, if any; ``views``: columns
+    of each view of an instance, None for one; ``digest``: of
     embeddings or table; ``encoder``: of the embeddings, None for a table; ``notes``:
     slides or bags left out, one line per reason; ``unit``: what a bag is, ``slide`` or
     ``patient``; ``fingerprints``: of the labelled slides' files, each with its patient.
@@ -66,6 +67,7 @@ class Bags:
     kind: Target = field(default_factory=lambda: TargetConfig().build())
     unit: Literal["slide", "patient"] = "slide"
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    views: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -193,6 +195,7 @@ def read_bags(
             for row in rows
             if target and row.name in source.fingerprints
         },
+        views=source.views,
     )
 
 

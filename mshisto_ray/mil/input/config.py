@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import model_validator
 
 from mshisto_ray.config import Config, InputPath, option
+from mshisto_ray.representation.views import ViewConfig
 from mshisto_ray.store.columns import ColumnsConfig
 
 
@@ -35,20 +36,28 @@ class InputConfig(Config):
         "a tile of the first with its finer ones",
         unit="um/px",
     )
+    views: tuple[ViewConfig, ...] | None = option(
+        None,
+        "in place of embeddings and scale: several of a tile, side by side, as "
+        "[{embeddings: DIR, mpp: 0.5}, {embeddings: DIR, mpp: 2.0, colour: gray}]",
+    )
     unit: Literal["slide", "patient"] = option(
         "slide", "what a bag is: one slide, or all labelled slides of a patient"
     )
 
     @model_validator(mode="after")
     def _one_source(self) -> InputConfig:
-        given = {n for n in ("embeddings", "cohort", "bags") if getattr(self, n)}
-        if given not in ({"embeddings", "cohort"}, {"bags"}):
+        names = ("embeddings", "views", "cohort", "bags")
+        given = {n for n in names if getattr(self, n)}
+        if given not in ({"embeddings", "cohort"}, {"views", "cohort"}, {"bags"}):
             raise ValueError(
-                "give embeddings and cohort, or bags alone; got "
+                "give embeddings (or views) and cohort, or bags alone; got "
                 f"{', '.join(sorted(given)) or 'none of them'}"
             )
         if self.bags and (self.scale is not None or self.scales is not None):
             raise ValueError("scale: a bag table has no scales; leave it null")
+        if self.views and (self.scale is not None or self.scales is not None):
+            raise ValueError("views: each has its mpp; leave scale and scales null")
         if self.scales is not None and self.scale is not None:
             raise ValueError("give scale (one) or scales (several), not both")
         if self.scales is not None and len(self.scales) < 2:
@@ -64,6 +73,8 @@ class InputConfig(Config):
     @property
     def directories(self) -> tuple[Path, ...]:
         """Embeddings of each scale, coarsest first."""
+        if self.views:
+            return tuple(view.embeddings for view in self.views)
         if isinstance(self.embeddings, tuple):
             return self.embeddings
         assert self.embeddings is not None

@@ -12,6 +12,7 @@ from mshisto_ray.learning.given_folds import refuse_other_split
 from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.mil.input.scales import FinerScale, open_chain
 from mshisto_ray.mil.input.table import read_bag_table
+from mshisto_ray.representation.views import ViewConfig, open_views
 from mshisto_ray.store.cache import CacheConfig, open_features
 from mshisto_ray.store.cohort import Cohort, read_cohort
 from mshisto_ray.store.columns import looks_like_fold
@@ -52,6 +53,7 @@ class BagSource:
     notes: tuple[str, ...]
     finer: tuple[FinerScale, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    views: tuple[int, ...] | None = None
 
 
 def open_source(
@@ -66,6 +68,8 @@ def open_source(
     if config.bags:
         return _table_source(config, labels, fold)
     cohort = read_cohort(_given(config.cohort), False, config.columns)
+    if config.views:
+        return _view_source(config.views, cohort, labels, fold, cache)
     if config.scales:
         return _chain_source(config, config.scales, cohort, labels, fold, cache)
     return _cohort_source(config, cohort, labels, fold, cache)
@@ -102,6 +106,27 @@ def _chain_source(
     return BagSource(
         rows, chain.features, "slides", has_fold, chain.digest, chain.encoder,
         scales[0], tuple(notes), chain.finer, directories[0].fingerprints,
+    )  # fmt: skip
+
+
+def _view_source(
+    views: Sequence[ViewConfig],
+    cohort: Cohort,
+    labels: Sequence[str],
+    fold: str | None,
+    cache: CacheConfig,
+) -> BagSource:
+    found = open_views(views, [row.slide_id for row in cohort.rows], cache)
+    place = {slide_id: i for i, slide_id in enumerate(found.features.slide_ids)}
+    rows, has_fold = cohort_rows(cohort, place, labels, fold)
+    notes = [*cohort.notes, *found.notes]
+    directories = [EmbeddingDirectory(view.embeddings) for view in views]
+    notes += _untrained(directories)
+    if _are_slow(found.features.parts, cache):
+        notes.append(_uncached(views[0].embeddings, cache))
+    return BagSource(
+        rows, found.features, "slides", has_fold, found.digest, found.encoder,
+        found.mpp, tuple(notes), (), directories[0].fingerprints, found.widths,
     )  # fmt: skip
 
 

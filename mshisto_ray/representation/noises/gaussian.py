@@ -1,19 +1,18 @@
-"""Additive Gaussian noise."""
+"""Additive Gaussian noise, of one strength in every direction."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 
-from mshisto_ray.representation.noises._noise import Noise
+from mshisto_ray.representation.noises import Noise, Strength
+from mshisto_ray.representation.space import Space
 
 
-def build(*, sigma: Annotated[float, Field(ge=0)] = 0.0) -> Noise:
+def build(space: Space, *, sigma: Strength = 0.0) -> Noise:
     """Add sigma * e to the embeddings, with e ~ N(0, 1) for every value; 0 adds none.
 
-    ``sigma`` is in standard deviations of each feature on the training fold.
+    Without a reduction ``sigma`` is in standard deviations of each feature on the
+    training fold.
 
     Source: Nivaggioli et al. 2023, noise on embeddings as augmentation. The paper
     gives neither a strength nor a unit; a strength relative to each feature's spread

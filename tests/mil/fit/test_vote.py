@@ -118,7 +118,7 @@ def test_votes_are_validated_by_the_loss_of_their_random_bags(planted):
     raw = {"pooling": {"name": "embedding_mean"}, "hidden": [4], "dropout": 0}
     training = config.validate(TrainConfig, raw)
     model = MILModel([6], 2, [4], 0, training.pooling, training.combine)
-    steps = _Steps(bags, batches, model, FittedClasses(), training, 1, CPU)
+    steps = _Steps(bags, batches, model, FittedClasses(), [], training, 1, CPU)
     index = np.array([5, 2, 7])
     found = steps.evaluate(index)
     losses = []

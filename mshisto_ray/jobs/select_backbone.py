@@ -1,0 +1,282 @@
+"""Encoders compared on one set of labelled tiles or images by small classifiers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import model_validator
+
+from mshisto_ray import components
+from mshisto_ray import config as configs
+from mshisto_ray.backbone.precision import Precision
+from mshisto_ray.components import Family, Part
+from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
+from mshisto_ray.embedding.worker import ENCODERS
+from mshisto_ray.encoders import Encoder, check_takes
+from mshisto_ray.learning.split import SplitConfig
+from mshisto_ray.learning.tile_metrics import TileMetrics
+from mshisto_ray.representation.preparation import reduction_of
+from mshisto_ray.store.columns import ColumnsConfig
+from mshisto_ray.store.manifest import write_text
+from mshisto_ray.tile_classification.head.config import (
+    TileHeadConfig,
+    TileLabelConfig,
+    TileRuntime,
+)
+from mshisto_ray.tile_classification.head.run import draw_folds
+from mshisto_ray.tile_classification.head.samples import TileSamples, read_samples
+from mshisto_ray.tile_classification.images import (
+    Images,
+    ImagesConfig,
+    embed_images,
+    read_images,
+)
+from mshisto_ray.tile_classification.probes import FAMILY as PROBES
+from mshisto_ray.tile_classification.ranking import Ranked, rank, score_probe
+
+SUMMARY, SCORES = "summary.md", "scores.csv"
+_FLOORS = {
+    "floor: colour": {"name": "colour_stats"},
+    "floor: random": {"name": "timm", "model": "resnet18", "weights": "random"},
+}
+_SHOWN = ("balanced_accuracy", "kappa", "weighted_f1", "auroc")
+_PROBES = {name: Part(name=name) for name in ("dense", "linear", "knn")}
+
+
+class SelectConfig(Config):
+    """Rank encoders on labelled images or embedded tiles."""
+
+    images: ImagesConfig | None = option(
+        None, "labelled image files, embedded here by each of encoders"
+    )
+    encoders: dict[str, Annotated[Part, Family(ENCODERS)]] = option(
+        {}, "with images: {name: encoder, ...}"
+    )
+    floors: bool = option(
+        True, "with images: add colour statistics and a random network"
+    )
+    embeddings: dict[str, InputPath] = option(
+        {}, "in place of images: {name: embeddings directory} of the same tiles"
+    )
+    scale: float | None = option(
+        None, "of embedded tiles; null: the finest", unit="um/px", gt=0
+    )
+    cohort: InputPath | None = option(None, "of embedded tiles: as in tile_head")
+    columns: ColumnsConfig = ColumnsConfig()
+    tiles: InputPath | None = option(None, "of embedded tiles: as in tile_head")
+    target: TileLabelConfig = TileLabelConfig()
+    split: SplitConfig = SplitConfig()
+    probes: dict[str, Annotated[Part, Family(PROBES)]] = option(
+        _PROBES, "{name: probe}; the first one ranks"
+    )
+    metric: Literal["balanced_accuracy", "kappa", "weighted_f1", "auroc", "pr_auc"] = (
+        option("balanced_accuracy", "that ranks")
+    )
+    precision: Precision = option("float32", "of encoders of images")
+    out: OutputPath = option(text=f"folder of {SUMMARY} and {SCORES}")
+    runtime: TileRuntime = TileRuntime()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SelectConfig:
+        if (self.images is None) == (not self.embeddings):
+            raise ValueError("give images with encoders, or embeddings")
+        if self.images and not self.encoders:
+            raise ValueError("encoders: give {name: encoder, ...} for the images")
+        if not self.probes:
+            raise ValueError("probes: give one or more")
+        return self
+
+
+def check(config: SelectConfig) -> None:
+    """Check images or embeddings, encoders, classes and folds."""
+    if config.images is None:
+        for samples, _ in _embedded(config).values():
+            draw_folds(samples, config.split)
+            _check_probes(config, samples.features.dim, len(samples.classes))
+        return
+    images = read_images(config.images)
+    for part in _encoders(config).values():
+        encoder = _build(part, config.precision)
+        check_takes(encoder, images.side)
+        _check_probes(config, encoder.dim, len(set(images.labels)))
+
+
+def run(config: SelectConfig) -> None:
+    """Rank encoders on labelled images or embedded tiles."""
+    rows: list[dict[str, Any]] = []
+    by_probe: dict[str, dict[str, TileMetrics]] = {name: {} for name in config.probes}
+    given = _of_images(config) if config.images else _embedded(config)
+    facts: dict[str, tuple[int, float]] = {}
+    for encoder, (samples, rate) in given.items():
+        splits = draw_folds(samples, config.split)
+        facts[encoder] = samples.features.dim, rate
+        for name, part in config.probes.items():
+            started = time.perf_counter()
+            probe = components.build(PROBES, part)
+            found = by_probe[name][encoder] = score_probe(probe, samples, splits)
+            seconds = time.perf_counter() - started
+            rows.append(_row(encoder, name, found, facts[encoder], seconds))
+            value = found.values[config.metric]
+            print(
+                f"select_backbone: {encoder}, {name}: {config.metric} {value:.3f} "
+                f"({seconds:.1f} s)",
+                flush=True,
+            )
+    config.out.mkdir(parents=True, exist_ok=True)
+    _write_scores(config, rows)
+    samples = next(iter(given.values()))[0]
+    text = _summary(config, samples, by_probe, facts)
+    write_text(config.out / SUMMARY, text)
+    print(text)
+    print(f"select_backbone: {config.out / SUMMARY}", flush=True)
+
+
+def _check_probes(config: SelectConfig, width: int, num_classes: int) -> None:
+    """Refuse probes whose reduction is too wide for an encoder, before any work."""
+    for part in config.probes.values():
+        if "reduction" in part.parameters:
+            reduction = Part.model_validate(part.parameters["reduction"])
+            reduction_of(reduction, width, num_classes)
+
+
+def _encoders(config: SelectConfig) -> dict[str, Part]:
+    floors = _FLOORS if config.floors else {}
+    known = {
+        name: components.check(ENCODERS, Part.model_validate(raw))
+        for name, raw in floors.items()
+    }
+    return {**config.encoders, **known}
+
+
+def _build(part: Part, precision: Precision) -> Encoder:
+    return components.build(ENCODERS, part, "cpu", precision)
+
+
+def _of_images(config: SelectConfig) -> dict[str, tuple[TileSamples, float]]:
+    assert config.images is not None
+    images: Images = read_images(config.images)
+    found = {}
+    for name, part in _encoders(config).items():
+        encoder = _build(part, config.precision)
+        found[name] = embed_images(images, encoder, name)
+        print(
+            f"select_backbone: {name}: {len(images.paths)} images of {images.side} px, "
+            f"{found[name][1]:.1f} a second",
+            flush=True,
+        )
+    return found
+
+
+def _embedded(config: SelectConfig) -> dict[str, tuple[TileSamples, float]]:
+    found: dict[str, tuple[TileSamples, float]] = {}
+    first: TileSamples | None = None
+    for name, path in config.embeddings.items():
+        raw = {
+            "embeddings": path,
+            "scale": config.scale,
+            "cohort": config.cohort,
+            "columns": config.columns,
+            "tiles": config.tiles,
+            "target": config.target,
+            "split": config.split,
+            "patience": None,
+            "runtime": config.runtime,
+        }
+        samples = read_samples(configs.validate(TileHeadConfig, raw))
+        first = first or samples
+        if not _same_tiles(first, samples):
+            raise InputError(
+                f"embeddings.{name}: {path} has {len(samples):,} labelled tiles that "
+                f"are not those of the first, {len(first):,}: embed the same tiles"
+            )
+        found[name] = samples, float("nan")
+    return found
+
+
+def _same_tiles(one: TileSamples, other: TileSamples) -> bool:
+    same_slides = list(one.features.slide_ids) == list(other.features.slide_ids)
+    names = ("slide", "place", "target", "group")
+    return same_slides and all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in names
+    )
+
+
+def _row(
+    encoder: str,
+    probe: str,
+    found: TileMetrics,
+    facts: tuple[int, float],
+    seconds: float,
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"encoder": encoder, "probe": probe, "dim": facts[0]}
+    row |= {"images_per_second": f"{facts[1]:.1f}", "probe_seconds": f"{seconds:.2f}"}
+    for name in found.values:
+        interval = found.interval(name)
+        row[name] = f"{interval.value:.4f}"
+        row[f"{name}_low"], row[f"{name}_high"] = (
+            f"{end:.4f}" for end in (interval.low, interval.high)
+        )
+    return row
+
+
+def _write_scores(config: SelectConfig, rows: Sequence[Mapping[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(config.out / SCORES, text.getvalue())
+
+
+def _summary(
+    config: SelectConfig,
+    samples: TileSamples,
+    by_probe: Mapping[str, Mapping[str, TileMetrics]],
+    facts: Mapping[str, tuple[int, float]],
+) -> str:
+    groups = len(samples.groups)
+    lines = [
+        "# Encoders compared",
+        "",
+        f"{len(samples):,} tiles of {groups} patients (or groups), classes "
+        f"{', '.join(samples.classes)}. Intervals are 95 %, over patients; differences "
+        "are paired on the same patients. Encoders of one group cannot be told apart.",
+    ]
+    if groups < 10:
+        lines += ["", f"Only {groups} groups: intervals of so few say little."]
+    for name, scores in by_probe.items():
+        lines += ["", f"## {name}", "", *_table(rank(scores, config.metric), scores,
+                                                facts, config.metric)]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _table(
+    ranked: Sequence[Ranked],
+    scores: Mapping[str, TileMetrics],
+    facts: Mapping[str, tuple[int, float]],
+    metric: str,
+) -> list[str]:
+    others = [name for name in _SHOWN if name != metric]
+    heads = ["group", "encoder", metric, "from the best of its group", *others]
+    lines = [
+        "| " + " | ".join([*heads, "width", "images/s"]) + " |",
+        "|" + "---|" * (len(heads) + 2),
+    ]
+    for row in ranked:
+        dim, rate = facts[row.name]
+        score, gap = row.score, row.difference
+        cells = [
+            str(row.group),
+            row.name,
+            f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})",
+            f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})",
+            *(f"{scores[row.name].values[name]:.3f}" for name in others),
+            str(dim),
+            f"{rate:.1f}" if np.isfinite(rate) else "",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines

@@ -1,0 +1,127 @@
+"""What is fitted on the training bags of a fold: preparation, and the noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from mshisto_ray import components
+from mshisto_ray.components import Part
+from mshisto_ray.config import InputError
+from mshisto_ray.mil.fit.batches import fit_standardisation
+from mshisto_ray.mil.fit.config import NOISES, TrainConfig
+from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.representation.noises import Noise
+from mshisto_ray.representation.normalise import Moments, Standardisation
+from mshisto_ray.representation.preparation import (
+    Draw,
+    draw_evenly,
+    reduction_of,
+    space_of,
+    with_reduction,
+)
+
+
+def fit_preparation(
+    bags: Bags, slides: Sequence[Moments], index: np.ndarray, config: TrainConfig
+) -> Standardisation:
+    """Standardisation and reduction over all tiles of the bags at ``index``.
+
+    A reduction is fitted on at most 16384 tiles, drawn evenly, scale by scale.
+    """
+    whole = fit_standardisation(bags, slides, index)
+    num = len(bags.classes)
+    finer = tuple(
+        with_reduction(part, config.reduction, num, _draw(bags, index, scale))
+        for scale, part in enumerate(whole.finer, start=1)
+    )
+    first = Standardisation(whole.mean, whole.std, finer)
+    return with_reduction(first, config.reduction, num, _draw(bags, index, 0))
+
+
+def build_noises(
+    bags: Bags, prepare: Standardisation, index: np.ndarray, config: TrainConfig
+) -> list[Noise]:
+    """The noise at each scale, coarsest first, fitted on the bags at ``index``."""
+    used = {member for i in index for member in bags.members[i]}
+    ids = bags.features.slide_ids
+    every = {member for members in bags.members for member in members}
+    held_out = frozenset(ids[member] for member in every - used)
+    views = [bags.views or (bags.dims[0],), *((d,) for d in bags.dims[1:])]
+    noises = []
+    for scale, part in enumerate((prepare, *prepare.finer)):
+        draw = _draw(bags, index, scale)
+        space = space_of(part, views[scale], draw, held_out)
+        noises.append(components.build(NOISES, config.noise, space))
+    return noises
+
+
+def reduced_widths(part: Part, dims: Sequence[int], num_classes: int) -> list[int]:
+    """Widths after a reduction.
+
+    Raises:
+        InputError: a reduction to more numbers than there are.
+    """
+    return [reduction_of(part, dim, num_classes).width for dim in dims]
+
+
+def check_representation(bags: Bags, config: TrainConfig) -> None:
+    """Refuse a reduction or noise that does not suit the embeddings, before any work.
+
+    Raises:
+        InputError: a width that the embeddings cannot give; strengths or files that do
+            not suit the views.
+    """
+    reduced_widths(config.reduction, bags.dims, len(bags.classes))
+    check = components.declaration(NOISES, config.noise.name, "check", None)
+    views = [bags.views or (bags.dims[0],), *((d,) for d in bags.dims[1:])]
+    for columns in views if check else ():
+        reduced = config.reduction.name != "none"
+        check(columns, reduced, **config.noise.parameters)
+
+
+def _draw(bags: Bags, index: np.ndarray, scale: int) -> Draw:
+    """Draws tiles of the bags at ``index``, evenly over all of them in their order."""
+
+    def draw() -> tuple[torch.Tensor, torch.Tensor | None]:
+        read, counts = _reader(bags, scale)
+        owner = {m: i for i in index.tolist() for m in bags.members[i]}
+        members = sorted(owner)
+        picks = draw_evenly(np.array([counts[m] for m in members]))
+        rows = [
+            torch.from_numpy(np.asarray(read(member)[places])).float()
+            for member, places in zip(members, picks, strict=True)
+            if len(places)
+        ]
+        if not rows:
+            raise InputError(
+                "reduction, noise: the training bags have no tile to fit them on at "
+                "one of the scales"
+            )
+        sizes = [len(places) for places in picks]
+        codes = np.repeat([_code(bags, owner[m]) for m in members], sizes)
+        known = None if -1 in codes else torch.from_numpy(codes)
+        return torch.cat(rows), known
+
+    return draw
+
+
+def _reader(
+    bags: Bags, scale: int
+) -> tuple[Callable[[int], np.ndarray], dict[int, int]]:
+    """What reads a slide's tiles at a scale, and how many it has, by member."""
+    used = {member for members in bags.members for member in members}
+    if scale == 0:
+        counts = bags.features.counts
+        return bags.features.read, {m: int(counts[m]) for m in used}
+    finer = bags.finer[scale - 1]
+    return finer.read, {m: len(finer.children[m].rows) for m in used}
+
+
+def _code(bags: Bags, bag: int) -> int:
+    """The class of a bag, -1 where its target is no class."""
+    if bags.targets is None or not bags.kind.of_classes:
+        return -1
+    return int(bags.targets[bag])

@@ -1,0 +1,211 @@
+"""Views of a tile: embeddings by several encoders, scales and colours, side by side."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mshisto_ray.config import Config, InputError, InputPath, option
+from mshisto_ray.store.cache import CacheConfig, open_features
+from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.features import Features
+from mshisto_ray.store.links import find_places, read_places
+from mshisto_ray.store.manifest import differences
+
+_TOLERANCE = 1e-6
+
+
+class ViewConfig(Config):
+    """One view: an encoder's embeddings at a scale, of a colour mode."""
+
+    embeddings: InputPath = option(text="directory that jobs/embed.py made")
+    mpp: float = option(text="scale", unit="um/px", gt=0)
+    colour: str | None = option(None, "rgb or gray; null: the first of the embeddings")
+
+
+@dataclass(frozen=True)
+class ViewFeatures:
+    """Features of tiles whose views are concatenated, slide by slide.
+
+    ``parts``: of each view; ``place``: a slide's index in each of ``parts``;
+    ``rows``: for each slide and view, the row of each of its N tiles, int [V, N].
+    """
+
+    slide_ids: Sequence[str]
+    parts: tuple[Features, ...]
+    place: Sequence[Sequence[int]]
+    rows: Sequence[np.ndarray]
+
+    @property
+    def dim(self) -> int:
+        """Columns of all views together."""
+        return sum(part.dim for part in self.parts)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Tiles of each slide, int64 [S]."""
+        return np.array([rows.shape[1] for rows in self.rows], np.int64)
+
+    def read(self, index: int) -> np.ndarray:
+        """Tiles [N, D] of a slide, by row and column, a view after the other."""
+        rows, place = self.rows[index], self.place[index]
+        return np.concatenate(
+            [
+                np.asarray(part.read(place[v]))[rows[v]]
+                for v, part in enumerate(self.parts)
+            ],
+            axis=1,
+        )
+
+
+@dataclass(frozen=True)
+class Views:
+    """Joined views.
+
+    ``widths``: columns of each view; ``mpp``: of the tiles, the finest of the views;
+    ``places``: (row, col) of each slide's tiles; ``digest``: of all embeddings and the
+    order of the views; ``encoder``: what a head records of them; ``notes``: how many
+    tiles were dropped.
+    """
+
+    features: ViewFeatures
+    widths: tuple[int, ...]
+    mpp: float
+    places: tuple[tuple[np.ndarray, np.ndarray], ...]
+    digest: str
+    encoder: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def open_views(
+    views: Sequence[ViewConfig], slide_ids: Collection[str], cache: CacheConfig
+) -> Views:
+    """Join views of the slides that all of them have, by tile identity.
+
+    The tiles are the own tiles of the finest scale; a coarser view gives the embedding
+    of the parent, (row // k, col // k). A tile that a view lacks is dropped.
+
+    Args:
+        views: in the order of their columns.
+        slide_ids: slides that will be read.
+        cache: the node cache.
+
+    Raises:
+        InputError: a scale or colour that a directory lacks, scales that are no
+            multiples of the finest, embeddings of different grids or slide files.
+    """
+    directories = [EmbeddingDirectory(view.embeddings) for view in views]
+    factors = _check(views, directories)
+    kept = sorted(
+        set(slide_ids).intersection(*(directory.slide_ids for directory in directories))
+    )
+    parts = tuple(
+        open_features(directory, view.mpp, cache, own_only=False, colour=view.colour)
+        for directory, view in zip(directories, views, strict=True)
+    )
+    order = [{name: i for i, name in enumerate(part.slide_ids)} for part in parts]
+    joined = [_join(views, directories, factors, slide_id) for slide_id in kept]
+    place = [[names[slide_id] for names in order] for slide_id in kept]
+    features = ViewFeatures(kept, parts, place, [rows for rows, *_ in joined])
+    lost = np.sum([gone for *_, gone in joined], axis=0, dtype=int, initial=0)
+    total = sum(rows.shape[1] for rows, *_ in joined)
+    notes = [
+        f"views: {num} tiles dropped: no embedding at {view.mpp:g} um/px in "
+        f"{view.embeddings}; {total} are left"
+        for view, num in zip(views, np.atleast_1d(lost), strict=False)
+        if num
+    ]
+    described = [
+        {
+            "encoder": directory.manifest.recipe["encoder"],
+            "mpp": view.mpp,
+            "colour": view.colour or directory.colours[0],
+        }
+        for directory, view in zip(directories, views, strict=True)
+    ]
+    text = repr([(d.digest, v) for d, v in zip(directories, described, strict=True)])
+    return Views(
+        features,
+        tuple(part.dim for part in parts),
+        min(view.mpp for view in views),
+        tuple(where for _, where, _ in joined),
+        hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
+        {"views": described},
+        tuple(notes),
+    )
+
+
+def _join(
+    views: Sequence[ViewConfig],
+    directories: Sequence[EmbeddingDirectory],
+    factors: Sequence[int],
+    slide_id: str,
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Rows [V, N] and places of a slide's tiles, and how many each view lacked."""
+    first = factors.index(1)
+    row, col = read_places(directories[first], slide_id, views[first].mpp, True)
+    found = []
+    for view, directory, k in zip(views, directories, factors, strict=True):
+        have = read_places(directory, slide_id, view.mpp)
+        found.append(find_places(have, (row // k, col // k)))
+    rows = np.stack(found)
+    whole = (rows >= 0).all(0)
+    return rows[:, whole], (row[whole], col[whole]), (rows < 0).sum(1)
+
+
+def _check(
+    views: Sequence[ViewConfig], directories: Sequence[EmbeddingDirectory]
+) -> list[int]:
+    """How many times coarser each view is than the finest."""
+    finest = min(view.mpp for view in views)
+    factors = []
+    first = directories[0]
+    for number, (view, directory) in enumerate(zip(views, directories, strict=True)):
+        if view.mpp not in directory.scales:
+            have = ", ".join(map(str, directory.scales))
+            raise InputError(
+                f"views.{number}.mpp: {view.mpp} is not in {view.embeddings}; have "
+                f"{have}"
+            )
+        if view.colour and view.colour not in directory.colours:
+            raise InputError(
+                f"views.{number}.colour: {view.colour!r} is not in {view.embeddings}; "
+                f"have {', '.join(directory.colours)}"
+            )
+        ratio = view.mpp / finest
+        if abs(ratio - round(ratio)) > _TOLERANCE * ratio:
+            raise InputError(
+                f"views.{number}.mpp: {view.mpp:g} is not an integer multiple of the "
+                f"finest, {finest:g}"
+            )
+        factors.append(round(ratio))
+        _check_same_grid(number, first, directory)
+    return factors
+
+
+def _check_same_grid(
+    number: int, first: EmbeddingDirectory, other: EmbeddingDirectory
+) -> None:
+    grids = [dict(d.manifest.recipe["tiles"]) for d in (first, other)]
+    for grid in grids:  # a directory may hold more scales than are viewed
+        grid.pop("scales", None)
+    found = differences(*grids)
+    if found:
+        raise InputError(
+            f"views.{number}: {other.path} embeds other tiles than {first.path} "
+            f"({'; '.join(found)}): give embeddings of the same tiles"
+        )
+    for slide_id in set(first.fingerprints) & set(other.fingerprints):
+        if first.fingerprints[slide_id] != other.fingerprints[slide_id]:
+            raise InputError(
+                f"views.{number}: {other.path} embeds another file of slide "
+                f"{slide_id!r} than {first.path}: run jobs/embed.py on the same tiles"
+            )
+    if not set(first.slide_ids) & set(other.slide_ids):
+        raise InputError(
+            f"views.{number}: no slide is in both {first.path} and {other.path}"
+        )

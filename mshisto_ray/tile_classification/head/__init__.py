@@ -1,0 +1,1 @@
+"""Small heads on embeddings of tiles: labels, training, metrics, files."""

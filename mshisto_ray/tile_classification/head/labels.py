@@ -1,0 +1,214 @@
+"""Classes of a slide's tiles: of a table, of its annotation, of the slide itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from mshisto_ray.config import InputError
+from mshisto_ray.evaluation.labelled_tiles import ANNOTATION, UNANNOTATED
+from mshisto_ray.store.cohort import Cohort
+from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.links import find_places
+from mshisto_ray.store.shards import read_shard
+from mshisto_ray.store.tiles import TileDirectory, shard_path
+from mshisto_ray.tile_classification.head.config import TileHeadConfig
+
+_ANNOTATION_COLUMNS = ["mpp", "row", "col", "annotation", "annotated"]
+
+
+@dataclass
+class Labels:
+    """Finds classes; ``names``: those met so far, whose places are the codes.
+
+    ``rows``: of a table, by slide: (row, col) sorted, class code, group; ``by_slide``:
+    class of whole slides.
+    """
+
+    config: TileHeadConfig
+    mpp: float
+    patients: Mapping[str, str]
+    groups: Mapping[str, str] | None
+    folds: Mapping[str, str | None] | None
+    names: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    by_slide: Mapping[str, str | None] | None = None
+    table: Mapping[str, pd.DataFrame] | None = None
+    tiles: TileDirectory | None = None
+
+    def of(
+        self, slide_id: str, row: np.ndarray, col: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Code (-1: no class) and group of a slide's tiles, [N] each."""
+        whole = (self.groups or self.patients)[slide_id]
+        group = np.full(len(row), whole, object)
+        if self.table is not None:
+            return self._of_table(slide_id, row, col, group)
+        if self.tiles is not None:
+            return self._of_annotation(slide_id, row, col), group
+        assert self.by_slide is not None
+        name = self.by_slide[slide_id]
+        return np.full(len(row), -1 if name is None else self._code(name)), group
+
+    def folds_of(self, groups: Sequence[str]) -> tuple[str | None, ...] | None:
+        """The given fold of each group."""
+        if self.folds is None:
+            return None
+        return tuple(self.folds.get(str(name)) for name in groups)
+
+    def _code(self, name: str) -> int:
+        if name not in self.names:
+            self.names.append(name)
+        return self.names.index(name)
+
+    def _of_table(
+        self, slide_id: str, row: np.ndarray, col: np.ndarray, group: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        code = np.full(len(row), -1)
+        assert self.table is not None
+        if slide_id not in self.table:
+            return code, group
+        rows = self.table[slide_id]
+        wanted = rows["row"].to_numpy(), rows["col"].to_numpy()
+        at = find_places((row, col), wanted)
+        found = at >= 0
+        if (~found).any():
+            self.notes.append(
+                f"target.table: {(~found).sum()} tiles of slide {slide_id!r} are not "
+                f"embedded at {self.mpp:g} um/px"
+            )
+        at = at[found]
+        names = rows["label"].to_numpy()[found]
+        code[at] = [self._code(str(name)) for name in names]
+        if "group" in rows:
+            group[at] = rows["group"].to_numpy()[found]
+        return code, group
+
+    def _of_annotation(
+        self, slide_id: str, row: np.ndarray, col: np.ndarray
+    ) -> np.ndarray:
+        assert self.tiles is not None
+        table = read_shard(shard_path(self.tiles.path, slide_id), _ANNOTATION_COLUMNS)
+        here = table["mpp"].to_numpy() == self.mpp
+        parts = {n: table[n].to_numpy()[here] for n in ("row", "col", "annotated")}
+        names = np.array(table["annotation"].to_pylist(), object)[here]
+        at = find_places((row, col), (parts["row"], parts["col"]))
+        bare = np.array([name is None for name in names], bool)
+        inside = ~bare & (parts["annotated"] >= self.config.target.min_annotated)
+        code = np.full(len(row), -1)
+        for rows, known in ((inside, names), (bare, np.full(len(names), UNANNOTATED))):
+            if rows is bare and self.config.target.unannotated != "other":
+                continue
+            use = rows & (at >= 0)
+            code[at[use]] = [self._code(str(name)) for name in known[use]]
+        return code
+
+
+def read_labels(
+    config: TileHeadConfig,
+    cohort: Cohort | None,
+    mpp: float,
+    patients: Mapping[str, str],
+) -> Labels:
+    """What gives tiles their classes.
+
+    Raises:
+        InputError: a table, column or tiles directory that is missing or does not fit.
+    """
+    target = config.target
+    column = config.split.column
+    folds = groups = None
+    if cohort and column and cohort.find(column) is not None:
+        given = cohort.column(column)
+        folds = {patients[s]: given[s] for s in patients}
+    if cohort and target.group and target.table is None:
+        own = cohort.column(target.group)
+        groups = {s: own[s] or patients[s] for s in patients}
+        if folds:
+            folds = {groups[s]: cohort.column(str(column))[s] for s in patients}
+    labels = Labels(config, mpp, patients, groups, folds)
+    if target.table is not None:
+        labels.table = _read_table(config, mpp, set(patients))
+    elif target.column == ANNOTATION:
+        if config.tiles is None:
+            raise InputError(
+                "target.column=annotation: give tiles=DIR, the tiles directory of the "
+                "embeddings, which holds the annotation"
+            )
+        labels.tiles = TileDirectory(config.tiles)
+    elif cohort is None:
+        raise InputError(
+            f"target.column={target.column}: this is a column of the cohort; give "
+            "cohort=TABLE, target.column=annotation, or target.table=TABLE"
+        )
+    else:
+        labels.by_slide = cohort.column(target.column)
+    return labels
+
+
+def _read_table(
+    config: TileHeadConfig, mpp: float, slides: set[str]
+) -> dict[str, pd.DataFrame]:
+    path, target = config.target.table, config.target
+    assert path is not None
+    if not path.is_file():
+        raise InputError(f"target.table: {path}: no such table")
+    if path.suffix == ".parquet":
+        frame = pd.read_parquet(path)
+    else:
+        sep = "\t" if path.suffix == ".tsv" else ","
+        frame = pd.read_csv(path, sep=sep, dtype={"slide_id": str, "label": str})
+    points = {"x", "y"} <= set(frame.columns)
+    wanted = {"slide_id", "label"} | ({"x", "y"} if points else {"row", "col"})
+    wanted |= {target.group} if target.group else set()
+    missing = sorted(wanted - set(frame.columns))
+    if missing:
+        raise InputError(
+            f"target.table: {path} lacks {', '.join(missing)}; it has "
+            f"{', '.join(map(str, frame.columns))}"
+        )
+    used = frame["label"].notna() & frame["slide_id"].astype(str).isin(list(slides))
+    frame = pd.DataFrame(frame[used])
+    if not len(frame):
+        raise InputError(
+            f"target.table: {path} has no labelled row of an embedded slide"
+        )
+    if points:
+        extent = _extents(config, mpp, sorted(set(frame["slide_id"].astype(str))))
+        size = np.array([extent[str(name)] for name in frame["slide_id"]])
+        frame = frame.assign(row=frame["y"] // size, col=frame["x"] // size)
+    if target.group:
+        frame = frame.rename(columns={target.group: "group"})
+    tile = ["slide_id", "row", "col"]
+    frame = frame.drop_duplicates([*tile, "label"])
+    torn = pd.DataFrame(frame[frame.duplicated(tile, keep=False)])
+    if len(torn):
+        first = " ".join(str(torn.iloc[0][name]) for name in tile)
+        raise InputError(
+            f"target.table: {path}: {len(torn.drop_duplicates(tile))} tiles have two "
+            f"classes, such as {first} (slide_id, row, col): a tile has one; at a "
+            "finer scale points lie in tiles of their own"
+        )
+    return {str(slide): part for slide, part in frame.groupby("slide_id")}
+
+
+def _extents(
+    config: TileHeadConfig, mpp: float, slide_ids: Sequence[str]
+) -> dict[str, float]:
+    """Side of a tile in level-0 pixels, of each slide."""
+    path = config.embeddings
+    for view in config.views or ():
+        path = view.embeddings if view.mpp == mpp else path
+    assert path is not None
+    directory = EmbeddingDirectory(path)
+    found = {}
+    for slide_id in slide_ids:
+        for shard in directory.shards(slide_id):
+            extent = read_shard(shard, ["extent"], mpp)["extent"].to_numpy()
+            if len(extent):
+                found[slide_id] = float(extent[0])
+                break
+    return found

@@ -1,0 +1,215 @@
+"""Cross-validation of a tile head, and the files that it writes."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from mshisto_ray import components
+from mshisto_ray.config import InputError, to_yaml
+from mshisto_ray.learning.metrics import decide
+from mshisto_ray.learning.split import Split, SplitConfig, make_splits
+from mshisto_ray.learning.tile_metrics import METRICS, TileMetrics, tile_metrics
+from mshisto_ray.representation.preparation import by_content, reduction_of
+from mshisto_ray.store.shards import write_shard
+from mshisto_ray.store.temporary import temporary_beside
+from mshisto_ray.tile_classification.head.config import (
+    NOISES,
+    TileHeadConfig,
+    TileModelConfig,
+)
+from mshisto_ray.tile_classification.head.files import save_heads
+from mshisto_ray.tile_classification.head.fit import (
+    TileModel,
+    fit_head,
+    fit_preparation,
+    group_moments,
+    predict_tiles,
+)
+from mshisto_ray.tile_classification.head.samples import TileSamples
+
+METRICS_FILE, PREDICTIONS = "metrics.json", "predictions.parquet"
+
+
+def plan_folds(samples: TileSamples, config: TileHeadConfig) -> list[Split]:
+    """Splits of the tiles for a head.
+
+    Raises:
+        InputError: see ``draw_folds``; a reduction or noise that does not suit the
+            embeddings.
+    """
+    reduction_of(config.reduction, samples.features.dim, len(samples.classes))
+    check = components.declaration(NOISES, config.noise.name, "check", None)
+    if check:
+        reduced = config.reduction.name != "none"
+        check(samples.views, reduced, **config.noise.parameters)
+    return draw_folds(samples, config.split)
+
+
+def draw_folds(samples: TileSamples, config: SplitConfig) -> list[Split]:
+    """Splits of the tiles; patients (or other groups) stay together.
+
+    A patient may have tiles of several classes: its counts of each are what is spread
+    over the folds.
+
+    Raises:
+        InputError: folds that cannot be drawn; a class without a training tile in one.
+    """
+    names = np.array(samples.groups, dtype=str)[samples.group]
+    folds = None
+    if samples.folds is not None:
+        folds = [samples.folds[group] for group in samples.group.tolist()]
+    splits = make_splits(config, names.tolist(), samples.target, samples.classes, folds)
+    for split in splits:
+        counts = np.bincount(
+            samples.target[split.train], minlength=len(samples.classes)
+        )
+        if (counts == 0).any():
+            name = samples.classes[int(np.flatnonzero(counts == 0)[0])]
+            raise InputError(
+                f"split: class {name!r} has no training tile in fold {split.fold} of "
+                f"repeat {split.repeat}: use fewer folds, or leave it out by "
+                "target.classes"
+            )
+    return splits
+
+
+def recipe(config: TileHeadConfig, samples: TileSamples) -> dict[str, Any]:
+    """The settings and data that decide the result; no paths."""
+    names = {*TileModelConfig.model_fields, "split"}
+    settings = config.model_dump(mode="json", include=names)
+    # What fits one window is shuffled wholly, whatever its size.
+    window = config.runtime.window if len(samples) > config.runtime.window else None
+    settings["noise"] = by_content(NOISES, config.noise)
+    return settings | {"data": samples.identity, "window": window}
+
+
+def cross_validate(
+    samples: TileSamples,
+    splits: Sequence[Split],
+    config: TileHeadConfig,
+    device: torch.device,
+    on_fold: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[list[TileModel], np.ndarray]:
+    """Train every fold's model; return them and out-of-fold probabilities.
+
+    Returns:
+        The models, and float32 [repeats, N, C], NaN for tiles that no fold tests.
+    """
+    moments = group_moments(samples)
+    models: list[TileModel] = []
+    repeats = 1 + max(split.repeat for split in splits)
+    shape = (repeats, len(samples), len(samples.classes))
+    found = np.full(shape, np.nan, np.float32)
+    for done, split in enumerate(splits, start=1):
+        train = np.sort(split.train)
+        prepare = fit_preparation(samples, moments, train, config)
+        model = fit_head(
+            samples, prepare, train, np.sort(split.validation), config,
+            (split.repeat, split.fold), config.runtime.window, device,
+        )  # fmt: skip
+        test = np.sort(split.test)
+        found[split.repeat, test] = predict_tiles(
+            samples, model.model, model.prepare, test
+        )
+        models.append(model)
+        on_fold(done, len(splits))
+    return models, found
+
+
+def measure(samples: TileSamples, probabilities: np.ndarray) -> list[TileMetrics]:
+    """Metrics of each repeat's out-of-fold probabilities [repeats, N, C]."""
+    found = []
+    for part in probabilities:
+        rows = np.flatnonzero(np.isfinite(part[:, 0]))
+        target, group = samples.target[rows], samples.group[rows]
+        found.append(tile_metrics(part[rows], target, group))
+    return found
+
+
+def as_numbers(found: Sequence[TileMetrics]) -> dict[str, float]:
+    """``test_<metric>_mean``, ``_ci_low`` and ``_ci_high``: means over repeats."""
+    numbers: dict[str, float] = {}
+    for name in METRICS:
+        intervals = [metrics.interval(name) for metrics in found]
+        for end, key in (("value", "mean"), ("low", "ci_low"), ("high", "ci_high")):
+            values = [getattr(interval, end) for interval in intervals]
+            numbers[f"test_{name}_{key}"] = float(np.mean(values))
+    return numbers
+
+
+def write_result(
+    folder: Path,
+    samples: TileSamples,
+    splits: Sequence[Split],
+    models: Sequence[TileModel],
+    probabilities: np.ndarray,
+    config: TileHeadConfig,
+) -> dict[str, float]:
+    """Write ``folder``, whole or not at all, and return the metrics.
+
+    ``config.yaml``, ``metrics.json``, ``predictions.parquet``, ``history.json``,
+    ``head/``.
+    """
+    metrics = as_numbers(measure(samples, probabilities))
+    temporary = temporary_beside(folder)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_heads(temporary / "head", samples, splits, models, config)
+    _write_predictions(temporary / PREDICTIONS, samples, splits, probabilities)
+    history = [
+        {"repeat": s.repeat, "fold": s.fold, "epochs": m.epochs, "history": m.history}
+        for s, m in zip(splits, models, strict=True)
+    ]
+    (temporary / "history.json").write_text(json.dumps(history))
+    (temporary / "config.yaml").write_text(to_yaml(config))
+    known = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
+    (temporary / METRICS_FILE).write_text(json.dumps(known, indent=2) + "\n")
+    os.rename(temporary, folder)
+    return metrics
+
+
+def read_metrics(folder: Path) -> dict[str, float] | None:
+    """The metrics that ``write_result`` wrote, or None if it has not finished."""
+    file = folder / METRICS_FILE
+    if not file.is_file():
+        return None
+    found = json.loads(file.read_text())
+    return {k: math.nan if v is None else v for k, v in found.items()}
+
+
+def _write_predictions(
+    path: Path, samples: TileSamples, splits: Sequence[Split], probabilities: np.ndarray
+) -> None:
+    classes = np.array(samples.classes, object)
+    slides = np.array(list(samples.features.slide_ids), object)
+    tables = []
+    for split in splits:
+        rows = np.sort(split.test)
+        found = probabilities[split.repeat, rows]
+        columns: dict[str, Any] = {
+            "slide_id": pa.array(slides[samples.slide[rows]], pa.string()),
+            "mpp": np.full(len(rows), samples.mpp),
+            "row": samples.place[rows, 0].astype(np.int32),
+            "col": samples.place[rows, 1].astype(np.int32),
+            "patient_id": pa.array(
+                np.array(samples.groups, object)[samples.group[rows]], pa.string()
+            ),
+            "target": pa.array(classes[samples.target[rows]], pa.string()),
+            "fold": np.full(len(rows), split.fold, np.int32),
+            "repeat": np.full(len(rows), split.repeat, np.int32),
+        }
+        for i, name in enumerate(samples.classes):
+            columns[f"prob_{name}"] = np.ascontiguousarray(found[:, i])
+        columns["predicted"] = pa.array(classes[decide(found)], pa.string())
+        tables.append(pa.table(columns))
+    write_shard(path, tables, {"classes": list(samples.classes)})

@@ -1,0 +1,207 @@
+"""Embedded tiles that have a class, as rows of features; nothing of them is read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mshisto_ray.config import InputError
+from mshisto_ray.representation.views import open_views
+from mshisto_ray.store.cache import open_features
+from mshisto_ray.store.cohort import Cohort, read_cohort
+from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.features import ArrayFeatures, Features
+from mshisto_ray.store.links import read_places
+from mshisto_ray.tile_classification.head.config import TileHeadConfig
+from mshisto_ray.tile_classification.head.labels import Labels, read_labels
+
+
+@dataclass(frozen=True)
+class TileSamples:
+    """N tiles with a class, slide by slide and in the order of the features' rows.
+
+    ``slide``: place in ``features``; ``row``: its row there; ``place``: (row, col) on
+    the grid [N, 2]; ``target``: class index; ``group``: number of the patient (or other
+    group that stays together) in ``groups``; all [N]. ``folds``: given fold of each
+    group or None; ``views``: columns of each view; ``mpp``, ``digest``, ``encoder``: of
+    the embeddings; ``notes``: what was left out.
+    """
+
+    features: Features
+    slide: np.ndarray
+    row: np.ndarray
+    place: np.ndarray
+    target: np.ndarray
+    group: np.ndarray
+    groups: tuple[str, ...]
+    classes: tuple[str, ...]
+    folds: tuple[str | None, ...] | None
+    views: tuple[int, ...]
+    mpp: float
+    digest: str
+    encoder: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def read(self, index: np.ndarray) -> np.ndarray:
+        """Embeddings [n, D] of the samples at ``index`` (sorted; may repeat)."""
+        if isinstance(self.features, ArrayFeatures):
+            return self.features.values[
+                self.features.offsets[self.slide[index]] + self.row[index]
+            ]
+        parts = [
+            self.features.read(slide)[self.row[rows]]
+            for slide, rows in self.by_slide(index)
+        ]
+        empty = np.zeros((0, self.features.dim), np.float32)
+        return np.concatenate(parts) if parts else empty
+
+    def by_slide(self, index: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """The samples at ``index`` (sorted) of each slide in turn."""
+        slides, starts = np.unique(self.slide[index], return_index=True)
+        yield from zip(slides.tolist(), np.split(index, starts[1:]), strict=True)
+
+    @property
+    def identity(self) -> str:
+        """Digest of what a result depends on."""
+        digest = hashlib.blake2b(digest_size=16)
+        head = (self.digest, self.classes, self.groups, self.folds, self.mpp)
+        digest.update(repr((*head, list(self.features.slide_ids))).encode())
+        for array in (self.slide, self.row, self.target, self.group):
+            digest.update(np.ascontiguousarray(array, np.int64).data)
+        return digest.hexdigest()
+
+
+def read_samples(config: TileHeadConfig) -> TileSamples:
+    """Open the embeddings of a config and give their tiles classes.
+
+    Raises:
+        InputError: embeddings, views, table, column or classes that cannot be used.
+    """
+    cohort = (
+        read_cohort(config.cohort, False, config.columns) if config.cohort else None
+    )
+    source = _open(config, cohort)
+    labels = read_labels(config, cohort, source.mpp, source.slide_patients)
+    parts: list[_Slide] = []
+    for number, slide_id in enumerate(source.features.slide_ids):
+        if slide_id in source.slide_patients:
+            place = source.places(number)
+            parts.append(_Slide(number, place, *labels.of(slide_id, *place)))
+    return _assemble(config, source, labels, parts)
+
+
+@dataclass(frozen=True)
+class _Slide:
+    """A slide's tiles: (row, col), class code (-1: none) and group of each."""
+
+    number: int
+    place: tuple[np.ndarray, np.ndarray]
+    code: np.ndarray
+    group: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Source:
+    features: Features
+    places: Any
+    slide_patients: Mapping[str, str]
+    mpp: float
+    views: tuple[int, ...]
+    digest: str
+    encoder: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def _open(config: TileHeadConfig, cohort: Cohort | None) -> _Source:
+    cache = config.runtime.cache
+    known = {row.slide_id: row.patient_id for row in cohort.rows} if cohort else None
+    if config.views:
+        first = EmbeddingDirectory(config.views[0].embeddings)
+        names = list(known or first.slide_ids)
+        found = open_views(config.views, names, cache)
+        patients = known or first.patient_ids
+        used = {s: patients[s] for s in found.features.slide_ids}
+        source = _Source(
+            found.features, lambda i: found.places[i], used, found.mpp, found.widths,
+            found.digest, found.encoder, found.notes,
+        )  # fmt: skip
+    else:
+        assert config.embeddings is not None
+        directory = EmbeddingDirectory(config.embeddings)
+        mpp = directory.scales[0] if config.scale is None else config.scale
+        if mpp not in directory.scales:
+            have = ", ".join(map(str, directory.scales))
+            raise InputError(f"scale: {mpp} is not in {directory.path}; have {have}")
+        features = open_features(directory, mpp, cache)
+        patients = known or directory.patient_ids
+        used = {s: patients[s] for s in directory.slide_ids if s in patients}
+        source = _Source(
+            features,
+            lambda i: read_places(directory, directory.slide_ids[i], mpp, True),
+            used, mpp, (features.dim,), directory.digest,
+            directory.manifest.recipe["encoder"], (),
+        )  # fmt: skip
+    if not source.slide_patients:
+        raise InputError(f"{config.cohort}: none of its slides is embedded")
+    return source
+
+
+def _assemble(
+    config: TileHeadConfig, source: _Source, labels: Labels, parts: Sequence[_Slide]
+) -> TileSamples:
+    names = labels.names
+    classes = config.target.classes or tuple(sorted(names))
+    order = {name: i for i, name in enumerate(classes)}
+    codes = np.array([*(order.get(name, -1) for name in names), -1])
+    kept = [np.flatnonzero(codes[part.code] >= 0) for part in parts]
+    target = np.concatenate(
+        [codes[p.code][rows] for p, rows in zip(parts, kept, strict=True)]
+    ).astype(np.int64)
+    _check_classes(config, classes, target)
+    pairs = list(zip(parts, kept, strict=True))
+    group_names = np.concatenate([p.group[rows] for p, rows in pairs]).astype(str)
+    groups, group = np.unique(group_names, return_inverse=True)
+    total = sum(len(p.code) for p in parts)
+    notes = [*source.notes, *labels.notes]
+    if total > len(target):
+        notes.append(f"{total - len(target):,} of {total:,} tiles have no class here")
+    return TileSamples(
+        source.features,
+        np.concatenate([np.full(len(rows), p.number) for p, rows in pairs]),
+        np.concatenate([rows for _, rows in pairs]),
+        np.concatenate([np.stack(p.place, 1)[rows] for p, rows in pairs]),
+        target,
+        group,
+        tuple(map(str, groups)),
+        classes,
+        labels.folds_of(groups.tolist()),
+        source.views,
+        source.mpp,
+        source.digest,
+        source.encoder,
+        tuple(notes),
+    )
+
+
+def _check_classes(
+    config: TileHeadConfig, classes: Sequence[str], target: np.ndarray
+) -> None:
+    counts = np.bincount(target, minlength=len(classes))
+    for name, num in zip(classes, counts, strict=True):
+        if num < 2:
+            raise InputError(
+                f"target: class {name!r} has {num} tile(s) among the embedded ones: a "
+                "class needs two; leave it out by target.classes, or embed more"
+            )
+    if len(classes) < 2:
+        raise InputError(
+            f"target: only {' '.join(map(repr, classes)) or 'no class'} has embedded "
+            "tiles, and a classifier needs two classes"
+        )

@@ -1,0 +1,159 @@
+"""The job on drawn tiles: classes of annotations, tables, points and slides."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from mshisto_ray import config as configs
+from mshisto_ray.config import InputError
+from mshisto_ray.jobs import tile_head
+from mshisto_ray.jobs.tile_head import TileHeadJobConfig
+from mshisto_ray.tile_classification.head.files import load_heads
+from mshisto_ray.tile_classification.head.run import plan_folds
+from mshisto_ray.tile_classification.head.samples import read_samples
+
+SLIDES = [f"s{i}" for i in range(8)]
+# 6 x 6 tiles: the upper half of each slide is tumour, one edge, some bare.
+CLASSES = ["tumour"] * 18 + ["edge"] + ["normal"] * 12 + [None] * 5
+
+
+def embed(table):
+    row = table["row"].to_numpy().astype(float)
+    col = table["col"].to_numpy().astype(float)
+    number = np.full(len(row), float(table["slide_id"][0].as_py()[1:]))
+    noise = np.sin(7 * row + 13 * col + number)
+    return np.stack([np.where(row < 3, 1.0, -1.0) + 0.2 * noise, col, noise], axis=1)
+
+
+@pytest.fixture
+def stage(stages, tmp_path):
+    tiles = stages.tiles(dict.fromkeys(SLIDES, CLASSES))
+    embeddings = stages.embeddings(embed, "one", lost=[("s1", 0, 0)])
+    return tiles, embeddings, tmp_path
+
+
+def settings(stage, **keys):
+    tiles, embeddings, folder = stage
+    raw = {
+        "embeddings": embeddings,
+        "tiles": tiles,
+        "out": folder / "out",
+        "target": {"column": "annotation"},
+        "split": {"folds": 4, "validation": 0.25},
+        "epochs": 8,
+        "batch_size": 16,
+        "lr": 0.05,
+        "noise": {"name": "covariance", "sigma": 0.1},
+        "runtime": {"cache": {"dir": folder / "cache", "max_gib": 1}},
+    }
+    return configs.validate(TileHeadJobConfig, raw | keys)
+
+
+def by_place(samples):
+    names = [samples.features.slide_ids[s] for s in samples.slide]
+    classes = [samples.classes[t] for t in samples.target]
+    places = map(tuple, samples.place.tolist())
+    return {
+        (slide, *place): name
+        for slide, place, name in zip(names, places, classes, strict=True)
+    }
+
+
+def test_classes_of_annotations(stage):
+    found = by_place(read_samples(settings(stage)))
+    wanted = {}
+    for slide in SLIDES:
+        for i, name in enumerate(CLASSES):
+            if name != "edge" and (slide, i) != ("s1", 0):
+                wanted[slide, i // 6, i % 6] = name or "(unannotated)"
+    assert found == wanted
+    target = {"column": "annotation", "classes": ["normal", "tumour"]}
+    found = by_place(read_samples(settings(stage, target=target)))
+    assert set(found.values()) == {"normal", "tumour"}
+
+
+@pytest.mark.parametrize("points", [False, True])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_classes_of_a_table(stage, points, kind):
+    import pandas as pd
+
+    rows = [(s, 1, c, "ab"[c % 2], f"{s}-{c // 3}") for s in SLIDES for c in range(6)]
+    frame = pd.DataFrame(rows, columns=["slide_id", "row", "col", "label", "block"])
+    if points:  # two in a tile that agree are one
+        frame["x"], frame["y"] = frame["col"] * 100 + 37, frame["row"] * 100 + 99
+        frame = pd.concat([frame, frame.head(3)]).drop(columns=["row", "col"])
+    path = stage[2] / f"labels.{kind}"
+    if kind == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_parquet(path)
+    target = {"table": path, "group": "block"}
+    samples = read_samples(settings(stage, target=target))
+    assert by_place(samples) == {(s, 1, c): label for s, _, c, label, _ in rows}
+    assert len(samples.groups) == 16
+    plan_folds(samples, settings(stage, target=target))
+
+
+def test_classes_of_slides_and_given_folds(stage):
+    cohort = stage[2] / "cohort.csv"
+    lines = [f"{s}.tiff,{s},p{i // 2},{'ab'[i % 2]},{i // 4}"
+             for i, s in enumerate(SLIDES)]  # fmt: skip
+    cohort.write_text("path,slide_id,patient_id,label,fold\n" + "\n".join(lines))
+    config = settings(stage, cohort=cohort, target={"column": "label"}, patience=None)
+    samples = read_samples(config)
+    # A patient has slides, so tiles, of both classes.
+    assert samples.groups == ("p0", "p1", "p2", "p3")
+    splits = plan_folds(samples, config)
+    assert [set(samples.group[s.test].tolist()) for s in splits] == [{0, 1}, {2, 3}]
+
+
+def test_the_job_from_check_to_head(stage, capsys):
+    config = settings(
+        stage, target={"column": "annotation", "unannotated": "leave_out"}
+    )
+    tile_head.check(config)
+    tile_head.run(config)
+    said = capsys.readouterr().out
+    assert "normal: 96 tiles of 8; tumour: 143 tiles of 8" in said
+    folder = config.out / "result"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["test_auroc_mean"] > 0.95
+    table = pq.read_table(folder / "predictions.parquet")
+    assert table.num_rows == 239 and "prob_tumour" in table.column_names
+    assert len(load_heads(folder / "head").models) == 4
+    tile_head.run(config)
+    assert "already done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"tiles": None}, "give tiles=DIR"),
+        ({"target": {"column": "label"}}, "this is a column of the cohort"),
+        ({"target": {"column": "annotation", "classes": ["tumour", "x"]}},
+         "class 'x' has 0 tile"),
+        ({"scale": 4.0}, "scale: 4.0 is not in"),
+        ({"reduction": {"name": "pca", "dim": 9}}, "pca to 9 needs"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_refused(stage, keys, words):
+    with pytest.raises(InputError, match=words):
+        tile_head.check(settings(stage, **keys))
+
+
+def test_a_table_that_cannot_be_used_is_refused(stage):
+    path = stage[2] / "labels.csv"
+    config = settings(stage, target={"table": path})
+    with pytest.raises(InputError, match="no such table"):
+        read_samples(config)
+    path.write_text("slide_id,row\ns0,1\n")
+    with pytest.raises(InputError, match="lacks col, label; it has slide_id, row"):
+        read_samples(config)
+    path.write_text("slide_id,row,col,label\ns0,1,1,a\ns0,1,1,b\n")
+    with pytest.raises(InputError, match="1 tiles have two classes, such as s0 1 1"):
+        read_samples(config)
+    path.write_text("slide_id,row,col,label\nt9,1,1,a\n")
+    with pytest.raises(InputError, match="no labelled row of an embedded slide"):
+        read_samples(config)

@@ -1,0 +1,1 @@
+EXAMPLES = [{}, {"hidden": [8], "reduction": {"name": "pca", "dim": 4}}]

@@ -1,0 +1,31 @@
+import numpy as np
+
+from mshisto_ray.learning.tile_metrics import tile_metrics
+from mshisto_ray.tile_classification.ranking import rank
+
+
+def scored(noise, seed, num=600, patients=30):
+    rng = np.random.default_rng(seed)
+    target = np.arange(num) % 2
+    score = 1 / (1 + np.exp(-(2 * target - 1 + noise * rng.normal(size=num))))
+    return tile_metrics(
+        np.stack([1 - score, score], 1), target, np.arange(num) % patients
+    )
+
+
+def test_encoders_that_cannot_be_told_apart_share_a_group():
+    scores = {
+        "poor": scored(9.0, 0),
+        "good": scored(0.8, 1),
+        "as good": scored(0.8, 2),
+    }
+    found = {row.name: row for row in rank(scores, "auroc")}
+    assert found["good"].group == found["as good"].group == 1
+    assert found["poor"].group == 2 and found["poor"].difference.value == 0
+    tied = min((found["good"], found["as good"]), key=lambda r: r.score.value)
+    assert tied.difference.low < tied.difference.value <= 0 <= tied.difference.high
+
+
+def test_one_group_of_tiles_tells_nothing_apart():
+    scores = {n: scored(s, 0, patients=1) for n, s in (("a", 0.1), ("b", 9.0))}
+    assert [row.group for row in rank(scores, "auroc")] == [1, 1]
