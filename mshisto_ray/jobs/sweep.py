@@ -104,7 +104,12 @@ def _rank(
         if select and ranked
         else {}
     )
-    return Ranking(ranked, failed, select, compared, config.out / plot_name(config))
+    nested = None
+    if select:
+        finished = [outcome for outcome in outcomes if outcome.metrics]
+        nested = sweep.choose_nested(config.out, finished, select)
+    plot = config.out / plot_name(config)
+    return Ranking(ranked, failed, select, compared, plot, nested)
 
 
 def _conclude(
@@ -143,7 +148,7 @@ def _conclude(
 
 
 def _write_tables(config: SweepConfig, found: Ranking) -> None:
-    given = (found.ranked, found.failed, config.chosen_by, found.compared)
+    given = found.ranked, found.failed, config.chosen_by, found.compared, found.nested
     write_text(config.out / SUMMARY, sweep_summary.summary(*given))
     if config.chosen_by:
         table = sweep_summary.comparison_table(found.ranked, found.compared)

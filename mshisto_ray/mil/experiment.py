@@ -271,6 +271,12 @@ def read_test(folder: Path) -> Predictions:
     return read_predictions(folder / PREDICTIONS)
 
 
+def read_validation(folder: Path) -> Predictions | None:
+    """The predictions of the bags set aside in training; None where none were."""
+    file = folder / _VALIDATION
+    return read_predictions(file) if file.is_file() else None
+
+
 def write_folds(path: Path, bags: Bags, splits: Sequence[Split]) -> None:
     """Write ``bag, patient_id, repeat, fold, part``: a row per bag of every split."""
     rows = [

@@ -21,6 +21,7 @@ from mshisto_ray.learning.targets import Target
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.mil.nested_choice import NestedChoice, choose_within_folds
 
 # Results can only be compared on the same bags, labels and folds.
 _COMMON = ("cohort", "columns", "unit", "target", "split", "runtime")
@@ -216,6 +217,25 @@ def compare_with_first(
     first, *others = (experiment.read_test(folder(out, o.digest)) for o in ranked)
     found = compare_all(others, first, metric)
     return {o.digest: c for o, c in zip(ranked[1:], found, strict=True)}
+
+
+def choose_nested(
+    out: Path, outcomes: Sequence[PointResult], metric: str
+) -> NestedChoice | None:
+    """The choice made anew within each fold; None where there is nothing to choose.
+
+    Args:
+        out: of the sweep.
+        outcomes: finished configs, in the order of the axes.
+        metric: that chooses.
+    """
+    folders = {o.digest: folder(out, o.digest) for o in outcomes}
+    validation = {d: experiment.read_validation(path) for d, path in folders.items()}
+    known = {d: v for d, v in validation.items() if v is not None}
+    if len(outcomes) < 2 or len(known) < len(outcomes):
+        return None
+    test = {d: experiment.read_test(path) for d, path in folders.items()}
+    return choose_within_folds(known, test, metric)
 
 
 def rank(outcomes: Sequence[PointResult], select: str | None) -> list[PointResult]:

@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mshisto_ray.learning.comparison import Comparison
+from mshisto_ray.mil.nested_choice import NestedChoice
 from mshisto_ray.mil.sweep import PointResult, show
 
 DOUBTFUL = "Warnings; the values of these configs say little:"
@@ -35,6 +36,7 @@ def summary(
     failed: Sequence[PointResult],
     select: str | None,
     compared: Mapping[str, Comparison],
+    nested: NestedChoice | None = None,
 ) -> str:
     """Markdown: configs from best to worst on validation, with 95 % intervals.
 
@@ -43,6 +45,7 @@ def summary(
         failed: configs without a result.
         select: metric that the first one was chosen by; None: none was chosen.
         compared: with the chosen one, of ``mil.sweep.compare_with_first``, by digest.
+        nested: of ``mil.sweep.choose_nested``.
     """
     ranking, *rows = ranking_table(ranked, select, compared)
     if select and rows:
@@ -50,6 +53,8 @@ def summary(
     lines = ["# Sweep", "", about(ranked, select), "", *_markdown([ranking, *rows])]
     for line in groups(ranked, select, compared):
         lines += ["", line]
+    if nested:
+        lines += ["", about_nested(nested, str(select))]
     lines += ["", *_markdown(other_metrics_table(ranked, select, compared))]
     doubtful = doubts(ranked)
     if doubtful:
@@ -71,6 +76,21 @@ def about(ranked: Sequence[PointResult], select: str | None) -> str:
     return (
         f"{len(ranked)} configs, {order}Values are means over repeats of out-of-fold "
         f"predictions{method}."
+    )
+
+
+def about_nested(nested: NestedChoice, select: str) -> str:
+    """What the choice is worth, and why the chosen config's own value is no answer."""
+    value = nested.value
+    num = "config was" if nested.num_configs == 1 else "configs were"
+    return (
+        f"Chosen anew within each fold, by the fold's own validation patients "
+        f"({nested.num_configs} {num} chosen): test_{select} {value.value:.3f} "
+        f"({value.low:.3f} to {value.high:.3f}). This is the estimate for new "
+        "patients of training and choosing as this sweep does. The chosen config's own "
+        "test value is higher by luck, the more configs there are: test patients of "
+        "one fold are validation patients of another, so that the one choice over all "
+        "folds has seen them."
     )
 
 

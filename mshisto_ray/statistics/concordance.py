@@ -22,6 +22,7 @@ def concordance(
     with an event, or at the same time where only one of the two has it (who is
     censored then lives longer). Of these pairs C is the share in which the first has
     the higher risk; equal risks count one half. NaN where no pair can be compared.
+    ``survival.concordance`` compares no pair of equal times, as published tables do.
 
     Source: Harrell et al. 1982; ties in time as in Harrell, Lee, Mark 1996.
 

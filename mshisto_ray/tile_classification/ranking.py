@@ -80,6 +80,7 @@ def rank(scores: Mapping[str, TileMetrics], metric: str) -> list[Ranked]:
 
 def _difference(one: TileMetrics, other: TileMetrics, metric: str) -> Interval:
     value = one.values[metric] - other.values[metric]
-    if not len(one.replicates[metric]):
+    ends = one.interval(metric), other.interval(metric)
+    if not len(one.replicates[metric]) or not all(np.isfinite(e.low) for e in ends):
         return Interval(value, np.nan, np.nan)
     return percentile_interval(value, one.replicates[metric] - other.replicates[metric])

@@ -29,3 +29,9 @@ def test_encoders_that_cannot_be_told_apart_share_a_group():
 def test_one_group_of_tiles_tells_nothing_apart():
     scores = {n: scored(s, 0, patients=1) for n, s in (("a", 0.1), ("b", 9.0))}
     assert [row.group for row in rank(scores, "auroc")] == [1, 1]
+
+
+def test_a_patient_of_each_class_tells_nothing_apart():
+    """With two patients every replicate that has both classes is the same."""
+    scores = {n: scored(s, 0, patients=2) for n, s in (("a", 0.1), ("b", 9.0))}
+    assert [row.group for row in rank(scores, "balanced_accuracy")] == [1, 1]

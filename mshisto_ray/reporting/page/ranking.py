@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mshisto_ray.learning.comparison import Comparison
+from mshisto_ray.mil.nested_choice import NestedChoice
 from mshisto_ray.mil.sweep import PointResult
 from mshisto_ray.reporting import sweep_summary
 from mshisto_ray.reporting.page.blocks import (
@@ -28,7 +29,8 @@ _ENDS = ("mean", "ci_low", "ci_high")
 class Ranking:
     """A finished sweep.
 
-    ``ranked``, ``failed``, ``select``, ``compared``: as of ``sweep_summary.summary``;
+    ``ranked``, ``failed``, ``select``, ``compared``, ``nested``: as of
+    ``sweep_summary.summary``;
     ``plot``: the picture that ``sweep_summary.plot`` wrote.
     """
 
@@ -37,6 +39,7 @@ class Ranking:
     select: str | None
     compared: Mapping[str, Comparison]
     plot: Path
+    nested: NestedChoice | None = None
 
     @property
     def chosen(self) -> PointResult | None:
@@ -95,6 +98,9 @@ def ranking_section(ranking: Ranking) -> Section:
     blocks.append(Table(header, rows, marked=mark, text_columns=words))
     *alike, about = sweep_summary.groups(*given) or [""]
     blocks += [Items(alike)] if alike else []
+    if ranking.nested:
+        text = sweep_summary.about_nested(ranking.nested, str(ranking.select))
+        blocks.append(Text(text))
     blocks += [Text(about, "note")] if about else []
     for outcome in ranking.ranked[:1]:
         target = outcome.target

@@ -1,0 +1,70 @@
+"""What a sweep's way to choose is worth: a choice made anew within each fold."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mshisto_ray.learning.intervals import intervals
+from mshisto_ray.learning.predictions import Predictions, concatenate
+from mshisto_ray.statistics.bootstrap import Interval
+
+
+@dataclass(frozen=True)
+class NestedChoice:
+    """The test metric of the configs that each fold chose by its own validation.
+
+    ``value``: of their predictions together; ``num_configs``: how many different ones
+    were chosen.
+    """
+
+    value: Interval
+    num_configs: int
+
+
+def choose_within_folds(
+    validation: Mapping[str, Predictions], test: Mapping[str, Predictions], metric: str
+) -> NestedChoice:
+    """Choose a config in every fold of every repeat; measure those choices together.
+
+    One choice over all folds has seen the test patients of each: they are validation
+    patients of other folds. A choice within a fold has not, so its value is that of the
+    procedure, the choice included (Varma and Simon 2006). Of equal values the first
+    config is taken; one that is not defined is never chosen where another is.
+
+    Args:
+        validation: predictions of the validation bags by config, in the order of the
+            axes.
+        test: out-of-fold predictions by config, of the same bags.
+        metric: of the target, by which is chosen.
+    """
+    first = next(iter(test.values()))
+    sign = -1 if metric in first.kind.lower_is_better else 1
+    parts, chosen = [], set()
+    for repeat, fold in sorted({*zip(first.repeat, first.fold, strict=True)}):
+        scores = {
+            name: sign * _score(_of(found, repeat, fold), metric)
+            for name, found in validation.items()
+        }
+        best = max(scores, key=lambda name: np.nan_to_num(scores[name], nan=-np.inf))
+        chosen.add(best)
+        parts.append(_of(test[best], repeat, fold))
+    return NestedChoice(intervals(concatenate(parts))[metric], len(chosen))
+
+
+def _of(predictions: Predictions, repeat: int, fold: int) -> Predictions:
+    rows = (predictions.repeat == repeat) & (predictions.fold == fold)
+    names = set(Predictions.__dataclass_fields__) - {"classes", "kind"}
+    columns = {name: getattr(predictions, name)[rows] for name in names}
+    return dataclasses.replace(predictions, **columns)
+
+
+def _score(predictions: Predictions, metric: str) -> float:
+    if not len(predictions):
+        return float("nan")
+    values, truth = predictions.probabilities, predictions.target
+    model = np.zeros(len(predictions), np.int64)
+    return float(predictions.kind.measure(values, truth, model)[metric][0])
