@@ -14,7 +14,7 @@ def slides(tmp_path_factory, write_slide):
     folder = tmp_path_factory.mktemp("console")
     write_slide(folder / "a.tiff", 0, size=(700, 700))
     for name in ("b.svs", "c.svs"):
-        (folder / name).write_bytes(b"not a slide")
+        (folder / name).write_bytes(b"not a slide " + name.encode())
     (folder / "all.csv").write_text("path,mpp\na.tiff,\nb.svs,\nc.svs,\n")
     return folder
 

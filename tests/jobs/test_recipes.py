@@ -13,6 +13,7 @@ import pytest
 from mshisto_ray import config as configs
 from mshisto_ray.jobs import _embed_config as embed
 from mshisto_ray.jobs import finetune, pretrain, sweep, tile, train
+from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.sweep import expand
 from mshisto_ray.store.manifest import Manifest, recipe_digest
@@ -27,7 +28,9 @@ INDEX = SimpleNamespace(
 DATA = SimpleNamespace(
     tiles=TILES, whole=SimpleNamespace(classes=("no", "yes"), index=INDEX)
 )
-BAGS = SimpleNamespace(scales=None, scale=0.5, identity="0" * 32)
+BAGS = SimpleNamespace(
+    scales=None, scale=0.5, identity="0" * 32, kind=TargetConfig().build()
+)
 
 
 def config(kind, **keys):

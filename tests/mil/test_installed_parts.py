@@ -148,7 +148,7 @@ def test_help_lists_them_too(site):
     text = help_text(TrainConfig, "Do.")
     assert "{name: first, unused: 1}" in text and "{name: shift, by: 0.0}" in text
     assert "{name: broken}: cannot be used: 'broken' in poolings, from the" in text
-    assert "auto | array | broken | native" in help_text(TilingRecipe, "Do.")
+    assert "auto | array | broken | flat" in help_text(TilingRecipe, "Do.")
 
 
 def test_a_reader_of_another_package_tiles_what_openslide_does_not_open(site, tmp_path):
@@ -182,6 +182,6 @@ def test_a_worker_process_finds_them(site, tmp_path):
 def test_a_reader_whose_package_is_gone_is_told_as_that_slides_failure(tmp_path):
     from mshisto_ray.slides import SlideError, open_slide
 
-    with pytest.raises(SlideError, match="no 'array' in slides; have native_tiles"):
+    with pytest.raises(SlideError, match="no 'array' in slides; have flat_image"):
         open_slide(tmp_path / "a.npy", "array")
     assert "array" not in components.available(SLIDES)

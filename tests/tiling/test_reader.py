@@ -90,7 +90,7 @@ def test_a_reader_that_is_named_is_used_and_not_compared(path):
             name,
             "named in the config",
         )
-    with pytest.raises(ValueError, match="no 'osl' in slides; have native_tiles, "):
+    with pytest.raises(ValueError, match="no 'osl' in slides; have flat_image, "):
         TilingRecipe(reader="osl")
 
 
