@@ -21,7 +21,7 @@ _INIT = "init"
 _GROUPS = {
     "a study of your own slides": (_INIT, "run"),
     "its steps": ("tile", "embed", "sweep", "predict"),
-    "features of other tools": ("import_h5", "export_h5"),
+    "features and heads of other tools": ("import_h5", "export_h5", "import_head"),
     "predictions of any software": ("compare",),
     "one model, and encoders": (
         "train",

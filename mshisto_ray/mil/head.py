@@ -19,7 +19,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.learning.targets import Fitted, Target, restore_target
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import CrossValidation
-from mshisto_ray.mil.fit.fold import build_model
+from mshisto_ray.mil.fit.fold import ModelInput, build_model
 from mshisto_ray.mil.fit.fold_model import FoldModel
 from mshisto_ray.mil.fit.vote import VoteConfig
 from mshisto_ray.mil.input.bags import Bags
@@ -106,7 +106,6 @@ def make_head(
     for patient in sorted({bags.patient_ids[i] for i in used} - set(folds)):
         folds[patient] = [_NEVER_TESTED] * repeats
     keys = [(split.repeat, split.fold) for split in result.splits]
-    is_binary = bags.kind.of_classes and len(bags.classes) == 2
     models = [
         HeadModel(repeat, fold, found.model, found.standardisation, found.fitted)
         for (repeat, fold), found in zip(keys, result.models, strict=True)
@@ -116,17 +115,8 @@ def make_head(
         models.append(
             HeadModel(None, None, found.model, found.standardisation, found.fitted)
         )
-    content = {
-        "version": _VERSION,
-        "classes": list(bags.classes),
-        # A bag is assigned the most probable class; of two, the second above this.
-        "threshold": 0.5 if is_binary else None,
-        "dims": bags.dims,
-        "scale": bags.scale,
-        "scales": bags.scales,
-        "encoder": bags.encoder,
-        "embeddings_digest": bags.digest,
-        "config": config.model_dump(mode="json", include=set(TrainConfig.model_fields)),
+    shape = bags.encoder, bags.digest, bags.scale, bags.scales
+    content = describe_head(bags, config, *shape) | {
         "models": [
             {"repeat": r, "fold": f, **_fitted(model)}
             for (r, f), model in zip(keys, result.models, strict=True)
@@ -150,6 +140,30 @@ def make_head(
         content,
         bags.kind,
     )
+
+
+def describe_head(
+    given: ModelInput,
+    config: TrainConfig,
+    encoder: Mapping[str, Any] | None,
+    digest: str,
+    scale: float | None,
+    scales: tuple[float, ...] | None,
+) -> dict[str, Any]:
+    """The part of ``model.json`` that says what a head takes and gives."""
+    is_binary = given.kind.of_classes and len(given.classes) == 2
+    return {
+        "version": _VERSION,
+        "classes": list(given.classes),
+        # A bag is assigned the most probable class; of two, the second above this.
+        "threshold": 0.5 if is_binary else None,
+        "dims": given.dims,
+        "scale": scale,
+        "scales": scales,
+        "encoder": encoder,
+        "embeddings_digest": digest,
+        "config": config.model_dump(mode="json", include=set(TrainConfig.model_fields)),
+    }
 
 
 def save_head(
