@@ -111,7 +111,7 @@ def _chunks(tiles: Path, slide: Path, actors: int) -> range:
 
 def _split(folder: Path, actors: int) -> dict[str, Measure]:
     out = _fresh(folder / "embed_split")
-    # Copies: a cohort that has one file under several ids is refused.
+    # Copies: a cohort that lists one file under several ids is refused.
     source = make_repeated(folder, _SMALL_SIDE)
     small = [out / f"{source.stem}_{i}{source.suffix}" for i in range(_NUM_SMALL)]
     for copy in small:
@@ -174,8 +174,10 @@ def _fresh(out: Path) -> Path:
 def _tile_settings(
     slides: Sequence[Path], out: Path, mpp: float | None = None, **changes: Any
 ) -> dict[str, Any]:
-    lines = [f"{path},{path.stem}_{i},{mpp or ''}" for i, path in enumerate(slides)]
-    (out / "cohort.csv").write_text("\n".join(["path,slide_id,mpp", *lines]) + "\n")
+    # One patient: the copies of a slide may not be of several.
+    lines = [f"{path},{path.stem}_{i},one,{mpp or ''}" for i, path in enumerate(slides)]
+    header = "path,slide_id,patient_id,mpp"
+    (out / "cohort.csv").write_text("\n".join([header, *lines]) + "\n")
     return {"cohort": out / "cohort.csv", "out": out / "tiles", **changes}
 
 
