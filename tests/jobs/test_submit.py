@@ -56,6 +56,9 @@ def head_node() -> Iterator[HeadNode]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Under `uv run` Ray would start workers by uv in the copied folder, which then
+        # installs everything anew.
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     }
     command = [RAY, "start", "--head", "--block", f"--temp-dir={folder}"]
     command += ["--num-cpus=2", f"--object-store-memory={256 * 1024**2}"]
