@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,7 @@ def opens(path: Path) -> bool:
         with path.open("rb") as file:
             if not file.read(8).startswith(_BEGINNINGS):
                 return False
-        with _open(path) as image:
+        with _opened(path) as image:
             return not _is_tiled(image)
     except (OSError, SlideError):
         return False
@@ -55,7 +57,7 @@ class FlatImage:
     def __init__(self, path: Path):
         self._path = path
         self._rgba: np.ndarray | None = None
-        with _open(path) as image:
+        with _opened(path) as image:
             _check(image)
             self.levels = (Level(*image.size, 1.0),)
             self.mpp: float | None = _mpp(image)
@@ -89,19 +91,24 @@ class FlatImage:
         return out
 
 
-def _open(path: Path) -> Image.Image:
-    """The image, its pixels not yet decoded."""
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The image; what Pillow raises of a damaged file, also later, as a SlideError."""
     if not path.exists():
         raise SlideError("MissingFile", f"no such file: {path}")
-    try:
-        with warnings.catch_warnings():
-            # Of large images and odd tags: sizes are checked by _check.
-            warnings.simplefilter("ignore")
-            return Image.open(path, formats=_FORMATS)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise SlideError(
-            "NotASlide", f"no PNG, JPEG, BMP or TIFF image that can be opened: {error}"
-        ) from None
+    with warnings.catch_warnings():
+        # Of large images, odd tags and files cut short: sizes are checked by _check.
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path, formats=_FORMATS) as image:
+                yield image
+        except (SlideError, FileNotFoundError):
+            raise
+        except Exception as error:  # its parsers raise anything
+            raise SlideError(
+                "NotASlide",
+                f"no PNG, JPEG, BMP or TIFF image that can be opened: {error}",
+            ) from None
 
 
 def _is_tiled(image: Image.Image) -> bool:
@@ -141,9 +148,9 @@ def _mpp(image: Image.Image) -> float | None:
 
 def _decode(path: Path) -> np.ndarray:
     try:
-        with _open(path) as image:
+        with _opened(path) as image:
             return np.asarray(image.convert("RGBA"))
-    except (OSError, ValueError, SyntaxError) as error:
+    except SlideError as error:
         raise SlideError(
             "UnreadableRegion",
             f"the file is damaged ({error}): copy it again and run with "

@@ -90,3 +90,35 @@ def test_a_damaged_image_is_a_failure_of_the_read(tmp_path, pixels):
 def test_a_tiled_tiff_is_left_to_other_readers(tmp_path, pixels):
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", tile=(16, 16))
     assert not flat_image.opens(tmp_path / "a.tif")
+
+
+def damaged(content, rng):
+    data, at = bytearray(content), int(rng.integers(len(content)))
+    kind = rng.integers(3)
+    if kind == 0:
+        for place in rng.integers(0, len(data), 10):
+            data[place] ^= 1 << int(rng.integers(8))
+    elif kind == 1:
+        del data[at:]
+    else:
+        at = at % 200  # the header
+        data[at : at + 4] = rng.integers(0, 256, 4, np.uint8).tobytes()
+    return bytes(data)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif"])
+def test_of_a_damaged_file_nothing_but_a_slides_failure_escapes(
+    tmp_path, pixels, suffix
+):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(pixels).save(path)
+    content, failed = path.read_bytes(), 0
+    for seed in range(60):
+        path.write_bytes(damaged(content, np.random.default_rng(seed)))
+        if not flat_image.opens(path):
+            continue
+        try:
+            flat_image.build(path).read(0, 0, 0, 10, 10)
+        except SlideError:
+            failed += 1
+    assert failed
