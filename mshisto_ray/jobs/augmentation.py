@@ -88,11 +88,7 @@ def run(config: AugmentationConfig) -> None:
 
 def _open(config: AugmentationConfig) -> tuple[TileDirectory, TileIndex]:
     tiles = TileDirectory(config.tiles)
-    scales = sorted(tiles.manifest.recipe["scales"])
-    scale = scales[0] if config.scale is None else config.scale
-    if scale not in scales:
-        have = ", ".join(f"{mpp:g}" for mpp in scales)
-        raise InputError(f"scale: no tiles at {scale:g} um/px; there are {have}")
+    scale = tiles.choose_scale(config.scale)
     index = read_index(tiles, list(tiles.slides), {}, (scale,))
     if len(index) < 2:
         raise InputError(f"scale: fewer than two tiles at {scale:g} um/px")

@@ -49,10 +49,7 @@ def _read(config: ImportHeadConfig) -> Head:
     if config.out.exists() and not (config.out / "model.json").is_file():
         raise InputError(f"out: {config.out} is there and is not a head")
     directory = EmbeddingDirectory(config.embeddings)
-    scale = directory.scales[0] if config.scale is None else config.scale
-    if scale not in directory.scales:
-        have = ", ".join(map(str, directory.scales))
-        raise InputError(f"scale: {scale} is not in {directory.path}; have {have}")
+    scale = directory.choose_scale(config.scale)
     classes = class_names(config.classes)
     target = TargetConfig(column=config.column, classes=classes)
     recipe = directory.manifest.recipe

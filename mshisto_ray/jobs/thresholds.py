@@ -91,11 +91,7 @@ def run(config: ThresholdsConfig) -> None:
 def _open(config: ThresholdsConfig) -> tuple[TileIndex, Describe]:
     """The tiles of the scale, and the function that describes their appearance."""
     tiles = TileDirectory(config.tiles)
-    scales = sorted(tiles.manifest.recipe["scales"])
-    scale = scales[0] if config.scale is None else config.scale
-    if scale not in scales:
-        have = ", ".join(f"{mpp:g}" for mpp in scales)
-        raise InputError(f"scale: no tiles at {scale:g} um/px; there are {have}")
+    scale = tiles.choose_scale(config.scale)
     if config.embeddings is None:
         check_slides(tiles)
         index = _index(tiles, list(tiles.slides), scale)

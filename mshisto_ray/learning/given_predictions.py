@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.model_rows import Column, ModelRows, PredictionColumns
-from mshisto_ray.store.table import Table, read_table
+from mshisto_ray.store.table import Table, full_cells, read_table
 
 ALL = "all"
 _OURS = "predictions"  # the name of our own tables, whose folder says the model
@@ -108,13 +108,7 @@ def _names(table: Table, column: str | None, otherwise: str) -> list[str]:
     """Cells of a column that has to be full; one value where there is no column."""
     if column is None or column not in table.columns:
         return [otherwise] * table.num_rows
-    cells = table.columns[column]
-    if None in cells:
-        raise InputError(
-            f"{table.path}: column {column!r} is empty in {list(cells).count(None)} of "
-            f"{len(cells)} rows: fill or remove them"
-        )
-    return [str(cell) for cell in cells]
+    return full_cells(table.columns[column], column, str(table.path))
 
 
 def _model_name(path: Path) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from mshisto_ray.config import Config, InputError, option
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.learning.risks import Risks
+from mshisto_ray.store.table import full_cells
 
 PREFIX = "prob_"
 _EVENT = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -145,13 +146,7 @@ class ModelRows:
         )
 
     def _full(self, column: str) -> list[str]:
-        cells = self.cells[column]
-        if None in cells:
-            raise InputError(
-                f"model {self.model!r}: column {column!r} is empty in "
-                f"{list(cells).count(None)} of {len(cells)} rows: fill or remove them"
-            )
-        return [str(cell) for cell in cells]
+        return full_cells(self.cells[column], column, f"model {self.model!r}")
 
     def _numbers(
         self, column: str, kind: Literal["number", "time", "share"]

@@ -36,6 +36,15 @@ _NEVER_TESTED = -1
 
 
 @dataclass(frozen=True)
+class HeadShape:
+    """What the models of a head take."""
+
+    dims: tuple[int, ...]
+    classes: tuple[str, ...]
+    kind: Target
+
+
+@dataclass(frozen=True)
 class HeadModel:
     """One model of a head; ``repeat`` and ``fold`` are None for the refit."""
 
@@ -216,7 +225,7 @@ def load_head(path: Path) -> Head:
     keys += [refit] if content["refit"] else []
     models = []
     for repeat, fold, state in keys:
-        model = build_model(config, _Input(dims, classes, kind)).eval()
+        model = build_model(config, HeadShape(dims, classes, kind)).eval()
         tensors = load_file(path / _file_name(repeat, fold))
         first, *finer = [
             _loaded(tensors, i, dim, config, len(classes)) for i, dim in enumerate(dims)
@@ -237,15 +246,6 @@ def load_head(path: Path) -> Head:
         content,
         kind,
     )
-
-
-@dataclass(frozen=True)
-class _Input:
-    """What the models of a head take."""
-
-    dims: tuple[int, ...]
-    classes: tuple[str, ...]
-    kind: Target
 
 
 def _fitted(model: FoldModel, key: str = _FITTED) -> dict[str, Any]:

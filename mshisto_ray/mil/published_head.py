@@ -16,8 +16,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.learning.targets import Target
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold import build_model
-from mshisto_ray.mil.head import Head, describe_head
-from mshisto_ray.mil.head import HeadModel as Model
+from mshisto_ray.mil.head import Head, HeadModel, HeadShape, describe_head
 from mshisto_ray.representation.normalise import Standardisation
 
 _ATTENTION = re.compile(r"attention_net\.(\d+)\.attention_([abc])(\.0)?\.(weight|bias)")
@@ -64,7 +63,7 @@ def read_clam(path: Path, given: HeadInput, about: Mapping[str, Any]) -> Head:
             f"classes: {path} has {found} classes, {len(given.classes)} given "
             f"({', '.join(given.classes)})"
         )
-    shape = _Shape((width,), given.classes, given.kind)
+    shape = HeadShape((width,), given.classes, given.kind)
     model = build_model(config, shape).eval()
     try:
         model.load_state_dict(_translate(state, config))
@@ -85,17 +84,10 @@ def read_clam(path: Path, given: HeadInput, about: Mapping[str, Any]) -> Head:
         given.encoder,
         None,
         {},
-        (Model(None, None, model, plain, fitted),),
+        (HeadModel(None, None, model, plain, fitted),),
         content,
         given.kind,
     )
-
-
-@dataclass(frozen=True)
-class _Shape:
-    dims: tuple[int, ...]
-    classes: tuple[str, ...]
-    kind: Target
 
 
 def _plain_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -79,6 +79,19 @@ class EmbeddingDirectory:
         """Configured scales, finest first (micrometres per pixel)."""
         return sorted(self.manifest.recipe["tiles"]["scales"])
 
+    def choose_scale(self, wanted: float | None) -> float:
+        """A scale of a job's config; None is the finest.
+
+        Raises:
+            InputError: no embeddings at this scale.
+        """
+        if wanted is None:
+            return self.scales[0]
+        if wanted not in self.scales:
+            have = ", ".join(map(str, self.scales))
+            raise InputError(f"scale: {wanted} is not in {self.path}; have {have}")
+        return wanted
+
     @property
     def has_random_weights(self) -> bool:
         """Whether its encoder is a network that was never trained."""

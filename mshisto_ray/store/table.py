@@ -73,6 +73,21 @@ def is_doubtful_word(text: str) -> bool:
     return text.strip().casefold() in _DOUBTFUL_WORDS
 
 
+def full_cells(cells: Sequence[str | None], column: str, what: str) -> list[str]:
+    """The cells of a column that has to be full.
+
+    Raises:
+        InputError: empty cells; ``what`` names the table or its part.
+    """
+    known = [str(cell) for cell in cells if cell is not None]
+    if len(known) < len(cells):
+        raise InputError(
+            f"{what}: column {column!r} is empty in {len(cells) - len(known)} of "
+            f"{len(cells)} rows: fill or remove them"
+        )
+    return known
+
+
 def read_table(path: Path, what: str) -> Table:
     """Read a table of the user.
 

@@ -46,6 +46,24 @@ class TileDirectory:
         recipe = self.manifest.recipe
         return {key: recipe[key] for key in recipe if key != "focus_mpp"}
 
+    @property
+    def scales(self) -> list[float]:
+        """Configured scales, finest first (micrometres per pixel)."""
+        return sorted(self.manifest.recipe["scales"])
+
+    def choose_scale(self, wanted: float | None) -> float:
+        """A scale of a job's config; None is the finest.
+
+        Raises:
+            InputError: no tiles at this scale.
+        """
+        if wanted is None:
+            return self.scales[0]
+        if wanted not in self.scales:
+            have = ", ".join(f"{mpp:g}" for mpp in self.scales)
+            raise InputError(f"scale: no tiles at {wanted:g} um/px; there are {have}")
+        return wanted
+
     def read_chunk(self, slide_id: str, chunk: int) -> pa.Table:
         """Tiles of one chunk (a row group of the shard), sorted by (mpp, row, col)."""
         with pq.ParquetFile(shard_path(self.path, slide_id)) as file:

@@ -22,7 +22,8 @@ def test_importing_the_package_imports_nothing_else():
         "assert not {'torch', 'ray', 'mlflow'} & set(sys.modules)\n"
         "assert set(mshisto_ray.__all__) <= set(dir(mshisto_ray))\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == 0
 
 
 def test_every_name_is_there_and_no_other():

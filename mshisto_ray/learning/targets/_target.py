@@ -169,7 +169,7 @@ class Target(ABC):
 
     @abstractmethod
     def lack(self, truth: np.ndarray, names: Sequence[str], learns: bool) -> str | None:
-        """What a part of a fold lacks, as the begin of a sentence; None: nothing.
+        """What a part of a fold lacks, as the beginning of a sentence; None: nothing.
 
         Args:
             truth: of the part's bags.

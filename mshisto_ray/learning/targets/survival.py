@@ -31,7 +31,7 @@ from mshisto_ray.learning.targets._target import (
     Strata,
     Target,
 )
-from mshisto_ray.statistics.concordance import concordance
+from mshisto_ray.statistics.survival.concordance import harrell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -161,7 +161,8 @@ class SurvivalTarget(Target):
         """An event, and who outlived it."""
         if not (truth[:, 1] > 0).any():
             return f"{self.event}: no event"
-        if np.isnan(concordance(truth[:, 0], truth[:, 0], truth[:, 1])[0]):
+        time, event = truth.T
+        if np.isnan(harrell(time, event, time, equal_times=True)[0]):
             return f"{self.time}: nobody who outlived an event"
         return None
 
@@ -233,8 +234,9 @@ class SurvivalTarget(Target):
         found = []
         for group in np.unique(groups):
             rows = groups == group
-            given = values[rows, 0], truth[rows, 0], truth[rows, 1]
-            found.append(concordance(*given, weights[:, rows]))
+            time, event = truth[rows].T
+            given = time, event, values[rows, 0], weights[:, rows]
+            found.append(harrell(*given, equal_times=True))
         each = np.array(found)
         known = np.isfinite(each)
         total = np.where(known, each, 0).sum(0)

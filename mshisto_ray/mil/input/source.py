@@ -191,10 +191,7 @@ def _cohort_source(
 ) -> BagSource:
     (path,) = config.directories
     directory = EmbeddingDirectory(path)
-    scale = directory.scales[0] if config.scale is None else config.scale
-    if scale not in directory.scales:
-        have = ", ".join(map(str, directory.scales))
-        raise InputError(f"scale: {scale} is not in {path}; have {have}")
+    scale = directory.choose_scale(config.scale)
     place = {slide_id: i for i, slide_id in enumerate(directory.slide_ids)}
     rows, has_fold = cohort_rows(cohort, place, labels, fold)
     features = open_features(directory, scale, cache)

@@ -1,9 +1,11 @@
 """Harrell's and Uno's C of weighted patients, for many weightings at once.
 
-A pair of patients is comparable if the one with the earlier time had the event then;
-equal times are not compared. It is concordant if that patient has the higher risk;
-equal risks count one half. Sums over pairs are products of matrices, so that a
-thousand bootstrap replicates take little longer than one.
+A pair of patients is comparable if the one with the earlier time had the event then.
+Pairs of equal times are left out, as in published tables, or compared where one of both
+had the event: the other is taken to have lived longer (Harrell, Lee, Mark 1996). A pair
+is concordant if the patient with the earlier event has the higher risk; equal risks
+count one half. Sums over pairs are products of matrices, so that a thousand bootstrap
+replicates take little longer than one.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ def harrell(
     event: np.ndarray,
     risk: np.ndarray,
     weights: np.ndarray | None = None,
+    equal_times: bool = False,
 ) -> np.ndarray:
     """Share of comparable pairs that are concordant (Harrell 1982), [R].
 
@@ -29,11 +32,13 @@ def harrell(
         event: whether it was the event, bool [N].
         risk: higher for those expected to have the event earlier, [N].
         weights: [R, N], none negative; None: one weighting of ones.
+        equal_times: whether pairs of equal times are compared, of which one has the
+            event.
 
     Returns:
         A value for each weighting; NaN where it leaves no comparable pair.
     """
-    return harrell_and_uno(time, event, risk, weights)[0]
+    return harrell_and_uno(time, event, risk, weights, equal_times=equal_times)[0]
 
 
 def uno(
@@ -66,8 +71,10 @@ def harrell_and_uno(
     risk: np.ndarray,
     weights: np.ndarray | None = None,
     until: float = np.inf,
+    equal_times: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both, in the time of one; arguments as in ``uno``."""
+    """Both, in the time of one; arguments as in ``uno`` and ``harrell``."""
+    event = event.astype(bool)
     weights = np.ones((1, len(time))) if weights is None else weights
     index = np.flatnonzero(event)
     observed = censoring_curve(time, event, weights).before(time[index])
@@ -81,7 +88,10 @@ def harrell_and_uno(
     for start in range(0, len(index), step):
         part = slice(start, start + step)
         rows = index[part]
-        comparable = (time[rows, None] < time).astype(np.float32)
+        later = time[rows, None] < time
+        if equal_times:
+            later |= (time[rows, None] == time) & ~event
+        comparable = later.astype(np.float32)
         higher = (risk[rows, None] > risk).astype(np.float32)
         higher += np.float32(0.5) * (risk[rows, None] == risk)
         all_pairs, right = others @ comparable.T, others @ (comparable * higher).T

@@ -135,10 +135,7 @@ def _open(config: TileHeadConfig, cohort: Cohort | None) -> _Source:
     else:
         assert config.embeddings is not None
         directory = EmbeddingDirectory(config.embeddings)
-        mpp = directory.scales[0] if config.scale is None else config.scale
-        if mpp not in directory.scales:
-            have = ", ".join(map(str, directory.scales))
-            raise InputError(f"scale: {mpp} is not in {directory.path}; have {have}")
+        mpp = directory.choose_scale(config.scale)
         features = open_features(directory, mpp, cache)
         patients = known or directory.patient_ids
         used = {s: patients[s] for s in directory.slide_ids if s in patients}
