@@ -1,18 +1,8 @@
-"""What many tests share: Ray's environment, one local Ray, the real data."""
-
-import os
-
-# Read once, on the first import of ray or mlflow.
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-# Ray's workers would wait for the tests of the other processes.
-os.environ.setdefault("RAY_worker_niceness", "0")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.pop("RAY_ADDRESS", None)
+"""What many tests share: their groups, one local Ray, the real data."""
 
 import gc
 import logging
+import os
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fixtures.environment  # noqa: F401  before Ray and MLflow are imported
 import numpy as np
 import pyarrow as pa
 import pytest

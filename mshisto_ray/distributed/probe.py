@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -25,7 +26,8 @@ _TIMEOUT_S = 120.0
 class Probe:
     """Findings on a node. ``shared`` is the error of the shared folder, or "".
 
-    Sizes are bytes; ``gpus`` are (name, computes bfloat16) of those that torch sees.
+    Sizes are bytes; ``gpus`` are (name, computes bfloat16) of those that torch sees;
+    ``bytecode`` says whether torch was compiled to bytecode that is kept on disk.
     """
 
     host: str
@@ -39,6 +41,7 @@ class Probe:
     gpus: list[tuple[str, bool]] = field(default_factory=list)
     cuda_error: str = ""
     gpu_device: bool = False
+    bytecode: bool = True
 
 
 def probe_node(node: Node, out: Path | None, nonce: str) -> Probe:
@@ -74,6 +77,7 @@ def probe(out: Path | None, nonce: str, node_id: str, wants_gpu: bool) -> Probe:
         versions=versions(PACKAGES),
         openslide=_openslide(),
         gpu_device=Path("/dev/nvidia0").exists(),
+        bytecode=_has_bytecode("torch"),
     )
     found.disk_free["/tmp"] = shutil.disk_usage("/tmp").free
     if _SHARED_MEMORY.is_dir():
@@ -108,6 +112,13 @@ def _openslide() -> str:
     except (ImportError, OSError) as error:
         return f"error: {error}"
     return openslide.__library_version__
+
+
+def _has_bytecode(package: str) -> bool:
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        return True  # nothing to compile; the versions say that it is missing
+    return Path(importlib.util.cache_from_source(found.origin)).exists()
 
 
 def _gpus() -> tuple[list[tuple[str, bool]], str]:

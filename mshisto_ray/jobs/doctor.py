@@ -184,6 +184,10 @@ def check_node(node: Node, found: Probe, min_free_gb: float) -> Iterator[Finding
         yield Finding("FAIL", name, f"OpenSlide does not load: {found.openslide}", fix)
     else:
         yield Finding("ok", name, f"OpenSlide {found.openslide}")
+    if not found.bytecode:
+        text = "has no bytecode of torch: every process of Ray compiles it anew"
+        fix = "python -m compileall -q SITE-PACKAGES, as one who may write there"
+        yield Finding("warn", name, text, fix)
     yield from _check_gpus(node, found)
     for place, free in found.disk_free.items():
         enough = free >= min_free_gb * _GB
