@@ -18,6 +18,7 @@ from pydantic import field_serializer
 
 from mshisto_ray.config import Config, InputError, option
 from mshisto_ray.tracking._moved import FOLDER, follow_move
+from mshisto_ray.tracking._new import create_database
 from mshisto_ray.tracking._store import Store, redacted
 
 if TYPE_CHECKING:  # importing MLflow takes seconds
@@ -79,6 +80,9 @@ def open_store(uri: str | None, out: Path, experiment: str) -> Store:
     database.parent.mkdir(parents=True, exist_ok=True)
     artifacts = database.parent / FOLDER
     with _locked(database.with_suffix(".lock")):
+        if not database.exists():
+            _quieten()
+            create_database(database)
         follow_move(database)
         return _open(uri, experiment, artifacts.as_uri(), out)
 
@@ -103,9 +107,13 @@ def open_client(uri: str) -> MlflowClient:
     return _client(uri)
 
 
-def _client(uri: str) -> MlflowClient:
+def _quieten() -> None:
     for chatty in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _client(uri: str) -> MlflowClient:
+    _quieten()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow's own deprecations
         from mlflow.exceptions import MlflowException
