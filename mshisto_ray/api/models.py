@@ -17,15 +17,17 @@ from mshisto_ray import config as configs
 from mshisto_ray.learning.predictions import Predictions, as_table
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.learning.targets import TargetConfig
-from mshisto_ray.mil.experiment import measure
+from mshisto_ray.mil.experiment_result import measure
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.fit.cross_validation import cross_validate
+from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.fit.trained import hardly_trained, trained_share, undecided_share
-from mshisto_ray.mil.head import Head, load_head, make_head, write_head
+from mshisto_ray.mil.head import Head, load_head, write_head
 from mshisto_ray.mil.input import bags as sources
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.mil.predict import predict as predict_bags
+from mshisto_ray.mil.trained_head import make_head
 from mshisto_ray.store.cache import CacheConfig
 
 

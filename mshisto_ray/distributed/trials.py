@@ -27,9 +27,9 @@ from mshisto_ray.config import InputError
 from mshisto_ray.distributed.room import wait_for_room
 from mshisto_ray.distributed.session import connect
 from mshisto_ray.distributed.workers import plan_actors
-from mshisto_ray.mil import experiment, sweep
+from mshisto_ray.mil import experiment, sweep_results
 from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.fit.cross_validation import plan_splits
+from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.input.bags import Bags, read_bags
 from mshisto_ray.mil.sweep import Point
 from mshisto_ray.progress import say
@@ -167,7 +167,7 @@ class _Progress(Callback):
     def _end(self, digest: str, error: str | None) -> None:
         self._ended += 1
         self._watch.ended(digest, error)
-        found = sweep.read_metrics(self._out, digest)
+        found = sweep_results.read_metrics(self._out, digest)
         # Tests are for the end: who watches them chooses by them.
         text = "no result"
         if found:  # without inner folds there is no validation
@@ -208,7 +208,7 @@ def train_point(
         source = point.model_dump(mode="json", include=_SOURCE)
         bags = _read(json.dumps(source, sort_keys=True))
         splits = plan_splits(bags, point.split, point)
-        experiment.run(point, bags, splits, sweep.folder(out, digest), on_fold)
+        experiment.run(point, bags, splits, sweep_results.folder(out, digest), on_fold)
     except InputError as error:
         tune.report({"models": 0, "error": str(error)})
     except Exception:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mshisto_ray.learning.targets import Target
-from mshisto_ray.mil import experiment
+from mshisto_ray.mil import experiment_result
 from mshisto_ray.mil.curves import read_mean_curve
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.input.bags import Bags
@@ -31,7 +31,7 @@ def describe_result(
 
     Args:
         folder: of ``experiment.run``.
-        metrics: of ``experiment.read_metrics``.
+        metrics: of ``experiment_result.read_metrics``.
         name: of the run.
         params: of the run.
         scratch: folder for what is drawn, which is emptied first.
@@ -41,7 +41,7 @@ def describe_result(
     scratch.mkdir(parents=True)
     _write_intervals(scratch / INTERVALS, metrics)
     plots = scratch / target.picture
-    plot_predictions(plots, experiment.read_test(folder), name)
+    plot_predictions(plots, experiment_result.read_test(folder), name)
     end = (folder / "metrics.json").stat().st_mtime
     return Child(
         name,

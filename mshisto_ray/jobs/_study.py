@@ -14,7 +14,7 @@ from mshisto_ray.encoders import check_takes
 from mshisto_ray.jobs import predict, sweep, tile
 from mshisto_ray.jobs._study_config import RunConfig, Steps
 from mshisto_ray.mil import sweep as points
-from mshisto_ray.mil.fit.cross_validation import check_stopping
+from mshisto_ray.mil.fit.splits import check_stopping
 from mshisto_ray.mil.head import head_digest
 from mshisto_ray.mil.input.labels import split_cohort
 from mshisto_ray.progress import say

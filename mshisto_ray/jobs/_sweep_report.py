@@ -13,7 +13,7 @@ from mshisto_ray.jobs._commands import command_of
 from mshisto_ray.jobs._report_inputs import Steps
 from mshisto_ray.jobs._sweep_config import SweepConfig
 from mshisto_ray.learning.predictions import Predictions
-from mshisto_ray.mil import experiment, sweep
+from mshisto_ray.mil import experiment_result, sweep_results
 from mshisto_ray.mil.sweep import show
 from mshisto_ray.prediction.table import read_predicted
 from mshisto_ray.reporting.page.blocks import (
@@ -129,11 +129,11 @@ class SweepReport:
     @cached_property
     def predictions(self) -> Predictions:
         """Out of fold, of the chosen config or, where none is, of the first."""
-        return experiment.read_test(self._folder)
+        return experiment_result.read_test(self._folder)
 
     @property
     def _folder(self) -> Path:
-        return sweep.folder(self.config.out, self.ranking.ranked[0].digest)
+        return sweep_results.folder(self.config.out, self.ranking.ranked[0].digest)
 
     def cohort(self, name: str, title: str) -> Section:
         """Who takes part, and who does not."""
@@ -157,7 +157,7 @@ class SweepReport:
         blocks += performance_blocks(self.predictions, out_of_fold_metrics(chosen))
         sections = [Section(name, title, blocks)]
         if wrong and chosen.target.of_classes:
-            bags = read_predicted(self._folder / experiment.PREDICTIONS)
+            bags = read_predicted(self._folder / experiment_result.PREDICTIONS)
             section = Section("wrong", "Most wrong with confidence", wrong_blocks(bags))
             sections.append(section)
         return sections

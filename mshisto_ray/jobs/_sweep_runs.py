@@ -14,10 +14,11 @@ from types import TracebackType
 
 from mshisto_ray.jobs._experiment_run import describe_result, inputs, readable
 from mshisto_ray.learning.comparison import Comparison
-from mshisto_ray.mil import sweep
+from mshisto_ray.mil import sweep_results
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.point_names import differing, point_names
-from mshisto_ray.mil.sweep import Point, PointResult
+from mshisto_ray.mil.sweep import Point
+from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.reporting.sweep_summary import told_apart
 from mshisto_ray.tracking import (
     Child,
@@ -81,7 +82,7 @@ class SweepRuns:
         """Give every child its place, and end the parent.
 
         Args:
-            ranked: finished configs, of ``mil.sweep.rank``.
+            ranked: finished configs, of ``mil.sweep_results.rank``.
             failed: configs without a result.
             select: metric that the first was chosen by.
             compared: with the chosen one, by digest.
@@ -114,7 +115,7 @@ class SweepRuns:
 
     def __enter__(self) -> SweepRuns:
         for digest in self._points:
-            if sweep.read_metrics(self._out, digest):
+            if sweep_results.read_metrics(self._out, digest):
                 self.ended(digest, None)
         return self
 
@@ -137,13 +138,13 @@ class SweepRuns:
     def _write(
         self, digest: str, error: str | None, times: tuple[float, float]
     ) -> None:
-        metrics = sweep.read_metrics(self._out, digest)
+        metrics = sweep_results.read_metrics(self._out, digest)
         if metrics is None:
             self._write_unfinished(digest, error or "no result", times, "FAILED")
         elif not self._group.is_finished(digest):
             with tempfile.TemporaryDirectory() as scratch:
                 child = describe_result(
-                    sweep.folder(self._out, digest),
+                    sweep_results.folder(self._out, digest),
                     metrics,
                     self._names[digest],
                     self._params[digest],

@@ -20,8 +20,8 @@ from mshisto_ray.jobs._study_config import RunConfig, plan_steps
 from mshisto_ray.jobs.run import train
 from mshisto_ray.learning.comparison import compare
 from mshisto_ray.learning.predictions import read_predictions
-from mshisto_ray.mil import experiment
-from mshisto_ray.mil import sweep as points
+from mshisto_ray.mil import experiment_result
+from mshisto_ray.mil import sweep_results as points
 from mshisto_ray.phantom.config import PhantomConfig
 from mshisto_ray.progress import say
 from mshisto_ray.store.manifest import open_stage
@@ -62,7 +62,7 @@ def run(config: QuickstartConfig) -> None:
         train(study, steps)
         gated = _folder(steps.sweep, "gated_attention")
         say_step("predict new patients with the gated attention's models; heat maps")
-        new, head = out / "slides" / "new.csv", gated / experiment.HEAD_FOLDER
+        new, head = out / "slides" / "new.csv", gated / experiment_result.HEAD_FOLDER
         predict.run(steps.prediction(new, out / "predictions", head))
     say_ranking(out)
     _say_truth(out, gated, _folder(steps.sweep, "embedding_mean"))

@@ -22,9 +22,10 @@ from mshisto_ray.jobs._sweep_report import (
     plot_name,
 )
 from mshisto_ray.jobs._sweep_runs import SweepRuns
-from mshisto_ray.mil import experiment, sweep
+from mshisto_ray.mil import experiment, experiment_result, sweep, sweep_results
 from mshisto_ray.mil.head import head_digest, load_head
-from mshisto_ray.mil.sweep import Point, PointResult
+from mshisto_ray.mil.sweep import Point
+from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.progress import say
 from mshisto_ray.reporting import sweep_summary
 from mshisto_ray.reporting.noise_curve import plot_noise
@@ -58,9 +59,9 @@ def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> 
     bags, splits = experiment.check(next(iter(points.values())).config)
     for note in notes:
         say(f"sweep: {note}")
-    experiment.write_folds(config.out / "folds.parquet", bags, splits)
+    experiment_result.write_folds(config.out / "folds.parquet", bags, splits)
     write_text(config.out / "sweep.yaml", configs.to_yaml(config))
-    finished = [d for d in points if sweep.read_metrics(config.out, d)]
+    finished = [d for d in points if sweep_results.read_metrics(config.out, d)]
     pending = {d: p for d, p in points.items() if d not in finished}
     done, total = len(finished), len(points)
     say(f"sweep: {done} of {total} configs already done -> {config.out}")
@@ -92,22 +93,25 @@ def _rank(
     """Read the results of all points; compare them with the best on validation."""
     outcomes = [
         PointResult(
-            digest, point, sweep.read_metrics(config.out, digest), errors.get(digest)
+            digest,
+            point,
+            sweep_results.read_metrics(config.out, digest),
+            errors.get(digest),
         )
         for digest, point in points.items()
     ]
-    ranked = sweep.rank(outcomes, config.chosen_by)
+    ranked = sweep_results.rank(outcomes, config.chosen_by)
     failed = [o for o in outcomes if not o.metrics]
     select = config.chosen_by
     compared = (
-        sweep.compare_with_first(config.out, ranked, select)
+        sweep_results.compare_with_first(config.out, ranked, select)
         if select and ranked
         else {}
     )
     nested = None
     if select:
         finished = [outcome for outcome in outcomes if outcome.metrics]
-        nested = sweep.choose_nested(config.out, finished, select)
+        nested = sweep_results.choose_nested(config.out, finished, select)
     plot = config.out / plot_name(config)
     return Ranking(ranked, failed, select, compared, plot, nested)
 
@@ -167,7 +171,9 @@ def _keep_best(config: SweepConfig, chosen: PointResult) -> Path:
     best = config.out / "best"
     temporary = config.out / ".best.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
-    head = sweep.folder(config.out, chosen.digest) / experiment.HEAD_FOLDER
+    head = (
+        sweep_results.folder(config.out, chosen.digest) / experiment_result.HEAD_FOLDER
+    )
     shutil.copytree(head, temporary)
     shutil.rmtree(best, ignore_errors=True)
     os.rename(temporary, best)

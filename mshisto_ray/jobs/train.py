@@ -8,7 +8,7 @@ from pathlib import Path
 from mshisto_ray.config import OutputPath, option
 from mshisto_ray.jobs._experiment_run import describe_result, inputs
 from mshisto_ray.learning.split import Split
-from mshisto_ray.mil import experiment
+from mshisto_ray.mil import experiment, experiment_result
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.store.manifest import Manifest, check_stage, open_stage
@@ -47,11 +47,11 @@ def _run(
     for note in experiment.notes(config, bags):
         print(f"train: {note}", flush=True)
     folder = config.out / RESULT
-    metrics = experiment.read_metrics(folder)
+    metrics = experiment_result.read_metrics(folder)
     if metrics:
         print(f"train: {folder} is already done", flush=True)
     else:
-        experiment.write_folds(config.out / "folds.parquet", bags, splits)
+        experiment_result.write_folds(config.out / "folds.parquet", bags, splits)
         metrics = experiment.run(config, bags, splits, folder, _say)
     _report(config, store, metrics, bags, folder, manifest)
 
@@ -79,7 +79,7 @@ def _report(
     warnings = experiment.warnings(config, metrics)
     for warning in warnings:
         print(f"train: warning: {warning}")
-    print(f"train: head in {folder / experiment.HEAD_FOLDER}", flush=True)
+    print(f"train: head in {folder / experiment_result.HEAD_FOLDER}", flush=True)
     # Another recipe trained in the same folder is another run.
     key = f"{config.out} {manifest.digest}"
     if store.find_run("training_out", key) is None:
@@ -103,7 +103,7 @@ def _log(
         run = describe_result(
             folder, metrics, config.out.name, params, Path(scratch), bags.kind
         )
-        artifacts = [*run.artifacts, folder / experiment.HEAD_FOLDER]
+        artifacts = [*run.artifacts, folder / experiment_result.HEAD_FOLDER]
         run_id = store.log_run(
             run.name, params, run.metrics, tags, artifacts, curve=run.curve,
             times=run.times,

@@ -4,36 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 from pydantic import model_validator
 
 from mshisto_ray import components
-from mshisto_ray.config import option, to_yaml
-from mshisto_ray.learning.intervals import CURRENT, intervals
-from mshisto_ray.learning.predictions import (
-    Predictions,
-    read_predictions,
-    write_predictions,
-)
+from mshisto_ray.config import option
 from mshisto_ray.learning.split import Split, SplitConfig
 from mshisto_ray.learning.targets import TargetConfig
+from mshisto_ray.mil.experiment_result import measure, write_result
 from mshisto_ray.mil.fit.config import NOISES, TrainConfig
-from mshisto_ray.mil.fit.cross_validation import (
-    CrossValidation,
-    cross_validate,
-    plan_splits,
-)
+from mshisto_ray.mil.fit.cross_validation import cross_validate
+from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.fit.trained import hardly_trained, trained_share, undecided_share
-from mshisto_ray.mil.head import save_head
 from mshisto_ray.mil.input.bags import Bags, read_bags
 from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.mil.input.summary import summarise
@@ -41,13 +28,6 @@ from mshisto_ray.mil.model import COMBINATIONS, POOLINGS
 from mshisto_ray.representation.preparation import by_content
 from mshisto_ray.runtime import Runtime
 from mshisto_ray.store.cache import CacheConfig
-from mshisto_ray.store.shards import write_shard
-from mshisto_ray.store.temporary import temporary_beside
-
-_METRICS = "metrics.json"
-PREDICTIONS, _VALIDATION = "predictions.parquet", "validation.parquet"
-_INTERVALS = "intervals"  # key of _METRICS: how the bounds in it were made
-HEAD_FOLDER = "head"
 
 
 class ExperimentRuntime(Runtime):
@@ -182,40 +162,8 @@ def run(
     metrics["undecided_share"] = undecided_share(result.test)
     metrics["seconds"] = time.perf_counter() - started
     metrics["cpu_seconds"] = time.process_time() - cpu
-    temporary = temporary_beside(folder)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    about = bags.about(config.split)
-    save_head(temporary / HEAD_FOLDER, result, bags, config, about)
-    write_predictions(temporary / PREDICTIONS, result.test)
-    if result.validation:
-        write_predictions(temporary / _VALIDATION, result.validation)
-    (temporary / "history.json").write_text(json.dumps(_curves(result)))
-    (temporary / "config.yaml").write_text(to_yaml(config))
-    # JSON has no NaN; a metric that is not defined is null.
-    known = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
-    content = {**known, _INTERVALS: bags.kind.interval_name}
-    (temporary / _METRICS).write_text(json.dumps(content, indent=2) + "\n")
-    try:
-        os.rename(temporary, folder)
-    except OSError:  # not empty: another run of this config has finished it
-        if not (folder / _METRICS).is_file():
-            raise
-        shutil.rmtree(temporary)
+    write_result(folder, result, bags, config, bags.about(config.split), metrics)
     return metrics
-
-
-def _curves(result: CrossValidation) -> list[dict[str, Any]]:
-    return [
-        {
-            "repeat": split.repeat,
-            "fold": split.fold,
-            "epochs": model.epochs,
-            "chance_loss": model.chance,
-            "history": model.history,
-        }
-        for split, model in zip(result.splits, result.models, strict=True)
-    ]
 
 
 def warnings(config: ExperimentConfig, metrics: Mapping[str, float]) -> list[str]:
@@ -225,70 +173,3 @@ def warnings(config: ExperimentConfig, metrics: Mapping[str, float]) -> list[str
     """
     shares = (metrics.get("trained_share", 1), metrics.get("undecided_share", 0))
     return hardly_trained(*shares, config.optimiser, config.target.build())
-
-
-def measure(test: Predictions, validation: Predictions | None) -> dict[str, float]:
-    """``test_<metric>_mean``, ``_ci_low``, ``_ci_high``, and ``val_...`` likewise.
-
-    See ``learning.intervals.intervals`` for what is computed. ``test``: out-of-fold
-    predictions of all bags; ``val``: those of the bags set aside within training
-    folds, which is what configs are chosen by. A value that is not defined is NaN.
-    """
-    found: dict[str, float] = {}
-    for prefix, predictions in (("val", validation), ("test", test)):
-        if predictions is None:
-            continue
-        for name, interval in intervals(predictions).items():
-            found[f"{prefix}_{name}_mean"] = interval.value
-            found[f"{prefix}_{name}_ci_low"] = interval.low
-            found[f"{prefix}_{name}_ci_high"] = interval.high
-    return found
-
-
-def read_metrics(folder: Path) -> dict[str, float] | None:
-    """The metrics that ``run`` wrote, or None if it has not finished.
-
-    Bounds that an earlier version made in another way are made anew from the
-    predictions, so that those of a sweep can be compared.
-    """
-    file = folder / _METRICS
-    if not file.is_file():
-        return None
-    found = json.loads(file.read_text())
-    made_by = found.pop(_INTERVALS, None)
-    metrics = {k: math.nan if v is None else v for k, v in found.items()}
-    if made_by in CURRENT:
-        return metrics
-    validation = folder / _VALIDATION
-    return metrics | measure(
-        read_test(folder),
-        read_predictions(validation) if validation.is_file() else None,
-    )
-
-
-def read_test(folder: Path) -> Predictions:
-    """The out-of-fold predictions that ``run`` wrote."""
-    return read_predictions(folder / PREDICTIONS)
-
-
-def read_validation(folder: Path) -> Predictions | None:
-    """The predictions of the bags set aside in training; None where none were."""
-    file = folder / _VALIDATION
-    return read_predictions(file) if file.is_file() else None
-
-
-def write_folds(path: Path, bags: Bags, splits: Sequence[Split]) -> None:
-    """Write ``bag, patient_id, repeat, fold, part``: a row per bag of every split."""
-    rows = [
-        {
-            "bag": bags.names[index],
-            "patient_id": bags.patient_ids[index],
-            "repeat": split.repeat,
-            "fold": split.fold,
-            "part": part,
-        }
-        for split in splits
-        for part in ("train", "validation", "test")
-        for index in getattr(split, part)
-    ]
-    write_shard(path, [pa.Table.from_pylist(rows)])

@@ -18,21 +18,17 @@ from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.targets import Fitted, Target, restore_target
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.cross_validation import CrossValidation
-from mshisto_ray.mil.fit.fold import ModelInput, build_model
-from mshisto_ray.mil.fit.fold_model import FoldModel
+from mshisto_ray.mil.fit.fold import build_model
 from mshisto_ray.mil.fit.vote import VoteConfig
-from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.model import MILModel
 from mshisto_ray.representation.normalise import Reduced, Standardisation
 from mshisto_ray.representation.preparation import reduction_of
 from mshisto_ray.store.temporary import temporary_beside
 
-_VERSION = 2
+VERSION = 2  # of ``model.json``
 _REFIT = "refit"
 _MLFLOW = "MLmodel"
-_FITTED = "fitted"
-_NEVER_TESTED = -1
+FITTED, REFIT_FITTED = "fitted", "refit_fitted"
 
 
 @dataclass(frozen=True)
@@ -95,97 +91,6 @@ class Head:
         ]
 
 
-def make_head(
-    result: CrossValidation, bags: Bags, config: TrainConfig, about: Mapping[str, Any]
-) -> Head:
-    """The head of a cross-validation.
-
-    Args:
-        result: the models.
-        bags: that they were trained on.
-        config: of the models.
-        about: JSON values on where the bags came from (unit, target, split).
-    """
-    folds: dict[str, list[int]] = {}
-    for split in result.splits:
-        for patient in sorted({bags.patient_ids[i] for i in split.test}):
-            folds.setdefault(patient, []).append(split.fold)
-    repeats = len({split.repeat for split in result.splits})
-    used = {i for split in result.splits for i in (*split.train, *split.validation)}
-    for patient in sorted({bags.patient_ids[i] for i in used} - set(folds)):
-        folds[patient] = [_NEVER_TESTED] * repeats
-    keys = [(split.repeat, split.fold) for split in result.splits]
-    models = [
-        HeadModel(repeat, fold, found.model, found.standardisation, found.fitted)
-        for (repeat, fold), found in zip(keys, result.models, strict=True)
-    ]
-    if result.refit:
-        found = result.refit
-        models.append(
-            HeadModel(None, None, found.model, found.standardisation, found.fitted)
-        )
-    shape = bags.encoder, bags.digest, bags.scale, bags.scales
-    content = describe_head(bags, config, *shape) | {
-        "models": [
-            {"repeat": r, "fold": f, **_fitted(model)}
-            for (r, f), model in zip(keys, result.models, strict=True)
-        ],
-        "refit": result.refit is not None,
-        **(_fitted(result.refit, "refit_fitted") if result.refit else {}),
-        "folds": folds,
-        # Patients by the fingerprints of their slides: a copy may have another name.
-        **({"slides": dict(bags.fingerprints)} if bags.fingerprints else {}),
-        **about,
-    }
-    return Head(
-        bags.classes,
-        bags.dims,
-        bags.scale,
-        bags.scales,
-        bags.encoder,
-        config.vote,
-        folds,
-        tuple(models),
-        content,
-        bags.kind,
-    )
-
-
-def describe_head(
-    given: ModelInput,
-    config: TrainConfig,
-    encoder: Mapping[str, Any] | None,
-    digest: str,
-    scale: float | None,
-    scales: tuple[float, ...] | None,
-) -> dict[str, Any]:
-    """The part of ``model.json`` that says what a head takes and gives."""
-    is_binary = given.kind.of_classes and len(given.classes) == 2
-    return {
-        "version": _VERSION,
-        "classes": list(given.classes),
-        # A bag is assigned the most probable class; of two, the second above this.
-        "threshold": 0.5 if is_binary else None,
-        "dims": given.dims,
-        "scale": scale,
-        "scales": scales,
-        "encoder": encoder,
-        "embeddings_digest": digest,
-        "config": config.model_dump(mode="json", include=set(TrainConfig.model_fields)),
-    }
-
-
-def save_head(
-    path: Path,
-    result: CrossValidation,
-    bags: Bags,
-    config: TrainConfig,
-    about: Mapping[str, Any],
-) -> None:
-    """Write the head of a cross-validation; see ``make_head`` and ``write_head``."""
-    write_head(path, make_head(result, bags, config, about))
-
-
 def write_head(path: Path, head: Head) -> None:
     """Write ``model.json`` and a safetensors file per model; whole or not at all.
 
@@ -212,16 +117,16 @@ def load_head(path: Path) -> Head:
     if not about.is_file():
         raise InputError(f"{path}: no model.json; this is not a head")
     content = json.loads(about.read_text())
-    if content.get("version") != _VERSION:
+    if content.get("version") != VERSION:
         raise InputError(
             f"{path}: head version {content.get('version')}, this package reads "
-            f"{_VERSION}; train it again"
+            f"{VERSION}; train it again"
         )
     config = configs.validate(TrainConfig, content["config"])
     dims, classes = tuple(content["dims"]), tuple(content["classes"])
     kind = restore_target(content.get("target", {}))
-    keys = [(m["repeat"], m["fold"], m.get(_FITTED, {})) for m in content["models"]]
-    refit = (None, None, content.get("refit_fitted", {}))
+    keys = [(m["repeat"], m["fold"], m.get(FITTED, {})) for m in content["models"]]
+    refit = (None, None, content.get(REFIT_FITTED, {}))
     keys += [refit] if content["refit"] else []
     models = []
     for repeat, fold, state in keys:
@@ -246,12 +151,6 @@ def load_head(path: Path) -> Head:
         content,
         kind,
     )
-
-
-def _fitted(model: FoldModel, key: str = _FITTED) -> dict[str, Any]:
-    """What the target of a model was fitted to, where it was."""
-    state = model.fitted.state
-    return {key: state} if state else {}
 
 
 def head_digest(path: Path) -> str:

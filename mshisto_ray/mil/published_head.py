@@ -16,7 +16,8 @@ from mshisto_ray.config import InputError
 from mshisto_ray.learning.targets import Target
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold import build_model
-from mshisto_ray.mil.head import Head, HeadModel, HeadShape, describe_head
+from mshisto_ray.mil.head import Head, HeadModel, HeadShape
+from mshisto_ray.mil.trained_head import describe_head
 from mshisto_ray.representation.normalise import Standardisation
 
 _ATTENTION = re.compile(r"attention_net\.(\d+)\.attention_([abc])(\.0)?\.(weight|bias)")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +13,10 @@ from pydantic import field_validator
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import Config, InputError, option
-from mshisto_ray.learning.comparison import Comparison, compare_all
 from mshisto_ray.learning.split import Split
-from mshisto_ray.learning.targets import Target
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.mil.nested_choice import NestedChoice, choose_within_folds
 
 # Results can only be compared on the same bags, labels and folds.
 _COMMON = ("cohort", "columns", "unit", "target", "split", "runtime")
@@ -172,86 +167,3 @@ def _check_same(first: Bags, other: Bags, point: Point) -> None:
             f"{', ...' if torn[5:] else ''}); results on different bags cannot be "
             "compared: take them out of the cohort, or sweep each scale by itself"
         )
-
-
-@dataclass(frozen=True)
-class PointResult:
-    """The result of a point: metrics, or the error."""
-
-    digest: str
-    point: Point
-    metrics: Mapping[str, float] | None
-    error: str | None
-
-    @property
-    def target(self) -> Target:
-        """What is predicted."""
-        return self.point.config.target.build()
-
-    @property
-    def warnings(self) -> list[str]:
-        """Lines for the user; see ``experiment.warnings``."""
-        return experiment.warnings(self.point.config, self.metrics or {})
-
-
-def folder(out: Path, digest: str) -> Path:
-    """The folder with the results of a config."""
-    return out / "configs" / digest
-
-
-def read_metrics(out: Path, digest: str) -> dict[str, float] | None:
-    """Metrics of a finished config, None if it has no result."""
-    return experiment.read_metrics(folder(out, digest))
-
-
-def compare_with_first(
-    out: Path, ranked: Sequence[PointResult], metric: str
-) -> dict[str, Comparison]:
-    """Each config's test metric less that of the first, by digest; not the first's.
-
-    Args:
-        out: of the sweep.
-        ranked: finished configs, the reference first.
-        metric: of the target.
-    """
-    first, *others = (experiment.read_test(folder(out, o.digest)) for o in ranked)
-    found = compare_all(others, first, metric)
-    return {o.digest: c for o, c in zip(ranked[1:], found, strict=True)}
-
-
-def choose_nested(
-    out: Path, outcomes: Sequence[PointResult], metric: str
-) -> NestedChoice | None:
-    """The choice made anew within each fold; None where there is nothing to choose.
-
-    Args:
-        out: of the sweep.
-        outcomes: finished configs, in the order of the axes.
-        metric: that chooses.
-    """
-    folders = {o.digest: folder(out, o.digest) for o in outcomes}
-    validation = {d: experiment.read_validation(path) for d, path in folders.items()}
-    known = {d: v for d, v in validation.items() if v is not None}
-    if len(outcomes) < 2 or len(known) < len(outcomes):
-        return None
-    test = {d: experiment.read_test(path) for d, path in folders.items()}
-    return choose_within_folds(known, test, metric)
-
-
-def rank(outcomes: Sequence[PointResult], select: str | None) -> list[PointResult]:
-    """Finished configs, the best on validation first; without ``select`` as given.
-
-    Test metrics are not used. Equal configs stay in their order; a metric that is not
-    defined comes last.
-    """
-    finished = [o for o in outcomes if o.metrics]
-    if select is None:
-        return finished
-
-    def key(outcome: PointResult) -> float:
-        assert outcome.metrics
-        value = outcome.metrics.get(f"val_{select}_mean", math.nan)
-        sign = 1 if select in outcome.target.lower_is_better else -1
-        return math.inf if math.isnan(value) else sign * value
-
-    return sorted(finished, key=key)

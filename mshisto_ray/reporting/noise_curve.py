@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mshisto_ray.mil.sweep import PointResult
+from mshisto_ray.mil.sweep_results import PointResult
 
 _SIGMA = "sigma"
 
@@ -21,7 +21,7 @@ def plot_noise(path: Path, ranked: Sequence[PointResult], metric: str) -> bool:
 
     Args:
         path: to write.
-        ranked: of ``mil.sweep.rank``.
+        ranked: of ``mil.sweep_results.rank``.
         metric: of ``learning.metrics``.
     """
     found: dict[str, dict[float, PointResult]] = {}

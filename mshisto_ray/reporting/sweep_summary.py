@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from mshisto_ray.learning.comparison import Comparison
 from mshisto_ray.mil.nested_choice import NestedChoice
-from mshisto_ray.mil.sweep import PointResult, show
+from mshisto_ray.mil.sweep import show
+from mshisto_ray.mil.sweep_results import PointResult
 
 DOUBTFUL = "Warnings; the values of these configs say little:"
 _MAX_BARS = 60
@@ -41,11 +42,12 @@ def summary(
     """Markdown: configs from best to worst on validation, with 95 % intervals.
 
     Args:
-        ranked: finished configs, of ``mil.sweep.rank``.
+        ranked: finished configs, of ``mil.sweep_results.rank``.
         failed: configs without a result.
         select: metric that the first one was chosen by; None: none was chosen.
-        compared: with the chosen one, of ``mil.sweep.compare_with_first``, by digest.
-        nested: of ``mil.sweep.choose_nested``.
+        compared: with the chosen one, of ``mil.sweep_results.compare_with_first``, by
+            digest.
+        nested: of ``mil.sweep_results.choose_nested``.
     """
     ranking, *rows = ranking_table(ranked, select, compared)
     if select and rows:

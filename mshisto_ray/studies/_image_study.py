@@ -18,7 +18,8 @@ from mshisto_ray.encoders import Encoder, colour_stats
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.learning.split import Split, SplitConfig
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.fit.cross_validation import cross_validate
+from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.statistics.bootstrap import Interval
 from mshisto_ray.store.features import ArrayFeatures

@@ -17,11 +17,13 @@ from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
-from mshisto_ray.mil.head import load_head, save_head
+from mshisto_ray.mil.fit.cross_validation import cross_validate
+from mshisto_ray.mil.fit.splits import plan_splits
+from mshisto_ray.mil.head import load_head
 from mshisto_ray.mil.input.bags import read_bags
 from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.mil.predict import predict as predict_bags
+from mshisto_ray.mil.trained_head import save_head
 from mshisto_ray.prediction.unit import Bag, PredictWork, make_predictor
 from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.cache import CacheConfig

@@ -13,7 +13,7 @@ from mshisto_ray.jobs.train import TrainJobConfig, check, run
 from mshisto_ray.learning.intervals import intervals
 from mshisto_ray.learning.metrics import METRICS
 from mshisto_ray.learning.predictions import read_predictions
-from mshisto_ray.mil import experiment
+from mshisto_ray.mil import experiment, experiment_result
 from mshisto_ray.mil.head import load_head
 from mshisto_ray.store.manifest import differences
 
@@ -57,7 +57,7 @@ def test_the_folder_holds_the_whole_result(table, tmp_path):
     found = intervals(test)["auroc"]
     assert metrics["test_auroc_mean"] == found.value
     assert metrics["test_auroc_ci_low"] == found.low <= metrics["test_auroc_ci_high"]
-    assert experiment.read_metrics(tmp_path / "result") == metrics
+    assert experiment_result.read_metrics(tmp_path / "result") == metrics
     for name in METRICS:
         for value in ("mean", "ci_low", "ci_high"):
             assert {f"val_{name}_{value}", f"test_{name}_{value}"} <= metrics.keys()
@@ -78,7 +78,7 @@ def test_bounds_of_an_earlier_version_are_made_anew(table, tmp_path):
     assert old.pop("intervals") == "score"
     old["test_auroc_ci_low"] = old["val_f1_ci_high"] = 0.123
     file.write_text(json.dumps(old))
-    assert experiment.read_metrics(tmp_path / "result") == metrics
+    assert experiment_result.read_metrics(tmp_path / "result") == metrics
     assert json.loads(file.read_text()) == old
 
 
@@ -89,7 +89,9 @@ def test_a_metric_that_is_not_defined_is_null_in_the_file(table, tmp_path, monke
     experiment.run(given, *experiment.load(given), tmp_path / "result")
     text = (tmp_path / "result" / "metrics.json").read_text()
     assert json.loads(text)["test_auroc_mean"] is None
-    assert math.isnan(experiment.read_metrics(tmp_path / "result")["test_auroc_mean"])
+    assert math.isnan(
+        experiment_result.read_metrics(tmp_path / "result")["test_auroc_mean"]
+    )
 
 
 def test_a_result_that_another_process_made_meanwhile_is_kept(table, tmp_path):
@@ -116,7 +118,7 @@ def test_digest_follows_settings_and_data_and_not_paths(table, tmp_path, planted
 
 def test_folds_are_written(table, tmp_path):
     bags, splits = experiment.load(settings(table))
-    experiment.write_folds(tmp_path / "folds.parquet", bags, splits)
+    experiment_result.write_folds(tmp_path / "folds.parquet", bags, splits)
     rows = pq.read_table(tmp_path / "folds.parquet").to_pylist()
     assert len(rows) == 3 * 30
     tested = [row["bag"] for row in rows if row["part"] == "test"]

@@ -15,7 +15,8 @@ from mshisto_ray.config import InputError
 from mshisto_ray.help import help_text
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.fit.cross_validation import cross_validate
+from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.model import POOLINGS
 from mshisto_ray.slides import FAMILY as SLIDES
 from mshisto_ray.store.cohort import CohortSlide

@@ -11,8 +11,9 @@ from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.fit.cross_validation import cross_validate
 from mshisto_ray.mil.fit.scoring import log_probabilities
+from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.model import POOLINGS, MILModel
 from mshisto_ray.representation.normalise import Standardisation
 

@@ -9,15 +9,8 @@ from mshisto_ray.config import InputError
 from mshisto_ray.mil import experiment, sweep
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.poolings import noisy_or
-from mshisto_ray.mil.sweep import (
-    AxesConfig,
-    Point,
-    PointResult,
-    check,
-    expand,
-    rank,
-    show,
-)
+from mshisto_ray.mil.sweep import AxesConfig, Point, check, expand, show
+from mshisto_ray.mil.sweep_results import PointResult, rank
 
 
 @pytest.fixture

@@ -7,8 +7,10 @@ import pytest
 from fixtures.predictions import predictions
 
 from mshisto_ray.learning.comparison import compare_all
-from mshisto_ray.mil.experiment import ExperimentConfig, measure
-from mshisto_ray.mil.sweep import Point, PointResult
+from mshisto_ray.mil.experiment import ExperimentConfig
+from mshisto_ray.mil.experiment_result import measure
+from mshisto_ray.mil.sweep import Point
+from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.reporting.sweep_summary import (
     comparison_table,
     plot,

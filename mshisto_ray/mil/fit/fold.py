@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 
 from mshisto_ray.config import InputError
-from mshisto_ray.learning.targets import Fitted, Target
+from mshisto_ray.learning.targets import Target
 from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask, seeds_of
-from mshisto_ray.mil.fit.optimiser import Rates, make_optimiser, rate_in_words
+from mshisto_ray.mil.fit.fold_steps import FoldSteps
+from mshisto_ray.mil.fit.optimiser import rate_in_words
 from mshisto_ray.mil.fit.preparation import build_noises, reduced_widths
-from mshisto_ray.mil.fit.scoring import outputs_of_draws, values_of
 from mshisto_ray.mil.fit.stopping import EarlyStopping
 from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.mil.model import MILModel, outputs_of
-from mshisto_ray.mil.poolings import Pooled
-from mshisto_ray.representation.noises import Noise
+from mshisto_ray.mil.model import MILModel
 
 
 class ModelInput(Protocol):
@@ -70,7 +67,7 @@ def fit_fold(
         batches = Batches(bags, task.standardisation, device, config.vote)
         noises = build_noises(bags, task.standardisation, task.train, config)
         given = fitted, noises, config, task.num_steps, device
-        steps = _Steps(bags, batches, model, *given)
+        steps = FoldSteps(bags, batches, model, *given)
         stopping = config.early_stopping and EarlyStopping(
             config.early_stopping, chance, bags.kind
         )
@@ -93,144 +90,8 @@ def build_model(config: TrainConfig, bags: ModelInput) -> MILModel:
     )
 
 
-class _Steps:
-    """Model, optimiser and batches of one fold; runs an epoch or an evaluation."""
-
-    def __init__(
-        self,
-        bags: Bags,
-        batches: Batches,
-        model: MILModel,
-        fitted: Fitted,
-        noises: Sequence[Noise],
-        config: TrainConfig,
-        num_steps: int,
-        device: torch.device,
-    ):
-        assert bags.targets is not None
-        self.target, self._names = bags.kind, bags.classes
-        self.model = model
-        self.config = config
-        self.batches = batches
-        self._optimiser = make_optimiser(model, config.optimiser)
-        self._rates = Rates(self._optimiser, config.optimiser, num_steps)
-        self._noises = noises
-        self._truth, self._fitted = bags.targets, fitted
-        self._targets = fitted.encode(bags.targets).to(device)
-        weights = fitted.weights(bags.targets)
-        self._weights = None if weights is None else weights.to(device)
-        self._device = device
-
-    def epoch(self, order: np.ndarray, generator: torch.Generator) -> dict[str, float]:
-        """Train on the bags (or random bags) in this order; return the mean losses."""
-        self.model.train()
-        if self.target.whole_fold:
-            return self._whole_step(order, generator)
-        losses, of_bags, size = [], [], self.config.batch_size
-        for start in range(0, len(order), size):
-            draws = order[start : start + size]
-            out, targets = self._forward(draws, generator), self._of(draws)
-            bag = self._loss(outputs_of(out, self.target), targets, draws)
-            each = out.with_auxiliary(bag, targets)
-            self._optimiser.zero_grad()
-            each.mean().backward()
-            self._rates.advance()
-            self._optimiser.step()
-            losses.append(each.detach())
-            of_bags.append(bag.detach())
-        parts = {"loss": losses, "bag_loss": of_bags}
-        return {name: torch.cat(part).mean().item() for name, part in parts.items()}
-
-    def _whole_step(
-        self, order: np.ndarray, generator: torch.Generator
-    ) -> dict[str, float]:
-        """Take one step on the loss of all bags together.
-
-        Its gradient is exact, in the memory of some bags: outputs of all are worked out
-        without gradients, then the loss's gradient by each output is carried back run
-        by run, with the same random numbers (Gao et al. 2021, gradient cache).
-        """
-        runs, outputs, states = list(self.batches.runs(order)), [], []
-        for draws in runs[:-1]:
-            states.append(_random_state(generator, self._device))
-            with torch.no_grad():
-                outputs.append(outputs_of(self._forward(draws, generator), self.target))
-        last = outputs_of(self._forward(runs[-1], generator), self.target)
-        leaf = torch.cat([*outputs, last.detach()]).requires_grad_()
-        loss = self._loss(leaf, self._of(order), order).mean()
-        (gradient,) = torch.autograd.grad(loss, leaf)
-        parts = gradient.split([len(draws) for draws in runs])
-        self._optimiser.zero_grad()
-        last.backward(parts[-1])
-        kept = _random_state(generator, self._device)
-        for draws, part, state in zip(runs[:-1], parts, states, strict=False):
-            _set_random_state(state, generator, self._device)
-            outputs_of(self._forward(draws, generator), self.target).backward(part)
-        _set_random_state(kept, generator, self._device)
-        self._rates.advance()
-        self._optimiser.step()
-        return {"loss": loss.item(), "bag_loss": loss.item()}
-
-    def _forward(self, draws: np.ndarray, generator: torch.Generator) -> Pooled:
-        h, offsets, finer = self.batches.draws(draws)
-        noise, *others = self._noises
-        h = noise(h, generator)
-        pairs = zip(finer, others, strict=True)
-        finer = [s._replace(h=other(s.h, generator)) for s, other in pairs]
-        return self.model(h, offsets, finer)
-
-    def _of(self, draws: np.ndarray) -> torch.Tensor:
-        """Encoded targets of the bags of draws."""
-        return self._targets[torch.from_numpy(draws[:, 0]).to(self._device)]
-
-    def _loss(
-        self, outputs: torch.Tensor, targets: torch.Tensor, draws: np.ndarray
-    ) -> torch.Tensor:
-        each = self.target.loss(outputs, targets)
-        if self._weights is None:
-            return each
-        return each * self._weights[torch.from_numpy(draws[:, 0]).to(self._device)]
-
-    def evaluate(self, index: np.ndarray) -> dict[str, float]:
-        """``val_loss`` and ``val_<metric>`` of bags, the metric that chooses.
-
-        Where random bags vote, the loss is their mean, as in training: a vote changes
-        in steps and hardly reflects how confident a model is.
-        """
-        each, bag = outputs_of_draws(self.model, self.batches, index, self.target)
-        losses = self.target.loss(each, self._targets.cpu()[bag])
-        if self._weights is not None:
-            losses = losses * self._weights.cpu()[bag]
-        _, place, num = np.unique(bag, return_inverse=True, return_counts=True)
-        loss = (np.bincount(place, losses.numpy()) / num).mean()
-        values = values_of(each, bag, self.batches, self.target, self._fitted)
-        given = values, self._truth[index], np.zeros(len(index), np.int64)
-        metric = self.target.chooses
-        found = float(self.target.measure(*given)[metric][0])
-        return {"val_loss": float(loss), f"val_{metric}": found}
-
-
-def _random_state(
-    generator: torch.Generator, device: torch.device
-) -> tuple[torch.Tensor, ...]:
-    """Of the noise, of the CPU and of a GPU."""
-    states = (generator.get_state(), torch.get_rng_state())
-    if device.type == "cuda":
-        states += (torch.cuda.get_rng_state(device),)
-    return states
-
-
-def _set_random_state(
-    states: Sequence[torch.Tensor], generator: torch.Generator, device: torch.device
-) -> None:
-    generator.set_state(states[0])
-    torch.set_rng_state(states[1])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states[2], device)
-
-
 def _train(
-    steps: _Steps,
+    steps: FoldSteps,
     task: FoldTask,
     stopping: EarlyStopping | None,
     order: np.random.Generator,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mshisto_ray.learning.comparison import Comparison
 from mshisto_ray.mil.nested_choice import NestedChoice
-from mshisto_ray.mil.sweep import PointResult
+from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.reporting import sweep_summary
 from mshisto_ray.reporting.page.blocks import (
     Block,

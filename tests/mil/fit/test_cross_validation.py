@@ -7,8 +7,9 @@ from mshisto_ray.config import InputError
 from mshisto_ray.learning.intervals import intervals
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.fit.cross_validation import cross_validate
 from mshisto_ray.mil.fit.fold_model import seeds_of
+from mshisto_ray.mil.fit.splits import plan_splits
 
 CPU = torch.device("cpu")
 

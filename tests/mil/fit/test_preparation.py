@@ -13,14 +13,16 @@ from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.mil.fit import cross_validation
 from mshisto_ray.mil.fit.batches import slide_moments
 from mshisto_ray.mil.fit.config import NOISES, REDUCTIONS, TrainConfig
-from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.fit.cross_validation import cross_validate
 from mshisto_ray.mil.fit.fold import fit_fold
 from mshisto_ray.mil.fit.fold_model import FoldTask
 from mshisto_ray.mil.fit.preparation import (
     check_representation,
     fit_preparation,
 )
-from mshisto_ray.mil.head import load_head, save_head
+from mshisto_ray.mil.fit.splits import plan_splits
+from mshisto_ray.mil.head import load_head
+from mshisto_ray.mil.trained_head import save_head
 
 CPU = torch.device("cpu")
 TRAIN = np.arange(0, 12)

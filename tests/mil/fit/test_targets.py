@@ -11,12 +11,14 @@ from mshisto_ray import config
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.learning.targets import TARGETS, TargetConfig
 from mshisto_ray.mil.fit import batches as batching
-from mshisto_ray.mil.fit import cross_validation, fold
+from mshisto_ray.mil.fit import cross_validation, fold_steps
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
-from mshisto_ray.mil.head import load_head, save_head
+from mshisto_ray.mil.fit.cross_validation import cross_validate
+from mshisto_ray.mil.fit.splits import plan_splits
+from mshisto_ray.mil.head import load_head
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.predict import predict
+from mshisto_ray.mil.trained_head import save_head
 from mshisto_ray.store.features import ArrayFeatures
 
 CPU = torch.device("cpu")
@@ -106,14 +108,14 @@ def test_a_whole_fold_in_parts_has_the_gradient_of_one_piece(monkeypatch):
 def test_parts_meet_the_same_noise_and_dropout_in_both_passes(monkeypatch):
     bags = bags_of(SURVIVAL, np.random.default_rng(1).normal(size=(72, 5)))
     monkeypatch.setattr(batching, "_EVALUATION_ROWS", 10)
-    seen, forward = {}, fold._Steps._forward
+    seen, forward = {}, fold_steps.FoldSteps._forward
 
     def recorded(self, draws, generator):
         out = forward(self, draws, generator)
         seen.setdefault(draws.tobytes(), []).append(out.outputs.detach().clone())
         return out
 
-    monkeypatch.setattr(fold._Steps, "_forward", recorded)
+    monkeypatch.setattr(fold_steps.FoldSteps, "_forward", recorded)
     keys = {"noise": {"name": "gaussian", "sigma": 0.3}, "dropout": 0.5, "epochs": 1}
     trained(bags, **keys)
     twice = [found for found in seen.values() if len(found) == 2]

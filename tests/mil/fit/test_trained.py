@@ -7,8 +7,9 @@ from mshisto_ray import config
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.learning.targets.classes import ClassesTarget
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.fit.cross_validation import cross_validate
 from mshisto_ray.mil.fit.optimiser import MILOptimiserConfig
+from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.fit.trained import hardly_trained, trained_share, undecided_share
 
 CPU = torch.device("cpu")

@@ -11,10 +11,12 @@ from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.fit import batches as module
 from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
-from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.fit.cross_validation import cross_validate
+from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.fit.vote import draw
-from mshisto_ray.mil.head import load_head, save_head
+from mshisto_ray.mil.head import load_head
 from mshisto_ray.mil.predict import predict
+from mshisto_ray.mil.trained_head import save_head
 from mshisto_ray.prediction.tile_bag import as_bags, read_slide
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 

@@ -1,0 +1,87 @@
+"""Splits of the bags that have instances, each part checked for what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mshisto_ray.config import InputError
+from mshisto_ray.learning.split import Split, SplitConfig, split_targets
+from mshisto_ray.mil.fit.config import TrainConfig
+from mshisto_ray.mil.fit.preparation import check_representation
+from mshisto_ray.mil.input.bags import Bags
+
+
+def plan_splits(
+    bags: Bags, config: SplitConfig, training: TrainConfig | None
+) -> list[Split]:
+    """Splits of all labelled bags, of which those with instances are kept.
+
+    Folds are drawn before bags without instances are dropped, so that they are the
+    same for every encoder and scale.
+
+    Raises:
+        InputError: folds that cannot be drawn (see ``make_splits``), or a part that
+            lacks a class that it needs.
+    """
+    assert bags.targets is not None
+    if training is not None:
+        check_representation(bags, training)
+    splits = split_targets(
+        config, bags.kind, bags.patient_ids, bags.targets, bags.classes, bags.folds
+    )
+    check_stopping(splits, config, training)
+    stopping = training.early_stopping if training else None
+    given = any(len(split.validation) for split in splits)
+    usable = bags.sizes > 0
+    kept = [
+        Split(
+            s.repeat,
+            s.fold,
+            s.train[usable[s.train]],
+            s.validation[usable[s.validation]],
+            s.test[usable[s.test]],
+        )
+        for s in splits
+    ]
+    for split in kept:
+        _check_part(bags, split, split.train, "training")
+        if not len(split.test):
+            raise InputError(
+                f"split: fold {split.fold} of repeat {split.repeat} has no test bag "
+                "with instances: use fewer folds, or leave the slides without tiles "
+                "out of the cohort"
+            )
+        if stopping and (stopping.metric != "loss" or bags.kind.whole_fold):
+            _check_part(bags, split, split.validation, "validation")
+        if (config.validation or given) and not len(split.validation):
+            raise InputError(
+                f"split: fold {split.fold} of repeat {split.repeat} has no validation "
+                "bag; give a larger split.validation, or 0 with early_stopping=null"
+            )
+    return kept
+
+
+def check_stopping(
+    splits: Sequence[Split], config: SplitConfig, training: TrainConfig | None
+) -> None:
+    """Raise InputError where early stopping has no validation bags to watch."""
+    stopping = training.early_stopping if training else None
+    given = any(len(split.validation) for split in splits)
+    if stopping and config.validation == 0 and not given:
+        raise InputError(
+            "split.validation is 0, and early stopping needs validation bags: give "
+            "split.validation=0.2, or early_stopping=null"
+        )
+
+
+def _check_part(bags: Bags, split: Split, index: np.ndarray, part: str) -> None:
+    assert bags.targets is not None
+    missing = bags.kind.lack(bags.targets[index], bags.classes, part == "training")
+    if missing:
+        raise InputError(
+            f"{missing} in the {part} part of fold {split.fold}, repeat "
+            f"{split.repeat}: use fewer folds, or "
+            + (bags.kind.remedy if part == "training" else "early_stopping.metric=loss")
+        )
