@@ -20,8 +20,8 @@ from mshisto_ray.jobs._study_config import RunConfig, plan_steps
 from mshisto_ray.jobs.run import train
 from mshisto_ray.learning.comparison import compare
 from mshisto_ray.learning.predictions import read_predictions
-from mshisto_ray.mil import experiment_result
-from mshisto_ray.mil import sweep_results as points
+from mshisto_ray.mil import experiment_result, sweep_results
+from mshisto_ray.mil import sweep as points
 from mshisto_ray.phantom.config import PhantomConfig
 from mshisto_ray.progress import say
 from mshisto_ray.store.manifest import open_stage
@@ -148,7 +148,7 @@ def _folder(config: sweep.SweepConfig, pooling: str) -> Path:
         if point.config.pooling.name == pooling
         and not point.config.noise.parameters["sigma"]
     )
-    return points.folder(config.out, digest)
+    return sweep_results.folder(config.out, digest)
 
 
 def _say_truth(out: Path, gated: Path, mean: Path) -> None:
