@@ -43,3 +43,9 @@ def weighted_ratio(
     """``top / bottom``, and ``empty`` where ``bottom`` is 0."""
     result = np.full(np.broadcast(top, bottom).shape, empty)
     return np.divide(top, bottom, out=result, where=bottom > 0)
+
+
+def mean_of_known(each: np.ndarray) -> np.ndarray:
+    """Mean over the first axis of the values that are not NaN; NaN where none is."""
+    known = np.isfinite(each)
+    return weighted_ratio(np.where(known, each, 0).sum(0), known.sum(0))

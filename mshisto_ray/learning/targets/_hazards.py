@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from mshisto_ray.learning.targets._target import Fitted
+from mshisto_ray.learning.targets._fitted import Fitted
 
 
 def cox_loss(

@@ -12,6 +12,7 @@ import pyarrow as pa
 import torch
 
 from mshisto_ray.learning.targets._cells import Cells
+from mshisto_ray.learning.targets._fitted import Fitted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,27 +44,6 @@ class Strata:
     of: np.ndarray
     names: tuple[str, ...]
     each_fold: tuple[str, ...] = ()
-
-
-class Fitted(ABC):
-    """A target as one fold model has it: fitted on the bags that it learns from."""
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """What was fitted, as JSON values; ``Target.restore`` takes it."""
-        return {}
-
-    @abstractmethod
-    def encode(self, truth: np.ndarray) -> torch.Tensor:
-        """Targets [B, ...] as the loss takes them."""
-
-    def weights(self, truth: np.ndarray) -> torch.Tensor | None:
-        """Weight of each bag's loss, float32 [B]; None: all alike."""
-        return None
-
-    @abstractmethod
-    def link(self, outputs: torch.Tensor) -> np.ndarray:
-        """Outputs of the model, float64 [M, K], to predicted values [M, V]."""
 
 
 class Target(ABC):

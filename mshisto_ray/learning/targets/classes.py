@@ -12,12 +12,10 @@ import torch
 from pydantic import Field
 from torch.nn import functional
 
-from mshisto_ray.config import InputError
 from mshisto_ray.learning import class_plots
 from mshisto_ray.learning.class_labels import (
     chance_loss,
     check_two,
-    class_order,
     in_classes,
     majority,
 )
@@ -25,17 +23,11 @@ from mshisto_ray.learning.classes import Classes
 from mshisto_ray.learning.metrics import METRICS, classification_metrics, decide
 from mshisto_ray.learning.targets._cells import (
     Cells,
-    complete,
-    left_out,
     one_hot,
 )
-from mshisto_ray.learning.targets._target import (
-    Encoded,
-    Fitted,
-    Strata,
-    Target,
-)
-from mshisto_ray.store.table import is_doubtful_word, is_missing_word
+from mshisto_ray.learning.targets._class_cells import read_classes
+from mshisto_ray.learning.targets._fitted import Fitted
+from mshisto_ray.learning.targets._target import Encoded, Strata, Target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -118,60 +110,9 @@ class ClassesTarget(Target):
 
     def encode(self, cells: Sequence[Cells], rows: Sequence[str], what: str) -> Encoded:
         """Class indices of the rows with a label that is one of the classes."""
-        known, notes = complete(cells, rows, what, self.columns)
-        present = {str(cells[i][0]) for i in known}
-        if self.classes is None:
-            notes += [
-                f"warning: {name!r} is a class and may stand for a missing label: "
-                "empty its cells, or give target.classes and target.others=leave_out"
-                for name in filter(is_doubtful_word, sorted(present))
-            ]
-            names = tuple(sorted(present, key=class_order))
-            index = {name: code for code, name in enumerate(names)}
-            truth = [index[str(cells[i][0])] for i in known]
-            return Encoded(known, np.array(truth, np.int64), names, tuple(notes))
-        self._check_present(present)
-        labels = {int(i): str(cells[i][0]) for i in known}
-        others = [i for i, label in labels.items() if label not in self.classes]
-        if others:
-            notes += self._leave_out(others, labels, rows, what)
-        index = {name: code for code, name in enumerate(self.classes)}
-        kept = [i for i, label in labels.items() if label in index]
-        truth = np.array([index[labels[i]] for i in kept], np.int64)
-        return Encoded(np.array(kept, np.int64), truth, self.classes, tuple(notes))
-
-    def _check_present(self, present: set[str]) -> None:
-        assert self.classes is not None
-        absent = [name for name in self.classes if name not in present]
-        if any(map(is_missing_word, absent)):
-            raise InputError(
-                f"target.classes: {', '.join(filter(is_missing_word, absent))} is read "
-                "as a missing value: give the class another name in the table"
-            )
-        if absent:
-            raise InputError(
-                f"target.classes: {', '.join(map(repr, absent))} does not occur in "
-                f"column {self.column!r}; have "
-                f"{', '.join(sorted(present, key=class_order))}"
-            )
-
-    def _leave_out(
-        self,
-        others: Sequence[int],
-        labels: Mapping[int, str],
-        rows: Sequence[str],
-        what: str,
-    ) -> list[str]:
-        names = [rows[i] for i in others]
-        if self.others == "refuse":
-            found = sorted({labels[i] for i in others}, key=class_order)
-            raise InputError(
-                f"{self.column}: {len(others)} of {len(rows)} {what} "
-                f"({', '.join(names[:5])}{', ...' if names[5:] else ''}) have labels "
-                f"that are not in target.classes: {', '.join(found[:5])}; correct "
-                "them, add the classes, or give target.others=leave_out"
-            )
-        return [left_out(names, len(rows), what, "a label not in target.classes")]
+        return read_classes(
+            cells, rows, what, self.column, self.classes, self.others == "leave_out"
+        )
 
     def later(
         self, cells: Sequence[Cells], rows: Sequence[str], names: Sequence[str]

@@ -17,14 +17,11 @@ from mshisto_ray.learning.targets._cells import (
     Cells,
     left_out,
 )
-from mshisto_ray.learning.targets._target import (
-    Encoded,
-    Fitted,
-    Strata,
-    Target,
-)
+from mshisto_ray.learning.targets._fitted import Fitted
+from mshisto_ray.learning.targets._label_plots import draw_labels
+from mshisto_ray.learning.targets._target import Encoded, Strata, Target
 from mshisto_ray.learning.targets.classes import PREFIX
-from mshisto_ray.statistics.rank_metrics import rank_metrics
+from mshisto_ray.statistics.rank_metrics import mean_of_known, rank_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
 SUMMARY = " (columns of 1, 0 or nothing, where it is not known)"
 _TARGET = "target_"
 _VALUES = {"0": 0.0, "1": 1.0, None: np.nan}
-_MOST_CURVES = 10
 
 
 class FittedLabels(Fitted):
@@ -202,7 +198,7 @@ class MultilabelTarget(Target):
                 )
             for name, value in ranks.items():
                 found[name].append(value)
-        means = {name: _mean_of_known(np.array(each)) for name, each in found.items()}
+        means = {name: mean_of_known(np.array(each)) for name, each in found.items()}
         pairs = zip(self.labels, found["auroc"], strict=True)
         return means | {f"auroc_{label}": value for label, value in pairs}
 
@@ -242,35 +238,9 @@ class MultilabelTarget(Target):
         names: Sequence[str],
     ) -> str:
         """ROC curves, and AUROC with the number of known labels."""
-        from sklearn.metrics import roc_curve
-
-        roc, bars = figure.subplots(1, 2)
-        roc.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
         found = self.measure(values, truth, np.zeros(len(truth)))
-        texts, areas = [], []
-        for i, name in enumerate(names):
-            known = np.isfinite(truth[:, i])
-            ones = int((truth[:, i] == 1).sum())
-            texts.append(f"{name}\n{ones} of {known.sum()}")
-            areas.append(float(found[f"auroc_{name}"][0]))
-            if 0 < ones < known.sum() and i < _MOST_CURVES:
-                wrong, right, _ = roc_curve(truth[known, i], values[known, i])
-                roc.plot(wrong, right, linewidth=1, label=name)
-        roc.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
-        roc.legend(fontsize=6)
-        bars.barh(range(len(names)), areas)
-        bars.axvline(0.5, color="grey", linewidth=0.8, linestyle=":")
-        bars.set_yticks(range(len(names)), texts, fontsize=6)
-        bars.set(xlim=(0, 1), xlabel="AUROC; beside it: 1 of all known")
-        return "ROC and AUROC of each label, with how many of the known are 1"
-
-
-def _mean_of_known(each: np.ndarray) -> np.ndarray:
-    """Mean over labels [L, R], of those that are defined."""
-    known = np.isfinite(each)
-    total = np.where(known, each, 0).sum(0)
-    with np.errstate(invalid="ignore"):
-        return np.where(known.any(0), total / known.sum(0), np.nan)
+        areas = [float(found[f"auroc_{name}"][0]) for name in names]
+        return draw_labels(figure, values, truth, names, areas)
 
 
 def _distinct(labels: tuple[str, ...]) -> tuple[str, ...]:

@@ -19,12 +19,9 @@ from mshisto_ray.learning.targets._cells import (
     Cells,
     one_hot,
 )
-from mshisto_ray.learning.targets._target import (
-    Encoded,
-    Fitted,
-    Strata,
-    Target,
-)
+from mshisto_ray.learning.targets._class_cells import read_classes
+from mshisto_ray.learning.targets._fitted import Fitted
+from mshisto_ray.learning.targets._target import Encoded, Strata, Target
 from mshisto_ray.learning.targets.classes import PREFIX, ClassesTarget
 from mshisto_ray.statistics.agreement import quadratic_kappa
 from mshisto_ray.statistics.rank_metrics import weighted_ratio
@@ -95,7 +92,7 @@ class OrdinalTarget(Target):
 
     def encode(self, cells: Sequence[Cells], rows: Sequence[str], what: str) -> Encoded:
         """As of classes; without ``classes`` the labels have to be numbers."""
-        found = ClassesTarget(self.column, self.classes).encode(cells, rows, what)
+        found = read_classes(cells, rows, what, self.column, self.classes)
         words = [name for name in found.names if not _is_number(name)]
         if self.classes is None and words:
             raise InputError(

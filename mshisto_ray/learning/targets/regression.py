@@ -19,12 +19,8 @@ from mshisto_ray.learning.targets._cells import (
     one_hot,
     quantile_codes,
 )
-from mshisto_ray.learning.targets._target import (
-    Encoded,
-    Fitted,
-    Strata,
-    Target,
-)
+from mshisto_ray.learning.targets._fitted import Fitted
+from mshisto_ray.learning.targets._target import Encoded, Strata, Target
 from mshisto_ray.statistics.agreement import regression_metrics
 
 if TYPE_CHECKING:

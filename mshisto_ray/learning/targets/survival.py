@@ -15,22 +15,20 @@ from mshisto_ray.config import InputError
 from mshisto_ray.learning.targets._cells import (
     Cells,
     complete,
-    numbers,
     one_hot,
     quantile_codes,
 )
+from mshisto_ray.learning.targets._fitted import Fitted
 from mshisto_ray.learning.targets._hazards import (
     FittedCox,
     FittedHazards,
     cox_loss,
     hazard_loss,
 )
-from mshisto_ray.learning.targets._target import (
-    Encoded,
-    Fitted,
-    Strata,
-    Target,
-)
+from mshisto_ray.learning.targets._survival_cells import interval_ends, read_times
+from mshisto_ray.learning.targets._survival_plots import draw_survival
+from mshisto_ray.learning.targets._target import Encoded, Strata, Target
+from mshisto_ray.statistics.rank_metrics import mean_of_known
 from mshisto_ray.statistics.survival.concordance import harrell
 
 if TYPE_CHECKING:
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 
 SUMMARY = " (columns of the time and of the event: 1, or 0 for censored)"
 _GROUPS = 4
-_WORDS = {"0": 0.0, "1": 1.0}
 
 
 @dataclass(frozen=True)
@@ -100,48 +97,18 @@ class SurvivalTarget(Target):
                 f"{self.time}: all {len(time)} times are {time[0]:g}, so nothing can "
                 "be learned from them: is it the right column?"
             )
-        ends = ("risk",) if self.whole_fold else self._ends(time, event)
+        ends = (
+            ("risk",)
+            if self.whole_fold
+            else interval_ends(time, event, self.intervals, self.time)
+        )
         return Encoded(kept, truth, ends, tuple(notes))
 
     def later(
         self, cells: Sequence[Cells], rows: Sequence[str], names: Sequence[str]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows that have both columns."""
-        kept, _ = complete(cells, rows, "rows", self.columns)
-        own = [rows[int(i)] for i in kept]
-        time = numbers(self.time, [str(cells[i][0]) for i in kept], own)
-        event = self._events([str(cells[i][1]) for i in kept], own)
-        early = [f"{n} ({t:g})" for n, t in zip(own, time, strict=True) if t < 0]
-        if early:
-            raise InputError(
-                f"{self.time}: {len(early)} times are negative: {', '.join(early[:3])}"
-                f"{', ...' if early[3:] else ''}; a time counts from the start of "
-                "observation: correct them, or leave the cells empty"
-            )
-        return kept, np.stack([time, event], 1)
-
-    def _events(self, cells: Sequence[str], names: Sequence[str]) -> np.ndarray:
-        wrong = [f"{n} ({c!r})" for n, c in zip(names, cells, strict=True)
-                 if c not in _WORDS]  # fmt: skip
-        if wrong:
-            raise InputError(
-                f"{self.event}: {len(wrong)} of {len(cells)} values are neither 1 "
-                f"(event) nor 0 (censored): {', '.join(wrong[:3])}"
-                f"{', ...' if wrong[3:] else ''}"
-            )
-        return np.array([_WORDS[cell] for cell in cells])
-
-    def _ends(self, time: np.ndarray, event: np.ndarray) -> tuple[str, ...]:
-        died = time[event > 0]
-        shares = np.arange(1, self.intervals) / self.intervals
-        inner = np.quantile(died, shares, method="inverted_cdf")
-        ends = np.unique([*inner, time.max()])
-        if len(ends) < self.intervals:
-            raise InputError(
-                f"{self.time}: {len(died)} events have too few different times for "
-                f"target.intervals={self.intervals}: give fewer, or target.loss=cox"
-            )
-        return tuple(f"{end:.12g}" for end in ends)
+        return read_times(cells, rows, self.time, self.event)
 
     def strata(self, truth: np.ndarray, names: Sequence[str], folds: int) -> Strata:
         """Events, and censored bags, by quarters of their times."""
@@ -237,11 +204,7 @@ class SurvivalTarget(Target):
             time, event = truth[rows].T
             given = time, event, values[rows, 0], weights[:, rows]
             found.append(harrell(*given, equal_times=True))
-        each = np.array(found)
-        known = np.isfinite(each)
-        total = np.where(known, each, 0).sum(0)
-        with np.errstate(invalid="ignore"):
-            return {"c_index": np.where(known.any(0), total / known.sum(0), np.nan)}
+        return {"c_index": mean_of_known(np.array(found))}
 
     def truth_columns(
         self, truth: np.ndarray, names: Sequence[str]
@@ -277,28 +240,8 @@ class SurvivalTarget(Target):
         truth: np.ndarray,
         names: Sequence[str],
     ) -> str:
-        """Risk against time, and the share of events by quarters of risk."""
-        scatter, shares = figure.subplots(1, 2)
-        risk, died = values[:, 0], truth[:, 1] > 0
-        for rows, label in ((died, self.event), (~died, "censored")):
-            scatter.plot(
-                truth[rows, 0], risk[rows], ".", markersize=4, alpha=0.6, label=label
-            )
-        scatter.set(xlabel=self.time, ylabel="risk", title="risk")
-        scatter.legend(fontsize=7)
-        place = quantile_codes(risk, _GROUPS)
-        rates = [
-            died[place == i].sum() / max(truth[place == i, 0].sum(), 1e-12)
-            for i in range(_GROUPS)
-        ]
-        shares.bar(range(1, _GROUPS + 1), rates)
-        shares.set(
-            xlabel="quarter of risk, the highest last",
-            ylabel=f"events per unit of {self.time}",
-            title="events observed",
-        )
-        shares.set_xticks(range(1, _GROUPS + 1))
-        return "Risk against time, and the rate of events in each quarter of risk"
+        """Risk against time, and the rate of events by quarters of risk."""
+        return draw_survival(figure, values[:, 0], truth, self.time, self.event)
 
 
 def build(

@@ -1,0 +1,30 @@
+"""The interface of a target as one fold model has it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+
+
+class Fitted(ABC):
+    """A target as one fold model has it: fitted on the bags that it learns from."""
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What was fitted, as JSON values; ``Target.restore`` takes it."""
+        return {}
+
+    @abstractmethod
+    def encode(self, truth: np.ndarray) -> torch.Tensor:
+        """Targets [B, ...] as the loss takes them."""
+
+    def weights(self, truth: np.ndarray) -> torch.Tensor | None:
+        """Weight of each bag's loss, float32 [B]; None: all alike."""
+        return None
+
+    @abstractmethod
+    def link(self, outputs: torch.Tensor) -> np.ndarray:
+        """Outputs of the model, float64 [M, K], to predicted values [M, V]."""

@@ -1,0 +1,74 @@
+"""Times and events of a table: read, checked, cut into intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mshisto_ray.config import InputError
+from mshisto_ray.learning.targets._cells import Cells, complete, numbers
+
+_EVENTS = {"0": 0.0, "1": 1.0}
+
+
+def read_times(
+    cells: Sequence[Cells], rows: Sequence[str], time: str, event: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the rows that have both columns, and their times and events.
+
+    Args:
+        cells: of time and event, row by row.
+        rows: names of the rows.
+        time: name of the time's column.
+        event: name of the event's column.
+
+    Returns:
+        Places int [M]; time and event (1, 0), float64 [M, 2].
+
+    Raises:
+        InputError: a time that is no number or negative, an event that is not 1 or 0.
+    """
+    kept, _ = complete(cells, rows, "rows", (time, event))
+    own = [rows[int(i)] for i in kept]
+    times = numbers(time, [str(cells[i][0]) for i in kept], own)
+    events = _read_events(event, [str(cells[i][1]) for i in kept], own)
+    early = [f"{n} ({t:g})" for n, t in zip(own, times, strict=True) if t < 0]
+    if early:
+        raise InputError(
+            f"{time}: {len(early)} times are negative: {', '.join(early[:3])}"
+            f"{', ...' if early[3:] else ''}; a time counts from the start of "
+            "observation: correct them, or leave the cells empty"
+        )
+    return kept, np.stack([times, events], 1)
+
+
+def _read_events(column: str, cells: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    wrong = [f"{n} ({c!r})" for n, c in zip(names, cells, strict=True)
+             if c not in _EVENTS]  # fmt: skip
+    if wrong:
+        raise InputError(
+            f"{column}: {len(wrong)} of {len(cells)} values are neither 1 "
+            f"(event) nor 0 (censored): {', '.join(wrong[:3])}"
+            f"{', ...' if wrong[3:] else ''}"
+        )
+    return np.array([_EVENTS[cell] for cell in cells])
+
+
+def interval_ends(
+    time: np.ndarray, event: np.ndarray, num: int, column: str
+) -> tuple[str, ...]:
+    """Ends of ``num`` intervals: quantiles of the times of events, the largest time.
+
+    Raises:
+        InputError: fewer different times of events.
+    """
+    died = time[event > 0]
+    inner = np.quantile(died, np.arange(1, num) / num, method="inverted_cdf")
+    ends = np.unique([*inner, time.max()])
+    if len(ends) < num:
+        raise InputError(
+            f"{column}: {len(died)} events have too few different times for "
+            f"target.intervals={num}: give fewer, or target.loss=cox"
+        )
+    return tuple(f"{end:.12g}" for end in ends)
