@@ -19,13 +19,13 @@ from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.mil.head import Head, head_digest, load_head
 from mshisto_ray.prediction.bags import make_bags, trained_on_notes
+from mshisto_ray.prediction.labels import find_truth
 from mshisto_ray.prediction.result import (
     METRICS,
     PREDICTIONS,
     SUBGROUPS,
     find_failures,
     find_predicted,
-    find_truth,
     write_result,
 )
 from mshisto_ray.prediction.unit import (

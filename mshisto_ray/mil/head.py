@@ -32,8 +32,8 @@ FITTED, REFIT_FITTED = "fitted", "refit_fitted"
 
 
 @dataclass(frozen=True)
-class HeadShape:
-    """What the models of a head take."""
+class HeadSignature:
+    """What the models of a head take and predict."""
 
     dims: tuple[int, ...]
     classes: tuple[str, ...]
@@ -130,7 +130,7 @@ def load_head(path: Path) -> Head:
     keys += [refit] if content["refit"] else []
     models = []
     for repeat, fold, state in keys:
-        model = build_model(config, HeadShape(dims, classes, kind)).eval()
+        model = build_model(config, HeadSignature(dims, classes, kind)).eval()
         tensors = load_file(path / _file_name(repeat, fold))
         first, *finer = [
             _loaded(tensors, i, dim, config, len(classes)) for i, dim in enumerate(dims)

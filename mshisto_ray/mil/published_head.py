@@ -16,7 +16,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.learning.targets import Target
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold import build_model
-from mshisto_ray.mil.head import Head, HeadModel, HeadShape
+from mshisto_ray.mil.head import Head, HeadModel, HeadSignature
 from mshisto_ray.mil.trained_head import describe_head
 from mshisto_ray.representation.normalise import Standardisation
 
@@ -64,7 +64,7 @@ def read_clam(path: Path, given: HeadInput, about: Mapping[str, Any]) -> Head:
             f"classes: {path} has {found} classes, {len(given.classes)} given "
             f"({', '.join(given.classes)})"
         )
-    shape = HeadShape((width,), given.classes, given.kind)
+    shape = HeadSignature((width,), given.classes, given.kind)
     model = build_model(config, shape).eval()
     try:
         model.load_state_dict(_translate(state, config))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mshisto_ray.config import InputError
 from mshisto_ray.mil.head import Head
-from mshisto_ray.prediction.result import find_targets
+from mshisto_ray.prediction.labels import find_targets
 from mshisto_ray.prediction.unit import Bag
 from mshisto_ray.store.cohort import Cohort
 from mshisto_ray.store.spelling import explain_clashes

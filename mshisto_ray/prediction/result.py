@@ -1,4 +1,4 @@
-"""Results of predicted bags: the table, external metrics, localisation."""
+"""Result of a prediction: the table of bags, metrics, groups."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mshisto_ray.config import InputError
-from mshisto_ray.evaluation import localisation
 from mshisto_ray.learning.metrics import decide
 from mshisto_ray.mil.head import Head
 from mshisto_ray.prediction.external_metrics import external_metrics
-from mshisto_ray.prediction.pictures import Truth
+from mshisto_ray.prediction.labels import find_targets, unknown_labels
+from mshisto_ray.prediction.localisation import localise
 from mshisto_ray.prediction.subgroups import (
     Subgroup,
     find_subgroups,
@@ -37,8 +36,6 @@ from mshisto_ray.store.cohort import Cohort
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.manifest import write_text
 from mshisto_ray.store.shards import read_metadata, write_shard
-from mshisto_ray.store.spelling import canonical_number, explain_clashes
-from mshisto_ray.store.tiles import TileDirectory
 
 PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
 SUBGROUPS = "subgroups.csv"
@@ -67,7 +64,7 @@ def write_result(
     """Write ``predictions.parquet``, ``metrics.json`` and ``subgroups.csv``.
 
     Metrics of labels where the cohort has them, and of localisation where the tiles
-    are annotated (see ``localisation.localise``).
+    are annotated (see ``evaluation.localisation``).
 
     Args:
         out: directory with one shard per bag.
@@ -103,9 +100,9 @@ def write_result(
     )
     if subgroups:
         write_text(out / SUBGROUPS, subgroup_table(groups))
-    notes = _unknown_labels(head, cohort, predicted) + undefined + small_groups(groups)
+    notes = unknown_labels(head, cohort, predicted) + undefined + small_groups(groups)
     if tiles is not None:
-        metrics |= _localise(out, head, predicted, tiles, annotation, notes)
+        metrics |= localise(out, head, predicted, tiles, annotation, notes)
     _write_metrics(out, metrics)
     return PredictionSummary(len(predicted), len(known), metrics, groups, notes)
 
@@ -128,47 +125,6 @@ def _shards(out: Path, bags: list[Bag]) -> dict[str, dict[str, Any]]:
     return {name: shard for name, shard in shards.items() if shard}
 
 
-def _localise(
-    out: Path,
-    head: Head,
-    bags: list[Bag],
-    tiles: Path,
-    annotation: str | None,
-    notes: list[str],
-) -> dict[str, Interval]:
-    """Metrics of how well scores find annotated tiles; none without annotations."""
-    directory = TileDirectory(tiles)
-    patients = {slide: bag.patient_id for bag in bags for slide in bag.slide_ids}
-    names = localisation.annotation_names(directory, patients)
-    if not names and annotation is None:
-        return {}
-    if annotation is None and len(names) > 1:
-        notes.append(
-            f"tiles are annotated as {', '.join(names)}: give annotation={names[0]} or "
-            "another to measure how well attention finds them"
-        )
-        return {}
-    notes += explain_clashes("annotation", names)
-    name = annotation or names[0]
-    if name not in names:
-        notes.append(
-            f"annotation: no tile of these slides is annotated as {name!r}; have "
-            f"{', '.join(names) or 'none'}"
-        )
-        return {}
-    positive = head.classes[1] if len(head.classes) == 2 else None
-    if name in head.classes:
-        positive = name
-    paths = [shard_path(out, bag.name) for bag in bags]
-    found = localisation.localise(paths, directory, name, positive)
-    num = len({slide for per_slide in found.values() for slide in per_slide})
-    notes.append(
-        f"..._auroc_<um/px>: against tiles annotated as {name!r}, within each of {num} "
-        "slides that hold both kinds"
-    )
-    return localisation.summarise(found, patients)
-
-
 def _write_metrics(out: Path, metrics: Mapping[str, Interval]) -> None:
     content = {name: _defined(interval) for name, interval in metrics.items()}
     write_text(out / METRICS, json.dumps(content, indent=2) + "\n")
@@ -177,69 +133,6 @@ def _write_metrics(out: Path, metrics: Mapping[str, Interval]) -> None:
 def _defined(interval: Interval) -> dict[str, float | None]:
     """The interval as JSON values: None for NaN, which JSON does not have."""
     return {k: v if math.isfinite(v) else None for k, v in asdict(interval).items()}
-
-
-def find_targets(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str | None]:
-    """The label of each bag, None where the cohort has none of the head's classes.
-
-    Raises:
-        InputError: slides of one bag have different labels.
-    """
-    column = head.about["target"]["column"]
-    if cohort.find(column) is None:
-        return [None] * len(bags)
-    labels = cohort.column(column)
-    # A head of earlier versions may have the class "1.0", which tables now call "1".
-    classes = {canonical_number(name): name for name in head.classes}
-    known = [label for label in labels.values() if label is not None]
-    problems = explain_clashes(f"{cohort.path}: {column}", [*known, *classes])
-    if problems:
-        raise InputError("\n".join(problems))
-    targets: list[str | None] = []
-    for bag in bags:
-        own = {labels[slide_id] for slide_id in bag.slide_ids} - {None}
-        if len(own) > 1:
-            raise InputError(
-                f"{cohort.path}: patient {bag.name!r} has slides with different "
-                f"{column}s ({', '.join(sorted(map(str, own)))})"
-            )
-        label = own.pop() if own else None
-        targets.append(classes.get(label) if label else None)
-    return targets
-
-
-def find_truth(head: Head, cohort: Cohort, bags: list[Bag]) -> dict[str, Truth]:
-    """What the cohort knows of each slide: label of its bag, annotation."""
-    targets: list[str | None] = [None] * len(bags)
-    if head.kind.of_classes:
-        targets = find_targets(head, cohort, bags)
-    labels = {
-        slide_id: target
-        for bag, target in zip(bags, targets, strict=True)
-        for slide_id in bag.slide_ids
-    }
-    return {
-        row.slide_id: Truth(labels.get(row.slide_id), row.annotation)
-        for row in cohort.rows
-    }
-
-
-def _unknown_labels(head: Head, cohort: Cohort, bags: list[Bag]) -> list[str]:
-    """A note on slides whose label is not a class of the head, if there are any."""
-    column = head.about["target"]["column"]
-    if cohort.find(column) is None:
-        return []
-    labels = cohort.column(column)
-    own = {slide: labels[slide] for bag in bags for slide in bag.slide_ids}
-    known = {None, *map(canonical_number, head.classes)}
-    others = sorted(slide for slide, label in own.items() if label not in known)
-    if not others:
-        return []
-    return [
-        f"{len(others)} slides have a {column} that is not a class of the head "
-        f"({', '.join(head.classes)}) and are left out of external metrics: "
-        f"{', '.join(others[:5])}{', ...' if others[5:] else ''}"
-    ]
 
 
 def _write_table(

@@ -22,7 +22,7 @@ from mshisto_ray.store.features import Features
 
 
 @dataclass(frozen=True)
-class Bag:
+class BagTiles:
     """The tiles of one bag.
 
     ``values``: embeddings of each scale, coarsest first, [N, D]; ``parents``: for each
@@ -108,7 +108,7 @@ class Bags:
         """Instances of a bag, an array [N, D] per slide."""
         return [self.features.read(member) for member in self.members[index]]
 
-    def bag(self, index: int) -> Bag:
+    def bag(self, index: int) -> BagTiles:
         """A bag with all of its tiles in memory."""
         members = self.members[index]
         values = [self.features.read(member) for member in members]
@@ -120,7 +120,7 @@ class Bags:
             counts = [scale.children[member].counts for member in members]
             each = np.concatenate([np.zeros(0, np.int64), *counts])
             parents.append(np.arange(len(each)).repeat(each))
-        return Bag(tuple(whole), tuple(parents))
+        return BagTiles(tuple(whole), tuple(parents))
 
     def take(self, indices: Sequence[int] | np.ndarray) -> Bags:
         """Some of the bags, in this order."""
