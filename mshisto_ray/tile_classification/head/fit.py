@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from mshisto_ray import components
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.metrics import balanced_accuracy
-from mshisto_ray.representation import normalise
-from mshisto_ray.representation.noises import Noise
-from mshisto_ray.representation.normalise import Moments, Standardisation
+from mshisto_ray.representation.normalise import Standardisation
 from mshisto_ray.representation.preparation import (
-    Draw,
-    draw_evenly,
     reduction_of,
-    space_of,
-    with_reduction,
 )
-from mshisto_ray.tile_classification.head.config import NOISES, TileModelConfig
+from mshisto_ray.tile_classification.head.config import TileModelConfig
 from mshisto_ray.tile_classification.head.epochs import Epochs, release
 from mshisto_ray.tile_classification.head.loss import FocalLoss, balanced_weights
+from mshisto_ray.tile_classification.head.preparation import make_noise
 from mshisto_ray.tile_classification.head.samples import TileSamples
 
 _ROWS_AT_ONCE = 8192
@@ -44,64 +38,6 @@ class TileModel:
     prepare: Standardisation
     epochs: int
     history: tuple[dict[str, float], ...]
-
-
-def group_moments(samples: TileSamples) -> tuple[Moments, np.ndarray]:
-    """Moments of every run of tiles of one slide and group, and each run's group.
-
-    Raises:
-        InputError: embeddings that are not finite.
-    """
-    counts, means, scatters, groups = [], [], [], []
-    for slide, rows in samples.by_slide(np.arange(len(samples))):
-        values = samples.read(rows)
-        for group in np.unique(samples.group[rows]):
-            own = values[samples.group[rows] == group]
-            count, mean, scatter = normalise.moments(own)
-            if not np.isfinite(mean).all():
-                raise InputError(
-                    f"embeddings: slide {samples.features.slide_ids[slide]!r} has "
-                    "values that are not finite: embed it again, or leave it out"
-                )
-            for found, value in zip(
-                (counts, means, scatters, groups),
-                (count, mean, scatter, group),
-                strict=True,
-            ):
-                found.append(value)
-        release(samples)
-    parts = Moments(np.array(counts), np.stack(means), np.stack(scatters))
-    return parts, np.array(groups)
-
-
-def fit_preparation(
-    samples: TileSamples,
-    moments: tuple[Moments, np.ndarray],
-    train: np.ndarray,
-    config: TileModelConfig,
-) -> Standardisation:
-    """Standardisation and reduction, of the training tiles alone."""
-    parts, group = moments
-    inside = np.isin(group, np.unique(samples.group[train]))
-    own = Moments(parts.count[inside], parts.mean[inside], parts.scatter[inside])
-    draw = _draw(samples, train)
-    num = len(samples.classes)
-    return with_reduction(normalise.fit(own), config.reduction, num, draw)
-
-
-def make_noise(
-    samples: TileSamples,
-    prepare: Standardisation,
-    train: np.ndarray,
-    config: TileModelConfig,
-) -> Noise:
-    """The noise of a fold, of the training tiles alone."""
-    ids = list(samples.features.slide_ids)
-    # A slide of which some tiles are held out counts as held out.
-    others = np.setdiff1d(np.arange(len(samples)), train)
-    held_out = frozenset(str(ids[s]) for s in np.unique(samples.slide[others]))
-    space = space_of(prepare, samples.views, _draw(samples, train), held_out)
-    return components.build(NOISES, config.noise, space)
 
 
 def make_model(config: TileModelConfig, dim: int, num_classes: int) -> nn.Sequential:
@@ -151,32 +87,53 @@ def fit_head(
         torch.manual_seed(int(words[2] >> 1))
         model = make_model(config, samples.features.dim, len(samples.classes))
         trainer = _Trainer(samples, prepare, train, config, window, model.to(device))
-        history: list[dict[str, float]] = []
-        best, kept, weights = -math.inf, 0, None
-        for epoch in range(1, config.epochs + 1):
-            record = {"loss": trainer.epoch(rng, generator)}
-            if not math.isfinite(record["loss"]):
-                raise InputError(
-                    f"training diverged in epoch {epoch} (the loss is "
-                    f"{record['loss']}): lower lr, now {config.lr:g}"
-                )
-            history.append(record)
+
+        def score() -> float | None:
             if config.patience is None or not len(validation):
-                continue
+                return None
             found = predict_tiles(samples, model, prepare, validation)
-            score = balanced_accuracy(found, samples.target[validation])
-            record["val_balanced_accuracy"] = score
-            if score > best:
-                best, kept = score, epoch
-                weights = copy.deepcopy(model.state_dict())
-            elif epoch - kept >= config.patience:
-                break
-    if weights is not None:
-        model.load_state_dict(weights)
+            return balanced_accuracy(found, samples.target[validation])
+
+        epochs, history = _train(trainer, score, rng, generator)
     cpu = torch.device("cpu")
-    return TileModel(
-        model.to(cpu).eval(), prepare.to(cpu), kept or len(history), tuple(history)
-    )
+    return TileModel(model.to(cpu).eval(), prepare.to(cpu), epochs, history)
+
+
+def _train(
+    trainer: _Trainer,
+    score: Callable[[], float | None],
+    rng: np.random.Generator,
+    generator: torch.Generator,
+) -> tuple[int, tuple[dict[str, float], ...]]:
+    """Train until the score stays below its best; return to the best weights.
+
+    ``score``: of the weights as they are; None: all epochs are trained.
+
+    Returns:
+        Epochs of the final weights, and the history.
+    """
+    config, history = trainer.config, []
+    best, kept, weights = -math.inf, 0, None
+    for epoch in range(1, config.epochs + 1):
+        record = {"loss": trainer.epoch(rng, generator)}
+        if not math.isfinite(record["loss"]):
+            raise InputError(
+                f"training diverged in epoch {epoch} (the loss is "
+                f"{record['loss']}): lower lr, now {config.lr:g}"
+            )
+        history.append(record)
+        found = score()
+        if found is None:
+            continue
+        record["val_balanced_accuracy"] = found
+        if found > best:
+            best, kept = found, epoch
+            weights = copy.deepcopy(trainer.model.state_dict())
+        elif config.patience is not None and epoch - kept >= config.patience:
+            break
+    if weights is not None:
+        trainer.model.load_state_dict(weights)
+    return kept or len(history), tuple(history)
 
 
 def predict_tiles(
@@ -210,7 +167,7 @@ class _Trainer:
         window: int,
         model: nn.Module,
     ):
-        self._model, self._prepare, self._config = model, prepare, config
+        self.model, self._prepare, self.config = model, prepare, config
         self._device = next(model.parameters()).device
         balanced = config.draws == "balanced"
         self._epochs = Epochs(samples, train, window, balanced)
@@ -230,12 +187,12 @@ class _Trainer:
 
     def epoch(self, rng: np.random.Generator, generator: torch.Generator) -> float:
         """Train on every tile once; return the mean loss."""
-        self._model.train()
+        self.model.train()
         total, count = torch.zeros((), device=self._device), 0
-        for values, codes in self._epochs.batches(self._config.batch_size, rng):
+        for values, codes in self._epochs.batches(self.config.batch_size, rng):
             h = self._prepare(torch.from_numpy(values).to(self._device))
             target = torch.from_numpy(codes).to(self._device)
-            loss = self._loss(self._model(self._noise(h, generator)), target)
+            loss = self._loss(self.model(self._noise(h, generator)), target)
             self._optimiser.zero_grad()
             loss.backward()
             self._optimiser.step()
@@ -243,13 +200,3 @@ class _Trainer:
             total += loss.detach() * len(codes)
             count += len(codes)
         return float(total) / max(count, 1)
-
-
-def _draw(samples: TileSamples, train: np.ndarray) -> Draw:
-    def draw() -> tuple[torch.Tensor, torch.Tensor | None]:
-        (picks,) = draw_evenly(np.array([len(train)]))
-        rows = train[picks]
-        values = torch.from_numpy(samples.read(rows)).float()
-        return values, torch.from_numpy(samples.target[rows])
-
-    return draw

@@ -28,12 +28,10 @@ from mshisto_ray.tile_classification.head.config import (
     TileModelConfig,
 )
 from mshisto_ray.tile_classification.head.files import save_heads
-from mshisto_ray.tile_classification.head.fit import (
-    TileModel,
-    fit_head,
+from mshisto_ray.tile_classification.head.fit import TileModel, fit_head, predict_tiles
+from mshisto_ray.tile_classification.head.preparation import (
     fit_preparation,
     group_moments,
-    predict_tiles,
 )
 from mshisto_ray.tile_classification.head.samples import TileSamples
 

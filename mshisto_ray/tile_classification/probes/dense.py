@@ -12,11 +12,10 @@ from mshisto_ray import config as configs
 from mshisto_ray.components import Family, Part
 from mshisto_ray.representation.reductions import FAMILY as REDUCTIONS
 from mshisto_ray.tile_classification.head.config import TileModelConfig
-from mshisto_ray.tile_classification.head.fit import (
-    fit_head,
+from mshisto_ray.tile_classification.head.fit import fit_head, predict_tiles
+from mshisto_ray.tile_classification.head.preparation import (
     fit_preparation,
     group_moments,
-    predict_tiles,
 )
 from mshisto_ray.tile_classification.head.samples import TileSamples
 from mshisto_ray.tile_classification.probes import Fold, Probe

@@ -17,11 +17,10 @@ from mshisto_ray.tile_classification.head.config import (
     TileHeadConfig,
 )
 from mshisto_ray.tile_classification.head.files import load_heads
-from mshisto_ray.tile_classification.head.fit import (
-    fit_head,
+from mshisto_ray.tile_classification.head.fit import fit_head, predict_tiles
+from mshisto_ray.tile_classification.head.preparation import (
     fit_preparation,
     group_moments,
-    predict_tiles,
 )
 from mshisto_ray.tile_classification.head.run import (
     cross_validate,
