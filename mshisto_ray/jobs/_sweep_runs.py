@@ -19,7 +19,7 @@ from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.point_names import differing, point_names
 from mshisto_ray.mil.sweep import Point
 from mshisto_ray.mil.sweep_results import PointResult
-from mshisto_ray.reporting.sweep_summary import told_apart
+from mshisto_ray.reporting.sweep_tables import told_apart
 from mshisto_ray.tracking import (
     Child,
     RunGroup,

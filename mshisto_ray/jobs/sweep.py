@@ -27,7 +27,7 @@ from mshisto_ray.mil.head import head_digest, load_head
 from mshisto_ray.mil.sweep import Point
 from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.progress import say
-from mshisto_ray.reporting import sweep_summary
+from mshisto_ray.reporting import sweep_plot, sweep_summary, sweep_tables
 from mshisto_ray.reporting.noise_curve import plot_noise
 from mshisto_ray.reporting.page.ranking import Ranking
 from mshisto_ray.store.manifest import check_stage, open_stage, write_text
@@ -155,7 +155,7 @@ def _write_tables(config: SweepConfig, found: Ranking) -> None:
     given = found.ranked, found.failed, config.chosen_by, found.compared, found.nested
     write_text(config.out / SUMMARY, sweep_summary.summary(*given))
     if config.chosen_by:
-        table = sweep_summary.comparison_table(found.ranked, found.compared)
+        table = sweep_tables.comparison_table(found.ranked, found.compared)
         write_text(config.out / COMPARISONS, table)
     plot_noise(
         config.out / _NOISE,
@@ -163,7 +163,7 @@ def _write_tables(config: SweepConfig, found: Ranking) -> None:
         config.chosen_by or config.target.build().chooses,
     )
     chosen = bool(config.chosen_by)
-    sweep_summary.plot(found.plot, found.ranked, chosen, found.compared)
+    sweep_plot.plot(found.plot, found.ranked, chosen, found.compared)
 
 
 def _keep_best(config: SweepConfig, chosen: PointResult) -> Path:

@@ -11,12 +11,9 @@ from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.experiment_result import measure
 from mshisto_ray.mil.sweep import Point
 from mshisto_ray.mil.sweep_results import PointResult
-from mshisto_ray.reporting.sweep_summary import (
-    comparison_table,
-    plot,
-    summary,
-    told_apart,
-)
+from mshisto_ray.reporting.sweep_plot import plot
+from mshisto_ray.reporting.sweep_summary import summary
+from mshisto_ray.reporting.sweep_tables import comparison_table, told_apart
 
 SKILLS = {"good": 2.0, "as_good": 1.9, "poor": 0.2}
 

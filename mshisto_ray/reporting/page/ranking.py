@@ -9,7 +9,7 @@ from pathlib import Path
 from mshisto_ray.learning.comparison import Comparison
 from mshisto_ray.mil.nested_choice import NestedChoice
 from mshisto_ray.mil.sweep_results import PointResult
-from mshisto_ray.reporting import sweep_summary
+from mshisto_ray.reporting import sweep_summary, sweep_tables
 from mshisto_ray.reporting.page.blocks import (
     Block,
     Figure,
@@ -31,7 +31,7 @@ class Ranking:
 
     ``ranked``, ``failed``, ``select``, ``compared``, ``nested``: as of
     ``sweep_summary.summary``;
-    ``plot``: the picture that ``sweep_summary.plot`` wrote.
+    ``plot``: the picture that ``sweep_plot.plot`` wrote.
     """
 
     ranked: Sequence[PointResult]
@@ -73,7 +73,7 @@ def answers(ranking: Ranking) -> list[tuple[str, str, str]]:
         ),
         ("chosen config", chosen.point.label, f"of {num}, by val_{metric}"),
     ]
-    alike = sum(not sweep_summary.told_apart(c) for c in ranking.compared.values())
+    alike = sum(not sweep_tables.told_apart(c) for c in ranking.compared.values())
     if ranking.compared:
         text = f"{alike} of {num - 1}"
         cards.append(("other configs", text, "cannot be told apart from the chosen"))
@@ -89,14 +89,14 @@ def ranking_section(ranking: Ranking) -> Section:
         count = f"{len(doubtful)} of {len(ranking.ranked)} configs"
         text = f"{count} are hardly trained, and their values say little: see below."
         blocks.append(Text(text, "warning"))
-    header, *rows = sweep_summary.ranking_table(*given)
+    header, *rows = sweep_tables.ranking_table(*given)
     if rows:
         rows[0][0] = rows[0][0].replace(" ", "\N{NO-BREAK SPACE}")
     axes = len(ranking.ranked[0].point.values) if ranking.ranked else 0
     mark = {0} if ranking.chosen else ()
     words = {*range(axes + 1), len(header) - 1}
     blocks.append(Table(header, rows, marked=mark, text_columns=words))
-    *alike, about = sweep_summary.groups(*given) or [""]
+    *alike, about = sweep_tables.groups(*given) or [""]
     blocks += [Items(alike)] if alike else []
     if ranking.nested:
         text = sweep_summary.about_nested(ranking.nested, str(ranking.select))
@@ -105,7 +105,7 @@ def ranking_section(ranking: Ranking) -> Section:
     for outcome in ranking.ranked[:1]:
         target = outcome.target
         blocks += _picture(ranking.plot, target.titles[target.chooses])
-    header, *rows = sweep_summary.other_metrics_table(*given)
+    header, *rows = sweep_tables.other_metrics_table(*given)
     words = {0, len(header) - 1}
     blocks.append(Table(header, rows, "Other metrics", marked=mark, text_columns=words))
     if doubtful:
