@@ -20,6 +20,7 @@ from mshisto_ray.embedding.worker import ENCODERS
 from mshisto_ray.encoders import Encoder, check_takes
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.learning.tile_metrics import TileMetrics
+from mshisto_ray.reporting.encoder_ranking import EncoderFacts, score_row, summary
 from mshisto_ray.representation.preparation import reduction_of
 from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.store.manifest import write_text
@@ -37,14 +38,13 @@ from mshisto_ray.tile_classification.images import (
     read_images,
 )
 from mshisto_ray.tile_classification.probes import FAMILY as PROBES
-from mshisto_ray.tile_classification.ranking import Ranked, rank, score_probe
+from mshisto_ray.tile_classification.ranking import score_probe
 
 SUMMARY, SCORES = "summary.md", "scores.csv"
 _FLOORS = {
     "floor: colour": {"name": "colour_stats"},
     "floor: random": {"name": "timm", "model": "resnet18", "weights": "random"},
 }
-_SHOWN = ("balanced_accuracy", "kappa", "weighted_f1", "auroc")
 _PROBES = {name: Part(name=name) for name in ("dense", "linear", "knn")}
 
 
@@ -111,16 +111,16 @@ def run(config: SelectConfig) -> None:
     rows: list[dict[str, Any]] = []
     by_probe: dict[str, dict[str, TileMetrics]] = {name: {} for name in config.probes}
     given = _of_images(config) if config.images else _embedded(config)
-    facts: dict[str, tuple[int, float]] = {}
+    facts: dict[str, EncoderFacts] = {}
     for encoder, (samples, rate) in given.items():
         splits = draw_folds(samples, config.split)
-        facts[encoder] = samples.features.dim, rate
+        facts[encoder] = EncoderFacts(samples.features.dim, rate)
         for name, part in config.probes.items():
             started = time.perf_counter()
             probe = components.build(PROBES, part)
             found = by_probe[name][encoder] = score_probe(probe, samples, splits)
             seconds = time.perf_counter() - started
-            rows.append(_row(encoder, name, found, facts[encoder], seconds))
+            rows.append(score_row(encoder, name, facts[encoder], found, seconds))
             value = found.values[config.metric]
             print(
                 f"select_backbone: {encoder}, {name}: {config.metric} {value:.3f} "
@@ -130,7 +130,7 @@ def run(config: SelectConfig) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
     _write_scores(config, rows)
     samples = next(iter(given.values()))[0]
-    text = _summary(config, samples, by_probe, facts)
+    text = summary(samples, by_probe, facts, config.metric)
     write_text(config.out / SUMMARY, text)
     print(text)
     print(f"select_backbone: {config.out / SUMMARY}", flush=True)
@@ -206,77 +206,9 @@ def _same_tiles(one: TileSamples, other: TileSamples) -> bool:
     )
 
 
-def _row(
-    encoder: str,
-    probe: str,
-    found: TileMetrics,
-    facts: tuple[int, float],
-    seconds: float,
-) -> dict[str, Any]:
-    row: dict[str, Any] = {"encoder": encoder, "probe": probe, "dim": facts[0]}
-    row |= {"images_per_second": f"{facts[1]:.1f}", "probe_seconds": f"{seconds:.2f}"}
-    for name in found.values:
-        interval = found.interval(name)
-        row[name] = f"{interval.value:.4f}"
-        row[f"{name}_low"], row[f"{name}_high"] = (
-            f"{end:.4f}" for end in (interval.low, interval.high)
-        )
-    return row
-
-
 def _write_scores(config: SelectConfig, rows: Sequence[Mapping[str, Any]]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(config.out / SCORES, text.getvalue())
-
-
-def _summary(
-    config: SelectConfig,
-    samples: TileSamples,
-    by_probe: Mapping[str, Mapping[str, TileMetrics]],
-    facts: Mapping[str, tuple[int, float]],
-) -> str:
-    groups = len(samples.groups)
-    lines = [
-        "# Encoders compared",
-        "",
-        f"{len(samples):,} tiles of {groups} patients (or groups), classes "
-        f"{', '.join(samples.classes)}. Intervals are 95 %, over patients; differences "
-        "are paired on the same patients. Encoders of one group cannot be told apart.",
-    ]
-    if groups < 10:
-        lines += ["", f"Only {groups} groups: intervals of so few say little."]
-    for name, scores in by_probe.items():
-        lines += ["", f"## {name}", "", *_table(rank(scores, config.metric), scores,
-                                                facts, config.metric)]  # fmt: skip
-    return "\n".join(lines) + "\n"
-
-
-def _table(
-    ranked: Sequence[Ranked],
-    scores: Mapping[str, TileMetrics],
-    facts: Mapping[str, tuple[int, float]],
-    metric: str,
-) -> list[str]:
-    others = [name for name in _SHOWN if name != metric]
-    heads = ["group", "encoder", metric, "from the best of its group", *others]
-    lines = [
-        "| " + " | ".join([*heads, "width", "images/s"]) + " |",
-        "|" + "---|" * (len(heads) + 2),
-    ]
-    for row in ranked:
-        dim, rate = facts[row.name]
-        score, gap = row.score, row.difference
-        cells = [
-            str(row.group),
-            row.name,
-            f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})",
-            f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})",
-            *(f"{scores[row.name].values[name]:.3f}" for name in others),
-            str(dim),
-            f"{rate:.1f}" if np.isfinite(rate) else "",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines

@@ -21,10 +21,16 @@ from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import cross_validate
 from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.statistics.bootstrap import Interval
 from mshisto_ray.store.features import ArrayFeatures
 from mshisto_ray.studies import _image_bags, _study
-from mshisto_ray.studies._image_bags import ImageBags, ImageTraining
+from mshisto_ray.studies._image_bags import ImageBags
+from mshisto_ray.studies._image_table import (
+    ImageTable,
+    Page,
+    Protocol,
+    frozen_name,
+    unit_name,
+)
 from mshisto_ray.studies._study import StudyUnit, UnitResult
 
 ENCODERS = "mshisto_ray.encoders"
@@ -37,7 +43,6 @@ _FROZEN = (
     "generalised_mean", "instance_max", "instance_mean", "log_sum_exp", "noisy_and",
     "noisy_or", "top_k", "transformer",
 )  # fmt: skip
-_METRICS = ("accuracy", "precision", "recall", "f1", "auroc")
 
 
 @dataclass(frozen=True)
@@ -57,40 +62,6 @@ class ImageSet:
     classes: tuple[str, str]
     bags: ImageBags
     digest: str
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How models are trained and tested.
-
-    Attributes:
-        folds: of the cross-validation.
-        repeats: of drawing the folds.
-        validation: share of the training bags by whose loss the network's epoch is
-            chosen; 0: the last epoch.
-        training: of the network.
-    """
-
-    folds: int
-    repeats: int
-    validation: float
-    training: ImageTraining
-
-
-@dataclass(frozen=True)
-class Page:
-    """What a table says beside its numbers.
-
-    Attributes:
-        published: the paper's cells of each pooling: accuracy, precision, recall, F1,
-            AUROC.
-        data: a phrase on the images and the folds.
-        truth: what attention is compared with, if instances have labels.
-    """
-
-    published: Mapping[str, Sequence[str]]
-    data: str
-    truth: str = ""
 
 
 class ImageStudy:
@@ -122,7 +93,7 @@ class ImageStudy:
         repeats = {"repeats": protocol.repeats} if protocol.repeats > 1 else {}
         frozen = [
             StudyUnit(
-                f"{kind}-{name}",
+                frozen_name(kind, name),
                 {
                     "training": _frozen_training(name),
                     "encoder": self._encoders[kind].digest,
@@ -140,7 +111,7 @@ class ImageStudy:
         data["training"] = protocol.training.as_recipe()
         trained = [
             StudyUnit(
-                _unit_name(name, split),
+                unit_name(name, split),
                 {
                     "pooling": name,
                     "fold": split.fold,
@@ -222,75 +193,22 @@ class ImageStudy:
         )  # fmt: skip
 
     def table(self, done: Mapping[str, UnitResult]) -> str:
-        """The paper's columns; rows: network, its published values, frozen features."""
-        rows = []
-        for name in self._poolings:
-            keys = [_unit_name(name, split) for split in self._splits]
-            found = [done[key] for key in keys if key in done]
-            note = "" if len(found) == len(keys) else f" [{len(found)} folds]"
-            areas = [unit.extras["attention_auroc"] for unit in found]
-            known = [area for area in areas if area == area]
-            rows.append([f"{name}{note}", *self._cells(found), _study.mean(known)])
-        for name, values in self._page.published.items():
-            rows.append([f"{name}, published", *values, "", ""])
-        for kind in self._encoders:
-            for name in _FROZEN:
-                found = [done[key] for key in (f"{kind}-{name}",) if key in done]
-                rows.append([f"{name}, {KINDS[kind]}", *self._cells(found), ""])
-        header = ["", *_METRICS, f"auroc by {self._spread}"]
-        if self._page.truth:
-            header.append(f"attention against {self._page.truth}")
-        rows = [row[: len(header)] for row in rows]
-        return "\n".join([_study.markdown(header, rows), self._caption()])
-
-    @property
-    def _spread(self) -> str:
-        """What standard errors are taken over: the paper's are over repeats."""
-        return "repeat" if self._protocol.repeats > 1 else "fold"
-
-    def _cells(self, found: Sequence[UnitResult]) -> list[str]:
-        """Pooled out-of-fold predictions with intervals; AUROC by fold or repeat."""
-        if not found:
-            return [""] * (len(_METRICS) + 1)
-        metrics: Mapping[str, Interval] = _study.measure(found)
-        cells = [_study.cell(metrics[name]) for name in _METRICS]
-        return [*cells, _study.mean(_study.aurocs_by(self._spread, found))]
-
-    def _caption(self) -> str:
-        protocol, training = self._protocol, self._protocol.training
-        repeats = "one" if protocol.repeats == 1 else str(protocol.repeats)
-        folds = {10: "ten"}.get(protocol.folds, str(protocol.folds))
-        chosen = "the last epoch scored"
-        if protocol.validation:
-            chosen = (
-                f"the epoch of the lowest loss on {protocol.validation:.0%} of the "
-                "training bags, set aside"
-            )
-        colour = f", stain jitter of {training.colour:g}" if training.colour else ""
-        plural = "" if protocol.repeats == 1 else "s"
-        text = (
-            f"{len(self._data.names)} images, {repeats} {folds}-fold repeat{plural}, "
-            f"95 % score intervals over {self._page.data}. Network: "
-            f"Adam, lr {training.lr:.0e}".replace("e-0", "e-")
-            + f", weight decay {training.weight_decay:.0e}".replace("e-0", "e-")
-            + f", {training.epochs} epochs, flips "
-            f"and quarter turns{colour}, one bag a step, {chosen}. Colour "
-            "statistics (mean, deviation and quantiles per channel) and other frozen "
-            "features: a ReLU layer of 64, Adam, lr 1e-3, weight decay 1e-4, 30 "
-            "epochs. Nothing was selected. Metrics: all folds' predictions pooled; by "
-            f"{self._spread}: mean over {self._spread}s +- its standard error"
+        """See ``ImageTable.text``."""
+        table = ImageTable(
+            self._page,
+            self._protocol,
+            len(self._data.names),
+            {
+                name: [unit_name(name, split) for split in self._splits]
+                for name in self._poolings
+            },
+            {
+                f"{name}, {KINDS[kind]}": frozen_name(kind, name)
+                for kind in self._encoders
+                for name in _FROZEN
+            },
         )
-        if self._page.truth:
-            text += (
-                f", as is attention against {self._page.truth}, a fold's mean AUROC "
-                "within images that hold both kinds of nuclei"
-            )
-        return f"{text}. Published: mean +- standard error over five repeats.\n"
-
-
-def _unit_name(pooling: str, split: Split) -> str:
-    repeat = f"{split.repeat}-" if split.repeat else ""
-    return f"network-{pooling}-{repeat}{split.fold}"
+        return table.text(done)
 
 
 def _frozen_training(pooling: str) -> dict[str, Any]:

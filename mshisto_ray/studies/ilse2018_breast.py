@@ -18,13 +18,8 @@ from mshisto_ray.slides import SlideError, open_slide
 from mshisto_ray.store.cohort import Cohort, CohortSlide, read_cohort
 from mshisto_ray.studies import _study
 from mshisto_ray.studies._image_bags import ImageBags, ImageTraining
-from mshisto_ray.studies._image_study import (
-    ENCODERS,
-    ImageSet,
-    ImageStudy,
-    Page,
-    Protocol,
-)
+from mshisto_ray.studies._image_study import ENCODERS, ImageSet, ImageStudy
+from mshisto_ray.studies._image_table import Page, Protocol
 from mshisto_ray.studies._nucleus_net import NucleusNet
 
 TABLE = "cohort.csv"

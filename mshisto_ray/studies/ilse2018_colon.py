@@ -14,13 +14,8 @@ from mshisto_ray.config import InputError
 from mshisto_ray.mil.model import POOLINGS
 from mshisto_ray.studies import _study
 from mshisto_ray.studies._image_bags import ImageBags, ImageTraining
-from mshisto_ray.studies._image_study import (
-    ENCODERS,
-    ImageSet,
-    ImageStudy,
-    Page,
-    Protocol,
-)
+from mshisto_ray.studies._image_study import ENCODERS, ImageSet, ImageStudy
+from mshisto_ray.studies._image_table import Page, Protocol
 from mshisto_ray.studies._nucleus_net import NucleusNet
 
 _FOLDS = 10

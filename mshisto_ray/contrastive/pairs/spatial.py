@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -18,6 +19,24 @@ VERIFIABLE = True
 _TRIES = 8
 
 
+@dataclass(frozen=True)
+class Distances:
+    """Centres up to ``near_um`` apart make a near pair, from ``far_um`` on a far one.
+
+    ``metric``: of the distance.
+    """
+
+    near_um: float
+    far_um: float
+    metric: _discs.Metric
+
+    def __post_init__(self):
+        if self.far_um <= self.near_um:
+            raise InputError(
+                f"pairs: far_um={self.far_um:g} must be above near_um={self.near_um:g}"
+            )
+
+
 class SpatialPairs:
     """Pairs of one scale within a slide, labelled by the distance of their centres.
 
@@ -32,23 +51,17 @@ class SpatialPairs:
     def __init__(
         self,
         index: TileIndex,
-        near_um: float,
-        far_um: float,
-        metric: _discs.Metric,
+        distances: Distances,
         far_share: float,
         far_fallback: Literal["skip", "other_slide", "error"],
         in_batch: bool,
         other_slides: Literal["ignore", "negative"],
         mpp: float | None,
     ):
-        if far_um <= near_um:
-            raise InputError(
-                f"pairs: far_um={far_um:g} must be above near_um={near_um:g}"
-            )
         scale = None if mpp is None else index.scale_number(mpp)
         self._index = index
-        self._near_um, self._far_um = near_um, far_um
-        self._metric: _discs.Metric = metric
+        self._near_um, self._far_um = distances.near_um, distances.far_um
+        self._metric: _discs.Metric = distances.metric
         self._far_share, self._far_fallback = far_share, far_fallback
         self._in_batch, self._other_slides = in_batch, other_slides
         self._layers = index.layers_at(scale)
@@ -240,14 +253,7 @@ def build(
         other_slides: with ``in_batch``, whether tiles of other patients are negative.
         mpp: scale of the tiles; all scales if not given.
     """
+    distances = Distances(near_um, far_um, metric)
     return SpatialPairs(
-        index,
-        near_um,
-        far_um,
-        metric,
-        far_share,
-        far_fallback,
-        in_batch,
-        other_slides,
-        mpp,
+        index, distances, far_share, far_fallback, in_batch, other_slides, mpp
     )
