@@ -8,6 +8,7 @@ from mshisto_ray.distributed.training import TrainingJobConfig
 from mshisto_ray.progress import say
 from mshisto_ray.store.manifest import Manifest
 from mshisto_ray.store.tiles import TileDirectory
+from mshisto_ray.tracking import Course
 from mshisto_ray.training.curve import METRICS, read_curve
 from mshisto_ray.training.loop import ENCODER
 from mshisto_ray.training.onnx import ONNX_FILE, check_onnx_packages, export_onnx
@@ -55,6 +56,6 @@ def finish(
             {},
             tags={"tiles_digest": tiles.manifest.digest, "training_out": key},
             artifacts=[config.out / part for part in (METRICS, *pictures, ENCODER)],
-            curve=read_curve(config.out / METRICS),
+            course=Course(curve=read_curve(config.out / METRICS)),
         )
     say(f"{name}: {store.view_command()}")

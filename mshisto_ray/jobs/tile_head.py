@@ -20,7 +20,7 @@ from mshisto_ray.tile_classification.head.run import (
     write_result,
 )
 from mshisto_ray.tile_classification.head.samples import TileSamples, read_samples
-from mshisto_ray.tracking import Store, flatten
+from mshisto_ray.tracking import Course, Store, flatten
 
 STAGE = "tile_head"
 RESULT = "result"
@@ -106,5 +106,5 @@ def _log(
         config.out.name, params, shown,
         {"training_out": key, "embeddings_digest": samples.digest},
         [folder / "metrics.json", folder / "config.yaml", folder / "head"],
-        times=(started, time.time()),
+        course=Course((started, time.time())),
     )  # fmt: skip

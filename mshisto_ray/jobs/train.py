@@ -12,7 +12,7 @@ from mshisto_ray.mil import experiment, experiment_result
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.store.manifest import Manifest, check_stage, open_stage
-from mshisto_ray.tracking import Store, flatten, log_inputs
+from mshisto_ray.tracking import Course, Store, flatten, log_inputs
 
 STAGE = "training"
 RESULT = "result"
@@ -105,7 +105,11 @@ def _log(
         )
         artifacts = [*run.artifacts, folder / experiment_result.HEAD_FOLDER]
         run_id = store.log_run(
-            run.name, params, run.metrics, tags, artifacts, curve=run.curve,
-            times=run.times,
-        )  # fmt: skip
+            run.name,
+            params,
+            run.metrics,
+            tags,
+            artifacts,
+            course=Course(run.times, run.curve),
+        )
     log_inputs(store, run_id, inputs(config, bags))

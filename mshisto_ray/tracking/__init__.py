@@ -16,10 +16,11 @@ from mshisto_ray.tracking._open import (
 )
 from mshisto_ray.tracking._page import RunsView, describe, save_view
 from mshisto_ray.tracking._result import ResultRun
-from mshisto_ray.tracking._store import Status, Store
+from mshisto_ray.tracking._store import Course, Status, Store
 
 __all__ = [
     "Child",
+    "Course",
     "Input",
     "Model",
     "ResultRun",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mshisto_ray.tracking._store import PARENT_TAG, RESULT_TAG, Status, Store
+from mshisto_ray.tracking._store import PARENT_TAG, RESULT_TAG, Course, Status, Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -68,8 +68,7 @@ class RunGroup:
             child.artifacts,
             self.parent,
             child.status,
-            child.curve,
-            child.times,
+            Course(child.times, child.curve),
         )
         self._children[key] = self.store.client.get_run(run_id)
 

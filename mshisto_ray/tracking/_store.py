@@ -6,6 +6,7 @@ import math
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -44,6 +45,19 @@ def redacted(uri: str) -> str:
     return parts._replace(netloc=f"{parts.username}:***@{place}").geturl()
 
 
+@dataclass(frozen=True)
+class Course:
+    """How a run went.
+
+    ``times``: start and end, seconds of the epoch; None: both are now; ``curve``:
+    metrics of several steps, each with its ``step``; those that are not finite are left
+    out.
+    """
+
+    times: tuple[float, float] | None = None
+    curve: Sequence[Mapping[str, float]] = ()
+
+
 class Store:
     """One experiment of an MLflow store. Made by ``open_store``."""
 
@@ -62,8 +76,7 @@ class Store:
         artifacts: Sequence[Path] = (),
         parent: str | None = None,
         status: Status = "FINISHED",
-        curve: Sequence[Mapping[str, float]] = (),
-        times: tuple[float, float] | None = None,
+        course: Course | None = None,
     ) -> str:
         """Write a whole run and end it.
 
@@ -78,22 +91,22 @@ class Store:
             artifacts: files, or folders that are copied whole.
             parent: id of the run that this one is nested under.
             status: "RUNNING" for a parent that ``update_run`` ends later.
-            curve: metrics of several steps, each with its ``step``; those that are
-                not finite are left out.
-            times: start and end, seconds of the epoch; None: both are now.
+            course: when it began and ended, and its metrics by step; None: now.
 
         Returns:
             The id of the run.
         """
         initial = {**_code_version(), _OUT_TAG: self.out}
         initial |= {PARENT_TAG: parent} if parent else {}
+        course = course or Course()
+        times = course.times
         start, end = (int(t * 1000) for t in times) if times else (None, None)
         run = self.client.create_run(
             self.experiment_id, start, run_name=name, tags=initial
         )
         run_id = run.info.run_id
         self.log_params(run_id, params)
-        self._log_curve(run_id, curve)
+        self._log_curve(run_id, course.curve)
         self.update_run(run_id, metrics, tags, artifacts, status, end)
         return run_id
 

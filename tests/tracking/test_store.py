@@ -9,6 +9,7 @@ from mlflow.tracking import MlflowClient
 from mshisto_ray import config, tracking
 from mshisto_ray.config import InputError
 from mshisto_ray.tracking import (
+    Course,
     ResultRun,
     flatten,
     open_store,
@@ -87,7 +88,7 @@ def test_a_password_is_nowhere_shown():
 def test_a_curve_is_logged_by_step_without_what_is_not_finite(store):
     curve = [{"step": 0.0, "val_auc": 0.5}, {"step": 10.0, "loss": math.nan}]
     curve.append({"step": 20.0, "loss": 2.0, "val_auc": 0.75})
-    run_id = store.log_run("pretrained", {}, {}, curve=curve)
+    run_id = store.log_run("pretrained", {}, {}, course=Course(curve=curve))
     client = MlflowClient(tracking_uri=store.uri)
     found = client.get_metric_history(run_id, "val_auc")
     assert sorted((m.step, m.value) for m in found) == [(0, 0.5), (20, 0.75)]
