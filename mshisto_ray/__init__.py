@@ -1,7 +1,7 @@
 """Multi-scale histopathology on Ray.
 
 ``open_slide``, ``read_embeddings``, ``read_bags``, ``fit``, ``predict`` and ``run`` are
-the functions to use from Python. What they need is imported when one is asked for.
+the functions to use from Python. What they need is imported on first use.
 """
 
 import importlib

@@ -47,7 +47,7 @@ class Progress:
         self._expected_tiles = expected_tiles
         self._max_failures = max_failures
         self._started = time.monotonic()
-        # Of the first unit, as far as its row tells: workers start before.
+        # Of the first unit, as far as its row says: workers start before.
         self._began = float("inf")
         self._printed = self._started
         self._reasons: Counter[tuple[str, str]] = Counter()

@@ -58,7 +58,7 @@ def pretrain_share(
 
 
 def _report_notes(config: PretrainConfig, index: TileIndex, say: Say) -> None:
-    """Report what the source of pairs has to say of the tiles."""
+    """Report the notes of the source of pairs on the tiles."""
     notes = getattr(components.build(PAIRS, config.pairs, index), "notes", None)
     for note in notes() if notes else []:
         say(f"{NAME}: {note}")

@@ -146,7 +146,7 @@ def _start_local() -> None:
         except Exception as error:
             raise InputError(
                 f"Ray does not start here, twice ({type(error).__name__}: {error}): is "
-                "the machine busy, or short of memory? python jobs/doctor.py tells more"
+                "the machine busy, or short of memory? python jobs/doctor.py checks"
             ) from error
 
 

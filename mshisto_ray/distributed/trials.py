@@ -46,7 +46,7 @@ _SOURCE = {
 
 
 class Watch(Protocol):
-    """Hears in the driver of every config that starts and ends."""
+    """Receives, in the driver, the start and the end of every config."""
 
     def started(self, digest: str) -> None:
         """Training begins; more than once where a worker died."""

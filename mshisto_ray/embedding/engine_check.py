@@ -42,7 +42,7 @@ class Trial:
 
     ``cosine``: the worst of a tile's two embeddings; ``difference``: the largest of a
     value; ``neighbours``: share of tiles whose nearest neighbour in the sample stays
-    the same; ``error``: why it did not run; ``asked``: the config names this pair.
+    the same; ``error``: why it did not run; ``configured``: the config names this pair.
     """
 
     engine: str
@@ -52,11 +52,11 @@ class Trial:
     difference: float = 0.0
     neighbours: float = 1.0
     error: str = ""
-    asked: bool = False
+    configured: bool = False
 
     @property
     def passes(self) -> bool:
-        """Whether its embeddings may stand for those of the reference."""
+        """Whether its embeddings may replace those of the reference."""
         return (
             not self.error
             and self.cosine >= LEAST_COSINE
@@ -77,8 +77,8 @@ def make_trials(
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """A function that tries the pairs of one encoder; runs where workers run.
 
-    It takes ``{out, engine, precision, asked}``: directory of the encoder, what the
-    config names or ``auto``, the pair to take if no other does; and returns
+    It takes ``{out, engine, precision, configured}``: directory of the encoder, what
+    the config names or ``auto``, the pair to take if no other does; and returns
     ``{out, tiles, trials}``, the reference first, no trials of too few tiles.
     """
     torch.set_num_threads(threads)
@@ -111,22 +111,25 @@ class _Trials:
 
     def run(self, graph: Path, unit: Mapping[str, Any]) -> list[Trial]:
         """The reference, then each pair that the config leaves open or names."""
-        asked = Pair(**unit["asked"])
+        configured = Pair(**unit["configured"])
         pairs = [
             pair
             for pair in candidates(self._encoder, self._device)
             if unit["engine"] in ("auto", pair.engine)
             and unit["precision"] in ("auto", pair.precision)
         ]
-        named = replace(asked, engine=asked.engine or self._engine)
+        named = replace(configured, engine=configured.engine or self._engine)
         reference = replace(
-            self._reference, asked=named == Pair(self._engine, "float32")
+            self._reference, configured=named == Pair(self._engine, "float32")
         )
-        if not reference.asked and named not in pairs:
+        if not reference.configured and named not in pairs:
             pairs.append(named)
         return [
             reference,
-            *(replace(self._try(pair, graph), asked=pair == named) for pair in pairs),
+            *(
+                replace(self._try(pair, graph), configured=pair == named)
+                for pair in pairs
+            ),
         ]
 
     def _try(self, pair: Pair, graph: Path) -> Trial:

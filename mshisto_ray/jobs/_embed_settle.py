@@ -55,7 +55,7 @@ def settle(
             "out": str(target.out),
             "engine": config.engine,
             "precision": config.precision,
-            "asked": asdict(target.pair),
+            "configured": asdict(target.pair),
         }
         for target in targets
         if target.is_open
@@ -88,10 +88,10 @@ def _settled(target: Target, config: EmbedConfig, row: Mapping[str, Any]) -> Tar
         return target.as_pair(target.pair, {})
     chosen = choose(trials, config.engine, config.precision)
     if chosen is None:
-        chosen = next(trial for trial in trials if trial.asked)
+        chosen = next(trial for trial in trials if trial.configured)
         if chosen.error:
             raise InputError(f"engine: {chosen}")
-        say(f"embed: warning: {chosen}: changes the embeddings, as the config wants")
+        say(f"embed: warning: {chosen}: changes the embeddings, as configured")
     own = trials[0].engine
     engine = None if chosen.engine == own else chosen.engine
     say(f"embed: engine: {chosen} on {row['tiles']} tiles of the cohort")

@@ -57,7 +57,7 @@ def workers_here(resources: Resources) -> int:
 
 
 def hint(resources: Resources) -> str:
-    """How to ask for the time on a cluster, empty if the config names the workers."""
+    """How to estimate the time on a cluster; empty if the config names the workers."""
     return "" if resources.actors else "; of a cluster: give runtime.actors"
 
 

@@ -172,7 +172,7 @@ class SweepRuns:
         select: str | None,
         compared: Mapping[str, Comparison],
     ) -> str:
-        """What a reader wants to know first, as Markdown."""
+        """The result in short, as Markdown."""
         if select is None:
             return "None was chosen."
         first = ranked[0]

@@ -40,7 +40,7 @@ _VECTOR_BYTES = 2  # of float16
 
 @dataclass(frozen=True)
 class Checked:
-    """A slide of the cohort and what its header tells."""
+    """A slide of the cohort and what its header says."""
 
     row: CohortSlide
     header: SlideHeader

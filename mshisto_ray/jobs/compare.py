@@ -69,8 +69,8 @@ class CompareConfig(Config):
     )
     metric: str | None = option(
         None,
-        "that ranks: of survival c (Harrell's), uno_c or auc_<horizon>, of classes "
-        f"{', '.join(METRICS)}; null: c or auroc",
+        "metric that ranks: of survival c (Harrell's), uno_c or auc_<horizon>, of "
+        f"classes {', '.join(METRICS)}; null: c or auroc",
     )
     over: Literal["folds", "pooled"] = option(
         "folds", "of survival: rank by the mean over folds, or by all risks pooled"

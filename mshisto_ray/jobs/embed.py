@@ -94,7 +94,7 @@ def _make_stage(config: EmbedConfig, target: Target, tiles: TileDirectory) -> Un
     if encoder and encoder.parameters.get("weights") == "random":
         say(
             f"embed: warning: {encoder.parameters['model']} has random weights: models "
-            "trained on these embeddings tell nothing of a trained encoder; give a "
+            "trained on these embeddings say nothing about a trained encoder; give a "
             "weights file, or weights: pretrained"
         )
     for warning in target.warnings:

@@ -64,20 +64,27 @@ class SelectConfig(Config):
         {}, "in place of images: {name: embeddings directory} of the same tiles"
     )
     scale: float | None = option(
-        None, "of embedded tiles; null: the finest", unit="um/px", gt=0
+        None,
+        "with embeddings: scale of the tiles; null: the finest",
+        unit="um/px",
+        gt=0,
     )
-    cohort: InputPath | None = option(None, "of embedded tiles: as in tile_head")
+    cohort: InputPath | None = option(
+        None, "with embeddings: table of the slides, as in tile_head"
+    )
     columns: ColumnsConfig = ColumnsConfig()
-    tiles: InputPath | None = option(None, "of embedded tiles: as in tile_head")
+    tiles: InputPath | None = option(
+        None, "with embeddings: tiles directory, as in tile_head"
+    )
     target: TileLabelConfig = TileLabelConfig()
     split: SplitConfig = SplitConfig()
     probes: dict[str, Annotated[Part, Family(PROBES)]] = option(
         _PROBES, "{name: probe}; the first one ranks"
     )
     metric: Literal["balanced_accuracy", "kappa", "weighted_f1", "auroc", "pr_auc"] = (
-        option("balanced_accuracy", "that ranks")
+        option("balanced_accuracy", "metric that ranks the encoders")
     )
-    precision: Precision = option("float32", "of encoders of images")
+    precision: Precision = option("float32", "with images: precision of the encoders")
     out: OutputPath = option(text=f"folder of {SUMMARY} and {SCORES}")
     runtime: TileRuntime = TileRuntime()
 

@@ -108,7 +108,7 @@ def write_head(path: Path, head: Head) -> None:
 
 
 def load_head(path: Path) -> Head:
-    """Read a head that ``save_head`` wrote.
+    """Read a head that ``write_head`` wrote.
 
     Raises:
         InputError: not a head, or one of another version.

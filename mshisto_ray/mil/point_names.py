@@ -21,7 +21,8 @@ def point_names(points: Mapping[str, Point]) -> dict[str, str]:
     """A distinct name of at most 40 characters for each point, by digest.
 
     ``gated_attention, noise .1``: what the axes set, a part by its name alone where
-    that tells it from the others of its axis, a number by the last word of its key.
+    that distinguishes it from the others of its axis, a number by the last word of its
+    key.
     """
     axes = list(dict.fromkeys(key for p in points.values() for key in p.values))
     columns = {key: _words(key, axes, points) for key in axes}

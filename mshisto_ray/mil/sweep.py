@@ -1,4 +1,4 @@
-"""The points of a sweep, the folders of their results, and the choice of the best."""
+"""The points of a sweep: every combination of its axes, checked together."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Layer:
 
 
 def layers_of(head: Head, prediction: HeadPrediction, rows: slice) -> list[Layer]:
-    """Layers of the instances of one slide, the most telling first."""
+    """Layers of the instances of one slide, the most informative first."""
     layers = []
     if prediction.attention is not None:
         layers.append(_attention("attention", prediction.attention[rows], ""))

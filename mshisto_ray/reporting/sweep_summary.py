@@ -1,4 +1,4 @@
-"""A sweep as a table and a figure."""
+"""A sweep as text: order, choice, tables, warnings."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def regression_metrics(
 
 
 def weighted_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mid-ranks [R, N] of values [N] where each stands as often as it weighs.
+    """Mid-ranks [R, N] of values [N] where each counts as often as it weighs.
 
     Less a half: a row with weight w below which W lies has the rank W + w / 2.
     """

@@ -91,8 +91,8 @@ def full_cells(cells: Sequence[str | None], column: str, what: str) -> list[str]
 def read_table(path: Path, what: str) -> Table:
     """Read a table of the user.
 
-    CSV: columns parted by comma, semicolon, tab or | (as the header has them), UTF-8 or
-    UTF-16 with or without a byte-order mark. Empty cells, Excel's errors and the words
+    CSV: columns separated by comma, semicolon, tab or | (as the header has them), UTF-8
+    or UTF-16 with or without a byte-order mark. Empty cells, Excel's errors and the words
     NA, N/A, N.A., #N/A, <NA>, NaN, NaT, None and NULL, in any case, are missing.
 
     Args:
@@ -182,7 +182,7 @@ def _read_csv(path: Path, what: str) -> tuple[list[str], list[list[str]]]:
         if any(cell.strip() for cell in row[len(names) :]):
             raise InputError(
                 f"{path}: row {number} has {len(row)} cells and the header "
-                f"{len(names)}, parted by {part}: put a cell that holds this "
+                f"{len(names)}, separated by {part}: put a cell that holds this "
                 "character in double quotes"
             )
     width = len(names)

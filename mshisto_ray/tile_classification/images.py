@@ -54,7 +54,7 @@ class Images:
     scaled: bool
 
     def read(self, index: int) -> np.ndarray:
-        """One image, uint8 [S, S, 3]: its middle square, scaled where asked."""
+        """One image, uint8 [S, S, 3]: its middle square, scaled where configured."""
         with Image.open(self.paths[index]) as image:
             rgb = image.convert("RGB")
         side = min(rgb.size) if self.scaled else self.side

@@ -23,7 +23,7 @@ from mshisto_ray.tiling.thumbnail import Thumbnail
 
 # Missing tissue of a tile below this share is the rounding of edges to pixels.
 _LEAST_SHARE = 0.001
-# Pixels of the thumbnail around a missing area that tell what it lies in.
+# Pixels of the thumbnail around a missing area that show what it lies in.
 _RING_PX = 2
 
 

@@ -148,7 +148,7 @@ class SpatialPairs:
             )
 
     def notes(self) -> list[str]:
-        """Tell how many tiles have no partner to be paired with."""
+        """A line: how many tiles have no near or no far partner."""
         near, far, _, total = self.count_missing()
         return [
             f"of {total:,} tiles {near:,} have no near partner and {far:,} no far one "

@@ -52,7 +52,7 @@ def _same_features(
     for row in rows:
         values = features.read(row.member) if row.member >= 0 else np.zeros((0, 1))
         key = None
-        # Of an encoder that tells no tiles apart, all slides would be equal.
+        # Of an encoder that gives all tiles the same, all slides would be equal.
         if len(values) > 1 and (values[0] != values[-1]).any():
             key = len(values), values[0].tobytes() + values[-1].tobytes()
             if not np.array_equal(first.setdefault(key, values), values):

@@ -161,7 +161,7 @@ def _untrained(directories: Sequence[EmbeddingDirectory]) -> list[str]:
     paths = dict.fromkeys(str(d.path) for d in directories if d.has_random_weights)
     return [
         f"warning: the network of {path} has random weights: what is trained on its "
-        "embeddings tells nothing of a trained encoder"
+        "embeddings says nothing about a trained encoder"
         for path in paths
     ]
 

@@ -31,7 +31,7 @@ class BagTable:
     """Bags in the order of their first rows.
 
     ``columns``: per bag, the requested columns that exist, as text (None where
-    missing), by the name that was asked for; ``column_names``: all except ``bag`` and
+    missing), by the name that was requested; ``column_names``: all except ``bag`` and
     ``features``; ``digest``: of the file; ``notes``: what was read as missing;
     ``splits``: different values of the columns that are named as if they held a split.
     """

@@ -1,4 +1,4 @@
-"""A sweep on the page: the tables of ``sweep_summary``, nothing computed anew."""
+"""A sweep on the page: the tables of ``sweep_tables``, nothing computed anew."""
 
 from __future__ import annotations
 

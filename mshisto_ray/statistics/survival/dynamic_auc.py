@@ -20,7 +20,7 @@ def dynamic_auc(
     Cases have had the event by the horizon, weighted by 1 / G(t-), where G is the
     probability to be under observation and t the time of the event (Uno et al. 2007;
     Hung and Chiang 2010); controls are under observation after it. Patients who left
-    before it are neither: the weights stand for them. Equal risks count one half.
+    before it are neither: the weights make up for them. Equal risks count one half.
 
     Args:
         time: of the event or of the last observation, [N].
