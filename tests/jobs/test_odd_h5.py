@@ -38,26 +38,26 @@ def odd_files(folder, secret, other):
     layout = h5py.VirtualLayout(shape, "f4")
     layout[:] = h5py.VirtualSource(other, "features", shape)
     given = {
-        "all_zero": dict(features=0 * FEATURES),
-        "no_number": dict(features=values),
-        "half_scale": dict(coords=COORDS // 2),
-        "double_scale": dict(coords=COORDS * 2),
-        "micrometres": dict(coords=COORDS * 0.253),
-        "negative": dict(coords=COORDS - 512),
-        "far_away": dict(coords=COORDS.astype(np.uint64) + 2**63),
-        "one_coordinate_less": dict(coords=COORDS[:-1]),
-        "three_coordinates": dict(coords=np.hstack([COORDS, COORDS[:, :1]])),
-        "patch_size_0": dict(patch_size=0),
-        "patch_size_none": dict(patch_size_level0=float("nan")),
-        "patch_size_infinite": dict(patch_size_level0=float("inf")),
-        "patch_size_text": dict(patch_size="large"),
-        "overlap_whole": dict(overlap=256),
-        "double": dict(features=FEATURES.astype(np.float64)),
-        "whole_numbers": dict(features=(100 * FEATURES).astype(np.int8)),
-        "texts": dict(features=np.full((NUM, DIM), b"1.0")),
-        "other_width": dict(features=np.hstack([FEATURES, FEATURES])),
-        "no_tiles": dict(features=FEATURES[:0], coords=COORDS[:0]),
-        "a_slide_vector": dict(features=FEATURES[0]),
+        "all_zero": {"features": 0 * FEATURES},
+        "no_number": {"features": values},
+        "half_scale": {"coords": COORDS // 2},
+        "double_scale": {"coords": COORDS * 2},
+        "micrometres": {"coords": COORDS * 0.253},
+        "negative": {"coords": COORDS - 512},
+        "far_away": {"coords": COORDS.astype(np.uint64) + 2**63},
+        "one_coordinate_less": {"coords": COORDS[:-1]},
+        "three_coordinates": {"coords": np.hstack([COORDS, COORDS[:, :1]])},
+        "patch_size_0": {"patch_size": 0},
+        "patch_size_none": {"patch_size_level0": float("nan")},
+        "patch_size_infinite": {"patch_size_level0": float("inf")},
+        "patch_size_text": {"patch_size": "large"},
+        "overlap_whole": {"overlap": 256},
+        "double": {"features": FEATURES.astype(np.float64)},
+        "whole_numbers": {"features": (100 * FEATURES).astype(np.int8)},
+        "texts": {"features": np.full((NUM, DIM), b"1.0")},
+        "other_width": {"features": np.hstack([FEATURES, FEATURES])},
+        "no_tiles": {"features": FEATURES[:0], "coords": COORDS[:0]},
+        "a_slide_vector": {"features": FEATURES[0]},
     }
     for name, keys in given.items():
         write(folder / f"{name}.h5", **keys)
@@ -139,4 +139,3 @@ def test_each_odd_file_is_a_failure_with_its_reason_and_the_good_one_is_imported
     left = directory.read("some_zero", 0.5)
     assert len(left.row) == NUM - 2 and (left.values != 0).any(1).all()
     assert directory.slide_ids == ["good", "no_number", "some_zero"]
-

@@ -1,4 +1,4 @@
-"""Sparse MIRAX slides, through the tile and embed jobs: what no image holds is clear."""
+"""Sparse MIRAX slides, through tile and embed: what no image holds is clear."""
 
 import numpy as np
 import openslide as raw
@@ -27,8 +27,8 @@ def test_missing_images_are_failures_on_tissue_and_harmless_on_glass(
     tile_slides, tmp_path
 ):
     plane = on_glass(2048, 2048, 300, 300, 1300, 1300)
-    # In tissue, and on glass of every level; a part of the corner in none.
-    lost = {(0, 3, 3), (0, 0, 0), (0, 7, 7), (1, 0, 0), (1, 3, 3), (2, 1, 1)}
+    # In tissue, and on glass; of one place no level holds an image.
+    lost = {(0, 3, 3), (0, 0, 0), (0, 7, 7), (1, 3, 3)}
     sparse = write_mirax(tmp_path / "a.mrxs", plane, missing=lost)
     whole = write_mirax(tmp_path / "b.mrxs", plane)
     with raw.OpenSlide(sparse) as slide:
@@ -45,7 +45,7 @@ def test_missing_images_are_failures_on_tissue_and_harmless_on_glass(
     assert fine == {(3, 3)}
     want, _ = embedded(expected, tmp_path / "whole_embeddings")
     lost = {(f["mpp"], f["row"], f["col"]) for f in found}
-    assert len(want) > 40 and rows == want - lost
+    assert len(want) > 30 and rows == want - lost
     assert planned(tiles, "a") <= planned(expected, "b")
 
 

@@ -102,8 +102,10 @@ def assert_undisturbed(job, words, chain, out):
     for digest, point in points.items():
         data = experiment.load(point.config)
         experiment.run(point.config, *data, alone / digest)
-        one, two = (pq.read_table(folder / "predictions.parquet")
-                    for folder in (alone / digest, sweep.folder(out, digest)))  # fmt: skip
+        one, two = (
+            pq.read_table(folder / "predictions.parquet")
+            for folder in (alone / digest, sweep.folder(out, digest))
+        )
         assert one.equals(two)
 
 

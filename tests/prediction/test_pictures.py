@@ -80,7 +80,8 @@ def test_a_damaged_file_is_not_drawn_again(tmp_path):
         name: {"path": str(tmp_path / name), "reader": "openslide", "mpp": 0.5}
         for name in ("a.svs", "gone.svs")
     }
-    painter = pictures.Painter(SimpleNamespace(slides=records), tmp_path, {}, Watchdog())
+    tiles = SimpleNamespace(slides=records)
+    painter = pictures.Painter(tiles, tmp_path, {}, Watchdog())
     prediction = SimpleNamespace(
         probabilities=[np.ones(1)], attention=np.ones(1), class_attention=None,
         instance_probabilities=None, child_attention=(),
