@@ -3,8 +3,9 @@
 import numpy as np
 import openslide as raw
 import pyarrow.parquet as pq
+import pytest
 from fixtures.mirax import write_mirax
-from fixtures.odd_slides import on_glass, planned
+from fixtures.odd_slides import drop_tiles, on_glass, planned, shrink, write
 
 from mshisto_ray import config as configs
 from mshisto_ray.jobs import embed
@@ -61,3 +62,24 @@ def test_an_image_that_no_level_holds_is_no_glass(tile_slides, tmp_path):
     places = {(f["row"], f["col"]) for f in found}
     assert places == {(2, 2), (2, 3), (3, 2), (3, 3)}
     assert len(rows) > 15 and not {row[1:] for row in rows} & places
+
+
+@pytest.mark.parametrize("kind", ["tif", "mrxs"])
+def test_tissue_that_only_the_coarse_level_lacks_is_tiled(tile_slides, tmp_path, kind):
+    """The thumbnail is read from a coarse level: what that lacks, a finer one holds."""
+    plane = on_glass(2048, 2048, 300, 300, 1300, 1300)
+    # At the edge of the tissue: no hole in it.
+    levels = [plane, shrink(plane, 4)]
+    if kind == "tif":
+        whole, path = (
+            write(tmp_path / f"{name}.tif", levels, tile=64) for name in "ba"
+        )
+        drop_tiles(path, [(r, c) for r in range(4, 8) for c in range(4, 8)], level=1)
+    else:
+        whole = write_mirax(tmp_path / "b.mrxs", plane)
+        path = write_mirax(tmp_path / "a.mrxs", plane, missing={(2, 1, 1)})
+    tiles = tile_slides({"a": (path, {})}, scales=[0.5])
+    expected = tile_slides({"b": (whole, {})}, "whole", scales=[0.5])
+    assert not tiles.failures
+    assert len(planned(expected, "b")) > 20
+    assert planned(tiles, "a") == planned(expected, "b")

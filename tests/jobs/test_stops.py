@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 import torch
 from fixtures.chain import assert_same
 from safetensors.torch import load_file
@@ -68,12 +69,20 @@ def words_of(job, chain, out):
     return [f"{key}={value}" for key, value in keys.items()]
 
 
+def environment(job):
+    """Tiling runs in a Ray of its own, the others on a cluster: that of the tests."""
+    found = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if job != "tile":
+        found["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    return found
+
+
 def stop(job, words, log, number, is_reached):
     """Start a job, send it a signal at a moment; its exit code."""
     with log.open("w") as output:
         driver = subprocess.Popen(
             [sys.executable, str(JOBS / f"{job}.py"), *words],
-            stdout=output, stderr=output, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdout=output, stderr=output, env=environment(job),
             # A background process of a shell may have been started to ignore Ctrl-C.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
@@ -111,7 +120,7 @@ def assert_undisturbed(job, words, chain, out):
 
 @pytest.mark.parametrize("job", MIDDLE)
 def test_a_job_stopped_at_three_moments_gives_what_it_gives_undisturbed(
-    chain, tmp_path, job
+    local_ray, chain, tmp_path, job
 ):
     if job == "sweep":
         write_bags(tmp_path / "bags.parquet")
@@ -137,6 +146,7 @@ def test_a_job_stopped_at_three_moments_gives_what_it_gives_undisturbed(
     done = subprocess.run(
         [sys.executable, str(JOBS / f"{job}.py"), *words],
         capture_output=True, text=True, timeout=600, check=False,
+        env=environment(job),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert_undisturbed(job, words, chain, out)
