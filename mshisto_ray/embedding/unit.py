@@ -137,7 +137,8 @@ class UnitEmbedder:
                 "failures": [asdict(failure) for failure in one.failures],
             }
             path = embeddings.shard_path(out, unit.slide_id, unit.chunk)
-            write_shard(path, one.tables, written[out])
+            with self._watchdog.watching():
+                write_shard(path, one.tables, written[out])
         for one in attempts:
             one.end()
         return written
@@ -163,8 +164,10 @@ class UnitEmbedder:
             source = self._source(record)
             isolated = attempt >= _ISOLATED_ATTEMPT
             reading = Isolated() if isolated else self._reading
+            with self._watchdog.watching():
+                tiles = self._tiles.read_chunk(unit.slide_id, unit.chunk)
             return embed_chunk(
-                self._tiles.read_chunk(unit.slide_id, unit.chunk),
+                tiles,
                 source.readings,
                 functools.partial(reading, source),
                 products,

@@ -12,6 +12,9 @@ from mshisto_ray.store.errors import UnitError
 
 # 1.6 million tiles of 2,560 features in float32: no slide has as many.
 _MOST_BYTES = 16 * 2**30
+# Above this, values that compress better than 100 to 1 were never written: features
+# hardly compress at all.
+_FEW_BYTES, _MOST_PER_STORED = 64 * 2**20, 100
 
 
 class H5Error(UnitError):
@@ -26,6 +29,8 @@ def opened(path: Path, content: str) -> Iterator[h5py.File]:
         H5Error: not such a file, or a damaged one.
         OSError: the storage fails.
     """
+    if path.is_dir():
+        raise H5Error("BadH5", f"{path.name} is a folder: give files")
     try:
         with h5py.File(path) as file:
             yield file
@@ -59,8 +64,15 @@ def dataset(file: h5py.File, name: str) -> h5py.Dataset:
             "OutsideData",
             f"the values of `{name}` lie in another file: copy them into this one",
         )
-    if found.nbytes and not found.id.get_storage_size():
+    stored = found.id.get_storage_size()
+    if found.nbytes and not stored:
         raise H5Error("BadH5", f"`{name}` holds no values: extract it again")
+    if found.nbytes > max(_FEW_BYTES, _MOST_PER_STORED * stored):
+        raise H5Error(
+            "TooLarge",
+            f"`{name}` claims {found.nbytes / 2**20:,.0f} MiB, of which the file holds "
+            f"{stored / 2**20:,.1f}: most of it was never written; extract it again",
+        )
     if found.nbytes > _MOST_BYTES:
         raise H5Error(
             "TooLarge",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def import_slide(
     coordinates: Path | None,
     recipe: ImportRecipe,
     open_slide: Callable[[Path], Slide] = open_slide,
+    watching: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> tuple[pa.Table, list[Failure]]:
     """A slide's tiles, sorted by (row, col), and the failures of those left out.
 
@@ -66,13 +68,15 @@ def import_slide(
         coordinates: its file of coordinates, if the attributes are in that one.
         recipe: settings to check them against.
         open_slide: opens the slide.
+        watching: entered while the files of features are read.
 
     Raises:
         H5Error: the file cannot be used, or is not of this slide.
         SlideError: the slide cannot be opened.
     """
-    found = read_h5(features)
-    shape = found.shape or (read_tile_shape(coordinates) if coordinates else None)
+    with watching():
+        found = read_h5(features)
+        shape = found.shape or (read_tile_shape(coordinates) if coordinates else None)
     if shape is None and recipe.extent is not None:
         shape = TileShape(recipe.extent, recipe.extent, None)
     _check(features.name, found, shape, recipe)

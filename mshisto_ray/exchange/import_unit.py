@@ -55,7 +55,8 @@ def make_importer(
             "rows": {recipe.mpp: table.num_rows} if table.num_rows else {},
             "failures": [asdict(failure) for failure in failures],
         }
-        write_shard(shard_path(out, row.slide_id, 0), [table], metadata)
+        with watchdog.watching():
+            write_shard(shard_path(out, row.slide_id, 0), [table], metadata)
         attempts.end()
         return count_row(row.slide_id, table.num_rows, failures)
 
@@ -81,4 +82,6 @@ def _import(
     coordinates = Path(unit["coordinates"]) if unit["coordinates"] else None
     features = Path(unit["features"])
     watchdog.watched(slide_fingerprint)(features)  # its storage may not answer
-    return import_slide(row, features, coordinates, recipe, watchdog.open_slide)
+    return import_slide(
+        row, features, coordinates, recipe, watchdog.open_slide, watchdog.watching
+    )

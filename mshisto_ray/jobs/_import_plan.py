@@ -10,6 +10,7 @@ from typing import Any, Literal
 from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
 from mshisto_ray.exchange.h5 import H5Error, width_of
 from mshisto_ray.runtime import UnitsRuntime
+from mshisto_ray.slides import in_threads
 from mshisto_ray.store.cohort import Cohort, CohortSlide, slide_to_json
 from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.store.embeddings import shard_path
@@ -80,10 +81,12 @@ def make_recipe(config: ImportConfig, files: Mapping[str, Path]) -> dict[str, An
     """The settings that change rows; the first readable file gives the width."""
     for path in files.values():
         try:
-            dim = width_of(path)
+            # Not in this thread, which a storage that does not answer would hold.
+            (dim,) = in_threads(width_of, [path]) if path.is_file() else (None,)
         except H5Error:
             continue
-        break
+        if isinstance(dim, int):
+            break
     else:
         raise InputError(
             f"features: none of the {len(files)} files in {config.features} is HDF5 "

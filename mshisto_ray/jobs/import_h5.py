@@ -98,7 +98,8 @@ def _collect(
                 "fingerprint": slide or features or "",
                 "made_from": recipe_digest(metadata["key"]),
                 "num_chunks": 1,
-                "complete": all(failure.row is not None for failure in found),
+                "complete": bool(metadata["rows"])
+                and all(failure.row is not None for failure in found),
                 "rows_per_scale": [(float(m), n) for m, n in metadata["rows"].items()],
             }
         )

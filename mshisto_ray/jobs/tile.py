@@ -18,6 +18,7 @@ from mshisto_ray.config import (
 from mshisto_ray.jobs._cohort import say_cohort
 from mshisto_ray.jobs._contact_sheet import ContactSheet
 from mshisto_ray.jobs._coverage import coverage_by_scale, coverage_notes
+from mshisto_ray.jobs._resolution import resolution_notes
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.progress import Progress, say
 from mshisto_ray.runtime import UnitsRuntime
@@ -239,7 +240,10 @@ def _report(
         f"tile: {len(slides)} slides, {tiles:,} tiles, {len(found.failures)} failures "
         f"-> {config.out}"
     )
-    for line in coverage_notes(coverage, config.tissue_threshold):
+    for line in [
+        *coverage_notes(coverage, config.tissue_threshold),
+        *resolution_notes(slides),
+    ]:
         say(f"tile: {line}")
     artifacts = [*pages[:_LOGGED_PAGES], config.out / "failures.csv"]
     settings = config.model_dump(mode="json")

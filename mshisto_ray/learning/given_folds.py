@@ -10,16 +10,24 @@ from pathlib import Path
 import numpy as np
 
 from mshisto_ray.config import InputError
+from mshisto_ray.store.spelling import explain_clashes
 
 TRAIN, VALIDATION, TEST = range(3)
 PART_NAMES = ("train", "validation", "test")
 _WORDS = {
-    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("train", "training", "trn", "tr"), TRAIN),
     **dict.fromkeys(
-        ("val", "valid", "validation", "dev", "tune", "tuning"), VALIDATION
+        ("val", "valid", "validation", "dev", "tune", "tuning", "va", "vld"), VALIDATION
     ),
-    **dict.fromkeys(("test", "testing", "holdout", "heldout"), TEST),
+    **dict.fromkeys(("test", "testing", "holdout", "heldout", "tst", "te"), TEST),
 }
+# Names of two parts of a split, not of folds, where all folds are named by them; which
+# is which is for the user to say.
+_PARTS = frozenset(
+    ("internal", "external", "in", "out", "seen", "unseen", "fit", "eval", "evaluation",
+     "true", "false", "yes", "no", "discovery", "replication", "derivation", "learning",
+     "development", "trainval", "calibration")
+)  # fmt: skip
 _MAX_NUMBER = 2**31 - 1  # the predictions' column
 
 
@@ -69,6 +77,14 @@ def read_given_folds(
     parts = [_part(name) for name in names]
     if any(part is not None for part in parts):
         return _read_split([str(fold) for fold in given], names)
+    if all(_plain(name) in _PARTS for name in names):
+        raise InputError(
+            f"fold column: {', '.join(map(repr, names))} are parts of a split, not "
+            "folds: write train, validation and test, or number the folds"
+        )
+    clashes = explain_clashes("fold column", names)
+    if clashes:
+        raise InputError("\n".join(clashes))
     if len(names) < 2:
         raise InputError(f"fold column: only {names[0]!r}; at least two are needed")
     negative = [name for name in names if re.fullmatch(r"-\d+", name)]
@@ -85,7 +101,7 @@ def read_given_folds(
 
 def _numbers(names: Sequence[str]) -> list[int] | None:
     """Return the numbers of folds named ``3`` or all ``fold_3``; None for others."""
-    found = [re.fullmatch(r"(\D*)(\d+)", name) for name in names]
+    found = [re.fullmatch(r"(\D*)(\d+)", name.casefold()) for name in names]
     parts = [match.groups() for match in found if match]
     numbers = [int(number) for _, number in parts]
     differ = len({prefix for prefix, _ in parts}) > 1 or len(parts) < len(names)
@@ -118,8 +134,12 @@ def refuse_other_split(
             )
 
 
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.casefold())
+
+
 def _part(name: str) -> int | None:
-    plain = re.sub(r"[\W_]", "", name.casefold())
+    plain = _plain(name)
     return _WORDS.get(plain, _WORDS.get(plain.removesuffix("set")))
 
 

@@ -57,11 +57,18 @@ class Painter:
         tiles: of the slides.
         out: directory of the predictions.
         truth: of each slide, by slide_id.
+        watchdog: of what is read of slides.
     """
 
-    def __init__(self, tiles: TileDirectory, out: Path, truth: Mapping[str, Truth]):
+    def __init__(
+        self,
+        tiles: TileDirectory,
+        out: Path,
+        truth: Mapping[str, Truth],
+        watchdog: Watchdog,
+    ):
         self._tiles, self._out, self._truth = tiles, out, truth
-        self.watchdog = Watchdog()
+        self._watchdog = watchdog
 
     def draw(
         self,
@@ -111,7 +118,7 @@ class Painter:
         truth = self._truth.get(name, Truth())
         known = f", label {truth.label}" if truth.label is not None else ""
         reader = plain_reader(record["reader"])
-        slide = self.watchdog.open_slide(Path(record["path"]), reader)
+        slide = self._watchdog.open_slide(Path(record["path"]), reader)
         try:
             drawing = _Drawing(
                 slide,

@@ -15,15 +15,18 @@ from mshisto_ray.mil.head import Head, load_head
 from mshisto_ray.mil.predict import HeadPrediction, predict
 from mshisto_ray.prediction.pictures import Painter, Truth
 from mshisto_ray.prediction.tile_bag import SlideTiles, as_bags, read_slide
+from mshisto_ray.slides import Watchdog
 from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.errors import UnitError
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.file_names import file_name
 from mshisto_ray.store.guard import Guard, count_row, guarded
 from mshisto_ray.store.shards import write_shard
 from mshisto_ray.store.tiles import TileDirectory
 
-_LAST_ATTEMPT = 3
+# Plain: without pictures, in case it is their drawing that ends the process.
+_PLAIN_ATTEMPT, _LAST_ATTEMPT = 3, 5
 _IDENTITY = {
     "mpp": "f8",
     "row": "i4",
@@ -85,32 +88,30 @@ def make_predictor(
     torch.set_num_threads(threads)
     head = load_head(work.head)
     directories = [EmbeddingDirectory(path) for path in work.embeddings]
-    painter = None
+    watchdog, painter = Watchdog(), None
     if work.tiles:
-        painter = Painter(TileDirectory(work.tiles), work.out, work.truth)
+        painter = Painter(TileDirectory(work.tiles), work.out, work.truth, watchdog)
 
-    def make(bag: Bag, attempt: int, hangs: int) -> _Made:
+    def make(bag: Bag, attempt: int, attempts: Attempts) -> _Made:
+        _check_attempt(bag, attempt, attempts)
         failures: list[Failure] = []
-        slides = _read(head, directories, bag, failures)
+        slides = _read(head, directories, bag, failures, watchdog)
         prediction = None
         if slides:
             bags = as_bags(head, bag.name, bag.patient_id, slides)
             prediction = predict(head, bags, torch.device("cpu"))
-            if painter and attempt < _LAST_ATTEMPT:
+            if painter and attempt < _PLAIN_ATTEMPT:
                 painter.draw(head, slides, prediction, failures)
             elif painter:
-                failures.append(_not_drawn(bag, attempt, hangs))
+                failures.append(_not_drawn(bag, attempt, attempts.hangs()))
         return _Made(_scores(slides, prediction, head), prediction, failures)
 
     def predict_bag(unit: dict[str, Any]) -> dict[str, Any]:
         bag = Bag.from_unit(unit)
         attempts = Attempts(work.out, bag.name)
         attempt = attempts.begin()
-        if painter:
-            painter.watchdog.before_end = attempts.record_hang
-        made = Guard("predict", bag.name).make(
-            lambda: make(bag, attempt, attempts.hangs())
-        )
+        watchdog.before_end = attempts.record_hang
+        made = Guard("predict", bag.name).make(lambda: make(bag, attempt, attempts))
         if isinstance(made, Failure):
             made = _Made(_scores([], None, head), None, [made])
         found = made.prediction
@@ -119,7 +120,8 @@ def make_predictor(
             "probabilities": found.probabilities[0].tolist() if found else None,
             "failures": [asdict(failure) for failure in made.failures],
         }
-        write_shard(shard_path(work.out, bag.name), [made.table], metadata)
+        with watchdog.watching():
+            write_shard(shard_path(work.out, bag.name), [made.table], metadata)
         attempts.end()
         return count_row(bag.name, made.table.num_rows, made.failures)
 
@@ -130,6 +132,18 @@ class _Made(NamedTuple):
     table: pa.Table
     prediction: HeadPrediction | None
     failures: list[Failure]
+
+
+def _check_attempt(bag: Bag, attempt: int, attempts: Attempts) -> None:
+    """Raise UnitError where the process ended, or hung, without drawing too."""
+    if attempt < _LAST_ATTEMPT:
+        return
+    attempts.check_hangs()
+    raise UnitError(
+        "Crash",
+        f"predicting {bag.name} ended the process {attempt - 1} times: see the "
+        "worker's log (out of memory?)",
+    )
 
 
 def _not_drawn(bag: Bag, attempt: int, hangs: int) -> Failure:
@@ -160,6 +174,7 @@ def _read(
     directories: list[EmbeddingDirectory],
     bag: Bag,
     failures: list[Failure],
+    watchdog: Watchdog,
 ) -> list[SlideTiles]:
     """Tiles of each slide as the head takes them; others are added to ``failures``."""
     slides = []
@@ -167,7 +182,8 @@ def _read(
         error = "NoTiles"
         reason = "no complete embeddings: run jobs/tile.py and jobs/embed.py on it"
         if all(slide_id in directory.patient_ids for directory in directories):
-            found = read_slide(head, directories, slide_id)
+            with watchdog.watching():
+                found = read_slide(head, directories, slide_id)
             scales = (found.tiles, *found.finer)
             if not all(np.isfinite(part.values).all() for part in scales):
                 error, reason = "NotFinite", "embeddings not finite: embed it again"

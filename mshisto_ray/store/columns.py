@@ -11,16 +11,23 @@ from mshisto_ray.config import Config, InputError, option
 # Names under which other tools and registries keep the same thing, without case and
 # without anything but letters and digits. A table that has one of them in place of the
 # reserved name would be read as if it had no such column.
-_IDENTIFIER = "(id|ids|identifier|no|nr|num|number|name|code|key|hash|uid|uuid|barcode)"
+_IDENTIFIER = "(id|ids|identifier|no|nr|num|number|name|code|key|hash|uid|uuid|guid|"
+_IDENTIFIER += "index|barcode|pseudonym|pseudo)"
+_PERSON = "(patient|pat|case|casesubmitter|submitter|subject|participant|donor|"
+_PERSON += "individual|person|proband|paciente|paziente|animal)"
+_HIDDEN = "(tcga|anon(ymi[sz]ed)?|pseudo(nymi[sz]ed)?|deidentified)"
 _ALIASES = {
     "path": "(full|slide|wsi|image|img)?(file|files|path|paths|filename|filenames|"
     "filepath|location|uri|url)",
     "slide_id": f"(slide|wsi|image|img)s?{_IDENTIFIER}?",
-    "patient_id": "(bcr|anon)?(patient|pat|case|casesubmitter|submitter|subject|"
-    f"participant|donor|individual|person|animal)s?{_IDENTIFIER}?|pt{_IDENTIFIER}|"
-    "mrn|pid|fallnummer|patienten(id|nummer)",  # pt alone is a stage
-    "mpp": "(level)?mpp[xy]?|(microns|micrometers|micrometres|um)per(pixel|px)|umpx|"
-    "pixelsize(um)?",
+    # pt alone is a stage
+    "patient_id": f"(bcr|unique|cases|{_HIDDEN})?{_PERSON}s?{_IDENTIFIER}*|"
+    f"{_IDENTIFIER}{_PERSON}s?|"
+    f"{_HIDDEN}id|numeropatient|pseudonym|pt{_IDENTIFIER}|u?subj(ect)?(id|key)|"
+    f"(mrn|empi|pid)|(medicalrecord|hospital|nhs){_IDENTIFIER}|"
+    "fallnummer|patienten(id|nummer|pseudonym)",
+    "mpp": "(level0?|native|scan)?mpp[xy0]?|(microns|micrometers|micrometres|um)per"
+    "(pixel|px)[xy]?|umpx|(pixel)?spacing|pixel(size|width)(um)?",
     "annotation": "(annotation|annotations|xml|geojson)(file|path)?|annotationxml",
 }
 _FOLD_ALIASES = ("folds", "foldid", "cvfold", "split", "splits", "partition", "subset")

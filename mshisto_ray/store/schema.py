@@ -62,6 +62,12 @@ SLIDES = pa.schema(
         _field("bounds_y", pa.int64(), "its top edge", nullable=True),
         _field("mpp", pa.float64(), "level-0 micrometres per pixel, as used"),
         _field("mpp_source", pa.string(), "file or cohort"),
+        _field(
+            "mpp_of_file",
+            pa.float64(),
+            "what the file records; null: nothing, or tiled before this was recorded",
+            nullable=True,
+        ),
         _field("vendor", pa.string(), "as the reader names it"),
         _field("objective", pa.float64(), "nominal magnification", nullable=True),
         _field("reader", pa.string(), "part of the slides family"),

@@ -9,6 +9,10 @@ from collections.abc import Iterable
 _SHOWN = 5
 _NUMBER = re.compile(r"([+-]?)0*(\d+)(?:[.,](\d*?)0*)?")
 _LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
+# Cyrillic and Greek letters that look like Latin ones, without case.
+_LOOKALIKES = str.maketrans(
+    "асеорхукмтвніїαβεηικμνορτυχ", "aceopxykmtbhiiabehikmnoptyx"
+)
 _DECIMAL = re.compile(r"([+-]?\d+)\.(\d*?)0*")
 
 
@@ -30,10 +34,11 @@ def canonical_number(text: str) -> str:
 def spelling_key(name: str) -> str:
     """Return what all spellings of a name share.
 
-    Case, spaces, leading zeros of every number, Unicode variants of one character,
-    dashes and underscores, and zeros at the end of a decimal fraction are ignored.
+    Case, spaces, quotes, leading zeros of every number, Unicode variants of one
+    character, letters of other scripts that look like Latin ones, dashes and
+    underscores, and zeros at the end of a decimal fraction are ignored.
     """
-    text = unicodedata.normalize("NFKC", name).casefold()
+    text = unicodedata.normalize("NFKC", name).casefold().translate(_LOOKALIKES)
     text = "".join(_plain(character) for character in text)
     number = _NUMBER.fullmatch(text)
     if number:
@@ -44,7 +49,8 @@ def spelling_key(name: str) -> str:
 
 def _plain(character: str) -> str:
     kind = unicodedata.category(character)
-    if character.isspace() or kind == "Cf":  # Cf: of no width
+    # Cf: of no width; Pi, Pf: quotes; = stands before what Excel keeps as text.
+    if character.isspace() or kind in ("Cf", "Pi", "Pf") or character in "'\"=`":
         return ""
     return "-" if kind in ("Pd", "Pc") else character
 
@@ -62,8 +68,8 @@ def explain_clashes(what: str, names: Iterable[str]) -> list[str]:
     groups = find_clashes(names)
     lines = [
         f"{what}: {' and '.join(map(repr, group))} differ only by case, leading zeros, "
-        "spaces or dashes: write the same one in the same way everywhere, and "
-        "different ones so that they differ by more than that"
+        "spaces, dashes, quotes or look-alike letters: write the same one in the same "
+        "way everywhere, and different ones so that they differ by more than that"
         for group in groups[:_SHOWN]
     ]
     if groups[_SHOWN:]:

@@ -18,12 +18,17 @@ from mshisto_ray.config import InputError
 
 # Compared without case. Words such as "unknown" may be classes, these are not.
 _MISSING_WORDS = frozenset(
-    ("na", "n/a", "n.a.", "#n/a", "<na>", "nan", "nat", "none", "null")
-)
+    ("na", "n/a", "n.a.", "n.a", "#n/a", "#n/a n/a", "#na", "<na>", "nan", "-nan",
+     "nat", "none", "null", "(null)", "\\n", "1.#qnan", "-1.#ind")
+)  # fmt: skip
 # Values, which may be meant as missing ones.
 _DOUBTFUL_WORDS = frozenset(
-    ("-", "--", "?", ".", "unknown", "unk", "missing", "not available", "undefined")
-)
+    ("-", "--", "?", ".", "*", "nil", "xx", "xxx", "unknown", "unk", "missing",
+     "not available", "undefined", "unspecified", "not reported", "not recorded",
+     "not done", "not applicable", "no data", "pending", "tbd", "tba", "n/d", "nd",
+     "n.d.", "k.a.", "nr", "n.n.", "anonymous", "anon", "inconclusive", "indeterminate",
+     "-9", "-99", "-999", "-9999", "999", "9999")
+)  # fmt: skip
 _EXCEL_ERRORS = frozenset(("#null!", "#value!", "#ref!", "#name?", "#div/0!", "#num!"))
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 _PARQUET_MARK = b"PAR1"
@@ -91,9 +96,10 @@ def full_cells(cells: Sequence[str | None], column: str, what: str) -> list[str]
 def read_table(path: Path, what: str) -> Table:
     """Read a table of the user.
 
-    CSV: columns separated by comma, semicolon, tab or | (as the header has them), UTF-8
-    or UTF-16 with or without a byte-order mark. Empty cells, Excel's errors and the
-    words NA, N/A, N.A., #N/A, <NA>, NaN, NaT, None and NULL, in any case, are missing.
+    CSV: columns separated by comma, semicolon, tab or | (as the header has them), UTF-8 or
+    UTF-16 with or without a byte-order mark. Empty cells, Excel's errors and the words
+    NA, N/A, N.A., #N/A, <NA>, NaN, NaT, None, NULL and their like, in any case, are
+    missing.
 
     Args:
         path: of the CSV or Parquet file.
@@ -144,12 +150,18 @@ def read_cells(values: Iterable[object]) -> tuple[list[str | None], dict[str, in
         if isinstance(value, float):
             value = int(value) if value.is_integer() else value
         if value is not None and value == value:
-            text = str(value).strip() or None
+            text = _bare(str(value)).strip() or None
         if text is not None and is_missing_word(text):
             words[text] += 1
             text = None
         cells.append(text)
     return cells, dict(words)
+
+
+def _bare(text: str) -> str:
+    """A cell without what Excel writes around a number that is kept as text."""
+    found = re.fullmatch(r'\s*="(.*)"\s*', text)
+    return found[1] if found else text
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:

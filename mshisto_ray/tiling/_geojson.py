@@ -13,7 +13,7 @@ from shapely.geometry.base import BaseGeometry
 def read(content: bytes) -> Iterator[tuple[str, BaseGeometry]]:
     """Class and geometry of each feature: of a collection, a list, or one alone.
 
-    The class is QuPath's, else the feature's own name.
+    The class is QuPath's, else the feature's own name, label or class.
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError: not GeoJSON.
@@ -45,4 +45,5 @@ def _name(properties: Mapping[str, Any]) -> str:
         classified = {"name": classified}
     # QuPath writes a derived class as the list of its parts, and shows them so.
     name = classified.get("name") or ": ".join(map(str, classified.get("names") or []))
-    return str(name or properties.get("name") or "unnamed")
+    own = (properties.get(key) for key in ("name", "label", "class"))
+    return str(name or next(filter(None, own), "unnamed"))

@@ -16,6 +16,8 @@ Regions = Iterator[tuple[str, BaseGeometry]]
 _SAME_MPP = 0.02
 # Its types of region; a line, an arrow and a ruler have no area.
 _RECTANGLE, _ELLIPSE, _OPEN = "1", "2", ("3", "4", "5")
+# Of ASAP, types of several places without an area.
+_POINTS = ("Dot", "PointSet", "Measurement")
 
 
 class AnnotationError(Exception):
@@ -45,7 +47,10 @@ def _asap(root: Element, frame: Frame) -> Regions:
         group = annotation.get("PartOfGroup")
         name = group if group and group != "None" else annotation.get("Name")
         corners = [(float(c.get("X")), float(c.get("Y"))) for c in points]
-        yield from _region(name, corners)
+        if annotation.get("Type") in _POINTS:
+            yield name, shapely.MultiPoint(corners)
+        else:
+            yield from _region(name, corners)
 
 
 def _imagescope(root: Element, frame: Frame) -> Regions:

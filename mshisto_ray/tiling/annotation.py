@@ -47,7 +47,8 @@ def read_annotation(path: Path, frame: Frame | None = None) -> list[Region]:
 
     Points and lines have no area and are left out. ASAP's polygons take the class of
     their group, else their own name; ImageScope's that of their layer, else their
-    text; NDPA's their title; GeoJSON features their QuPath class, else their name.
+    text; NDPA's their title; GeoJSON features their QuPath class, else their name,
+    label or class.
 
     Coordinates are level-0 pixels of the slide's plane in ASAP and ImageScope files,
     and of the area that QuPath shows, from its corner, in GeoJSON; nanometres from
@@ -59,7 +60,8 @@ def read_annotation(path: Path, frame: Frame | None = None) -> list[Region]:
 
     Raises:
         AnnotationError: none of these formats, not readable, without any area, of
-            another resolution, or with one class in two spellings.
+            another resolution, with one class in two spellings, or with two classes of
+            one outline.
     """
     size = frame.size if frame else (0, 0)
     try:
@@ -111,12 +113,26 @@ def _regions(content: bytes, frame: Frame) -> list[Region]:
     clashes = explain_clashes("classes", [region.name for region in regions])
     if clashes:
         raise AnnotationError(clashes[0])
+    _check_contradictions(regions)
     if not regions:
         raise AnnotationError(
             f"{found} without any polygon ({len(shapes)} other shapes): outline areas "
             "in it, or leave the slide's annotation empty"
         )
     return regions
+
+
+def _check_contradictions(regions: Sequence[Region]) -> None:
+    """Raise AnnotationError for one outline of two classes: a tile has one class."""
+    classes: dict[bytes, str] = {}
+    for region in regions:
+        outline = shapely.to_wkb(shapely.normalize(region.polygon))
+        name = classes.setdefault(outline, region.name)
+        if name != region.name:
+            raise AnnotationError(
+                f"one outline has two classes, {name!r} and {region.name!r}: a tile "
+                "has one; keep one of them"
+            )
 
 
 def check_within(regions: Sequence[Region], frame: Frame) -> None:

@@ -114,7 +114,7 @@ def _lost(
 
 def _suspect(slide: Slide, level: int, thumbnail: Thumbnail) -> np.ndarray:
     """Where pixels of a level may be missing, bool [h, w] over the thumbnail."""
-    found = thumbnail.missing.copy()
+    found = thumbnail.lacking.copy()
     for box in gaps_of(slide, level) / thumbnail.span:
         left, top = np.floor(box[:2]).astype(int)
         right, bottom = np.ceil(box[2:]).astype(int)

@@ -52,6 +52,7 @@ def record_of(
         "bounds_y": bounds_y,
         "mpp": mpp,
         "mpp_source": "file" if row.mpp is None else "cohort",
+        "mpp_of_file": slide.mpp,
         "vendor": slide.vendor,
         "objective": slide.objective,
         "reader": opened.reader,

@@ -11,6 +11,7 @@ from mshisto_ray.slides import (
     Level,
     Slide,
     SlideError,
+    frame_of,
     read_held,
 )
 from mshisto_ray.tiling.pixels import box_average
@@ -19,6 +20,8 @@ _BLOCK_PX = 2048
 # A scan of 50 x 25 mm at 8 um/px; tissue detection needs some 45 bytes per pixel.
 _MAX_PIXELS = 20_000_000
 _SMALLEST_BLOCK_PX = 256
+# Pixels of finer levels that are read for what the thumbnail's level lacks: seconds.
+_MOST_FILLED_PIXELS = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,15 @@ class Thumbnail:
         pixels: uint8 [h, w, 3].
         readable: bool [h, w]; False where the slide could not be decoded.
         missing: bool [h, w]; True where the file holds no pixels, which are white.
+        lacking: bool [h, w]; True where the level that was read holds no pixels;
+            some of them may come from a finer level.
         span: level-0 pixels per thumbnail pixel.
     """
 
     pixels: np.ndarray
     readable: np.ndarray
     missing: np.ndarray
+    lacking: np.ndarray
     span: float
 
 
@@ -43,7 +49,8 @@ def read_thumbnail(slide: Slide, mpp: float, target_mpp: float) -> Thumbnail:
 
     The level is read in blocks, so a slide without a pyramid costs time, not memory;
     where it would have more than 20 million pixels, the thumbnail is coarser.
-    Undecodable regions are narrowed down to 256 px and left white.
+    Undecodable regions are narrowed down to 256 px and left white. What the level lacks
+    and a finer one holds is taken from that one, or tissue there would be lost.
 
     Args:
         slide: open slide.
@@ -62,7 +69,8 @@ def read_thumbnail(slide: Slide, mpp: float, target_mpp: float) -> Thumbnail:
     pixels = np.full((height, width, 3), 255, np.uint8)
     readable = np.ones((height, width), bool)
     missing = np.zeros((height, width), bool)
-    image = Thumbnail(pixels, readable, missing, level.downsample * factor)
+    lacking = np.zeros((height, width), bool)
+    image = Thumbnail(pixels, readable, missing, lacking, level.downsample * factor)
     block = max(1, _BLOCK_PX // factor)
     errors: list[SlideError] = []
     for row in range(0, height, block):
@@ -71,7 +79,46 @@ def read_thumbnail(slide: Slide, mpp: float, target_mpp: float) -> Thumbnail:
             _fill(slide, index, level, factor, box, image, errors)
     if errors and not readable.any():
         raise errors[0]
+    lacking |= missing
+    for finer in reversed(fits[:-1]):
+        _fill_missing(slide, finer, image)
     return image
+
+
+def _fill_missing(slide: Slide, index: int, image: Thumbnail) -> None:
+    """Fill the missing pixels of the scanned area that a finer level holds."""
+    level, frame = slide.levels[index], frame_of(slide)
+    factor = round(image.span / level.downsample)
+    left, top = (math.floor(v / image.span) for v in frame.origin)
+    right, bottom = (
+        math.ceil((v + size) / image.span)
+        for v, size in zip(frame.origin, frame.shown, strict=True)
+    )
+    shown = np.zeros_like(image.missing)
+    shown[top:bottom, left:right] = True
+    lacking = image.missing & shown
+    if not lacking.any() or lacking.sum() * factor**2 > _MOST_FILLED_PIXELS:
+        return
+    height, width = lacking.shape
+    block = max(1, _BLOCK_PX // factor)
+    for row in range(0, height, block):
+        for col in range(0, width, block):
+            where = np.s_[row : row + block, col : col + block]
+            if not lacking[where].any():
+                continue
+            sides = lacking[where].shape
+            x, y = round(col * image.span), round(row * image.span)
+            size = sides[1] * factor, sides[0] * factor
+            try:
+                region, held = read_held(slide, index, x, y, *size)
+            except SlideError:
+                continue
+            found = lacking[where].copy()
+            if held is not None:
+                boxes = held.reshape(sides[0], factor, sides[1], factor)
+                found &= boxes.mean((1, 3)) >= 0.5
+            image.pixels[where][found] = box_average(region, factor)[found]
+            image.missing[where][found] = False
 
 
 def _fill(

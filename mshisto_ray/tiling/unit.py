@@ -63,7 +63,8 @@ def make_tiler(
             "slide": tiled.record if tiled else None,
             "failures": [asdict(failure) for failure in failures],
         }
-        write_shard(shard_path(out, row.slide_id), tables, metadata)
+        with watchdog.watching():
+            write_shard(shard_path(out, row.slide_id), tables, metadata)
         attempts.end()
         num = sum(table.num_rows for table in tables)
         return count_row(row.slide_id, num, failures)

@@ -1,5 +1,10 @@
 """Units whose process hung, ended or was stopped: none is blamed for what it is not."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from fixtures.chain import (
     CALLED,
@@ -10,15 +15,25 @@ from fixtures.chain import (
     run,
 )
 
+from mshisto_ray.config import TooManyFailuresError
 from mshisto_ray.prediction import unit as predict_unit
 from mshisto_ray.store.attempts import Attempts
 
 
-@pytest.mark.parametrize("job", ["tile", "embed", "import"])
+def run_to_failure(chain, job, out):
+    """Run a job of which a unit fails; export has no shard to record that in."""
+    if job == "export":
+        with pytest.raises(TooManyFailuresError, match="the same command resumes"):
+            run(chain, job, out)
+    else:
+        run(chain, job, out)
+
+
+@pytest.mark.parametrize("job", JOBS)
 def test_a_unit_whose_workers_hung_is_retried_and_not_called_damaged(
     plain, chain, job, tmp_path, monkeypatch
 ):
-    begin, hangs = Attempts.begin, [1, 2]
+    begin, hangs = Attempts.begin, [1] * (4 if job == "predict" else 2)
 
     def begin_after_hangs(attempts):
         while hangs:
@@ -29,12 +44,12 @@ def test_a_unit_whose_workers_hung_is_retried_and_not_called_damaged(
 
     with monkeypatch.context() as patch:
         patch.setattr(Attempts, "begin", begin_after_hangs)
-        run(chain, job, tmp_path)
+        run_to_failure(chain, job, tmp_path)
     assert failures(tmp_path) == [(job, "hung", "Hung")]
     assert_mended(chain, job, tmp_path)
 
 
-@pytest.mark.parametrize("job", ["tile", "embed", "import"])
+@pytest.mark.parametrize("job", JOBS)
 def test_a_unit_that_ends_its_workers_is_named_and_may_be_retried(
     plain, chain, job, tmp_path, monkeypatch
 ):
@@ -50,8 +65,50 @@ def test_a_unit_that_ends_its_workers_is_named_and_may_be_retried(
 
     with monkeypatch.context() as patch:
         patch.setattr(Attempts, "begin", begin_after_ends)
-        run(chain, job, tmp_path)
+        run_to_failure(chain, job, tmp_path)
     assert failures(tmp_path) == [(job, "crash", "Crash")]
+    assert_mended(chain, job, tmp_path)
+
+
+# What a worker of each job waits for, where its storage does not answer.
+HANGS = """
+import os, sys, time
+from pathlib import Path
+from mshisto_ray.slides import _open
+_open.Watchdog.__init__.__defaults__ = (0.5,)
+from mshisto_ray.exchange import export_unit, import_unit, h5_import
+from mshisto_ray.prediction import unit as predict_unit
+from mshisto_ray.tiling import unit as tile_unit
+from mshisto_ray.embedding import unit as embed_unit
+job, out = sys.argv[1], Path(sys.argv[2])
+called = {
+    "export": (export_unit, "write_h5"), "import": (h5_import, "read_h5"),
+    "predict": (predict_unit, "read_slide"), "tile": (tile_unit, "write_shard"),
+    "embed": (embed_unit, "slide_fingerprint"),
+}[job]
+setattr(*called, lambda *args, **keys: time.sleep(60))
+from fixtures.chain import run
+from fixtures.plain import _without_ray
+with _without_ray():
+    run(Path(sys.argv[3]), job, out)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", JOBS)
+def test_a_storage_that_does_not_answer_ends_the_worker_as_hung(
+    plain, chain, job, tmp_path
+):
+    """The process of the unit itself, by its watchdog; a real one of each job."""
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", HANGS, job, str(tmp_path), str(chain)],
+            capture_output=True, text=True, timeout=300, check=False,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )  # fmt: skip
+        assert done.returncode == 86, done.stderr
+        (marker,) = (tmp_path / "attempts").iterdir()
+        assert marker.name.endswith("-hung")
     assert_mended(chain, job, tmp_path)
 
 

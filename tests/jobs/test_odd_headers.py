@@ -156,3 +156,17 @@ def test_a_page_that_claims_more_tiles_than_it_lists_is_openslides(
     record = tiles.slides["a"]
     assert record["reader"] == "openslide"
     assert "96 native tiles claimed, 64 listed" in record["reader_reason"]
+
+
+def test_a_resolution_that_contradicts_the_file_is_used_and_said(
+    tile_slides, tmp_path, capsys
+):
+    plane = on_glass(1000, 900, 200, 200, 600, 500)
+    path = write(tmp_path / "a.tif", [plane])
+    other = write(tmp_path / "b.tif", [plane + 1])
+    tiles = tile_slides({"a": (path, {"mpp": 0.4}), "b": (other, {"mpp": 0.505})})
+    assert {s["mpp"] for s in tiles.slides.values()} == {0.4, 0.505}
+    assert {s["mpp_of_file"] for s in tiles.slides.values()} == {0.5}
+    said = capsys.readouterr().out
+    assert "cohort's mpp is used for 1 slides whose files say another (for" in said
+    assert "a: 0.4 um/px, file 0.5)" in said

@@ -1,6 +1,7 @@
-"""Real jobs stopped by a signal in the middle; the same command resumes."""
+"""Real jobs stopped by Ctrl-C and SIGTERM at three moments; then the same command."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,66 +12,150 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
+import torch
+from fixtures.chain import assert_same
+from safetensors.torch import load_file
+
+from mshisto_ray import config as configs
+from mshisto_ray.contrastive.pretrain import pretrain
+from mshisto_ray.jobs.pretrain import PretrainJobConfig
+from mshisto_ray.jobs.sweep import SweepConfig
+from mshisto_ray.mil import experiment, sweep
+from mshisto_ray.tracking import open_store
 
 JOBS = Path(__file__).parents[2] / "jobs"
+STOPPED = "stopped; the same command resumes"
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1800)]
+
+# Files that are there in the middle of the work.
+MIDDLE = {
+    "tile": "shards/*.parquet", "embed": "shards/*/*.parquet",
+    "predict": "shards/*.parquet", "sweep": "configs/*/metrics.json",
+    "pretrain": "state.pt",
+}  # fmt: skip
+# Said before its last part: tables, pictures, MLflow.
+LAST = re.compile(
+    r"(\w+): ((\d+)/\3 (units|configs)|(\d+) of \5 \w+ already|step 30/30)"
+)
+STARTED = {job: f"{job}: 0 of " for job in MIDDLE} | {
+    "pretrain": "pretrain: 1 worker(s)"
+}
 
 
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory, write_labelled_slides):
-    return write_labelled_slides(tmp_path_factory.mktemp("stops"), 24, 1200)
+def words_of(job, chain, out):
+    keys = {"out": out, "runtime.mlflow.uri": f"sqlite:///{out.parent / 'runs.db'}"}
+    if job in ("tile", "predict"):
+        keys["cohort"] = chain / "cohort.csv"
+    if job == "tile":
+        keys["tile_px"] = 64
+    if job == "embed":
+        keys |= {"tiles": chain / "tile", "encoder": "{name: colour_stats}"}
+    if job == "predict":
+        keys |= {"head": chain / "head", "embeddings": chain / "embed"}
+    if job == "sweep":
+        keys |= {
+            "bags": out.parent / "bags.parquet", "axes": "{seed: [0, 1, 2]}",
+            "split": "{folds: 3}", "epochs": 60, "early_stopping": "null",
+        }  # fmt: skip
+    if job == "pretrain":
+        keys |= {
+            "tiles": chain / "tile", "model.backbone": "test_resnet", "steps": 30,
+            "model.projection": "{hidden: [], dim: 8}", "batch_size": 16,
+            "pairs": "{name: same_tile}", "run.precision": "float32",
+            "validation": "{every: 3, near_um: 50, far_um: 100, pairs: 20}",
+            "best": "loss",
+        }  # fmt: skip
+    return [f"{key}={value}" for key, value in keys.items()]
 
 
-def start(log, job, *words):
+def environment(job):
+    """Tiling runs in a Ray of its own, the others on a cluster: that of the tests."""
+    found = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if job != "tile":
+        found["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    return found
+
+
+def stop(job, words, log, number, is_reached):
+    """Start a job, send it a signal at a moment; its exit code."""
     with log.open("w") as output:
-        return subprocess.Popen(
+        driver = subprocess.Popen(
             [sys.executable, str(JOBS / f"{job}.py"), *words],
-            stdout=output, stderr=output, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdout=output, stderr=output, env=environment(job),
             # A background process of a shell may have been started to ignore Ctrl-C.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
-
-
-def wait_until(driver, reached):
-    deadline = time.monotonic() + 240
-    while not reached():
-        assert driver.poll() is None and time.monotonic() < deadline
+    deadline = time.monotonic() + 400
+    while not is_reached():
+        assert driver.poll() is None and time.monotonic() < deadline, log.read_text()
         time.sleep(0.02)
+    driver.send_signal(number)
+    return driver.wait(timeout=240)
 
 
-def test_tiling_that_was_stopped_resumes(cohort, tmp_path):
-    out, log = tmp_path / "out", tmp_path / "log"
-    words = ("tile", f"cohort={cohort}", f"out={out}", "tile_px=64")
-    driver = start(log, *words)
-    wait_until(driver, lambda: len(list(out.glob("shards/*.parquet"))) > 2)
-    driver.send_signal(signal.SIGTERM)
-    assert driver.wait(timeout=120) == 143
-    assert log.read_text().splitlines()[-1] == "stopped; the same command resumes"
-    assert "Traceback" not in log.read_text()
-    assert not (out / "slides.parquet").exists()
-    driver = start(log, *words)
-    assert driver.wait(timeout=240) == 0, log.read_text()
-    assert "0 of 24 slides already done" not in log.read_text()
-    assert pq.read_table(out / "slides.parquet").num_rows == 24
-    assert not pq.read_table(out / "failures.parquet").num_rows
+def assert_undisturbed(job, words, chain, out):
+    if job not in ("sweep", "pretrain"):
+        return assert_same(job, out, chain / job)
+    alone = out.parent / "alone"
+    if job == "pretrain":
+        given = configs.parse_overrides([*words, f"out={alone}"])
+        torch.set_num_threads(1)  # as many as the job's worker
+        pretrain(configs.load(PretrainJobConfig, None, given), lambda line: None)
+        one, two = (load_file(o / "encoder/encoder.safetensors") for o in (out, alone))
+        assert one.keys() == two.keys()
+        return [torch.testing.assert_close(one[n], two[n], rtol=0, atol=0) for n in one]
+    config = configs.load(SweepConfig, None, configs.parse_overrides(words))
+    points, _ = sweep.check(sweep.expand(config, config.axes), config.select)
+    assert len(points) == 3
+    for digest, point in points.items():
+        data = experiment.load(point.config)
+        experiment.run(point.config, *data, alone / digest)
+        one, two = (
+            pq.read_table(folder / "predictions.parquet")
+            for folder in (alone / digest, sweep.folder(out, digest))
+        )
+        assert one.equals(two)
 
 
-def test_a_sweep_that_was_stopped_publishes_nothing(cohort, tmp_path):
-    out, log, table = tmp_path / "out", tmp_path / "log", tmp_path / "bags.parquet"
-    write_bags(table)
-    driver = start(
-        log, "sweep", f"bags={table}", f"out={out}", "epochs=5000", "select=null",
-        "early_stopping=null", "split={folds: 2, validation: 0}",
-        "axes={seed: [0, 1, 2]}",
+@pytest.mark.parametrize("job", MIDDLE)
+def test_a_job_stopped_at_three_moments_gives_what_it_gives_undisturbed(
+    local_ray, chain, tmp_path, job
+):
+    if job == "sweep":
+        write_bags(tmp_path / "bags.parquet")
+    out, words = tmp_path / "out", words_of(job, chain, tmp_path / "out")
+    log = tmp_path / "log"
+    moments = {
+        "starting": lambda: STARTED[job] in log.read_text(),
+        "middle": lambda: any(out.glob(MIDDLE[job])),
+        "finishing": lambda: LAST.search(log.read_text()),
+    }
+    # The parity of the job's place decides which signal comes first.
+    numbers = [signal.SIGINT, signal.SIGTERM] * 2
+    numbers = numbers[list(MIDDLE).index(job) % 2 :]
+    for (moment, is_reached), number in zip(moments.items(), numbers, strict=False):
+        code = stop(job, words, log, number, is_reached)
+        said = log.read_text()
+        assert (moment, code) == (moment, 128 + number), said
+        assert said.splitlines()[-1] == STOPPED and said.count(STOPPED) == 1
+        assert "Traceback" not in said and "*** " not in said, said
+        assert not list(out.rglob("*.tmp"))
+        if job == "sweep" and moment != "finishing":  # no choice of half the configs
+            assert not (out / "summary.md").exists() and not (out / "best").exists()
+    done = subprocess.run(
+        [sys.executable, str(JOBS / f"{job}.py"), *words],
+        capture_output=True, text=True, timeout=600, check=False,
+        env=environment(job),
     )  # fmt: skip
-    wait_until(driver, lambda: "0 of 3 configs" in log.read_text())
-    time.sleep(10)  # in the middle of Tune's work, or of its start
-    driver.send_signal(signal.SIGINT)
-    assert driver.wait(timeout=120) == 130
-    assert log.read_text().splitlines()[-1] == "stopped; the same command resumes"
-    assert "Traceback" not in log.read_text()
-    assert not (out / "summary.md").exists() and not (out / "best").exists()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_undisturbed(job, words, chain, out)
+    store = open_store(f"sqlite:///{tmp_path / 'runs.db'}", out, "mshisto_ray")
+    runs = store.client.search_runs([store.experiment_id])
+    statuses = [run.info.status for run in runs]
+    assert statuses.count("FINISHED") == (4 if job == "sweep" else 1)
+    assert set(statuses) <= {"FINISHED", "KILLED"}
 
 
 def write_bags(path):

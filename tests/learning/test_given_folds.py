@@ -41,6 +41,25 @@ def test_numbers_are_found_behind_one_word():
     assert [s.fold for s in splits(mixed)] == [0, 1, 2]
 
 
+def test_the_word_before_the_number_may_differ_in_case():
+    assert [s.fold for s in splits(["Fold 1", "fold 2"] * 12)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "names", [("True", "False"), ("internal", "external"), ("in", "out"),
+              ("Discovery", "replication"), ("seen", "unseen")],
+)  # fmt: skip
+def test_words_of_another_split_are_no_folds(names):
+    with pytest.raises(InputError, match="parts of a split, not folds: write train"):
+        splits(list(names) * 12)
+
+
+@pytest.mark.parametrize("names", [("1", "1.0"), ("A", "a"), ("fold1", "Fold 01")])
+def test_a_fold_in_two_spellings_is_refused(names):
+    with pytest.raises(InputError, match=r"fold column: .* differ only by"):
+        splits([*names, "b"] * 8)
+
+
 def test_names_of_folds_are_numbered_in_their_order():
     given = ["berlin", "aachen"] * 12
     assert [s.fold for s in splits(given)] == [0, 1]
@@ -52,7 +71,7 @@ def test_names_of_folds_are_numbered_in_their_order():
     "words",
     [("train", "val", "test"), ("Training", "validation", "testing"),
      ("TRAIN", "tune", "Test set"), ("train_set", "valid", "hold-out"),
-     ("train", "dev", "test")],
+     ("train", "dev", "test"), ("trn", "va", "tst"), ("TR", "VAL", "TE")],
 )  # fmt: skip
 @pytest.mark.parametrize("validation", [0.0, 0.2])
 def test_a_given_split_is_one_split(words, validation):

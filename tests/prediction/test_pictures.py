@@ -10,6 +10,7 @@ from PIL import Image
 
 from mshisto_ray.prediction import child_maps, pictures
 from mshisto_ray.prediction.layers import layers_of
+from mshisto_ray.slides import Watchdog
 
 
 def attended(tiles):
@@ -62,7 +63,7 @@ def test_geojson_counts_from_the_scanned_area(tile_slides, tmp_path, is_recorded
         del tiles.slides["a"]["bounds_x"], tiles.slides["a"]["bounds_y"]
     part, prediction = attended(tiles)
     failures = []
-    painter = pictures.Painter(tiles, tmp_path / "out", {})
+    painter = pictures.Painter(tiles, tmp_path / "out", {}, Watchdog())
     painter.draw(SimpleNamespace(classes=("a", "b")), [part], prediction, failures)
     assert not failures
     text = (tmp_path / "out" / "heatmaps" / "a.geojson").read_text()
@@ -79,7 +80,8 @@ def test_a_damaged_file_is_not_drawn_again(tmp_path):
         name: {"path": str(tmp_path / name), "reader": "openslide", "mpp": 0.5}
         for name in ("a.svs", "gone.svs")
     }
-    painter = pictures.Painter(SimpleNamespace(slides=records), tmp_path, {})
+    tiles = SimpleNamespace(slides=records)
+    painter = pictures.Painter(tiles, tmp_path, {}, Watchdog())
     prediction = SimpleNamespace(
         probabilities=[np.ones(1)], attention=np.ones(1), class_attention=None,
         instance_probabilities=None, child_attention=(),
@@ -144,7 +146,7 @@ def test_outlines_and_label_of_the_cohort_are_drawn(tile_slides, tmp_path, monke
             lambda *a, name=name, whole=whole: seen.setdefault(name, a) and whole(*a),
         )  # fmt: skip
     truth = {"a": pictures.Truth("b", annotation)}
-    painter, failures = pictures.Painter(tiles, tmp_path / "out", truth), []
+    painter, failures = pictures.Painter(tiles, tmp_path / "out", truth, Watchdog()), []
     painter.draw(SimpleNamespace(classes=("a", "b")), [part], prediction, failures)
     assert not failures
     *_, caption, _, outlines = seen["draw_heatmap"]

@@ -50,7 +50,9 @@ def test_reserved_names_match_in_any_case(tmp_path, name):
     "name",
     ["patient", "PATIENT", "Patient ID", "PatientID", "case_id", "Case", "subject",
      "Subject ID", "participant", "donor_id", "bcr_patient_barcode", "MRN",
-     "Pt. No", "Patient UUID"],
+     "Pt. No", "Patient UUID", "id_patient", "num_patient", "Pseudonym", "USUBJID",
+     "Pat.-Nr.", "TCGA_ID", "anonymised patient id", "Hospital number", "cases.case_id",
+     "patient_id_hash"],
 )  # fmt: skip
 def test_other_names_of_patients_are_refused_or_mapped(tmp_path, name):
     path = write(tmp_path, rows(), {"patient_id": name})

@@ -46,13 +46,22 @@ def test_an_index_that_pandas_wrote_is_no_column(tmp_path):
 
 def test_missing_words_are_counted(tmp_path):
     words = ["NA", "na", "nan", "NaN", "None", "N/A", "NULL", "null", "<NA>", "#REF!"]
+    words += ["(null)", "\\N", "#N/A N/A", "n.a"]
     path = tmp_path / "t.csv"
-    path.write_text("\n".join(["path,label", *(f"{w}.svs,{w}" for w in words), "u,"]))
+    path.write_text(
+        "\n".join(["path,label", *(f"{i}.svs,{w}" for i, w in enumerate(words)), "u,"])
+    )
     table = read_table(path, "cohort")
     assert table.columns["label"] == [None] * (len(words) + 1)
     assert table.words["label"] == dict.fromkeys(words, 1)
     (note,) = table.notes(table.columns)
-    assert "'label': 10 rows read as missing ('NA' in 1, " in note
+    assert "'label': 14 rows read as missing ('NA' in 1, " in note
+
+
+def test_what_excel_keeps_as_text_is_its_text(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('patient_id,label\n="007",a\n"=""007""",b\n007,c\n')
+    assert read_table(path, "cohort").columns["patient_id"] == ["007"] * 3
 
 
 @pytest.mark.parametrize("word", ["unknown", "nano", "-", "0", "no", "negative"])

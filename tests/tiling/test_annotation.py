@@ -246,3 +246,34 @@ def test_real_files_agree(test_data):
     assert len(xml) == len(qupath) >= 1
     for a, b in zip(xml, qupath, strict=True):
         assert a.polygon.intersection(b.polygon).area >= 0.99 * a.polygon.area
+
+
+def test_one_outline_of_two_classes_is_refused(tmp_path):
+    ring = [square(10, 10, 50)]
+    turned = [[*ring[0][2:], *ring[0][:2]]]
+    for shape in (ring, turned):
+        closed = [[*corners, corners[0]] for corners in shape]
+        first = [[*ring[0], ring[0][0]]]
+        path = geojson(tmp_path / "a.geojson", ("tumour", first), ("stroma", closed))
+        with pytest.raises(AnnotationError, match="'tumour' and 'stroma': a tile has"):
+            read_annotation(path)
+    same = geojson(tmp_path / "a.geojson", ("tumour", first), ("tumour", first))
+    assert [region.name for region in read_annotation(same)] == ["tumour"] * 2
+
+
+@pytest.mark.parametrize("kind", ["Dot", "PointSet", "Measurement"])
+def test_points_of_asap_are_no_area(tmp_path, kind):
+    path = asap(tmp_path / "a.xml", ("a", "cells", square(0, 0, 100)))
+    path.write_text(path.read_text().replace("Polygon", kind))
+    with pytest.raises(AnnotationError, match=r"without any polygon \(1 other shapes"):
+        read_annotation(path)
+
+
+@pytest.mark.parametrize("key", ["name", "label", "class"])
+def test_a_class_may_be_a_property_of_its_own(tmp_path, key):
+    path = geojson(tmp_path / "a.geojson", (None, [[*square(0, 0, 9), [0, 0]]]))
+    text = path.read_text().replace(
+        '"properties": {}', f'"properties": {{"{key}": "t"}}'
+    )
+    path.write_text(text)
+    assert [region.name for region in read_annotation(path)] == ["t"]

@@ -12,7 +12,7 @@ from mshisto_ray.tiling.thumbnail import Thumbnail
 def thumbnail(pixels, missing=None):
     shape = pixels.shape[:2]
     missing = np.zeros(shape, bool) if missing is None else missing
-    return Thumbnail(pixels, np.ones(shape, bool), missing, 16.0)
+    return Thumbnail(pixels, np.ones(shape, bool), missing, missing, 16.0)
 
 
 def filled(picture, colour=0, size=(400, 500)):
