@@ -15,6 +15,7 @@ from mshisto_ray.mil.combinations import (
 )
 from mshisto_ray.mil.fit.vote import VoteConfig, draw, num_draws
 from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.mil.input.scales import FinerScale
 from mshisto_ray.representation import normalise
 from mshisto_ray.representation.normalise import Moments, Standardisation
 from mshisto_ray.store.features import ArrayFeatures, Features
@@ -33,24 +34,22 @@ def slide_moments(bags: Bags) -> tuple[Moments, ...]:
         InputError: a slide with embeddings that are not finite.
     """
     used = sorted({member for members in bags.members for member in members})
-    found = [_moments(bags.features, used, used, len(bags.features.slide_ids))]
-    for scale in bags.finer:
-        places = [scale.place[member] for member in used]
-        num = len(bags.features.slide_ids)
-        found.append(_moments(scale.features, places, used, num))
-    return tuple(found)
+    found = [_moments(bags, used, bags.features)]
+    # Of the tiles that are in bags: others may lie outside every instance.
+    return (*found, *(_moments(bags, used, scale) for scale in bags.finer))
 
 
 def _moments(
-    features: Features, places: Sequence[int], members: Sequence[int], num: int
+    bags: Bags, members: Sequence[int], scale: Features | FinerScale
 ) -> Moments:
-    dim = features.dim
+    ids, dim = bags.features.slide_ids, scale.dim
+    num = len(ids)
     found = Moments(np.zeros(num, np.int64), np.zeros((num, dim)), np.zeros((num, dim)))
-    for place, member in zip(places, members, strict=True):
-        count, mean, scatter = normalise.moments(features.read(place))
+    for member in members:
+        count, mean, scatter = normalise.moments(scale.read(member))
         if not np.isfinite(mean).all():
             raise InputError(
-                f"embeddings: slide {features.slide_ids[place]!r} has values that are "
+                f"embeddings: slide {ids[member]!r} has values that are "
                 "not finite: embed it again, or leave it out of the cohort"
             )
         found.count[member], found.mean[member] = count, mean

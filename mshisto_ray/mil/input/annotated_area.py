@@ -46,7 +46,7 @@ def restrict(
         slide_id = bags.features.slide_ids[member]
         marks = []
         for directory, mpp in zip(directories, scales, strict=True):
-            row, col = read_places(directory, slide_id, mpp, bags.scales is None)
+            row, col = read_places(directory, slide_id, mpp, mpp == scales[0])
             identity = [np.full(len(row), mpp), row, col]
             marks.append(annotated(tiles, slide_id, identity, name, min_annotated))
         rows[member] = np.flatnonzero(marks[0])
