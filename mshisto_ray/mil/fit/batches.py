@@ -13,7 +13,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.mil.combinations import (
     Finer,
 )
-from mshisto_ray.mil.fit.vote import VoteConfig, draw, num_draws
+from mshisto_ray.mil.fit.vote import EpochTiles, VoteConfig, draw, num_draws
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.input.scales import FinerScale
 from mshisto_ray.representation import normalise
@@ -85,7 +85,7 @@ class BagBatch(NamedTuple):
 
 
 class _Tiles(NamedTuple):
-    """Standardised tiles of slides: [N, D], and (tiles, counts) per finer scale."""
+    """Tiles of slides: [N, D], and (tiles, counts) per finer scale."""
 
     h: torch.Tensor
     finer: tuple[tuple[torch.Tensor, np.ndarray], ...]
@@ -95,7 +95,8 @@ class Batches:
     """Gathers bags, standardised, on a device.
 
     One bag of a small set with one scale is a view. A draw is (bag, number of random
-    bag): without a vote every bag has one, which is the bag itself.
+    bag): without a vote every bag has one, number 0, which is the bag itself. With
+    ``tiles`` those of training are of an epoch, numbered from 1.
     """
 
     def __init__(
@@ -104,8 +105,9 @@ class Batches:
         standardisation: Standardisation,
         device: torch.device,
         vote: VoteConfig | None = None,
+        tiles: EpochTiles | None = None,
     ):
-        self.vote = vote
+        self.vote, self._tiles = vote, tiles
         self._bags = bags
         self._device = device
         self._standardise = standardisation.to(device)
@@ -127,14 +129,24 @@ class Batches:
 
     def draws(self, draws: np.ndarray) -> BagBatch:
         """The bags of draws [M, 2]."""
-        if self.vote is None:
+        random = self.vote or self._tiles
+        if random is None:
             return self.get(draws[:, 0])
-        names, sizes = self._bags.names, self._bags.sizes
         parts = [
-            _take(self._bag(bag), draw(self.vote, names[bag], int(sizes[bag]), number))
+            self._some(bag, random, number) if self.vote or number else self._bag(bag)
             for bag, number in draws.tolist()
         ]
         return self._join(parts)
+
+    def _some(self, bag: int, random: VoteConfig | EpochTiles, number: int) -> _Tiles:
+        """Random bag ``number`` of a bag; only its tiles are standardised."""
+        size = int(self._bags.sizes[bag])
+        rows = draw(random, self._bags.names[bag], size, number)
+        if self._ready is not None or self._kept is not None:
+            return _take(self._bag(bag), rows)
+        members = self._bags.members[bag]
+        raw = _concatenate([self._raw(member) for member in members])
+        return self._prepare(_take(raw, rows))
 
     def all_draws(self, index: np.ndarray) -> np.ndarray:
         """Every draw [M, 2] of the bags at ``index``, bag by bag."""
@@ -144,10 +156,14 @@ class Batches:
         number = np.concatenate([np.zeros(0, np.int64), *map(np.arange, numbers)])
         return np.stack([np.repeat(index, numbers), number], 1)
 
-    def training_draws(self, index: np.ndarray) -> np.ndarray:
-        """As ``all_draws``, the same number per bag: small slides weigh no less."""
+    def training_draws(self, index: np.ndarray, epoch: int) -> np.ndarray:
+        """Draws [M, 2] of an epoch (from 1), the same number per bag.
+
+        So small slides weigh no less where random bags vote.
+        """
         if self.vote is None:
-            return self.all_draws(index)
+            number = 0 if self._tiles is None else epoch
+            return np.stack([index, np.full_like(index, number)], 1)
         number = np.tile(np.arange(self.vote.bags), len(index))
         return np.stack([np.repeat(index, self.vote.bags), number], 1)
 
@@ -158,9 +174,11 @@ class Batches:
     def runs(self, draws: np.ndarray) -> Iterator[np.ndarray]:
         """Draws [M, 2] in runs of a limited size in tiles."""
         sizes = self._num_tiles[draws[:, 0]]
-        if self.vote is not None:
-            share = self.vote.size / self._bags.sizes[draws[:, 0]]
-            sizes = sizes * np.minimum(share, 1)
+        random = self.vote or self._tiles
+        if random is not None:
+            share = np.minimum(random.size / self._bags.sizes[draws[:, 0]], 1)
+            whole = (draws[:, 1] == 0) & (self.vote is None)
+            sizes = sizes * np.where(whole, 1, share)
         sizes = sizes.cumsum()
         start = 0
         while start < len(draws):
@@ -197,17 +215,25 @@ class Batches:
         if self._ready is not None:
             start, stop = self._offsets[member : member + 2]
             return _Tiles(self._ready[start:stop], ())
-        values = self._prepare(self._bags.features.read(member), self._standardise)
-        finer = tuple(
-            (self._prepare(scale.read(member), own), scale.children[member].counts)
-            for scale, own in zip(
-                self._bags.finer, self._standardise.finer, strict=True
-            )
-        )
-        return _Tiles(values, finer)
+        return self._prepare(self._raw(member))
 
-    def _prepare(self, values: np.ndarray, own: Standardisation) -> torch.Tensor:
-        return own(torch.from_numpy(values).to(self._device))
+    def _raw(self, member: int) -> _Tiles:
+        """Tiles of a slide as stored; mapped values stay where they are."""
+        return _Tiles(
+            torch.from_numpy(self._bags.features.read(member)),
+            tuple(
+                (torch.from_numpy(scale.read(member)), scale.children[member].counts)
+                for scale in self._bags.finer
+            ),
+        )
+
+    def _prepare(self, raw: _Tiles) -> _Tiles:
+        """Standardised tiles, on the device."""
+        pairs = zip(raw.finer, self._standardise.finer, strict=True)
+        return _Tiles(
+            self._standardise(raw.h.to(self._device)),
+            tuple((own(h.to(self._device)), counts) for (h, counts), own in pairs),
+        )
 
 
 def _offsets(counts: Sequence[int] | np.ndarray) -> torch.Tensor:

@@ -171,7 +171,7 @@ def test_small_slides_weigh_no_less_in_training(planted):
     bags = planted(num=8, largest=9)
     assert bags.sizes.min() <= VOTE.size < bags.sizes.max()
     fitted = fit_standardisation(bags, slide_moments(bags), np.arange(8))
-    draws = Batches(bags, fitted, CPU, VOTE).training_draws(np.arange(8))
+    draws = Batches(bags, fitted, CPU, VOTE).training_draws(np.arange(8), 1)
     assert np.bincount(draws[:, 0]).tolist() == [VOTE.bags] * 8
-    plain = Batches(bags, fitted, CPU).training_draws(np.array([3, 1]))
+    plain = Batches(bags, fitted, CPU).training_draws(np.array([3, 1]), 1)
     assert plain.tolist() == [[3, 0], [1, 0]]

@@ -70,25 +70,32 @@ def naive(directory, slide_id):
 
 
 @pytest.mark.parametrize("ready", [True, False])
-@pytest.mark.parametrize("vote", [None, {"bags": 3, "size": 2}])
-def test_batches_hold_every_tile_under_its_parent(study, monkeypatch, ready, vote):
+@pytest.mark.parametrize(
+    "keys",
+    [{}, {"vote": {"bags": 3, "size": 2}}, {"tiles_per_epoch": 2}],
+    ids=str,
+)
+def test_batches_hold_every_tile_under_its_parent(study, monkeypatch, ready, keys):
     monkeypatch.setattr(module, "_READY_BYTES", 1 << 20 if ready else 0)
-    training = settings(study, unit="patient", vote=vote)
+    training = settings(study, unit="patient", **keys)
     bags, _ = experiment.load(training)
     directory = EmbeddingDirectory(study[0])
     assert bags.scales == SCALES and bags.dims == (3, 3, 3)
     fitted = fit_standardisation(bags, slide_moments(bags), np.arange(len(bags)))
-    batches = Batches(bags, fitted, CPU, training.vote)
+    random = training.vote or training.epoch_tiles
+    batches = Batches(bags, fitted, CPU, training.vote, training.epoch_tiles)
     index = np.array([10, 3])  # patient p10 has two slides
     draws = batches.all_draws(index)
+    if training.epoch_tiles:
+        draws = np.concatenate([batches.training_draws(index, e) for e in (1, 2)])
     h, offsets, (middle, fine) = batches.draws(draws)
     coarse, second, third = [], [], []
     for bag, number in draws.tolist():
         slides = ["s10", "s11"] if bag == 10 else ["s03"]
         tiles = [tile for s in slides for tile in naive(directory, s)]
         rows = range(len(tiles))
-        if training.vote:
-            rows = draw(training.vote, bags.names[bag], len(tiles), number)
+        if random:
+            rows = draw(random, bags.names[bag], len(tiles), number)
         kept = [tiles[i] for i in rows]
         coarse += [value for value, _ in kept]
         second += [[v for _, v, _ in below] for _, below in kept]
