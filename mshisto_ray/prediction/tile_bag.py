@@ -93,6 +93,10 @@ def as_bags(
         scale=head.scale,
         notes=(),
         finer=finer,
+        places=[
+            np.stack([slide.tiles.row, slide.tiles.col], 1).astype(np.int64)
+            for slide in slides
+        ].__getitem__,
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -76,12 +76,18 @@ def fit_standardisation(
 class BagBatch(NamedTuple):
     """Bags for a model: tiles [N, D], bags' offsets [B + 1], and finer scales.
 
-    float32; offsets are int64 on the CPU.
+    float32; offsets are int64 on the CPU. ``places`` reads where the tiles lie in their
+    slides' grids, int64 [N, 2] on the CPU, slides of a bag far apart; None: not known.
     """
 
     h: torch.Tensor
     offsets: torch.Tensor
     finer: tuple[Finer, ...] = ()
+    places: Callable[[], torch.Tensor] | None = None
+
+
+# A bag, and some of its rows (None: all).
+_Pick = tuple[int, np.ndarray | None]
 
 
 class _Tiles(NamedTuple):
@@ -111,6 +117,7 @@ class Batches:
         self._bags = bags
         self._device = device
         self._standardise = standardisation.to(device)
+        self._known_places: dict[int, np.ndarray] = {}
         self._ready: torch.Tensor | None = None
         self._kept: dict[int, _Tiles] | None = None
         all_features = [bags.features, *(scale.features for scale in bags.finer)]
@@ -125,23 +132,29 @@ class Batches:
 
     def get(self, index: Sequence[int] | np.ndarray) -> BagBatch:
         """The whole bags at ``index``, in that order."""
-        return self._join([self._bag(int(i)) for i in index])
+        picks = [(int(i), None) for i in index]
+        return self._join([self._bag(bag) for bag, _ in picks], picks)
 
     def draws(self, draws: np.ndarray) -> BagBatch:
         """The bags of draws [M, 2]."""
         random = self.vote or self._tiles
         if random is None:
             return self.get(draws[:, 0])
-        parts = [
-            self._some(bag, random, number) if self.vote or number else self._bag(bag)
+        names, sizes = self._bags.names, self._bags.sizes
+        picks = [
+            (bag, draw(random, names[bag], int(sizes[bag]), number))
+            if self.vote or number
+            else (bag, None)
             for bag, number in draws.tolist()
         ]
-        return self._join(parts)
+        parts = [
+            self._bag(bag) if rows is None else self._some(bag, rows)
+            for bag, rows in picks
+        ]
+        return self._join(parts, picks)
 
-    def _some(self, bag: int, random: VoteConfig | EpochTiles, number: int) -> _Tiles:
-        """Random bag ``number`` of a bag; only its tiles are standardised."""
-        size = int(self._bags.sizes[bag])
-        rows = draw(random, self._bags.names[bag], size, number)
+    def _some(self, bag: int, rows: np.ndarray) -> _Tiles:
+        """Some rows of a bag; only these are standardised."""
         if self._ready is not None or self._kept is not None:
             return _take(self._bag(bag), rows)
         members = self._bags.members[bag]
@@ -196,11 +209,21 @@ class Batches:
             total += [sum(counts.get(m, 0) for m in ms) for ms in self._bags.members]
         return total
 
-    def _join(self, parts: Sequence[_Tiles]) -> BagBatch:
+    def _join(self, parts: Sequence[_Tiles], picks: Sequence[_Pick]) -> BagBatch:
         joined = _concatenate(parts)
         offsets = _offsets([len(part.h) for part in parts])
         finer = tuple(Finer(h, _offsets(counts)) for h, counts in joined.finer)
-        return BagBatch(joined.h, offsets, finer)
+        places = partial(self._places, picks) if self._bags.places else None
+        return BagBatch(joined.h, offsets, finer, places)
+
+    def _places(self, picks: Sequence[_Pick]) -> torch.Tensor:
+        parts = []
+        for bag, rows in picks:
+            if bag not in self._known_places:
+                self._known_places[bag] = self._bags.bag_places(bag)
+            own = self._known_places[bag]
+            parts.append(own if rows is None else own[rows])
+        return torch.from_numpy(np.concatenate(parts))
 
     def _bag(self, bag: int) -> _Tiles:
         members = self._bags.members[bag]

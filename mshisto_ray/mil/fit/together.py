@@ -192,7 +192,10 @@ def _step(
     sizes = torch.cat([batch.offsets.diff() for batch in batches])
     offsets = functional.pad(sizes.cumsum(0), (1, 0))
     bags = [len(learner.now) for learner in learners]
-    out = stack(torch.cat(parts), offsets, [len(part) for part in parts], bags)
+    reads = [batch.places for batch in batches if batch.places]
+    places = (lambda: torch.cat([read() for read in reads])) if reads else None
+    instances = [len(part) for part in parts]
+    out = stack(torch.cat(parts), offsets, instances, bags, places)
     wanted = torch.cat([learner.targets[learner.places] for learner in learners])
     bag = target.loss(outputs_of(out, target), wanted)
     weights = [x.weights[x.places] for x in learners if x.weights is not None]
