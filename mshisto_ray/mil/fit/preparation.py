@@ -10,8 +10,8 @@ import torch
 from mshisto_ray import components
 from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
-from mshisto_ray.mil.fit.batches import fit_standardisation
 from mshisto_ray.mil.fit.config import NOISES, TrainConfig
+from mshisto_ray.mil.fit.standardisation import fit_standardisation
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.model import needs_places
 from mshisto_ray.representation.noises import Noise

@@ -10,11 +10,13 @@ from mshisto_ray import config
 from mshisto_ray.config import InputError
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
+from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.cross_validation import cross_validate
+from mshisto_ray.mil.fit.standardisation import fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.vote import draw
-from mshisto_ray.mil.head import load_head, save_head
+from mshisto_ray.mil.head import load_head
 from mshisto_ray.mil.predict import predict
+from mshisto_ray.mil.trained_head import save_head
 from mshisto_ray.prediction.tile_bag import as_bags, read_slide
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 

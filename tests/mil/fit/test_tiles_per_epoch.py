@@ -11,9 +11,11 @@ from mshisto_ray.config import InputError
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.mil.fit import batches as module
 from mshisto_ray.mil.fit import cross_validation
-from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
+from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.fit.cross_validation import cross_validate
+from mshisto_ray.mil.fit.splits import plan_splits
+from mshisto_ray.mil.fit.standardisation import fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.together import can_train_together
 from mshisto_ray.mil.fit.vote import EpochTiles, draw
 from mshisto_ray.mil.poolings.embedding_mean import EmbeddingMean

@@ -10,12 +10,13 @@ from mshisto_ray.learning.class_labels import majority
 from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.learning.targets.classes import FittedClasses
 from mshisto_ray.mil.fit import batches as module
-from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
+from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold import fit_fold
 from mshisto_ray.mil.fit.fold_model import FoldTask, count_steps
 from mshisto_ray.mil.fit.fold_steps import FoldSteps
 from mshisto_ray.mil.fit.scoring import log_probabilities
+from mshisto_ray.mil.fit.standardisation import fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.vote import VoteConfig, draw, num_draws
 from mshisto_ray.mil.model import MILModel
 

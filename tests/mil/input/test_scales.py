@@ -12,9 +12,10 @@ from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.fit import batches as module
-from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
+from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.cross_validation import cross_validate
 from mshisto_ray.mil.fit.splits import plan_splits
+from mshisto_ray.mil.fit.standardisation import fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.vote import draw
 from mshisto_ray.mil.head import load_head
 from mshisto_ray.mil.predict import predict
