@@ -119,6 +119,8 @@ def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
         del optimiser["schedule"], optimiser["warmup_steps"]
     if config.early_stopping:
         settings["early_stopping"] |= {"trained": bags.kind.learned}
+    if settings["tiles_per_epoch"] is None:
+        del settings["tiles_per_epoch"]
     if settings["reduction"]["name"] == "none":
         del settings["reduction"]
     settings["noise"] = by_content(NOISES, config.noise)

@@ -29,6 +29,7 @@ VERSION = 2  # of ``model.json``
 _REFIT = "refit"
 _MLFLOW = "MLmodel"
 FITTED, REFIT_FITTED = "fitted", "refit_fitted"
+INSTANCES = "instances"
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,11 @@ def load_head(path: Path) -> Head:
         raise InputError(
             f"{path}: head version {content.get('version')}, this package reads "
             f"{VERSION}; train it again"
+        )
+    if content["scales"] and content.get(INSTANCES) != "own":
+        raise InputError(
+            f"{path}: this head of several scales is of an earlier version, whose bags "
+            "held coarse tiles with hardly any tissue, too; train it again"
         )
     config = configs.validate(TrainConfig, content["config"])
     dims, classes = tuple(content["dims"]), tuple(content["classes"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -64,18 +64,36 @@ class MILModel(nn.Module):
             layers.append(nn.Dropout(dropout))
         self.transform = nn.Sequential(*layers)
         self.pooling: nn.Module = components.build(POOLINGS, pooling, dim, num_classes)
+        self._needs_places = needs_places(pooling.name)
 
     def forward(
-        self, h: torch.Tensor, offsets: torch.Tensor, finer: Sequence[Finer] = ()
+        self,
+        h: torch.Tensor,
+        offsets: torch.Tensor,
+        finer: Sequence[Finer] = (),
+        places: Callable[[], torch.Tensor] | None = None,
     ) -> Pooled:
-        """Tiles [N, D] and offsets [B + 1] of B bags, and finer ones, to ``Pooled``."""
+        """Tiles [N, D] and offsets [B + 1] of B bags, and finer ones, to ``Pooled``.
+
+        ``places``: reads where the tiles lie, int64 [N, 2], for a pooling that needs
+        it.
+        """
         h, child_attention = self.combination(h, finer)
-        out = self.pooling(self.transform(h), offsets)
+        h = self.transform(h)
+        if self._needs_places:
+            out = self.pooling(h, offsets, places and places())
+        else:
+            out = self.pooling(h, offsets)
         if self.num_outputs is not None:
             out = _without_classes(out, self.num_outputs)
         if not child_attention:
             return out
         return dataclasses.replace(out, child_attention=child_attention)
+
+
+def needs_places(pooling: str) -> bool:
+    """Whether a pooling looks at where tiles lie."""
+    return bool(components.declaration(POOLINGS, pooling, "NEEDS_PLACES", False))
 
 
 def _without_classes(out: Pooled, num_outputs: int) -> Pooled:

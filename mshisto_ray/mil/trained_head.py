@@ -13,6 +13,7 @@ from mshisto_ray.mil.fit.fold import ModelInput
 from mshisto_ray.mil.fit.fold_model import FoldModel
 from mshisto_ray.mil.head import (
     FITTED,
+    INSTANCES,
     REFIT_FITTED,
     VERSION,
     Head,
@@ -105,6 +106,9 @@ def describe_head(
         "dims": given.dims,
         "scale": scale,
         "scales": scales,
+        # Heads of earlier versions lack it: their bags held coarse tiles that are only
+        # ancestors of finer ones, too.
+        **({INSTANCES: "own"} if scales else {}),
         "encoder": encoder,
         "embeddings_digest": digest,
         "config": config.model_dump(mode="json", include=set(TrainConfig.model_fields)),

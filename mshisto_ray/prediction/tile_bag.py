@@ -34,7 +34,7 @@ class SlideTiles:
 def read_slide(
     head: Head, directories: Sequence[EmbeddingDirectory], slide_id: str
 ) -> SlideTiles:
-    """Read own tiles at the head's scale, or all tiles of the scales it combines.
+    """Read own tiles at the head's (coarsest) scale, with all finer tiles within them.
 
     Args:
         head: a head of embeddings.
@@ -45,7 +45,7 @@ def read_slide(
         assert head.scale is not None
         return SlideTiles(directories[0].read(slide_id, head.scale))
     parts = [
-        directory.read(slide_id, mpp, own_only=False)
+        directory.read(slide_id, mpp, own_only=mpp == head.scale)
         for directory, mpp in zip(directories, head.scales, strict=True)
     ]
     places = [(part.row, part.col) for part in parts]
@@ -93,6 +93,10 @@ def as_bags(
         scale=head.scale,
         notes=(),
         finer=finer,
+        places=[
+            np.stack([slide.tiles.row, slide.tiles.col], 1).astype(np.int64)
+            for slide in slides
+        ].__getitem__,
     )
 
 

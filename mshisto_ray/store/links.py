@@ -73,6 +73,14 @@ def read_places(
     return row[order], col[order]
 
 
+def read_member_places(
+    directory: EmbeddingDirectory, mpp: float, index: int
+) -> np.ndarray:
+    """(row, col) of the own tiles of a slide, int64 [N, 2], by its place in the ids."""
+    slide_id = directory.slide_ids[index]
+    return np.stack(read_places(directory, slide_id, mpp, own_only=True), 1)
+
+
 def find_places(
     tiles: tuple[np.ndarray, np.ndarray], wanted: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:

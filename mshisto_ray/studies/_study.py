@@ -18,6 +18,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.learning.intervals import intervals
 from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.learning.predictions import Predictions, concatenate
+from mshisto_ray.mil.model import POOLINGS, needs_places
 from mshisto_ray.statistics.bootstrap import Interval
 
 
@@ -76,6 +77,20 @@ def check_part(family: str, part: Part, key: str) -> Part:
         return components.check(family, part)
     except ValueError as error:
         raise InputError(f"{key}: {error}") from None
+
+
+def check_pooling(name: str) -> None:
+    """Refuse a pooling that the studies of images cannot run.
+
+    Raises:
+        InputError: no such pooling, or one that needs the places of tiles.
+    """
+    check_part(POOLINGS, Part(name=name), "study.poolings")
+    if needs_places(name):
+        raise InputError(
+            f"study.poolings: {name} looks at neighbouring tiles, and these images "
+            "have no places"
+        )
 
 
 def fast_device() -> tuple[torch.device, str]:

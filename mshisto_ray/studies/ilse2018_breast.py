@@ -13,7 +13,6 @@ from pydantic import Field
 
 from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
-from mshisto_ray.mil.model import POOLINGS
 from mshisto_ray.slides import SlideError, open_slide
 from mshisto_ray.store.cohort import Cohort, CohortSlide, read_cohort
 from mshisto_ray.studies import _study
@@ -148,7 +147,7 @@ def build(
     if part:
         part = _study.check_part(ENCODERS, part, "study.encoder")
     for name in poolings:
-        _study.check_part(POOLINGS, Part(name=name), "study.poolings")
+        _study.check_pooling(name)
     images = read_images(data, column, (classes[0], classes[1]))
     training = dataclasses.replace(_TRAINING, epochs=epochs, colour=colour)
     protocol = Protocol(folds or _most_folds(images), repeats, validation, training)

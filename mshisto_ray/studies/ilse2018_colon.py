@@ -11,7 +11,6 @@ from pydantic import Field
 
 from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
-from mshisto_ray.mil.model import POOLINGS
 from mshisto_ray.studies import _study
 from mshisto_ray.studies._image_bags import ImageBags, ImageTraining
 from mshisto_ray.studies._image_study import ENCODERS, ImageSet, ImageStudy
@@ -82,7 +81,7 @@ def build(
     if part:
         part = _study.check_part(ENCODERS, part, "study.encoder")
     for name in poolings:
-        _study.check_part(POOLINGS, Part(name=name), "study.poolings")
+        _study.check_pooling(name)
     training = dataclasses.replace(_TRAINING, epochs=epochs, colour=colour)
     protocol = Protocol(_FOLDS, repeats, validation, training)
     images = read_images(data)

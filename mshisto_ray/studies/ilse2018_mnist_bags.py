@@ -13,10 +13,8 @@ from pydantic import Field
 from scipy.stats import t
 from torch import nn
 
-from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.predictions import Predictions
-from mshisto_ray.mil.model import POOLINGS
 from mshisto_ray.studies import _image_bags, _study
 from mshisto_ray.studies._image_bags import ImageBags, ImageTraining
 from mshisto_ray.studies._study import StudyUnit, UnitResult
@@ -183,5 +181,5 @@ def build(
 ) -> _study.Study:
     """MNIST-bags; ``mean_size``: of a bag; larger ones hardly ever lack a nine."""
     for name in poolings:
-        _study.check_part(POOLINGS, Part(name=name), "study.poolings")
+        _study.check_pooling(name)
     return MnistBagsStudy(data, poolings, num_bags, seeds, mean_size)

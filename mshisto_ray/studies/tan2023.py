@@ -22,6 +22,7 @@ from mshisto_ray.mil.fit.cross_validation import cross_validate, predict_tests
 from mshisto_ray.mil.input.annotated_area import fingerprint, restrict
 from mshisto_ray.store.cohort import read_cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.features import count_tiles
 from mshisto_ray.store.manifest import recipe_digest
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.studies import _study
@@ -88,7 +89,8 @@ class TanStudy:
         }
         for path, mpp in sorted(used):
             directory = EmbeddingDirectory(path)
-            have = {s for s in directory.slide_ids if directory.num_rows(s, mpp)}
+            counts = count_tiles(directory, mpp)
+            have = {s for s, n in zip(directory.slide_ids, counts, strict=True) if n}
             for slide in sorted(set(labelled) - have):
                 without.setdefault(slide, f"{slide} in {path.name} at {mpp:g} um/px")
         if without:

@@ -47,6 +47,9 @@ def planted_bags(
         encoder=None,
         scale=None,
         notes=(),
+        places=[
+            np.stack(np.divmod(np.arange(size), 3), 1) for size in sizes
+        ].__getitem__,
     )
 
 

@@ -157,3 +157,11 @@ def test_validation_ranks_and_tests_have_no_say():
 def test_values_are_shown_in_one_word():
     assert show({"name": "attention", "hidden": 3}) == "attention(hidden=3)"
     assert [show(v) for v in ("a", 0.1, None, [1, 2])] == ["a", "0.1", "null", "[1, 2]"]
+
+
+def test_tiles_of_an_epoch_are_an_axis_and_part_of_the_recipe(table):
+    points = expand(base(table), {"tiles_per_epoch": [None, 8]})
+    plain, some = (point.config for point in points)
+    bags, _ = experiment.load(plain)
+    assert "tiles_per_epoch" not in experiment.recipe(plain, bags)
+    assert experiment.recipe(some, bags)["tiles_per_epoch"] == 8

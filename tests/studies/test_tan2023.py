@@ -40,7 +40,7 @@ def test_tan_runs_every_row_whose_embeddings_are_there(make_embeddings, tmp_path
 
 
 def test_tan_refuses_rows_of_other_slides(make_embeddings):
-    slides = {f"s{i}": {0.5: np.zeros((2, 3)), 1.0: np.zeros((int(i != "c"), 3))}
+    slides = {f"s{i}": {0.5: np.zeros((2, 3)), 1.0: np.zeros((2 * (i != "c"), 3))}
               for i in "abc"}  # fmt: skip
     data = make_embeddings(slides, "imagenet").parent
     table = "path,label\nsa.svs,a\nsb.svs,b\nsc.svs,b\n"

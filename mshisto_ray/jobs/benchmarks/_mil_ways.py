@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from mshisto_ray import config as configs
-from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
+from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold import build_model
 from mshisto_ray.mil.fit.scoring import log_probabilities
+from mshisto_ray.mil.fit.standardisation import fit_standardisation, slide_moments
 from mshisto_ray.mil.input.bags import Bags
 
 PLAIN_LR = 1e-3

@@ -18,11 +18,11 @@ from mshisto_ray.config import InputError
 from mshisto_ray.jobs.benchmarks._benchmark import Benchmark, Measure, interleaved
 from mshisto_ray.jobs.benchmarks._mil_ways import PLAIN_LR, Ours, Plain
 from mshisto_ray.learning.comparison import compare
-from mshisto_ray.mil.fit.batches import fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import as_predictions
 from mshisto_ray.mil.fit.fold import fit_fold
 from mshisto_ray.mil.fit.fold_model import FoldTask, count_steps
+from mshisto_ray.mil.fit.standardisation import fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.together import fit_together
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.store.features import ArrayFeatures

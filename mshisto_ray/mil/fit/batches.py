@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from mshisto_ray.config import InputError
 from mshisto_ray.mil.combinations import (
     Finer,
 )
-from mshisto_ray.mil.fit.vote import VoteConfig, draw, num_draws
+from mshisto_ray.mil.fit.vote import EpochTiles, VoteConfig, draw, num_draws
 from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.representation import normalise
-from mshisto_ray.representation.normalise import Moments, Standardisation
-from mshisto_ray.store.features import ArrayFeatures, Features
+from mshisto_ray.representation.normalise import Standardisation
+from mshisto_ray.store.features import ArrayFeatures
 
 # Below this size all instances are standardised once; above, batch by batch, from
 # the mapped file: training then needs memory for one batch.
@@ -26,67 +24,25 @@ _READY_BYTES = 1 << 30
 _EVALUATION_ROWS = 1 << 16
 
 
-def slide_moments(bags: Bags) -> tuple[Moments, ...]:
-    """Moments of every slide in a bag (zeros for others), scale by scale.
-
-    Raises:
-        InputError: a slide with embeddings that are not finite.
-    """
-    used = sorted({member for members in bags.members for member in members})
-    found = [_moments(bags.features, used, used, len(bags.features.slide_ids))]
-    for scale in bags.finer:
-        places = [scale.place[member] for member in used]
-        num = len(bags.features.slide_ids)
-        found.append(_moments(scale.features, places, used, num))
-    return tuple(found)
-
-
-def _moments(
-    features: Features, places: Sequence[int], members: Sequence[int], num: int
-) -> Moments:
-    dim = features.dim
-    found = Moments(np.zeros(num, np.int64), np.zeros((num, dim)), np.zeros((num, dim)))
-    for place, member in zip(places, members, strict=True):
-        count, mean, scatter = normalise.moments(features.read(place))
-        if not np.isfinite(mean).all():
-            raise InputError(
-                f"embeddings: slide {features.slide_ids[place]!r} has values that are "
-                "not finite: embed it again, or leave it out of the cohort"
-            )
-        found.count[member], found.mean[member] = count, mean
-        found.scatter[member] = scatter
-    return found
-
-
-def fit_standardisation(
-    bags: Bags, slides: Sequence[Moments], index: np.ndarray
-) -> Standardisation:
-    """Standardisation over all tiles of the bags at ``index``, scale by scale."""
-    rows = sorted({member for i in index for member in bags.members[i]})
-    fitted = []
-    for part in slides:
-        chosen = Moments(part.count[rows], part.mean[rows], part.scatter[rows])
-        if chosen.count.sum() == 0:  # no finer tile in any of them
-            dim = part.mean.shape[1]
-            fitted.append(Standardisation(torch.zeros(dim), torch.ones(dim)))
-        else:
-            fitted.append(normalise.fit(chosen))
-    return Standardisation(fitted[0].mean, fitted[0].std, tuple(fitted[1:]))
-
-
 class BagBatch(NamedTuple):
     """Bags for a model: tiles [N, D], bags' offsets [B + 1], and finer scales.
 
-    float32; offsets are int64 on the CPU.
+    float32; offsets are int64 on the CPU. ``places`` reads where the tiles lie in their
+    slides' grids, int64 [N, 2] on the CPU, slides of a bag far apart; None: not known.
     """
 
     h: torch.Tensor
     offsets: torch.Tensor
     finer: tuple[Finer, ...] = ()
+    places: Callable[[], torch.Tensor] | None = None
+
+
+# A bag, and some of its rows (None: all).
+_Pick = tuple[int, np.ndarray | None]
 
 
 class _Tiles(NamedTuple):
-    """Standardised tiles of slides: [N, D], and (tiles, counts) per finer scale."""
+    """Tiles of slides: [N, D], and (tiles, counts) per finer scale."""
 
     h: torch.Tensor
     finer: tuple[tuple[torch.Tensor, np.ndarray], ...]
@@ -96,7 +52,8 @@ class Batches:
     """Gathers bags, standardised, on a device.
 
     One bag of a small set with one scale is a view. A draw is (bag, number of random
-    bag): without a vote every bag has one, which is the bag itself.
+    bag): without a vote every bag has one, number 0, which is the bag itself. With
+    ``tiles`` those of training are of an epoch, numbered from 1.
     """
 
     def __init__(
@@ -105,11 +62,13 @@ class Batches:
         standardisation: Standardisation,
         device: torch.device,
         vote: VoteConfig | None = None,
+        tiles: EpochTiles | None = None,
     ):
-        self.vote = vote
+        self.vote, self._tiles = vote, tiles
         self._bags = bags
         self._device = device
         self._standardise = standardisation.to(device)
+        self._known_places: dict[int, np.ndarray] = {}
         self._ready: torch.Tensor | None = None
         self._kept: dict[int, _Tiles] | None = None
         all_features = [bags.features, *(scale.features for scale in bags.finer)]
@@ -124,18 +83,34 @@ class Batches:
 
     def get(self, index: Sequence[int] | np.ndarray) -> BagBatch:
         """The whole bags at ``index``, in that order."""
-        return self._join([self._bag(int(i)) for i in index])
+        picks = [(int(i), None) for i in index]
+        return self._join([self._bag(bag) for bag, _ in picks], picks)
 
     def draws(self, draws: np.ndarray) -> BagBatch:
         """The bags of draws [M, 2]."""
-        if self.vote is None:
+        random = self.vote or self._tiles
+        if random is None:
             return self.get(draws[:, 0])
         names, sizes = self._bags.names, self._bags.sizes
-        parts = [
-            _take(self._bag(bag), draw(self.vote, names[bag], int(sizes[bag]), number))
+        picks = [
+            (bag, draw(random, names[bag], int(sizes[bag]), number))
+            if self.vote or number
+            else (bag, None)
             for bag, number in draws.tolist()
         ]
-        return self._join(parts)
+        parts = [
+            self._bag(bag) if rows is None else self._some(bag, rows)
+            for bag, rows in picks
+        ]
+        return self._join(parts, picks)
+
+    def _some(self, bag: int, rows: np.ndarray) -> _Tiles:
+        """Some rows of a bag; only these are standardised."""
+        if self._ready is not None or self._kept is not None:
+            return _take(self._bag(bag), rows)
+        members = self._bags.members[bag]
+        raw = _concatenate([self._raw(member) for member in members])
+        return self._prepare(_take(raw, rows))
 
     def all_draws(self, index: np.ndarray) -> np.ndarray:
         """Every draw [M, 2] of the bags at ``index``, bag by bag."""
@@ -145,10 +120,14 @@ class Batches:
         number = np.concatenate([np.zeros(0, np.int64), *map(np.arange, numbers)])
         return np.stack([np.repeat(index, numbers), number], 1)
 
-    def training_draws(self, index: np.ndarray) -> np.ndarray:
-        """As ``all_draws``, the same number per bag: small slides weigh no less."""
+    def training_draws(self, index: np.ndarray, epoch: int) -> np.ndarray:
+        """Draws [M, 2] of an epoch (from 1), the same number per bag.
+
+        So small slides weigh no less where random bags vote.
+        """
         if self.vote is None:
-            return self.all_draws(index)
+            number = 0 if self._tiles is None else epoch
+            return np.stack([index, np.full_like(index, number)], 1)
         number = np.tile(np.arange(self.vote.bags), len(index))
         return np.stack([np.repeat(index, self.vote.bags), number], 1)
 
@@ -159,9 +138,11 @@ class Batches:
     def runs(self, draws: np.ndarray) -> Iterator[np.ndarray]:
         """Draws [M, 2] in runs of a limited size in tiles."""
         sizes = self._num_tiles[draws[:, 0]]
-        if self.vote is not None:
-            share = self.vote.size / self._bags.sizes[draws[:, 0]]
-            sizes = sizes * np.minimum(share, 1)
+        random = self.vote or self._tiles
+        if random is not None:
+            share = np.minimum(random.size / self._bags.sizes[draws[:, 0]], 1)
+            whole = (draws[:, 1] == 0) & (self.vote is None)
+            sizes = sizes * np.where(whole, 1, share)
         sizes = sizes.cumsum()
         start = 0
         while start < len(draws):
@@ -179,11 +160,21 @@ class Batches:
             total += [sum(counts.get(m, 0) for m in ms) for ms in self._bags.members]
         return total
 
-    def _join(self, parts: Sequence[_Tiles]) -> BagBatch:
+    def _join(self, parts: Sequence[_Tiles], picks: Sequence[_Pick]) -> BagBatch:
         joined = _concatenate(parts)
         offsets = _offsets([len(part.h) for part in parts])
         finer = tuple(Finer(h, _offsets(counts)) for h, counts in joined.finer)
-        return BagBatch(joined.h, offsets, finer)
+        places = partial(self._places, picks) if self._bags.places else None
+        return BagBatch(joined.h, offsets, finer, places)
+
+    def _places(self, picks: Sequence[_Pick]) -> torch.Tensor:
+        parts = []
+        for bag, rows in picks:
+            if bag not in self._known_places:
+                self._known_places[bag] = self._bags.bag_places(bag)
+            own = self._known_places[bag]
+            parts.append(own if rows is None else own[rows])
+        return torch.from_numpy(np.concatenate(parts))
 
     def _bag(self, bag: int) -> _Tiles:
         members = self._bags.members[bag]
@@ -198,17 +189,25 @@ class Batches:
         if self._ready is not None:
             start, stop = self._offsets[member : member + 2]
             return _Tiles(self._ready[start:stop], ())
-        values = self._prepare(self._bags.features.read(member), self._standardise)
-        finer = tuple(
-            (self._prepare(scale.read(member), own), scale.children[member].counts)
-            for scale, own in zip(
-                self._bags.finer, self._standardise.finer, strict=True
-            )
-        )
-        return _Tiles(values, finer)
+        return self._prepare(self._raw(member))
 
-    def _prepare(self, values: np.ndarray, own: Standardisation) -> torch.Tensor:
-        return own(torch.from_numpy(values).to(self._device))
+    def _raw(self, member: int) -> _Tiles:
+        """Tiles of a slide as stored; mapped values stay where they are."""
+        return _Tiles(
+            torch.from_numpy(self._bags.features.read(member)),
+            tuple(
+                (torch.from_numpy(scale.read(member)), scale.children[member].counts)
+                for scale in self._bags.finer
+            ),
+        )
+
+    def _prepare(self, raw: _Tiles) -> _Tiles:
+        """Standardised tiles, on the device."""
+        pairs = zip(raw.finer, self._standardise.finer, strict=True)
+        return _Tiles(
+            self._standardise(raw.h.to(self._device)),
+            tuple((own(h.to(self._device)), counts) for (h, counts), own in pairs),
+        )
 
 
 def _offsets(counts: Sequence[int] | np.ndarray) -> torch.Tensor:

@@ -11,7 +11,7 @@ from mshisto_ray import components
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, option
 from mshisto_ray.mil.fit.optimiser import MILOptimiserConfig
-from mshisto_ray.mil.fit.vote import VoteConfig
+from mshisto_ray.mil.fit.vote import EpochTiles, VoteConfig
 from mshisto_ray.mil.model import COMBINATIONS, POOLINGS
 
 NOISES = "mshisto_ray.representation.noises"
@@ -45,6 +45,13 @@ class TrainConfig(Config):
     vote: VoteConfig | None = option(
         None, "null: a slide is one bag; else random bags of it, which vote"
     )
+    tiles_per_epoch: int | None = option(
+        None,
+        "at most so many tiles of each bag, drawn anew in every epoch of training; all "
+        "are used to predict; null: all",
+        unit="tiles",
+        ge=1,
+    )
     noise: Annotated[Part, Family(NOISES)] = option(
         Part(name="gaussian"), "added to training instances, drawn anew in each step"
     )
@@ -62,6 +69,22 @@ class TrainConfig(Config):
         EarlyStoppingConfig(), "null: all epochs, and the last one's weights"
     )
     seed: int = option(0, "initial weights, order, dropout and noise", ge=0)
+
+    @property
+    def epoch_tiles(self) -> EpochTiles | None:
+        """The random tiles of an epoch."""
+        if self.tiles_per_epoch is None:
+            return None
+        return EpochTiles(self.tiles_per_epoch, self.seed)
+
+    @model_validator(mode="after")
+    def _one_kind_of_random_bags(self) -> TrainConfig:
+        if self.vote and self.tiles_per_epoch:
+            raise ValueError(
+                "tiles_per_epoch: with vote a slide is random bags of vote.size "
+                "already; leave one of the two null"
+            )
+        return self
 
     @model_validator(mode="after")
     def _pooling_can_be_built(self) -> TrainConfig:

@@ -11,12 +11,13 @@ import torch
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.predictions import Predictions, concatenate
 from mshisto_ray.learning.split import Split
-from mshisto_ray.mil.fit.batches import Batches, slide_moments
+from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold import fit_fold
 from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask, count_steps
 from mshisto_ray.mil.fit.preparation import fit_preparation
 from mshisto_ray.mil.fit.scoring import predict_values
+from mshisto_ray.mil.fit.standardisation import slide_moments
 from mshisto_ray.mil.fit.together import can_train_together, fit_together
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.representation.normalise import Moments

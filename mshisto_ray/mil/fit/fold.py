@@ -64,7 +64,9 @@ def fit_fold(
     with torch.random.fork_rng(devices):
         torch.manual_seed(seeds.torch)
         model = build_model(config, bags).to(device)
-        batches = Batches(bags, task.standardisation, device, config.vote)
+        batches = Batches(
+            bags, task.standardisation, device, config.vote, config.epoch_tiles
+        )
         noises = build_noises(bags, task.standardisation, task.train, config)
         given = fitted, noises, config, task.num_steps, device
         steps = FoldSteps(bags, batches, model, *given)
@@ -98,10 +100,10 @@ def _train(
     generator: torch.Generator,
 ) -> tuple[int, tuple[dict[str, float], ...]]:
     """Train; return the number of epochs of the final weights, and the history."""
-    draws = steps.batches.training_draws(task.train)
     history: list[dict[str, float]] = []
     weights = None
     for epoch in range(1, steps.config.epochs + 1):
+        draws = steps.batches.training_draws(task.train, epoch)
         record = steps.epoch(order.permutation(draws), generator)
         check_finite(record["loss"], epoch, steps.config)
         history.append(record)

@@ -97,12 +97,12 @@ class FoldSteps:
         return {"loss": loss.item(), "bag_loss": loss.item()}
 
     def _forward(self, draws: np.ndarray, generator: torch.Generator) -> Pooled:
-        h, offsets, finer = self.batches.draws(draws)
+        h, offsets, finer, places = self.batches.draws(draws)
         noise, *others = self._noises
         h = noise(h, generator)
         pairs = zip(finer, others, strict=True)
         finer = [s._replace(h=other(s.h, generator)) for s, other in pairs]
-        return self.model(h, offsets, finer)
+        return self.model(h, offsets, finer, places)
 
     def _of(self, draws: np.ndarray) -> torch.Tensor:
         """Encoded targets of the bags of draws."""

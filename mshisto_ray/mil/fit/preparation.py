@@ -10,9 +10,10 @@ import torch
 from mshisto_ray import components
 from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
-from mshisto_ray.mil.fit.batches import fit_standardisation
 from mshisto_ray.mil.fit.config import NOISES, TrainConfig
+from mshisto_ray.mil.fit.standardisation import fit_standardisation
 from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.mil.model import needs_places
 from mshisto_ray.representation.noises import Noise
 from mshisto_ray.representation.normalise import Moments, Standardisation
 from mshisto_ray.representation.preparation import (
@@ -68,13 +69,19 @@ def reduced_widths(part: Part, dims: Sequence[int], num_classes: int) -> list[in
 
 
 def check_representation(bags: Bags, config: TrainConfig) -> None:
-    """Refuse a reduction or noise that does not suit the embeddings, before any work.
+    """Refuse a part that does not suit the embeddings, before any work.
 
     Raises:
         InputError: a width that the embeddings cannot give; strengths or files that do
-            not suit the views.
+            not suit the views; a pooling of neighbours without places.
     """
     reduced_widths(config.reduction, bags.dims, len(bags.classes))
+    if needs_places(config.pooling.name) and bags.places is None:
+        raise InputError(
+            f"pooling: {config.pooling.name} looks at neighbouring tiles, and these "
+            "bags do not say where tiles lie: give embeddings and a cohort in place of "
+            "a bag table, or another pooling"
+        )
     check = components.declaration(NOISES, config.noise.name, "check", None)
     views = [bags.views or (bags.dims[0],), *((d,) for d in bags.dims[1:])]
     for columns in views if check else ():

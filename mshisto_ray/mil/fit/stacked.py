@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -141,13 +141,15 @@ class Stack:
         offsets: torch.Tensor,
         instances: Sequence[int],
         bags: Sequence[int],
+        places: Callable[[], torch.Tensor] | None = None,
     ) -> Pooled:
         """Instances [N, D] of all models and offsets [B + 1] of all bags to ``Pooled``.
 
-        ``instances[s]``, ``bags[s]``: numbers of instances and bags of model s.
+        ``instances[s]``, ``bags[s]``: numbers of instances and bags of model s;
+        ``places``: see ``MILModel.forward``.
         """
         self.rows.set(instances, bags)
-        return self.module(h, offsets)
+        return self.module(h, offsets, (), places)
 
     def leave(self, places: Sequence[int], optimiser: torch.optim.Optimizer) -> None:
         """Remove the models at these places and copy their trained weights to them."""

@@ -41,7 +41,8 @@ def can_train_together(
         return False
     if bags.kind.whole_fold:
         return False
-    size = config.vote.size if config.vote else float(bags.sizes.mean())
+    most = np.minimum(bags.sizes, config.tiles_per_epoch or np.inf)
+    size = config.vote.size if config.vote else float(most.mean())
     total = int(bags.features.counts.sum()) * bags.features.dim * 4 * num
     if config.batch_size * size > _LONG_STEP or total > _MOST_BYTES:
         return False
@@ -130,10 +131,11 @@ class _Learner:
             torch.manual_seed(seeds.torch)
             model = build_model(config, bags)
             dropout = torch.Generator().set_state(torch.get_rng_state())
-        batches = Batches(bags, task.standardisation, cpu, config.vote)
+        random = config.vote, config.epoch_tiles
+        batches = Batches(bags, task.standardisation, cpu, *random)
         noise = torch.Generator().manual_seed(seeds.noise)
         order = np.random.default_rng(seeds.order)
-        steps = _steps(batches.training_draws(task.train), config, order)
+        steps = _steps(batches, task.train, config, order)
         (disturb,) = build_noises(bags, task.standardisation, task.train, config)
         assert bags.targets is not None
         fitted = bags.kind.fit(bags.targets[task.train], bags.classes)
@@ -167,11 +169,11 @@ class _Learner:
 
 
 def _steps(
-    draws: np.ndarray, config: TrainConfig, order: np.random.Generator
+    batches: Batches, train: np.ndarray, config: TrainConfig, order: np.random.Generator
 ) -> Iterator[np.ndarray | None]:
     """Draws of every step, and None at the end of each epoch."""
-    for _ in range(config.epochs):
-        shuffled = order.permutation(draws)
+    for epoch in range(1, config.epochs + 1):
+        shuffled = order.permutation(batches.training_draws(train, epoch))
         for start in range(0, len(shuffled), config.batch_size):
             yield shuffled[start : start + config.batch_size]
         yield None
@@ -190,7 +192,10 @@ def _step(
     sizes = torch.cat([batch.offsets.diff() for batch in batches])
     offsets = functional.pad(sizes.cumsum(0), (1, 0))
     bags = [len(learner.now) for learner in learners]
-    out = stack(torch.cat(parts), offsets, [len(part) for part in parts], bags)
+    reads = [batch.places for batch in batches if batch.places]
+    places = (lambda: torch.cat([read() for read in reads])) if reads else None
+    instances = [len(part) for part in parts]
+    out = stack(torch.cat(parts), offsets, instances, bags, places)
     wanted = torch.cat([learner.targets[learner.places] for learner in learners])
     bag = target.loss(outputs_of(out, target), wanted)
     weights = [x.weights[x.places] for x in learners if x.weights is not None]

@@ -1,8 +1,9 @@
-"""Random bags of a slide, and the vote of their predictions."""
+"""Random bags of a slide that vote, and random tiles of it for an epoch."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,11 +20,21 @@ class VoteConfig(Config):
     seed: int = option(0, "decides which instances", ge=0)
 
 
-def draw(config: VoteConfig, name: str, num: int, number: int) -> np.ndarray:
+@dataclass(frozen=True)
+class EpochTiles:
+    """At most ``size`` instances of each training bag, other ones in every epoch."""
+
+    size: int
+    seed: int
+
+
+def draw(
+    config: VoteConfig | EpochTiles, name: str, num: int, number: int
+) -> np.ndarray:
     """Rows of random bag ``number`` of a bag of ``num`` instances, in rising order.
 
     Without replacement. They depend on (seed, name, number) alone: not on order,
-    epoch, fold, worker or other bags.
+    epoch, fold, worker or other bags. With ``EpochTiles`` the number is the epoch.
 
     Source: Tan et al. 2023, section 3.3: 50 bags of 100 tiles of each slide. The paper
     does not state whether a tile may be drawn twice.

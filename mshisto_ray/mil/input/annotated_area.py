@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def restrict(
         slide_id = bags.features.slide_ids[member]
         marks = []
         for directory, mpp in zip(directories, scales, strict=True):
-            row, col = read_places(directory, slide_id, mpp, bags.scales is None)
+            row, col = read_places(directory, slide_id, mpp, mpp == scales[0])
             identity = [np.full(len(row), mpp), row, col]
             marks.append(annotated(tiles, slide_id, identity, name, min_annotated))
         rows[member] = np.flatnonzero(marks[0])
@@ -60,9 +61,20 @@ def restrict(
         dataclasses.replace(scale, children=held)
         for scale, held in zip(bags.finer, children, strict=True)
     )
+    places = bags.places and partial(_selected, bags.places, rows)
     return dataclasses.replace(
-        bags, features=features, sizes=np.array(sizes, np.int64), finer=finer
+        bags,
+        features=features,
+        sizes=np.array(sizes, np.int64),
+        finer=finer,
+        places=places,
     )
+
+
+def _selected(
+    places: Callable[[int], np.ndarray], rows: Mapping[int, np.ndarray], member: int
+) -> np.ndarray:
+    return places(member)[rows[member]]
 
 
 def fingerprint(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -19,6 +19,9 @@ from mshisto_ray.mil.input.scales import FinerScale
 from mshisto_ray.mil.input.source import BagRow, BagSource, open_source
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.features import Features
+
+# Rows between slides of a bag: more than any slide has.
+_APART = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,9 @@ class Bags:
     labels are not needed; ``folds``: given folds as text, None where there are none;
     ``sizes``: instances of each bag, int64 [B] (0: no tile at this scale);
     ``finer``: tiles of finer scales linked to the instances, if any; ``views``: columns
-    of each view of an instance, None for one; ``digest``: of
+    of each view of an instance, None for one; ``places``: reads the grid row and column
+    of a slide's instances, int64 [N, 2], by its place in ``features``, None where they
+    are not known; ``digest``: of
     embeddings or table; ``encoder``: of the embeddings, None for a table; ``notes``:
     slides or bags left out, one line per reason; ``unit``: what a bag is, ``slide`` or
     ``patient``; ``fingerprints``: of the labelled slides' files, each with its patient.
@@ -68,6 +73,7 @@ class Bags:
     unit: Literal["slide", "patient"] = "slide"
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     views: tuple[int, ...] | None = None
+    places: Callable[[int], np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -121,6 +127,13 @@ class Bags:
             each = np.concatenate([np.zeros(0, np.int64), *counts])
             parents.append(np.arange(len(each)).repeat(each))
         return BagTiles(tuple(whole), tuple(parents))
+
+    def bag_places(self, index: int) -> np.ndarray:
+        """Row and column of a bag's instances, int64 [N, 2], its slides far apart."""
+        assert self.places is not None
+        members = enumerate(self.members[index])
+        found = [np.add(self.places(m), (k * _APART, 0)) for k, m in members]
+        return np.concatenate([np.zeros((0, 2), np.int64), *found])
 
     def take(self, indices: Sequence[int] | np.ndarray) -> Bags:
         """Some of the bags, in this order."""
@@ -196,6 +209,7 @@ def read_bags(
             if target and row.name in source.fingerprints
         },
         views=source.views,
+        places=source.places,
     )
 
 

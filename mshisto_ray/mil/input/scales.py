@@ -21,7 +21,7 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class FinerScale:
-    """All tiles of a finer scale, linked to the tiles of the next coarser one.
+    """All tiles of a finer scale, linked to those of the next coarser one in bags.
 
     ``place``: index of a slide in ``features``, by its index in the coarsest scale's
     features; ``children``: its links, by the same index.
@@ -32,6 +32,11 @@ class FinerScale:
     place: Mapping[int, int]
     children: Mapping[int, Children]
 
+    @property
+    def dim(self) -> int:
+        """Width D of an embedding."""
+        return self.features.dim
+
     def read(self, member: int) -> np.ndarray:
         """Tiles [M, D] of a slide, parent by parent."""
         values = self.features.read(self.place[member])
@@ -40,7 +45,7 @@ class FinerScale:
 
 @dataclass(frozen=True)
 class Chain:
-    """Slides at several scales: tiles of the coarsest, each with its finer ones."""
+    """Slides at several scales: own tiles of the coarsest, each with its finer ones."""
 
     features: Features
     finer: tuple[FinerScale, ...]
@@ -57,6 +62,9 @@ def open_chain(
 ) -> Chain:
     """Open slides at a chain of scales.
 
+    Instances are tiles with enough tissue themselves (``own``), as in bags of one
+    scale; finer tiles are all that exist within them.
+
     Args:
         directories: one per scale, coarsest first (the same one, or one an encoder).
         scales: coarsest first.
@@ -68,7 +76,7 @@ def open_chain(
     """
     factors = check_scales(directories, scales)
     features = [
-        open_features(directory, mpp, cache, own_only=False)
+        open_features(directory, mpp, cache, own_only=mpp == scales[0])
         for directory, mpp in zip(directories, scales, strict=True)
     ]
     places = [{name: i for i, name in enumerate(f.slide_ids)} for f in features]
@@ -77,7 +85,7 @@ def open_chain(
     children: list[dict[int, Children]] = [{} for _ in factors]
     for slide_id, member in members.items():
         tiles = [
-            read_places(directory, slide_id, mpp)
+            read_places(directory, slide_id, mpp, own_only=mpp == scales[0])
             for directory, mpp in zip(directories, scales, strict=True)
         ]
         for found, held in zip(link(tiles, factors), children, strict=True):
@@ -117,5 +125,7 @@ def check_scales(
 
 
 def _digest(directories: Sequence[EmbeddingDirectory], scales: Sequence[float]) -> str:
-    text = repr([(d.digest, m) for d, m in zip(directories, scales, strict=True)])
+    parts = [(d.digest, m) for d, m in zip(directories, scales, strict=True)]
+    # Other than of earlier versions, where coarse tiles were not only own ones.
+    text = repr(["own", *parts])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.given_folds import refuse_other_split
@@ -19,6 +22,7 @@ from mshisto_ray.store.columns import looks_like_fold
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.features import Features, ParquetFeatures
 from mshisto_ray.store.identity import doubtful_patient_notes, own_patient_note
+from mshisto_ray.store.links import read_member_places
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class BagSource:
     finer: tuple[FinerScale, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     views: tuple[int, ...] | None = None
+    places: Callable[[int], np.ndarray] | None = None
 
 
 def open_source(
@@ -106,6 +111,7 @@ def _chain_source(
     return BagSource(
         rows, chain.features, "slides", has_fold, chain.digest, chain.encoder,
         scales[0], tuple(notes), chain.finer, directories[0].fingerprints,
+        places=partial(read_member_places, directories[0], scales[0]),
     )  # fmt: skip
 
 
@@ -127,6 +133,7 @@ def _view_source(
     return BagSource(
         rows, found.features, "slides", has_fold, found.digest, found.encoder,
         found.mpp, tuple(notes), (), directories[0].fingerprints, found.widths,
+        [np.stack(place, 1) for place in found.places].__getitem__,
     )  # fmt: skip
 
 
@@ -202,6 +209,7 @@ def _cohort_source(
     return BagSource(
         rows, features, "slides", has_fold, digest, encoder, scale, notes,
         fingerprints=directory.fingerprints,
+        places=partial(read_member_places, directory, scale),
     )  # fmt: skip
 
 

@@ -67,15 +67,18 @@ class Pooling(Protocol):
     """A torch module: instances [N, D] and offsets [B + 1] to ``Pooled``.
 
     Bag b is rows ``offsets[b]:offsets[b + 1]``; offsets are int64 on the CPU. The
-    order of a bag's instances and the other bags of the batch do not matter; a bag
-    without instances is a ValueError. Half precision comes from autocast; weights are
-    float32.
+    order of a bag's instances (with their places) and the other bags of the batch do
+    not matter; a bag without instances is a ValueError. Half precision comes from
+    autocast; weights are float32.
 
     Beside ``build`` a pooling's module may declare:
 
     - ``notes(sizes) -> list[str]``: what a user should know about bags of these sizes;
     - ``DEPENDS_ON_COUNT = True``: a bag repeated as a whole is another bag;
     - ``DILUTES = True``: one instance alone cannot make a bag positive;
+    - ``NEEDS_PLACES = True``: it is called with a third argument, ``places`` int64
+      [N, 2] on the CPU: row and column of each tile in its slide's grid, slides of one
+      bag far apart; a bag table has none;
     - ``NEEDS_CLASSES = True``: it gives no ``outputs``, so that its target is classes;
     - ``INSTANCES_APART = True``: the instance of a bag of one may be given other
       probabilities than the bag.

@@ -7,11 +7,12 @@ from fixtures.parts import examples, held
 
 from mshisto_ray import components, config
 from mshisto_ray.config import InputError
-from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
+from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold import build_model, fit_fold
 from mshisto_ray.mil.fit.fold_model import FoldTask, count_steps
 from mshisto_ray.mil.fit.scoring import log_probabilities
+from mshisto_ray.mil.fit.standardisation import fit_standardisation, slide_moments
 from mshisto_ray.mil.model import POOLINGS
 
 CPU = torch.device("cpu")

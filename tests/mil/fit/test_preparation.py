@@ -11,7 +11,6 @@ from mshisto_ray import config
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.mil.fit import cross_validation
-from mshisto_ray.mil.fit.batches import slide_moments
 from mshisto_ray.mil.fit.config import NOISES, REDUCTIONS, TrainConfig
 from mshisto_ray.mil.fit.cross_validation import cross_validate
 from mshisto_ray.mil.fit.fold import fit_fold
@@ -21,6 +20,7 @@ from mshisto_ray.mil.fit.preparation import (
     fit_preparation,
 )
 from mshisto_ray.mil.fit.splits import plan_splits
+from mshisto_ray.mil.fit.standardisation import slide_moments
 from mshisto_ray.mil.head import load_head
 from mshisto_ray.mil.trained_head import save_head
 

@@ -10,12 +10,13 @@ from mshisto_ray.learning.class_labels import majority
 from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.learning.targets.classes import FittedClasses
 from mshisto_ray.mil.fit import batches as module
-from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
+from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold import fit_fold
 from mshisto_ray.mil.fit.fold_model import FoldTask, count_steps
 from mshisto_ray.mil.fit.fold_steps import FoldSteps
 from mshisto_ray.mil.fit.scoring import log_probabilities
+from mshisto_ray.mil.fit.standardisation import fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.vote import VoteConfig, draw, num_draws
 from mshisto_ray.mil.model import MILModel
 
@@ -171,7 +172,7 @@ def test_small_slides_weigh_no_less_in_training(planted):
     bags = planted(num=8, largest=9)
     assert bags.sizes.min() <= VOTE.size < bags.sizes.max()
     fitted = fit_standardisation(bags, slide_moments(bags), np.arange(8))
-    draws = Batches(bags, fitted, CPU, VOTE).training_draws(np.arange(8))
+    draws = Batches(bags, fitted, CPU, VOTE).training_draws(np.arange(8), 1)
     assert np.bincount(draws[:, 0]).tolist() == [VOTE.bags] * 8
-    plain = Batches(bags, fitted, CPU).training_draws(np.array([3, 1]))
+    plain = Batches(bags, fitted, CPU).training_draws(np.array([3, 1]), 1)
     assert plain.tolist() == [[3, 0], [1, 0]]

@@ -99,7 +99,9 @@ def test_several_scales_keep_annotated_children_of_annotated_parents(study):
     directory = EmbeddingDirectory(embeddings)
     area = restrict(bags, [directory] * 3, tiles, "tumour", 0.5)
     for i, name in enumerate(bags.names):
-        levels = [wanted(directory, name, m, marks, own_only=False) for m in SCALES]
+        levels = [
+            wanted(directory, name, m, marks, own_only=m == SCALES[0]) for m in SCALES
+        ]
         member = bags.members[i][0]
         parents = list(levels[0])
         for scale, level in zip(area.finer, levels[1:], strict=True):

@@ -1,5 +1,7 @@
 """Bags of several scales: from embeddings to batches, heads and predictions."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,10 @@ from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.fit import batches as module
-from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
+from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.cross_validation import cross_validate
 from mshisto_ray.mil.fit.splits import plan_splits
+from mshisto_ray.mil.fit.standardisation import fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.vote import draw
 from mshisto_ray.mil.head import load_head
 from mshisto_ray.mil.predict import predict
@@ -56,8 +59,8 @@ def settings(study, **keys):
 
 
 def naive(directory, slide_id):
-    """Coarse tiles with their finer ones by looking every parent up."""
-    parts = [directory.read(slide_id, m, own_only=False) for m in SCALES]
+    """Own coarse tiles with all their finer ones by looking every parent up."""
+    parts = [directory.read(slide_id, m, own_only=m == SCALES[0]) for m in SCALES]
     tiles = [list(zip(p.row.tolist(), p.values, strict=True)) for p in parts]
     found = []
     for row, value in tiles[0]:
@@ -68,25 +71,32 @@ def naive(directory, slide_id):
 
 
 @pytest.mark.parametrize("ready", [True, False])
-@pytest.mark.parametrize("vote", [None, {"bags": 3, "size": 2}])
-def test_batches_hold_every_tile_under_its_parent(study, monkeypatch, ready, vote):
+@pytest.mark.parametrize(
+    "keys",
+    [{}, {"vote": {"bags": 3, "size": 2}}, {"tiles_per_epoch": 2}],
+    ids=str,
+)
+def test_batches_hold_every_tile_under_its_parent(study, monkeypatch, ready, keys):
     monkeypatch.setattr(module, "_READY_BYTES", 1 << 20 if ready else 0)
-    training = settings(study, unit="patient", vote=vote)
+    training = settings(study, unit="patient", **keys)
     bags, _ = experiment.load(training)
     directory = EmbeddingDirectory(study[0])
     assert bags.scales == SCALES and bags.dims == (3, 3, 3)
     fitted = fit_standardisation(bags, slide_moments(bags), np.arange(len(bags)))
-    batches = Batches(bags, fitted, CPU, training.vote)
+    random = training.vote or training.epoch_tiles
+    batches = Batches(bags, fitted, CPU, training.vote, training.epoch_tiles)
     index = np.array([10, 3])  # patient p10 has two slides
     draws = batches.all_draws(index)
+    if training.epoch_tiles:
+        draws = np.concatenate([batches.training_draws(index, e) for e in (1, 2)])
     h, offsets, (middle, fine) = batches.draws(draws)
     coarse, second, third = [], [], []
     for bag, number in draws.tolist():
         slides = ["s10", "s11"] if bag == 10 else ["s03"]
         tiles = [tile for s in slides for tile in naive(directory, s)]
         rows = range(len(tiles))
-        if training.vote:
-            rows = draw(training.vote, bags.names[bag], len(tiles), number)
+        if random:
+            rows = draw(random, bags.names[bag], len(tiles), number)
         kept = [tiles[i] for i in rows]
         coarse += [value for value, _ in kept]
         second += [[v for _, v, _ in below] for _, below in kept]
@@ -103,6 +113,36 @@ def test_batches_hold_every_tile_under_its_parent(study, monkeypatch, ready, vot
     check(plain[1], middle.h, [v for part in second for v in part])
     assert fine.offsets.diff().tolist() == [len(part) for part in third]
     check(plain[2], fine.h, [v for part in third for v in part])
+
+
+def test_coarse_tiles_that_are_only_ancestors_are_no_instances(study):
+    bags, _ = experiment.load(settings(study))
+    directory = EmbeddingDirectory(study[0])
+    for i, name in enumerate(bags.names):
+        coarse, middle, fine = (directory.read(name, m, own_only=False) for m in SCALES)
+        kept = [r for r, own in zip(coarse.row, coarse.own, strict=True) if own]
+        assert bags.sizes[i] == len(kept) == len(coarse.row) - 1
+        bag = bags.bag(i)
+        np.testing.assert_array_equal(bag.values[0], coarse.values[coarse.own])
+        # Finer tiles are all that exist within these, own or not.
+        inside = [r // 2 in kept for r in middle.row]
+        np.testing.assert_array_equal(bag.values[1], middle.values[inside])
+        inside = [r // 4 in kept for r in fine.row]
+        np.testing.assert_array_equal(bag.values[2], fine.values[inside])
+
+
+def test_a_head_of_bags_with_other_instances_is_refused(study, tmp_path):
+    training = settings(study)
+    bags, _ = experiment.load(training)
+    splits = plan_splits(bags, SplitConfig(folds=2, validation=0), training)
+    result = cross_validate(bags, splits, training, CPU)
+    save_head(tmp_path / "head", result, bags, training, {"unit": "slide"})
+    file = tmp_path / "head" / "model.json"
+    content = json.loads(file.read_text())
+    assert content.pop("instances") == "own"
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="hardly any tissue, too; train it again"):
+        load_head(tmp_path / "head")
 
 
 def test_runs_for_evaluation_count_the_tiles_of_every_scale(study, monkeypatch):
@@ -123,10 +163,14 @@ def test_each_scale_is_standardised_by_its_own_training_tiles(study):
     index = np.array([4, 0])
     fitted = fit_standardisation(bags, slide_moments(bags), index)
     directory = EmbeddingDirectory(study[0])
-    for own, mpp in zip([fitted, *fitted.finer], SCALES, strict=True):
-        rows = np.concatenate(
-            [directory.read(s, mpp, own_only=False).values for s in ("s04", "s00")]
-        ).astype(float)
+    scales: list = [[], [], []]
+    for coarse, middle in naive(directory, "s04") + naive(directory, "s00"):
+        scales[0].append(coarse)
+        for _, value, fine in middle:
+            scales[1].append(value)
+            scales[2] += fine
+    for own, values in zip([fitted, *fitted.finer], scales, strict=True):
+        rows = np.stack(values).astype(float)
         np.testing.assert_allclose(own.mean, rows.mean(0), rtol=1e-4)
         np.testing.assert_allclose(own.std, rows.std(0), rtol=1e-4)
 
