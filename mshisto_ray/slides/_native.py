@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -208,14 +208,21 @@ def _sources(path: Path, reference: OpenSlideSlide, scaled: bool) -> list[_Sourc
     sizes = [(level.width, level.height) for level in reference.levels]
     pages = read_levels(path, sizes)
     native = [
-        _Source(level, page, index, reference.downsamples[index])
-        for index, (level, page) in enumerate(zip(reference.levels, pages, strict=True))
+        _Source(_placed(level, downsample), page, index, downsample)
+        for index, (level, page, downsample) in enumerate(
+            zip(reference.levels, pages, reference.downsamples, strict=True)
+        )
     ]
     if not scaled:
         return native
     if not all(page.is_whole for page in pages):
         raise SlideError("NotJpegTiles", "native tiles are missing")
     return sorted([*native, *_reduced(native)], key=lambda s: s.level.downsample)
+
+
+def _placed(level: Level, downsample: float) -> Level:
+    """A level, with a mark where OpenSlide interpolates between its pixels."""
+    return replace(level, is_between=not downsample.is_integer())
 
 
 def _reduced(native: list[_Source]) -> list[_Source]:
@@ -228,7 +235,7 @@ def _reduced(native: list[_Source]) -> list[_Source]:
             if any(max(d, downsample) < _NEAR * min(d, downsample) for d in known):
                 continue
             page = source.page.reduced(reduce)
-            level = Level(page.width, page.height, downsample)
+            level = Level(page.width, page.height, downsample, is_reduced=True)
             found.append(_Source(level, page, None, downsample))
             known.append(downsample)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -29,11 +29,17 @@ class Level:
     ``downsample`` is infinite for a level that is not to be read: its two sides are
     downsampled by different factors (it was padded or cropped to whole native tiles),
     so that a position in it is not known. It keeps its place in ``levels``.
+
+    ``is_between``: its pixels lie between those of level 0, so that a read is
+    interpolated, at many times the price of decoding a finer level.
+    ``is_reduced``: no level of the file, but decoded from JPEG at 1/2 or 1/4.
     """
 
     width: int
     height: int
     downsample: float
+    is_between: bool = field(default=False, compare=False)
+    is_reduced: bool = field(default=False, compare=False)
 
     @property
     def is_sound(self) -> bool:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from scipy import sparse
 
 from mshisto_ray.slides import Slide, SlideError, read_held
+from mshisto_ray.tiling.area_average import area_average
 from mshisto_ray.tiling.coarser import stained_share
 from mshisto_ray.tiling.resolution import ScaleReading
 
@@ -128,55 +127,3 @@ def box_averages(pixels: np.ndarray, factors: Sequence[int]) -> dict[int, np.nda
             rounded >>= shift
             averages[factor] = rounded.astype(np.uint8)
     return averages
-
-
-def area_average(
-    pixels: np.ndarray, rows: tuple[float, float], cols: tuple[float, float], side: int
-) -> np.ndarray:
-    """Exact area average of a real-valued rectangle, on a side x side grid.
-
-    Each output pixel is the mean of the input over its share of the rectangle, border
-    pixels weighted by the part covered; finer output than input is allowed.
-
-    Args:
-        pixels: uint8 [H, W, 3].
-        rows: top and bottom of the rectangle in input pixels.
-        cols: left and right.
-        side: output pixels per side.
-    """
-    height, width, channels = pixels.shape
-    down = _weights(*rows, side, height)
-    across = _weights_interleaved(*cols, side, width, channels)
-    lines = down @ pixels.reshape(height, width * channels).astype(np.float32)
-    # Sparse times dense is fast where the dense rows are contiguous: columns first.
-    result = across @ np.ascontiguousarray(lines.T)
-    result += 0.5
-    whole = np.ascontiguousarray(result.astype(np.uint8).T)
-    return whole.reshape(side, side, channels)
-
-
-@functools.lru_cache(maxsize=64)
-def _weights(start: float, stop: float, num: int, size: int) -> sparse.csr_array:
-    """[num, size]: share of each of ``size`` pixels in each of ``num`` equal cells."""
-    edges = start + (stop - start) * np.arange(num + 1) / num
-    low, high = edges[:-1, None], edges[1:, None]
-    taps = math.ceil((stop - start) / num) + 1
-    index = np.floor(low).astype(np.int64) + np.arange(taps)
-    covered = np.clip(np.minimum(high, index + 1) - np.maximum(low, index), 0, None)
-    weight = (covered / covered.sum(axis=1, keepdims=True)).astype(np.float32)
-    cell = np.broadcast_to(np.arange(num)[:, None], index.shape)
-    taken = weight > 0
-    # A cell that ends past the last pixel by a rounding error is cut there.
-    place = (cell[taken], np.clip(index[taken], 0, size - 1))
-    return sparse.csr_array((weight[taken], place), shape=(num, size))
-
-
-@functools.lru_cache(maxsize=64)
-def _weights_interleaved(
-    start: float, stop: float, num: int, size: int, channels: int
-) -> sparse.csr_array:
-    """``_weights`` for interleaved channels, [num * channels, size * channels]."""
-    per_channel = np.eye(channels, dtype=np.float32)
-    return sparse.csr_array(
-        sparse.kron(_weights(start, stop, num, size), per_channel, format="csr")
-    )

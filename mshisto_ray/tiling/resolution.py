@@ -3,6 +3,8 @@
 mpp (micrometres per pixel) is the only resolution in arithmetic. Real slides are
 rarely nominal (0.263, 0.499, 0.526 um/px), so an integer factor within tolerance is
 used as it is and the resulting mpp recorded; anything else is resampled by area.
+A level between whose pixels OpenSlide would interpolate (real pyramids are rarely 2, 4,
+8 times smaller to the pixel) is left for a finer one.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from mshisto_ray.config import InputError
 from mshisto_ray.slides import (
     Level,
 )
+
+# An interpolated pixel takes as long as decoding and averaging some sixteen others.
+_CHEAPER = 4
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ def resolve(
     tile_px: int,
     tolerance: float,
     from_finest: bool = False,
+    max_upsample: float = 1.1,
 ) -> list[ScaleReading]:
     """How each served scale is read, finest first.
 
@@ -87,10 +93,11 @@ def resolve(
         tile_px: side of a tile in pixels.
         tolerance: relative difference within which an integer factor is used.
         from_finest: every scale from the level that serves the finest.
+        max_upsample: of a level decoded at 1/2 or 1/4, which is preferred then.
     """
     finest = scales[0]
     per_pixel = _exact_span(mpp, levels, finest, tolerance) or finest / mpp
-    first_level, first_factor = _choose_level(levels, per_pixel)
+    first_level, first_factor = _choose_level(levels, per_pixel, max_upsample)
     readings = []
     for scale in scales:
         # Level-0 pixels per tile pixel; whole multiples keep the grids nested.
@@ -99,7 +106,7 @@ def resolve(
         if from_finest:
             level, factor = first_level, first_factor and first_factor * ratio
         else:
-            level, factor = _choose_level(levels, span)
+            level, factor = _choose_level(levels, span, max_upsample)
         readings.append(ScaleReading(scale, mpp * span, tile_px * span, level, factor))
     return readings
 
@@ -118,14 +125,38 @@ def _exact_span(
     return None
 
 
-def _choose_level(levels: Sequence[Level], span: float) -> tuple[int, int | None]:
-    """The coarsest level with an integer factor, else the next finer level."""
+def _choose_level(
+    levels: Sequence[Level], span: float, most: float
+) -> tuple[int, int | None]:
+    """The level to read, and its pixels per tile pixel if that is a whole number."""
     indices = range(len(levels) - 1, -1, -1)
     for index in indices:
-        ratio = span / levels[index].downsample
-        if round(ratio) >= 1 and abs(ratio - round(ratio)) < 1e-9 * ratio:
-            return index, round(ratio)
+        if _whole(span / levels[index].downsample):
+            index = _without_interpolation(levels, index)
+            return index, _whole(span / levels[index].downsample)
     for index in indices:
-        if levels[index].downsample <= span:
-            return index, None
+        level = levels[index]
+        if level.downsample <= span * (most if level.is_reduced else 1):
+            index = _without_interpolation(levels, index)
+            return index, _whole(span / levels[index].downsample)
     return 0, None
+
+
+def _whole(ratio: float) -> int | None:
+    """A ratio of at least 1 as a whole number, None if it is none."""
+    near = round(ratio)
+    return near if near >= 1 and abs(ratio - near) < 1e-9 * ratio else None
+
+
+def _without_interpolation(levels: Sequence[Level], index: int) -> int:
+    """A finer level in place of one that is interpolated, where that is cheaper."""
+    chosen = levels[index]
+    if not chosen.is_between:
+        return index
+    for finer in range(index - 1, -1, -1):
+        level = levels[finer]
+        if chosen.downsample > _CHEAPER * level.downsample:
+            break
+        if not level.is_between:
+            return finer
+    return index

@@ -158,6 +158,7 @@ def _plan(
         recipe.tile_px,
         recipe.mpp_tolerance,
         recipe.pixels == "finest",
+        recipe.max_upsample,
     )
     size = (slide.levels[0].width, slide.levels[0].height)
     plans = plan_tiles(

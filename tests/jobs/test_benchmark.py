@@ -11,11 +11,14 @@ from mshisto_ray.config import InputError
 from mshisto_ray.jobs.benchmark import table, to_words
 from mshisto_ray.jobs.benchmarks import (
     Measure,
+    _by_hand,
     _slides,
     focus,
     interleaved,
     read,
 )
+from mshisto_ray.slides import native_tiles
+from mshisto_ray.tiling.pixels import read_tile
 
 JOB = Path(__file__).parents[2] / "jobs" / "benchmark.py"
 
@@ -49,6 +52,28 @@ def test_every_way_reads_the_same_tiles(made):
         finest = [(x, y) for reading, x, y in tiles if reading.mpp == 0.5]
         assert finest == [(x, y) for _, x, y in plain]
         assert len(tiles) == (16 if len(scales) == 1 else 21)
+
+
+def test_by_hand_reads_the_same_pixels_and_decoding_is_the_least(made):
+    slide = made["20x_240"]
+    by_hand = _by_hand.ByHand(slide.path)
+    assert by_hand.is_jpeg
+    tiles = read._tiles(slide, (0.5,), "native", 1)
+    opened = native_tiles.build(slide.path)
+    for reading, x, y in tiles[:3]:
+        ours = read_tile(opened, reading, x, y, 256)
+        np.testing.assert_array_equal(by_hand.read(x, y, 256, 256), ours)
+    found = read._measure(slide, 1, 1)
+    name = f"read.{slide.name}"
+    assert found[f"{name}.exact.of_decode"].value > 0
+    assert found[f"{name}.linked_native.per_tile"].target == 1.25
+    assert found[f"{name}.scaled.difference"].value == 0  # no reduced level is read
+    by_hand.close()
+
+
+def test_a_slide_without_jpeg_tiles_has_no_decode_limit(test_data):
+    path = test_data / "slides/tcga-cr-7395-01a-01-ts1.svs"
+    assert not _by_hand.ByHand(path).is_jpeg
 
 
 def test_the_job_measures_a_given_slide(made, tmp_path, monkeypatch, capsys):

@@ -145,3 +145,13 @@ def test_the_nearest_pixels_are_those_of_the_level_not_interpolated(
     np.testing.assert_array_equal(
         read_nearest(reference, 1, 41, 10, 30, 20), reference.read(1, 41, 10, 30, 20)
     )
+
+
+def test_levels_that_openslide_interpolates_are_marked(tmp_path, pixels, write_tiff):
+    whole = native_tiles.build(write_tiff(tmp_path / "a.tiff", pixels))
+    assert not any(level.is_between for level in whole.levels)
+    odd = native_tiles.build(write_tiff(tmp_path / "b.tiff", pixels[:-1, :-1]))
+    first, *coarser = odd.levels
+    assert not first.is_between
+    assert coarser
+    assert all(level.is_between for level in coarser)

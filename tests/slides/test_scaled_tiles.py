@@ -13,6 +13,7 @@ def test_scaled_levels_fill_the_gaps_of_a_pyramid(tmp_path, tissue_like, write_t
     )
     slide = scaled_tiles.build(path)
     assert [level.downsample for level in slide.levels] == [1, 2, 4, 8, 16]
+    assert [level.is_reduced for level in slide.levels] == [0, 1, 0, 1, 1]
     exact = raw.OpenSlide(path).read_region((480, 240), 0, (512, 512)).convert("RGB")
     half = slide.read(1, 480, 240, 256, 256)
     # Low frequencies of the DCT are near the box average, and in their place: moved

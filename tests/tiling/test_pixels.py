@@ -1,48 +1,12 @@
-import math
-
 import numpy as np
 import pytest
+from fixtures.averages import area_by_loop
 
 from mshisto_ray.slides import (
     Level,
 )
-from mshisto_ray.tiling.pixels import area_average, box_average, box_averages, read_tile
+from mshisto_ray.tiling.pixels import box_average, box_averages, read_tile
 from mshisto_ray.tiling.resolution import ScaleReading
-
-
-def area_by_loop(pixels, rows, cols, side):
-    """Float64 area average, one output pixel at a time."""
-    out = np.zeros((side, side, 3))
-    (top, bottom), (left, right) = rows, cols
-    for i in range(side):
-        y0, y1 = (top + (bottom - top) * k / side for k in (i, i + 1))
-        for j in range(side):
-            x0, x1 = (left + (right - left) * k / side for k in (j, j + 1))
-            total, area = np.zeros(3), 0.0
-            for r in range(math.floor(y0), min(math.ceil(y1), pixels.shape[0])):
-                high = min(y1, r + 1) - max(y0, r)
-                for c in range(math.floor(x0), min(math.ceil(x1), pixels.shape[1])):
-                    wide = min(x1, c + 1) - max(x0, c)
-                    total += pixels[r, c].astype(float) * high * wide
-                    area += high * wide
-            out[i, j] = total / area
-    return out
-
-
-@pytest.mark.parametrize(
-    ("rows", "cols"),
-    [
-        ((0.0, 30.0), (0.0, 30.0)),
-        ((0.3, 29.6), (0.7, 30.0)),
-        ((0.0, 30.4), (0.25, 30.65)),  # 1.9 times down
-        ((0.1, 15.3), (0.9, 16.1)),  # slightly up
-    ],
-)
-def test_area_average_equals_a_float64_loop(rows, cols):
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    result = area_average(pixels, rows, cols, 16)
-    reference = area_by_loop(pixels, rows, cols, 16)
-    assert np.abs(result - reference).max() <= 0.5 + 1e-3
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 4, 8, 17])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from mshisto_ray.config import InputError
@@ -103,3 +105,44 @@ def test_from_finest_every_scale_shares_the_level_of_the_finest(mpp, scales, exp
     assert [(r.extent, r.true_mpp) for r in shared] == [
         (r.extent, r.true_mpp) for r in native
     ]
+
+
+def between(*downsamples):
+    """Levels of a pyramid whose sizes were rounded: OpenSlide interpolates."""
+    return [replace(v, is_between=v.downsample > 1) for v in levels(*downsamples)]
+
+
+@pytest.mark.parametrize(
+    ("mpp", "downsamples", "expected"),
+    [
+        (0.5, (1, 2, 4, 8), [(0, 1), (0, 2), (0, 4), (3, 1)]),  # 64 pixels for one
+        (0.526, (1, 2, 4, 8), [(0, None)] * 4),
+        (0.25, (1, 4, 16), [(0, 2), (0, 4), (0, 8), (2, 1)]),
+        (0.5, (1, 3.7), [(0, 1), (0, 2), (0, 4), (0, 8)]),
+    ],
+)
+def test_interpolated_levels_are_left_for_a_finer_one(mpp, downsamples, expected):
+    scales = (0.5, 1.0, 2.0, 4.0)
+    found = resolve(mpp, between(*downsamples), scales, 256, 0.02)
+    assert [(r.level, r.factor) for r in found] == expected
+    plain = resolve(mpp, levels(*downsamples), scales, 256, 0.02)
+    assert [r.extent for r in found] == [r.extent for r in plain]
+
+
+def test_of_interpolated_levels_the_nearest_whole_one_is_taken():
+    pyramid = [replace(v, is_between=v.downsample > 2) for v in levels(1, 2, 4)]
+    found = resolve(0.5, pyramid, (0.5, 1.0, 2.0), 256, 0.02)
+    assert [(r.level, r.factor) for r in found] == [(0, 1), (1, 1), (1, 2)]
+
+
+def test_a_reduced_level_is_upsampled_rather_than_decoding_all_of_a_finer_one():
+    pyramid = [replace(v, is_reduced=v.downsample == 2) for v in levels(1, 2, 4)]
+
+    def first(mpp, most):
+        return resolve(mpp, pyramid, (0.5,), 256, 0.02, max_upsample=most)[0]
+
+    near = first(0.263, 1.1)
+    assert (near.level, near.factor) == (1, None)
+    assert near.true_mpp == pytest.approx(0.5)
+    assert first(0.263, 1.04).level == 0
+    assert first(0.28, 1.1).level == 0  # 1.12 times

@@ -20,18 +20,23 @@ from mshisto_ray.jobs.benchmarks._benchmark import (
     interleaved,
     peak_memory_mib,
 )
+from mshisto_ray.jobs.benchmarks._by_hand import ByHand
 from mshisto_ray.jobs.benchmarks._slides import MadeSlide, make_slides
 from mshisto_ray.slides import (
     SlideError,
     open_slide,
 )
 from mshisto_ray.tiling.cell import CellReader
+from mshisto_ray.tiling.pixels import read_tile
 from mshisto_ray.tiling.reader import Pixels, open_fastest
 from mshisto_ray.tiling.resolution import ScaleReading, resolve
 
 _TILE_PX = 256
 _SCALES = (0.5, 1.0, 2.0)
 _TOLERANCE = 0.02
+
+_MOST_LINKED, _MOST_DECODING = 1.25, 2.0
+_COMPARED, _COLOURED = 64, 20
 
 # Corners x, y in level-0 pixels of every tile of whole cells, reading by reading.
 Tiles = list[tuple[ScaleReading, int, int]]
@@ -46,10 +51,13 @@ def build(
 ) -> Benchmark:
     """CPU time per emitted tile of 256 px at 0.5 um/px, one thread.
 
+    ``decode`` is the least: every native tile of JPEG under the tiles decoded once, and
+    nothing else; ``by_hand`` a loop over them with OpenCV's area average.
+
     Args:
         slide: measure this slide instead of the ones made.
         mpp: of that slide, if its file does not give it.
-        cells: squares of 4 x 4 tiles, from the slide's middle.
+        cells: squares of 4 x 4 tiles, those with most tissue.
         repeats: times that each way is measured; medians count.
     """
 
@@ -85,6 +93,12 @@ def _measure(slide: MadeSlide, cells: int, repeats: int) -> dict[str, Measure]:
     ways: dict[str, tuple[Callable[[], None], int]] = {
         "plain": (partial(_plain, slide, finest), num)
     }
+    by_hand = ByHand(slide.path)
+    if by_hand.is_jpeg:
+        places = [(x, y) for _, x, y in finest]
+        side = round(finest[0][0].extent)
+        ways["decode"] = (partial(by_hand.decode_all, places, side), num)
+        ways["by_hand"] = (partial(_by_hand, by_hand, places, side), num)
     modes: list[tuple[str, tuple[float, ...], Pixels]] = [
         ("exact", single, "native"),
         ("scaled", single, "scaled"),
@@ -93,35 +107,67 @@ def _measure(slide: MadeSlide, cells: int, repeats: int) -> dict[str, Measure]:
     ]
     for name, scales, pixels in modes:
         tiles = _tiles(slide, scales, pixels, cells)
-        ways[name] = (partial(_read, slide, tiles, pixels), len(tiles))
+        ways[name] = (_Read(slide, tiles, pixels, repeats), len(tiles))
     seconds = interleaved({name: way for name, (way, _) in ways.items()}, repeats)
-    per_tile = {name: seconds[name] / num for name, (_, num) in ways.items()}
+    found = _costs(slide, {n: seconds[n] / ways[n][1] for n in ways})
+    for name in ("linked_native", "linked_finest"):
+        whole = float(np.median(seconds[name] / seconds["exact"]))
+        found[f"read.{slide.name}.{name}.whole"] = Measure(whole, "x finest alone")
+    found[f"read.{slide.name}.scaled.difference"] = Measure(
+        _difference(slide, cells), "of 255, mean"
+    )
+    return found
+
+
+def _costs(slide: MadeSlide, per_tile: dict[str, np.ndarray]) -> dict[str, Measure]:
+    """Cost of each way, and its ratios to the others, from seconds a tile [repeats]."""
     plain = 1e3 * float(np.median(per_tile["plain"]))
     found = {f"read.{slide.name}.plain": Measure(plain, "CPU ms/tile")}
     for name, values in per_tile.items():
         if name == "plain":
             continue
-        cost = 1e3 * float(np.median(values))
-        found[f"read.{slide.name}.{name}"] = Measure(cost, "CPU ms/tile", plain)
+        cost, key = 1e3 * float(np.median(values)), f"read.{slide.name}.{name}"
+        found[key] = Measure(cost, "CPU ms/tile", plain)
         if not name.startswith("linked"):
             ratio = float(np.median(per_tile["plain"] / values))
-            measure = Measure(ratio, "x less CPU", plain, slide.targets.get(name))
-            found[f"read.{slide.name}.{name}.gain"] = measure
-    for name in ("linked_native", "linked_finest"):
-        each = float(np.median(per_tile[name] / per_tile["exact"]))
-        whole = float(np.median(seconds[name] / seconds["exact"]))
-        target = slide.targets.get("linked") if name == "linked_finest" else None
-        found[f"read.{slide.name}.{name}.per_tile"] = Measure(
-            each, "x finest alone", None, target, "at most"
-        )
-        found[f"read.{slide.name}.{name}.whole"] = Measure(whole, "x finest alone")
+            target = slide.targets.get(name)
+            found[f"{key}.gain"] = Measure(ratio, "x less CPU", plain, target)
+        else:
+            each = float(np.median(values / per_tile["exact"]))
+            found[f"{key}.per_tile"] = Measure(
+                each, "x finest alone", None, _MOST_LINKED, "at most"
+            )
+        if name == "exact" and "decode" in per_tile:
+            limit = float(np.median(values / per_tile["decode"]))
+            found[f"{key}.of_decode"] = Measure(
+                limit, "x decoding", None, _MOST_DECODING, "at most"
+            )
     return found
+
+
+def _by_hand(by_hand: ByHand, places: list[tuple[int, int]], side: int) -> None:
+    for x, y in places:
+        by_hand.read(x, y, side, _TILE_PX)
+
+
+def _difference(slide: MadeSlide, cells: int) -> float:
+    """Mean difference of the finest scale's values, ``scaled`` to ``native``."""
+    read = []
+    for pixels in ("native", "scaled"):
+        tiles = _tiles(slide, _SCALES[:1], pixels, cells)[:_COMPARED]
+        opened = open_fastest(slide.path, pixels, open_slide)
+        read.append(
+            [read_tile(opened.slide, one, x, y, _TILE_PX) for one, x, y in tiles]
+        )
+        opened.slide.close()
+    native, scaled = (np.stack(tiles).astype(np.int16) for tiles in read)
+    return float(np.abs(native - scaled).mean())
 
 
 def _tiles(
     slide: MadeSlide, scales: tuple[float, ...], pixels: Pixels, cells: int
 ) -> Tiles:
-    """Tiles of cells in the slide's middle, cell by cell."""
+    """Tiles of the cells with most tissue, cell by cell."""
     opened = open_fastest(slide.path, pixels, open_slide)
     levels = opened.slide.levels
     opened.slide.close()
@@ -129,24 +175,38 @@ def _tiles(
         slide.mpp, levels, _SCALES, _TILE_PX, _TOLERANCE, pixels == "finest"
     )
     cell = readings[-1].extent
-    rows, cols = int(levels[0].height // cell), int(levels[0].width // cell)
+    tiles = []
+    for row, col in _tissue(slide, cell, cells):
+        for reading in readings[: len(scales)]:
+            k = round(cell / reading.extent)
+            for r in range(row * k, row * k + k):
+                for c in range(col * k, col * k + k):
+                    x, y = round(c * reading.extent), round(r * reading.extent)
+                    tiles.append((reading, x, y))
+    return tiles
+
+
+def _tissue(slide: MadeSlide, cell: float, num: int) -> list[tuple[int, int]]:
+    """Row and column of the cells with most colour: glass costs less to decode."""
+    with openslide.OpenSlide(slide.path) as handle:
+        width, height = handle.dimensions
+        image = np.asarray(handle.get_thumbnail((1024, 1024)).convert("RGB"), int)
+    rows, cols = int(height // cell), int(width // cell)
     if not rows * cols:
         raise InputError(
             f"benchmark.slide: {slide.path} is smaller than one tile at 2 um/px"
         )
-    wide = min(cols, max(1, round(cells**0.5)))
-    high = min(rows, -(-cells // wide))
-    first_row, first_col = (rows - high) // 2, (cols - wide) // 2
-    tiles = []
-    for row in range(first_row, first_row + high):
-        for col in range(first_col, first_col + wide):
-            for reading in readings[: len(scales)]:
-                k = round(cell / reading.extent)
-                for r in range(row * k, row * k + k):
-                    for c in range(col * k, col * k + k):
-                        x, y = round(c * reading.extent), round(r * reading.extent)
-                        tiles.append((reading, x, y))
-    return tiles
+    coloured = ((image.max(2) - image.min(2)) > _COLOURED).astype(np.float32)
+    scale = cell * len(image) / height
+    share = {
+        (row, col): coloured[
+            int(row * scale) : int((row + 1) * scale),
+            int(col * scale) : int((col + 1) * scale),
+        ].mean()
+        for row in range(rows)
+        for col in range(cols)
+    }
+    return sorted(sorted(share, key=lambda place: share[place])[-num:])
 
 
 def _plain(slide: MadeSlide, tiles: Tiles) -> None:
@@ -161,10 +221,18 @@ def _plain(slide: MadeSlide, tiles: Tiles) -> None:
     handle.close()
 
 
-def _read(slide: MadeSlide, tiles: Tiles, pixels: Pixels) -> None:
-    opened = open_fastest(slide.path, pixels, open_slide)
-    readings = {reading.mpp: reading for reading, _, _ in tiles}
-    read = CellReader(opened.slide, readings, _TILE_PX)
-    for reading, x, y in tiles:
-        read(reading, x, y)
-    opened.slide.close()
+class _Read:
+    """Reads the tiles, each time from a slide that was opened before: a cold cache."""
+
+    def __init__(self, slide: MadeSlide, tiles: Tiles, pixels: Pixels, times: int):
+        self._tiles = tiles
+        self._opened = [
+            open_fastest(slide.path, pixels, open_slide).slide for _ in range(times)
+        ]
+
+    def __call__(self) -> None:
+        slide = self._opened.pop()
+        read = CellReader(slide, {r.mpp: r for r, _, _ in self._tiles}, _TILE_PX)
+        for reading, x, y in self._tiles:
+            read(reading, x, y)
+        slide.close()
