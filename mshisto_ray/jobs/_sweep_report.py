@@ -16,6 +16,7 @@ from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.mil import experiment_result, sweep_results
 from mshisto_ray.mil.sweep import show
 from mshisto_ray.prediction.table import read_predicted
+from mshisto_ray.reporting.decisions import WITHIN_FOLDS
 from mshisto_ray.reporting.page.blocks import (
     Block,
     Facts,
@@ -27,6 +28,7 @@ from mshisto_ray.reporting.page.blocks import (
 )
 from mshisto_ray.reporting.page.cases import wrong_blocks
 from mshisto_ray.reporting.page.cohort import cohort_section
+from mshisto_ray.reporting.page.decisions import decision_blocks
 from mshisto_ray.reporting.page.making import made_now, making_section
 from mshisto_ray.reporting.page.performance import performance_blocks
 from mshisto_ray.reporting.page.ranking import (
@@ -156,6 +158,10 @@ class SweepReport:
         blocks: list[Block] = [Text(f"{chosen.point.label} ({chosen.digest})")]
         blocks += performance_blocks(self.predictions, out_of_fold_metrics(chosen))
         sections = [Section(name, title, blocks)]
+        decisions, config = self.ranking.decisions, self.config.decision
+        if decisions:
+            blocks = decision_blocks(decisions, config, (WITHIN_FOLDS,))
+            sections.append(Section("decisions", "What the chosen decides", blocks))
         if wrong and chosen.target.of_classes:
             bags = read_predicted(self._folder / experiment_result.PREDICTIONS)
             section = Section("wrong", "Most wrong with confidence", wrong_blocks(bags))

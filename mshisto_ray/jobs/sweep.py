@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
+from mshisto_ray.jobs._decisions import DECISIONS, decided, keep_decision
 from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._sweep_config import SweepConfig
 from mshisto_ray.jobs._sweep_report import (
@@ -28,6 +29,11 @@ from mshisto_ray.mil.sweep import Point
 from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.progress import say
 from mshisto_ray.reporting import sweep_plot, sweep_summary, sweep_tables
+from mshisto_ray.reporting.decisions import (
+    WITHIN_FOLDS,
+    decision_section,
+    save_decisions,
+)
 from mshisto_ray.reporting.noise_curve import plot_noise
 from mshisto_ray.reporting.page.ranking import Ranking
 from mshisto_ray.store.manifest import check_stage, open_stage, write_text
@@ -35,7 +41,7 @@ from mshisto_ray.tracking import Model, Store, register_model
 
 STAGE = "sweep"
 _NOISE = "noise.png"
-_WRITTEN = (SUMMARY, COMPARISONS, _NOISE, "sweep.yaml")
+_WRITTEN = (SUMMARY, COMPARISONS, _NOISE, DECISIONS, "sweep.yaml")
 
 
 def check(config: SweepConfig) -> None:
@@ -113,7 +119,11 @@ def _rank(
         finished = [outcome for outcome in outcomes if outcome.metrics]
         nested = sweep_results.choose_nested(config.out, finished, select)
     plot = config.out / plot_name(config)
-    return Ranking(ranked, failed, select, compared, plot, nested)
+    decisions = None
+    if select and ranked:
+        chosen = sweep_results.folder(config.out, ranked[0].digest)
+        decisions = decided(chosen, config.decision)
+    return Ranking(ranked, failed, select, compared, plot, nested, decisions)
 
 
 def _conclude(
@@ -153,7 +163,12 @@ def _conclude(
 
 def _write_tables(config: SweepConfig, found: Ranking) -> None:
     given = found.ranked, found.failed, config.chosen_by, found.compared, found.nested
-    write_text(config.out / SUMMARY, sweep_summary.summary(*given))
+    text = sweep_summary.summary(*given)
+    if found.decisions:
+        about = (WITHIN_FOLDS,)
+        text += decision_section(found.decisions, config.decision, about)
+        save_decisions(config.out / DECISIONS, found.decisions)
+    write_text(config.out / SUMMARY, text)
     if config.chosen_by:
         table = sweep_tables.comparison_table(found.ranked, found.compared)
         write_text(config.out / COMPARISONS, table)
@@ -171,10 +186,9 @@ def _keep_best(config: SweepConfig, chosen: PointResult) -> Path:
     best = config.out / "best"
     temporary = config.out / ".best.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
-    head = (
-        sweep_results.folder(config.out, chosen.digest) / experiment_result.HEAD_FOLDER
-    )
-    shutil.copytree(head, temporary)
+    folder = sweep_results.folder(config.out, chosen.digest)
+    shutil.copytree(folder / experiment_result.HEAD_FOLDER, temporary)
+    keep_decision(temporary, config.decision, chosen.point.config, folder, best)
     shutil.rmtree(best, ignore_errors=True)
     os.rename(temporary, best)
     return best

@@ -14,6 +14,7 @@ from pydantic import model_validator
 
 from mshisto_ray import components
 from mshisto_ray.config import option
+from mshisto_ray.decision.config import DecisionConfig
 from mshisto_ray.learning.split import Split, SplitConfig
 from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil.experiment_result import measure, write_result
@@ -41,12 +42,14 @@ class ExperimentConfig(TrainConfig, InputConfig):
 
     target: TargetConfig = option(TargetConfig(), "what is predicted")
     split: SplitConfig = SplitConfig()
+    decision: DecisionConfig = DecisionConfig()
     refit: bool = option(False, "train one more model on all bags, for new patients")
     runtime: ExperimentRuntime = ExperimentRuntime()
 
     @model_validator(mode="after")
     def _target_can_be_learned(self) -> ExperimentConfig:
         target = self.target.build()
+        self.decision.check_target(target)
         name = self.pooling.name
         needs = components.declaration(POOLINGS, name, "NEEDS_CLASSES", False)
         if needs and not target.of_classes:
@@ -87,7 +90,12 @@ def load(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
         InputError: input, target or split cannot be used.
     """
     bags = read_bags(config, config.target, config.split.column, config.runtime.cache)
-    return bags, plan_splits(bags, config.split, config)
+    splits = plan_splits(bags, config.split, config)
+    if bags.kind.of_classes:
+        config.decision.check_classes(bags.classes)
+    given = any(len(split.validation) for split in splits)
+    config.decision.check_validation(config.split.validation, given)
+    return bags, splits
 
 
 def notes(config: ExperimentConfig, bags: Bags) -> list[str]:
@@ -108,7 +116,8 @@ def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
     """The settings and data digests that decide the result; no paths."""
     names = set(ExperimentConfig.model_fields)
     paths = {"embeddings", "cohort", "columns", "bags", "runtime", "scale", "scales"}
-    paths |= {"views"}
+    # What is decided is fitted on the results of training, and changes none.
+    paths |= {"views", "decision"}
     settings = config.model_dump(mode="json", include=names - paths)
     # Results keep the digests they had before a key came or went, where they are the
     # same: no optimiser had a schedule, and early stopping kept

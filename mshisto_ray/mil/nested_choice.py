@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -56,10 +55,7 @@ def choose_within_folds(
 
 
 def _of(predictions: Predictions, repeat: int, fold: int) -> Predictions:
-    rows = (predictions.repeat == repeat) & (predictions.fold == fold)
-    names = set(Predictions.__dataclass_fields__) - {"classes", "kind"}
-    columns = {name: getattr(predictions, name)[rows] for name in names}
-    return dataclasses.replace(predictions, **columns)
+    return predictions.take((predictions.repeat == repeat) & (predictions.fold == fold))
 
 
 def _score(predictions: Predictions, metric: str) -> float:

@@ -100,7 +100,8 @@ def make_predictor(
                 painter.draw(head, slides, prediction, failures)
             elif painter:
                 failures.append(_not_drawn(bag, attempt, hangs))
-        return _Made(_scores(slides, prediction, head), prediction, failures)
+        table = _scores(slides, prediction, head)
+        return _Made(table, prediction, failures, _mean_embedding(head, slides))
 
     def predict_bag(unit: dict[str, Any]) -> dict[str, Any]:
         bag = Bag.from_unit(unit)
@@ -119,6 +120,10 @@ def make_predictor(
             "probabilities": found.probabilities[0].tolist() if found else None,
             "failures": [asdict(failure) for failure in made.failures],
         }
+        if found and found.calibrated is not None:
+            metadata["calibrated"] = found.calibrated[0].tolist()
+        if made.embedding is not None:
+            metadata["embedding"] = made.embedding.tolist()
         write_shard(shard_path(work.out, bag.name), [made.table], metadata)
         attempts.end()
         return count_row(bag.name, made.table.num_rows, made.failures)
@@ -130,6 +135,14 @@ class _Made(NamedTuple):
     table: pa.Table
     prediction: HeadPrediction | None
     failures: list[Failure]
+    embedding: np.ndarray | None = None
+
+
+def _mean_embedding(head: Head, slides: Sequence[SlideTiles]) -> np.ndarray | None:
+    """Mean over slides of their mean embeddings, for the drift test."""
+    if not slides or head.decision is None or head.decision.reference is None:
+        return None
+    return np.mean([s.tiles.values.mean(0, dtype=np.float64) for s in slides], axis=0)
 
 
 def _not_drawn(bag: Bag, attempt: int, hangs: int) -> Failure:

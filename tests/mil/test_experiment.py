@@ -70,6 +70,28 @@ def test_the_folder_holds_the_whole_result(table, tmp_path):
     assert back == given
 
 
+def test_a_decision_is_made_of_a_finished_result(table, tmp_path):
+    keys = {"bags": str(table), "out": str(tmp_path / "out"), **QUICK}
+    runtime = {"mlflow": {"uri": f"sqlite:///{tmp_path / 'mlflow.db'}"}}
+    plain = config.validate(TrainJobConfig, {**keys, "runtime": runtime})
+    run(plain)
+    head = tmp_path / "out" / "result" / "head"
+    assert load_head(head).decision.rules.threshold is None
+    time = (head / "model.json").stat().st_mtime_ns
+    decision = {"threshold": {"policy": "specificity", "value": 0.8}, "coverage": 0.7}
+    given = {**keys, "runtime": runtime, "decision": decision}
+    run(config.validate(TrainJobConfig, given))
+    found = load_head(head).decision
+    assert found.rules.threshold is not None and found.rules.sets is not None
+    assert (head / "model.json").stat().st_mtime_ns == time  # nothing trained anew
+    text = (tmp_path / "out" / "summary.md").read_text()
+    assert "specificity at the threshold (for a specificity of 0.8)" in text
+    assert "sets that hold the true class (promised 70%)" in text
+    with pytest.raises(InputError, match=r"split\.validation is 0"):
+        split = {"folds": 3, "validation": 0}
+        check(config.validate(TrainJobConfig, {**given, "split": split}))
+
+
 def test_bounds_of_an_earlier_version_are_made_anew(table, tmp_path):
     given = settings(table)
     metrics = experiment.run(given, *experiment.load(given), tmp_path / "result")

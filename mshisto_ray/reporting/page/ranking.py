@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mshisto_ray.decision.examination import Examination
 from mshisto_ray.learning.comparison import Comparison
 from mshisto_ray.mil.nested_choice import NestedChoice
 from mshisto_ray.mil.sweep_results import PointResult
@@ -31,7 +32,8 @@ class Ranking:
 
     ``ranked``, ``failed``, ``select``, ``compared``, ``nested``: as of
     ``sweep_summary.summary``;
-    ``plot``: the picture that ``sweep_plot.plot`` wrote.
+    ``plot``: the picture that ``sweep_plot.plot`` wrote; ``decisions``: of the
+    chosen config, out of fold.
     """
 
     ranked: Sequence[PointResult]
@@ -40,6 +42,7 @@ class Ranking:
     compared: Mapping[str, Comparison]
     plot: Path
     nested: NestedChoice | None = None
+    decisions: Examination | None = None
 
     @property
     def chosen(self) -> PointResult | None:
