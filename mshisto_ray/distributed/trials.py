@@ -219,4 +219,10 @@ def train_point(
 def _read(source: str) -> Bags:
     """Bags of an input; the trials of one process share them."""
     config = configs.validate(ExperimentConfig, json.loads(source))
-    return read_bags(config, config.target, config.split.column, config.runtime.cache)
+    return read_bags(
+        config,
+        config.target,
+        config.split.column,
+        config.runtime.cache,
+        config.split.group,
+    )

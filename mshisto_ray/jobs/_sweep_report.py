@@ -103,6 +103,7 @@ class SweepReport:
         config, split = self.config, self.config.split
         target, classes = self.config.target.build(), self.predictions.classes
         times = f", {split.repeats} times" if split.repeats > 1 else ""
+        who = split.group or "patient"
         axes = [
             (f"axis {key}", ", ".join(show(value) for value in values))
             for key, values in config.axes.items()
@@ -113,7 +114,7 @@ class SweepReport:
             ("a bag is", f"a {config.unit}" if self.steps else "a bag of the table"),
             *source,
             *axes,
-            ("folds", f"{split.folds}{times}, seed {split.seed}, by patient"),
+            ("folds", f"{split.folds}{times}, seed {split.seed}, by {who}"),
         ]
 
     @property

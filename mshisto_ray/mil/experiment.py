@@ -15,7 +15,7 @@ from pydantic import model_validator
 from mshisto_ray import components
 from mshisto_ray.config import option
 from mshisto_ray.decision.config import DecisionConfig
-from mshisto_ray.learning.split import Split, SplitConfig
+from mshisto_ray.learning.split import GroupedSplitConfig, Split
 from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil.experiment_result import measure, write_result
 from mshisto_ray.mil.fit.config import NOISES, TrainConfig
@@ -41,7 +41,7 @@ class ExperimentConfig(TrainConfig, InputConfig):
     """Bags, target, split, model and training: everything that decides a result."""
 
     target: TargetConfig = option(TargetConfig(), "what is predicted")
-    split: SplitConfig = SplitConfig()
+    split: GroupedSplitConfig = GroupedSplitConfig()
     decision: DecisionConfig = DecisionConfig()
     refit: bool = option(False, "train one more model on all bags, for new patients")
     runtime: ExperimentRuntime = ExperimentRuntime()
@@ -58,6 +58,11 @@ class ExperimentConfig(TrainConfig, InputConfig):
             raise ValueError(
                 f"pooling: {name} gives probabilities of classes, so it cannot learn "
                 f"target.kind={target.kind}; take {', '.join(others)}"
+            )
+        if self.draws == "balanced" and not target.of_classes:
+            raise ValueError(
+                f"draws: balanced is of classes, and target.kind={target.kind}: "
+                "leave it out"
             )
         stopping = self.early_stopping
         if stopping and stopping.metric not in ("loss", target.chooses):
@@ -89,7 +94,13 @@ def load(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
     Raises:
         InputError: input, target or split cannot be used.
     """
-    bags = read_bags(config, config.target, config.split.column, config.runtime.cache)
+    bags = read_bags(
+        config,
+        config.target,
+        config.split.column,
+        config.runtime.cache,
+        config.split.group,
+    )
     splits = plan_splits(bags, config.split, config)
     if bags.kind.of_classes:
         config.decision.check_classes(bags.classes)
@@ -128,6 +139,10 @@ def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
         del optimiser["schedule"], optimiser["warmup_steps"]
     if config.early_stopping:
         settings["early_stopping"] |= {"trained": bags.kind.learned}
+    if config.split.group is None:
+        del settings["split"]["group"]
+    if config.draws == "all":
+        del settings["draws"]
     if settings["reduction"]["name"] == "none":
         del settings["reduction"]
     settings["noise"] = by_content(NOISES, config.noise)

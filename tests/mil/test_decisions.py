@@ -12,7 +12,8 @@ from mshisto_ray.decision.rules import fit_rules
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.mil.decisions import examine_result, former_decision, write_rules
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.cross_validation import cross_validate, plan_splits
+from mshisto_ray.mil.fit.cross_validation import cross_validate
+from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.head import load_head, save_head
 from mshisto_ray.mil.predict import predict
 

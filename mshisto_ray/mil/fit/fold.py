@@ -12,6 +12,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.learning.targets import Target
 from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import TrainConfig
+from mshisto_ray.mil.fit.epoch_draws import epoch_draws
 from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask, seeds_of
 from mshisto_ray.mil.fit.fold_steps import FoldSteps
 from mshisto_ray.mil.fit.optimiser import rate_in_words
@@ -102,7 +103,7 @@ def _train(
     history: list[dict[str, float]] = []
     weights = None
     for epoch in range(1, steps.config.epochs + 1):
-        record = steps.epoch(order.permutation(draws), generator)
+        record = steps.epoch(epoch_draws(draws, steps.balanced, order), generator)
         check_finite(record["loss"], epoch, steps.config)
         history.append(record)
         if stopping is None:
