@@ -166,6 +166,29 @@ def _set_aside(
     return learned[~held_out], learned[held_out]
 
 
+def set_aside(
+    config: SplitConfig,
+    owners: np.ndarray,
+    strata: np.ndarray,
+    learned: np.ndarray,
+    generator: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw validation bags as a fold does.
+
+    Args:
+        config: share of validation.
+        owners: patient, or what stays together, of each bag, [B].
+        strata: weights of each bag in S strata, int [B, S].
+        learned: bags to draw from.
+        generator: of the draw.
+
+    Returns:
+        The bags to train on, and the validation bags.
+    """
+    counts, patient = _class_counts(owners.tolist(), strata, strata.shape[1])
+    return _set_aside(config, counts, patient, learned, generator)
+
+
 def _spread(
     counts: np.ndarray, shares: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:

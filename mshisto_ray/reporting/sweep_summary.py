@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mshisto_ray.learning.comparison import Comparison
 from mshisto_ray.mil.nested_choice import NestedChoice
+from mshisto_ray.mil.refits import RefitInterval, about_refits
 from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.reporting.decisions import markdown_table
 from mshisto_ray.reporting.sweep_tables import (
@@ -23,6 +24,7 @@ def summary(
     select: str | None,
     compared: Mapping[str, Comparison],
     nested: NestedChoice | None = None,
+    refits: RefitInterval | None = None,
 ) -> str:
     """Markdown: configs from best to worst on validation, with 95 % intervals.
 
@@ -33,6 +35,7 @@ def summary(
         compared: with the chosen one, of ``mil.sweep_results.compare_with_first``, by
             digest.
         nested: of ``mil.sweep_results.choose_nested``.
+        refits: of ``mil.refits.refit_interval``.
     """
     ranking, *rows = ranking_table(ranked, select, compared)
     if select and rows:
@@ -48,6 +51,8 @@ def summary(
         lines += ["", line]
     if nested:
         lines += ["", about_nested(nested, str(select))]
+    if refits:
+        lines += ["", about_refits(refits, str(select))]
     lines += ["", *markdown_table(other_metrics_table(ranked, select, compared))]
     doubtful = doubts(ranked)
     if doubtful:

@@ -14,8 +14,9 @@ from mshisto_ray.mil.decisions import examine_result, former_decision, write_rul
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import cross_validate
 from mshisto_ray.mil.fit.splits import plan_splits
-from mshisto_ray.mil.head import load_head, save_head
+from mshisto_ray.mil.head import load_head
 from mshisto_ray.mil.predict import predict
+from mshisto_ray.mil.trained_head import save_head
 
 WANTED = configs.validate(
     DecisionConfig,
