@@ -33,6 +33,7 @@ ORDER = [
     "contrastive",
     "representation",
     "learning",
+    "decision",
     "tile_classification",
     "mil",
     "prediction",

@@ -15,7 +15,7 @@ import torch
 
 from mshisto_ray import config as configs
 from mshisto_ray.learning.predictions import Predictions, as_table
-from mshisto_ray.learning.split import SplitConfig
+from mshisto_ray.learning.split import GroupedSplitConfig
 from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil.experiment_result import measure
 from mshisto_ray.mil.fit.config import TrainConfig
@@ -35,6 +35,7 @@ def read_bags(
     *,
     target: str | Mapping[str, Any] | None = "label",
     fold_column: str | None = "fold",
+    group_column: str | None = None,
     **keys: Any,
 ) -> Bags:
     """Read bags: embeddings with a cohort, or a bag table.
@@ -45,6 +46,7 @@ def read_bags(
             another ``kind``: the keys of the job ``train``; None: no labels, of bags to
             predict.
         fold_column: column with given folds, used where the table has it.
+        group_column: that ``fit`` keeps together in folds with ``split={"group": ..}``.
         **keys: ``embeddings`` and ``cohort``, or ``bags``; ``scale`` or ``scales``,
             ``unit``, ``columns``: the keys of the job ``train``.
 
@@ -62,7 +64,7 @@ def read_bags(
     config = configs.validate(InputConfig, configs.set_keys({}, keys))
     raw = {"column": target} if isinstance(target, str) else target
     wanted = None if raw is None else configs.validate(TargetConfig, raw)
-    return sources.read_bags(config, wanted, fold_column, CacheConfig())
+    return sources.read_bags(config, wanted, fold_column, CacheConfig(), group_column)
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def fit(
             be drawn.
     """
     config = configs.validate(TrainConfig, configs.set_keys({}, keys))
-    folds = configs.validate(SplitConfig, configs.set_keys({}, split or {}))
+    folds = configs.validate(GroupedSplitConfig, configs.set_keys({}, split or {}))
     if bags.targets is None:
         raise configs.InputError(
             "fit: the bags have no target: read them with target=COLUMN"

@@ -31,6 +31,7 @@ from mshisto_ray.mil import experiment, sweep_results
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.input.bags import Bags, read_bags
+from mshisto_ray.mil.refits import num_refits, run_refits
 from mshisto_ray.mil.sweep import Point
 from mshisto_ray.progress import say
 from mshisto_ray.runtime import Resources
@@ -58,7 +59,11 @@ class Watch(Protocol):
 
 
 def run_trials(
-    out: Path, pending: Mapping[str, Point], resources: Resources, watch: Watch
+    out: Path,
+    pending: Mapping[str, Point],
+    resources: Resources,
+    watch: Watch,
+    refits: int = 0,
 ) -> dict[str, str]:
     """Train the configs of a sweep; returns why the failed ones failed, by digest.
 
@@ -67,6 +72,7 @@ def run_trials(
         pending: configs by digest.
         resources: of a trial, and how many run at once.
         watch: is called in this process.
+        refits: redraws of the patients on which each config is trained anew.
     """
     # With Tune's own handler Ctrl-C makes `fit` return as if all trials had ended.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
@@ -79,7 +85,7 @@ def run_trials(
     for leftover in (state, *(out / "configs").glob(".*.tmp")):
         shutil.rmtree(leftover, ignore_errors=True)
     with connect():
-        results = _make_tuner(out, pending, resources, state, watch).fit()
+        results = _make_tuner(out, pending, resources, state, watch, refits).fit()
     shutil.rmtree(state, ignore_errors=True)
     errors = {}
     for result in results:
@@ -96,12 +102,13 @@ def _make_tuner(
     resources: Resources,
     state: Path,
     watch: Watch,
+    refits: int,
 ) -> tune.Tuner:
     plan = plan_actors(resources, use_gpu=True)
     wait_for_room(plan)
     work = {d: p.config.model_dump(mode="json") for d, p in pending.items()}
     trainable = tune.with_parameters(
-        train_point, work=work, out=out, threads=plan.threads
+        train_point, work=work, out=out, threads=plan.threads, refits=refits
     )
     return tune.Tuner(
         tune.with_resources(trainable, {"cpu": plan.cpus, "gpu": plan.gpus}),
@@ -181,15 +188,22 @@ class _Progress(Callback):
 
 
 def train_point(
-    config: dict[str, Any], work: Mapping[str, Any], out: Path, threads: int
+    config: dict[str, Any],
+    work: Mapping[str, Any],
+    out: Path,
+    threads: int,
+    refits: int = 0,
 ) -> None:
     """Train one config: write its folder, or report the error.
+
+    What an earlier run has written is kept.
 
     Args:
         config: of the trial: ``digest`` of the config.
         work: configs by digest, as JSON values.
         out: directory of the sweep.
         threads: of torch.
+        refits: see ``run_trials``.
     """
     torch.set_num_threads(threads)
     digest = config["digest"]
@@ -207,8 +221,12 @@ def train_point(
         point = configs.validate(ExperimentConfig, work[digest])
         source = point.model_dump(mode="json", include=_SOURCE)
         bags = _read(json.dumps(source, sort_keys=True))
-        splits = plan_splits(bags, point.split, point)
-        experiment.run(point, bags, splits, sweep_results.folder(out, digest), on_fold)
+        folder = sweep_results.folder(out, digest)
+        if not sweep_results.read_metrics(out, digest):
+            splits = plan_splits(bags, point.split, point)
+            experiment.run(point, bags, splits, folder, on_fold)
+        if refits and num_refits(folder) != refits:
+            run_refits(folder, bags, point.split, point, refits, on_fold)
     except InputError as error:
         tune.report({"models": 0, "error": str(error)})
     except Exception:
@@ -219,4 +237,10 @@ def train_point(
 def _read(source: str) -> Bags:
     """Bags of an input; the trials of one process share them."""
     config = configs.validate(ExperimentConfig, json.loads(source))
-    return read_bags(config, config.target, config.split.column, config.runtime.cache)
+    return read_bags(
+        config,
+        config.target,
+        config.split.column,
+        config.runtime.cache,
+        config.split.group,
+    )

@@ -17,11 +17,14 @@ from mshisto_ray.jobs._predict_config import (
     read_predict_cohort,
 )
 from mshisto_ray.jobs._report_inputs import Steps, read_failures
+from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.mil.head import Head, load_head
 from mshisto_ray.mil.sweep import show
 from mshisto_ray.prediction.bags import make_bags
+from mshisto_ray.prediction.decisions import examine_predicted, read_calibrated
 from mshisto_ray.prediction.result import METRICS, PREDICTIONS, SUBGROUPS
 from mshisto_ray.prediction.table import PredictedBags, read_predicted
+from mshisto_ray.reporting.decisions import verdicts
 from mshisto_ray.reporting.page.blocks import (
     Block,
     Facts,
@@ -33,6 +36,7 @@ from mshisto_ray.reporting.page.blocks import (
 )
 from mshisto_ray.reporting.page.cases import Looks, look_blocks, wrong_blocks
 from mshisto_ray.reporting.page.cohort import cohort_section
+from mshisto_ray.reporting.page.decisions import decision_blocks
 from mshisto_ray.reporting.page.making import made_now, making_section
 from mshisto_ray.reporting.page.performance import performance_blocks, show_interval
 from mshisto_ray.statistics.bootstrap import Interval
@@ -169,7 +173,20 @@ class PredictReport:
         blocks = performance_blocks(labelled, self._of_labels)
         if self.notes:
             blocks.append(Items(self.notes, "Notes"))
-        return [Section(name, title, [*blocks, *self._subgroups, *self._localised])]
+        blocks += [*self._decisions(labelled), *self._subgroups, *self._localised]
+        return [Section(name, title, blocks)]
+
+    def _decisions(self, labelled: Predictions) -> list[Block]:
+        """How the head's decisions do on the labelled bags, of classes."""
+        decision = self.head.decision
+        if decision is None or not self.head.kind.of_classes:
+            return []
+        table, names = self.config.out / PREDICTIONS, labelled.bag.tolist()
+        calibrated = read_calibrated(table, self.head.classes, names)
+        if calibrated is None:
+            calibrated = labelled.probabilities
+        found = examine_predicted(decision, labelled, calibrated)
+        return decision_blocks(found, decision.config, verdicts(found, decision.config))
 
     @property
     def _of_labels(self) -> dict[str, Interval]:

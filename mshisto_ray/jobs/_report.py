@@ -15,7 +15,7 @@ from mshisto_ray.store.manifest import write_text
 
 _REPORT = "report.html"
 # To change with the page: reports of another look are made again.
-_LOOK = 1
+_LOOK = 2
 _PICTURES = (".png", ".jpg")
 
 

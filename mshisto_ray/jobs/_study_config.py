@@ -15,7 +15,7 @@ from mshisto_ray.jobs.embed import EmbedConfig
 from mshisto_ray.jobs.predict import PredictConfig
 from mshisto_ray.jobs.sweep import SweepConfig
 from mshisto_ray.jobs.tile import TileConfig
-from mshisto_ray.learning.split import SplitConfig
+from mshisto_ray.learning.split import GroupedSplitConfig
 from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.runtime import Runtime
 from mshisto_ray.store.columns import ColumnsConfig
@@ -50,7 +50,7 @@ class RunConfig(Config):
         {"pooling": tuple({"name": name} for name in _POOLINGS)},
         "of the sweep: {key: values}; one model per combination of values",
     )
-    split: SplitConfig = SplitConfig()
+    split: GroupedSplitConfig = GroupedSplitConfig()
     tile: dict[str, Any] = option({}, "other keys of the job tile, as {tissue: stain}")
     embed: dict[str, Any] = option({}, "of the job embed, as {runtime: {gpus: 1}}")
     sweep: dict[str, Any] = option({}, "of the job sweep, as {epochs: 100, scale: 1.0}")

@@ -18,6 +18,12 @@ class SweepConfig(AxesConfig, ExperimentConfig):
     """Train a MIL config at every combination of axes, and compare them."""
 
     out: OutputPath = option(text="output directory; an unfinished one is resumed")
+    refits: int = option(
+        0,
+        "redraws of the patients on which every config is trained and one is chosen "
+        "anew, for an interval that includes both; 20 or more, 0: none",
+        ge=0,
+    )
     runtime: SweepRuntime = SweepRuntime()  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @property
@@ -33,4 +39,11 @@ class SweepConfig(AxesConfig, ExperimentConfig):
                 f"select: target.kind={target.kind} has {', '.join(target.shown)}; got "
                 f"{self.select!r}; auto: {target.chooses}"
             )
+        if self.refits and (self.chosen_by is None or not self.split.validation):
+            raise ValueError(
+                f"refits: {self.refits} choose a config by validation patients each: "
+                "give split.validation=0.2 and select=auto, or refits=0"
+            )
+        if self.refits == 1:
+            raise ValueError("refits: one does not vary; give 20 or more, or 0")
         return self

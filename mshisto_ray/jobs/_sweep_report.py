@@ -16,6 +16,7 @@ from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.mil import experiment_result, sweep_results
 from mshisto_ray.mil.sweep import show
 from mshisto_ray.prediction.table import read_predicted
+from mshisto_ray.reporting.decisions import WITHIN_FOLDS
 from mshisto_ray.reporting.page.blocks import (
     Block,
     Facts,
@@ -27,6 +28,7 @@ from mshisto_ray.reporting.page.blocks import (
 )
 from mshisto_ray.reporting.page.cases import wrong_blocks
 from mshisto_ray.reporting.page.cohort import cohort_section
+from mshisto_ray.reporting.page.decisions import decision_blocks
 from mshisto_ray.reporting.page.making import made_now, making_section
 from mshisto_ray.reporting.page.performance import performance_blocks
 from mshisto_ray.reporting.page.ranking import (
@@ -101,6 +103,7 @@ class SweepReport:
         config, split = self.config, self.config.split
         target, classes = self.config.target.build(), self.predictions.classes
         times = f", {split.repeats} times" if split.repeats > 1 else ""
+        who = split.group or "patient"
         axes = [
             (f"axis {key}", ", ".join(show(value) for value in values))
             for key, values in config.axes.items()
@@ -111,7 +114,7 @@ class SweepReport:
             ("a bag is", f"a {config.unit}" if self.steps else "a bag of the table"),
             *source,
             *axes,
-            ("folds", f"{split.folds}{times}, seed {split.seed}, by patient"),
+            ("folds", f"{split.folds}{times}, seed {split.seed}, by {who}"),
         ]
 
     @property
@@ -156,6 +159,10 @@ class SweepReport:
         blocks: list[Block] = [Text(f"{chosen.point.label} ({chosen.digest})")]
         blocks += performance_blocks(self.predictions, out_of_fold_metrics(chosen))
         sections = [Section(name, title, blocks)]
+        decisions, config = self.ranking.decisions, self.config.decision
+        if decisions:
+            blocks = decision_blocks(decisions, config, (WITHIN_FOLDS,))
+            sections.append(Section("decisions", "What the chosen decides", blocks))
         if wrong and chosen.target.of_classes:
             bags = read_predicted(self._folder / experiment_result.PREDICTIONS)
             section = Section("wrong", "Most wrong with confidence", wrong_blocks(bags))

@@ -9,12 +9,14 @@ from typing import Any
 
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs._cohort import say_cohort
+from mshisto_ray.jobs._decisions import DECISIONS
 from mshisto_ray.jobs._predict_config import (
     PredictConfig,
     embedding_paths,
     read_predict_cohort,
 )
 from mshisto_ray.jobs._predict_report import PredictReport
+from mshisto_ray.jobs._predict_summary import about_decisions, summary
 from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.mil.head import Head, head_digest, load_head
@@ -24,6 +26,7 @@ from mshisto_ray.prediction.result import (
     METRICS,
     PREDICTIONS,
     SUBGROUPS,
+    PredictionSummary,
     find_failures,
     find_predicted,
     write_result,
@@ -36,13 +39,16 @@ from mshisto_ray.prediction.unit import (
     shard_path,
 )
 from mshisto_ray.progress import say
+from mshisto_ray.reporting.decisions import save_decisions
+from mshisto_ray.reporting.drift import about_drift
 from mshisto_ray.store.cohort import Cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
-from mshisto_ray.store.manifest import check_stage, open_stage
+from mshisto_ray.store.manifest import check_stage, open_stage, write_text
 from mshisto_ray.store.shards import read_metadata
 from mshisto_ray.tracking import ResultRun, fetch_model
 
 STAGE = "predictions"
+SUMMARY = "summary.md"
 
 
 def check(config: PredictConfig) -> None:
@@ -194,11 +200,28 @@ def _report(
     failures = len(found.failures)
     say(f"predict: {outcome.num_predicted} bags predicted, {outcome.num_labelled} with "
         f"a label, {failures} failures -> {config.out}")  # fmt: skip
-    logged: dict[str, float] = {
-        "bags": outcome.num_predicted,
-        "failures": failures,
-    }
     whose = "external" if _is_external(head, bags) else "out-of-fold"
+    logged = {"bags": outcome.num_predicted, "failures": failures}
+    logged |= _say_metrics(outcome, whose)
+    notes = [*copies, *outcome.notes]
+    for note in notes:
+        say(f"  {note}")
+    written = _write_summary(config, head, outcome, bags, whose, notes)
+    report = PredictReport(config, config.out.parent, notes)
+    written += write_report("predict", config, config.out, report)
+    artifacts = [config.out / name for name in (PREDICTIONS, METRICS)]
+    artifacts += [config.out / SUBGROUPS] if config.subgroups else []
+    artifacts += written
+    tags = {"head": head_digest(config.head), "intervals": head.kind.interval_method}
+    # The labels may be others than those of an earlier run.
+    key = f"{found.digest} {sorted(logged.items())}"
+    settings = config.model_dump(mode="json")
+    record.log(key, "predict", settings, logged, tags, artifacts)
+
+
+def _say_metrics(outcome: PredictionSummary, whose: str) -> dict[str, float]:
+    """Print metrics, drift and subgroups; return what MLflow keeps of them."""
+    logged: dict[str, float] = {}
     for name, interval in outcome.metrics.items():
         if math.isnan(interval.value):
             continue  # named in a note
@@ -210,18 +233,34 @@ def _report(
             f"{key}_ci_low": interval.low,
             f"{key}_ci_high": interval.high,
         }
+    if outcome.decisions:
+        each = {**outcome.decisions.shares, **outcome.decisions.errors}
+        known = {k: v.value for k, v in each.items() if not math.isnan(v.value)}
+        logged |= {f"decision_{name}": value for name, value in known.items()}
+    if outcome.drift:
+        say(f"  {about_drift(outcome.drift)}")
+        logged |= {"drift_p": outcome.drift.cohort, "drift_apart": outcome.drift.apart}
     for group in outcome.subgroups:
         say(f"  {group.line}")
-    notes = [*copies, *outcome.notes]
-    for note in notes:
-        say(f"  {note}")
-    report = PredictReport(config, config.out.parent, notes)
-    page = write_report("predict", config, config.out, report)
-    artifacts = [config.out / name for name in (PREDICTIONS, METRICS)]
-    artifacts += [config.out / SUBGROUPS] if config.subgroups else []
-    artifacts += page
-    tags = {"head": head_digest(config.head), "intervals": head.kind.interval_method}
-    # The labels may be others than those of an earlier run.
-    key = f"{found.digest} {sorted(logged.items())}"
-    settings = config.model_dump(mode="json")
-    record.log(key, "predict", settings, logged, tags, artifacts)
+    return logged
+
+
+def _write_summary(
+    config: PredictConfig,
+    head: Head,
+    outcome: PredictionSummary,
+    bags: list[Bag],
+    whose: str,
+    notes: list[str],
+) -> list[Path]:
+    """Write summary.md and the picture of decisions; return their paths."""
+    seen = sum(bag.patient_id in head.folds for bag in bags)
+    for line in about_decisions(head, outcome, seen):
+        say(f"  {line}")
+    path, picture = config.out / SUMMARY, config.out / DECISIONS
+    write_text(path, summary(head, outcome, whose, notes, seen))
+    if outcome.decisions is None:
+        picture.unlink(missing_ok=True)
+        return [path]
+    save_decisions(picture, outcome.decisions)
+    return [path, picture]

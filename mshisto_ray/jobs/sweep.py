@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
+from mshisto_ray.jobs._decisions import DECISIONS, decided, keep_decision
 from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._sweep_config import SweepConfig
 from mshisto_ray.jobs._sweep_report import (
@@ -24,18 +25,25 @@ from mshisto_ray.jobs._sweep_report import (
 from mshisto_ray.jobs._sweep_runs import SweepRuns
 from mshisto_ray.mil import experiment, experiment_result, sweep, sweep_results
 from mshisto_ray.mil.head import head_digest, load_head
+from mshisto_ray.mil.refits import RefitInterval, num_refits, refit_interval
 from mshisto_ray.mil.sweep import Point
 from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.progress import say
 from mshisto_ray.reporting import sweep_plot, sweep_summary, sweep_tables
+from mshisto_ray.reporting.decisions import (
+    WITHIN_FOLDS,
+    decision_section,
+    save_decisions,
+)
 from mshisto_ray.reporting.noise_curve import plot_noise
-from mshisto_ray.reporting.page.ranking import Ranking
+from mshisto_ray.reporting.page.ranking import Ranking, out_of_fold_metrics
+from mshisto_ray.statistics.bootstrap import Interval
 from mshisto_ray.store.manifest import check_stage, open_stage, write_text
 from mshisto_ray.tracking import Model, Store, register_model
 
 STAGE = "sweep"
 _NOISE = "noise.png"
-_WRITTEN = (SUMMARY, COMPARISONS, _NOISE, "sweep.yaml")
+_WRITTEN = (SUMMARY, COMPARISONS, _NOISE, DECISIONS, "sweep.yaml")
 
 
 def check(config: SweepConfig) -> None:
@@ -61,7 +69,7 @@ def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> 
         say(f"sweep: {note}")
     experiment_result.write_folds(config.out / "folds.parquet", bags, splits)
     write_text(config.out / "sweep.yaml", configs.to_yaml(config))
-    finished = [d for d in points if sweep_results.read_metrics(config.out, d)]
+    finished = [d for d in points if _is_finished(config, d)]
     pending = {d: p for d, p in points.items() if d not in finished}
     done, total = len(finished), len(points)
     say(f"sweep: {done} of {total} configs already done -> {config.out}")
@@ -71,7 +79,9 @@ def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> 
             # Ray Tune takes seconds to import, which --check and a finished sweep save.
             from mshisto_ray.distributed.trials import run_trials
 
-            errors = run_trials(config.out, pending, config.runtime, runs)
+            errors = run_trials(
+                config.out, pending, config.runtime, runs, config.refits
+            )
         found = _rank(config, points, errors)
         for outcome in found.failed:
             reason = (outcome.error or "no result").strip()
@@ -79,6 +89,14 @@ def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> 
         if not found.ranked:
             raise InputError(f"no config of {config.out} has a result; see above")
         return _conclude(config, store, found, notes, runs)
+
+
+def _is_finished(config: SweepConfig, digest: str) -> bool:
+    """Whether a config has its result, and the refits that are wanted."""
+    if not sweep_results.read_metrics(config.out, digest):
+        return False
+    folder = sweep_results.folder(config.out, digest)
+    return not config.refits or num_refits(folder) == config.refits
 
 
 def read_report(config: SweepConfig, folder: Path) -> SweepReport:
@@ -113,7 +131,24 @@ def _rank(
         finished = [outcome for outcome in outcomes if outcome.metrics]
         nested = sweep_results.choose_nested(config.out, finished, select)
     plot = config.out / plot_name(config)
-    return Ranking(ranked, failed, select, compared, plot, nested)
+    decisions, refits = None, None
+    if select and ranked:
+        held = nested.value if nested else out_of_fold_metrics(ranked[0])[select]
+        refits = _refits(config, outcomes, held)
+        chosen = sweep_results.folder(config.out, ranked[0].digest)
+        decisions = decided(chosen, config.decision)
+    return Ranking(ranked, failed, select, compared, plot, nested, decisions, refits)
+
+
+def _refits(
+    config: SweepConfig, outcomes: Sequence[PointResult], held: Interval
+) -> RefitInterval | None:
+    """The interval that includes training and choosing, where refits are wanted."""
+    if not config.refits or config.chosen_by is None:
+        return None
+    digests = [o.digest for o in outcomes if o.metrics]
+    folders = {d: sweep_results.folder(config.out, d) for d in digests}
+    return refit_interval(folders, held, config.chosen_by)
 
 
 def _conclude(
@@ -153,7 +188,12 @@ def _conclude(
 
 def _write_tables(config: SweepConfig, found: Ranking) -> None:
     given = found.ranked, found.failed, config.chosen_by, found.compared, found.nested
-    write_text(config.out / SUMMARY, sweep_summary.summary(*given))
+    text = sweep_summary.summary(*given, found.refits)
+    if found.decisions:
+        about = (WITHIN_FOLDS,)
+        text += decision_section(found.decisions, config.decision, about)
+        save_decisions(config.out / DECISIONS, found.decisions)
+    write_text(config.out / SUMMARY, text)
     if config.chosen_by:
         table = sweep_tables.comparison_table(found.ranked, found.compared)
         write_text(config.out / COMPARISONS, table)
@@ -171,10 +211,9 @@ def _keep_best(config: SweepConfig, chosen: PointResult) -> Path:
     best = config.out / "best"
     temporary = config.out / ".best.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
-    head = (
-        sweep_results.folder(config.out, chosen.digest) / experiment_result.HEAD_FOLDER
-    )
-    shutil.copytree(head, temporary)
+    folder = sweep_results.folder(config.out, chosen.digest)
+    shutil.copytree(folder / experiment_result.HEAD_FOLDER, temporary)
+    keep_decision(temporary, config.decision, chosen.point.config, folder, best)
     shutil.rmtree(best, ignore_errors=True)
     os.rename(temporary, best)
     return best

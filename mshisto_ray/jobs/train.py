@@ -6,16 +6,23 @@ import tempfile
 from pathlib import Path
 
 from mshisto_ray.config import OutputPath, option
+from mshisto_ray.jobs._decisions import DECISIONS, decided, keep_decision
 from mshisto_ray.jobs._experiment_run import describe_result, inputs
 from mshisto_ray.learning.split import Split
 from mshisto_ray.mil import experiment, experiment_result
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.store.manifest import Manifest, check_stage, open_stage
+from mshisto_ray.reporting.decisions import (
+    WITHIN_FOLDS,
+    decision_section,
+    save_decisions,
+)
+from mshisto_ray.store.manifest import Manifest, check_stage, open_stage, write_text
 from mshisto_ray.tracking import Course, Store, flatten, log_inputs
 
 STAGE = "training"
 RESULT = "result"
+SUMMARY = "summary.md"
 
 
 class TrainJobConfig(ExperimentConfig):
@@ -53,6 +60,8 @@ def _run(
     else:
         experiment_result.write_folds(config.out / "folds.parquet", bags, splits)
         metrics = experiment.run(config, bags, splits, folder, _say)
+    head = folder / experiment_result.HEAD_FOLDER
+    keep_decision(head, config.decision, config, folder, head, bags)
     _report(config, store, metrics, bags, folder, manifest)
 
 
@@ -76,6 +85,14 @@ def _report(
                 metrics[f"{part}_{name}_{end}"] for end in ("mean", "ci_low", "ci_high")
             )
             print(f"train: {part} {title} {value:.3f} ({low:.3f} to {high:.3f})")
+    found = decided(folder, config.decision)
+    if found:
+        write_text(
+            config.out / SUMMARY,
+            "# Training\n" + decision_section(found, config.decision, (WITHIN_FOLDS,)),
+        )
+        save_decisions(config.out / DECISIONS, found)
+        print(f"train: decisions, out of fold: {config.out / SUMMARY}")
     warnings = experiment.warnings(config, metrics)
     for warning in warnings:
         print(f"train: warning: {warning}")
@@ -104,6 +121,8 @@ def _log(
             folder, metrics, config.out.name, params, Path(scratch), bags.kind
         )
         artifacts = [*run.artifacts, folder / experiment_result.HEAD_FOLDER]
+        written = [config.out / name for name in (SUMMARY, DECISIONS)]
+        artifacts += [path for path in written if path.exists()]
         run_id = store.log_run(
             run.name,
             params,

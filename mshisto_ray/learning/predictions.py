@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,11 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.bag)
+
+    def take(self, rows: np.ndarray) -> Predictions:
+        """Some of the rows, by a mask [N] or by their places."""
+        names = set(Predictions.__dataclass_fields__) - {"classes", "kind"}
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:

@@ -40,6 +40,26 @@ class SplitConfig(Config):
         "input has it; null: never",
     )
 
+    @property
+    def together(self) -> str | None:
+        """Column whose values stay together; None: patients do."""
+        return None
+
+
+class GroupedSplitConfig(SplitConfig):
+    """Repeated cross-validation with patients, or sites, kept together."""
+
+    group: str | None = option(
+        None,
+        "column whose values stay together, as site: every fold, and the validation "
+        "bags, are of values that the model is not trained on; null: patients do",
+    )
+
+    @property
+    def together(self) -> str | None:
+        """``group``."""
+        return self.group
+
 
 @dataclass(frozen=True)
 class Split:
@@ -63,6 +83,7 @@ def make_splits(
     given: Sequence[str | None] | None = None,
     each_fold: Sequence[str] | None = None,
     remedy: str = "name the classes to use in target.classes",
+    what: str = "patients",
 ) -> list[Split]:
     """Make all splits, repeat by repeat and fold by fold.
 
@@ -77,6 +98,7 @@ def make_splits(
             validation bags are drawn from the training bags if none are given.
         each_fold: the classes or strata that every fold needs a patient of; None: all.
         remedy: what to do where one has fewer.
+        what: the noun for patients in messages.
 
     Raises:
         InputError: fewer than two classes, a class with fewer patients than folds, or
@@ -88,7 +110,7 @@ def make_splits(
     fixed = None if given is None else read_given_folds(given, patients)
     if fixed is None:
         needed = classes if each_fold is None else each_fold
-        _check_folds(counts, classes, config.folds, needed, remedy)
+        _check_folds(counts, classes, config.folds, needed, remedy, what)
     splits = []
     for repeat in range(config.repeats):
         if fixed is not None and fixed.is_split:
@@ -144,6 +166,29 @@ def _set_aside(
     return learned[~held_out], learned[held_out]
 
 
+def set_aside(
+    config: SplitConfig,
+    owners: np.ndarray,
+    strata: np.ndarray,
+    learned: np.ndarray,
+    generator: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw validation bags as a fold does.
+
+    Args:
+        config: share of validation.
+        owners: patient, or what stays together, of each bag, [B].
+        strata: weights of each bag in S strata, int [B, S].
+        learned: bags to draw from.
+        generator: of the draw.
+
+    Returns:
+        The bags to train on, and the validation bags.
+    """
+    counts, patient = _class_counts(owners.tolist(), strata, strata.shape[1])
+    return _set_aside(config, counts, patient, learned, generator)
+
+
 def _spread(
     counts: np.ndarray, shares: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
@@ -191,6 +236,46 @@ def _class_counts(
     return counts, patient
 
 
+def check_groups(
+    config: SplitConfig,
+    patients: Sequence[str],
+    groups: Sequence[str | None] | None,
+    given: Sequence[str | None] | None,
+) -> list[str]:
+    """The group of each bag, which takes the place of its patient in splits.
+
+    Raises:
+        InputError: folds are given too, a bag has no group, or a patient two.
+    """
+    name = config.together
+    if given is not None:
+        raise InputError(
+            f"split.group={name}: folds are given in column {config.column!r}, and "
+            "only one of the two can decide: give split.column=null, or no split.group"
+        )
+    if groups is None:
+        raise InputError(f"split.group={name}: the bags were read without it")
+    known = [g for g in groups if g is not None]
+    empty = sorted({p for p, g in zip(patients, groups, strict=True) if g is None})
+    if empty:
+        raise InputError(
+            f"split.group={name}: empty for {len(empty)} patients with a label "
+            f"({', '.join(empty[:3])}): fill it in, or leave them out"
+        )
+    seen: dict[str, str] = {}
+    for patient, group in zip(patients, known, strict=True):
+        if seen.setdefault(patient, group) != group:
+            raise InputError(
+                f"split.group={name}: patient {patient!r} has {seen[patient]!r} and "
+                f"{group!r}: a patient belongs to one"
+            )
+    if len(set(known)) < 2:
+        raise InputError(
+            f"split.group={name}: all bags have {known[0]!r}; at least two are needed"
+        )
+    return known
+
+
 def split_targets(
     config: SplitConfig,
     target: Target,
@@ -198,19 +283,26 @@ def split_targets(
     truth: np.ndarray,
     names: Sequence[str],
     given: Sequence[str | None] | None = None,
+    groups: Sequence[str | None] | None = None,
 ) -> list[Split]:
     """``make_splits`` with the strata of a target.
 
+    ``groups``: of each bag, which stay together where ``config.together`` names them.
+
     Raises:
-        InputError: see ``make_splits`` and ``Target.strata``.
+        InputError: see ``make_splits``, ``Target.strata`` and ``check_groups``.
     """
+    what = "patients"
+    if config.together is not None:
+        patients = check_groups(config, patients, groups, given)
+        what = f"values of {config.together!r}"
     if not len(truth):
         raise InputError("labels: no labelled bag is left")
     strata = target.strata(truth, names, config.folds)
     folds = config, patients, strata.of, strata.names, given, strata.each_fold
     if target.of_classes:
-        return make_splits(*folds)
-    return make_splits(*folds, target.remedy)
+        return make_splits(*folds, what=what)
+    return make_splits(*folds, target.remedy, what)
 
 
 def _check_folds(
@@ -219,11 +311,12 @@ def _check_folds(
     folds: int,
     needed: Sequence[str],
     remedy: str,
+    what: str,
 ) -> None:
     for name, num in zip(classes, (counts > 0).sum(0), strict=True):
         if num < folds and name in needed:
             fewer = f"give split.folds={num}, or " if num > 1 else ""
             raise InputError(
-                f"class {name!r} has {num} patients, fewer than split.folds={folds}: "
+                f"class {name!r} has {num} {what}, fewer than split.folds={folds}: "
                 f"{fewer}{remedy}"
             )

@@ -14,7 +14,8 @@ from pydantic import model_validator
 
 from mshisto_ray import components
 from mshisto_ray.config import option
-from mshisto_ray.learning.split import Split, SplitConfig
+from mshisto_ray.decision.config import DecisionConfig
+from mshisto_ray.learning.split import GroupedSplitConfig, Split
 from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil.experiment_result import measure, write_result
 from mshisto_ray.mil.fit.config import NOISES, TrainConfig
@@ -40,13 +41,15 @@ class ExperimentConfig(TrainConfig, InputConfig):
     """Bags, target, split, model and training: everything that decides a result."""
 
     target: TargetConfig = option(TargetConfig(), "what is predicted")
-    split: SplitConfig = SplitConfig()
+    split: GroupedSplitConfig = GroupedSplitConfig()
+    decision: DecisionConfig = DecisionConfig()
     refit: bool = option(False, "train one more model on all bags, for new patients")
     runtime: ExperimentRuntime = ExperimentRuntime()
 
     @model_validator(mode="after")
     def _target_can_be_learned(self) -> ExperimentConfig:
         target = self.target.build()
+        self.decision.check_target(target)
         name = self.pooling.name
         needs = components.declaration(POOLINGS, name, "NEEDS_CLASSES", False)
         if needs and not target.of_classes:
@@ -55,6 +58,11 @@ class ExperimentConfig(TrainConfig, InputConfig):
             raise ValueError(
                 f"pooling: {name} gives probabilities of classes, so it cannot learn "
                 f"target.kind={target.kind}; take {', '.join(others)}"
+            )
+        if self.draws == "balanced" and not target.of_classes:
+            raise ValueError(
+                f"draws: balanced is of classes, and target.kind={target.kind}: "
+                "leave it out"
             )
         stopping = self.early_stopping
         if stopping and stopping.metric not in ("loss", target.chooses):
@@ -86,8 +94,19 @@ def load(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
     Raises:
         InputError: input, target or split cannot be used.
     """
-    bags = read_bags(config, config.target, config.split.column, config.runtime.cache)
-    return bags, plan_splits(bags, config.split, config)
+    bags = read_bags(
+        config,
+        config.target,
+        config.split.column,
+        config.runtime.cache,
+        config.split.group,
+    )
+    splits = plan_splits(bags, config.split, config)
+    if bags.kind.of_classes:
+        config.decision.check_classes(bags.classes)
+    given = any(len(split.validation) for split in splits)
+    config.decision.check_validation(config.split.validation, given)
+    return bags, splits
 
 
 def notes(config: ExperimentConfig, bags: Bags) -> list[str]:
@@ -108,7 +127,8 @@ def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
     """The settings and data digests that decide the result; no paths."""
     names = set(ExperimentConfig.model_fields)
     paths = {"embeddings", "cohort", "columns", "bags", "runtime", "scale", "scales"}
-    paths |= {"views"}
+    # What is decided is fitted on the results of training, and changes none.
+    paths |= {"views", "decision"}
     settings = config.model_dump(mode="json", include=names - paths)
     # Results keep the digests they had before a key came or went, where they are the
     # same: no optimiser had a schedule, and early stopping kept
@@ -121,6 +141,10 @@ def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
         settings["early_stopping"] |= {"trained": bags.kind.learned}
     if settings["tiles_per_epoch"] is None:
         del settings["tiles_per_epoch"]
+    if config.split.group is None:
+        del settings["split"]["group"]
+    if config.draws == "all":
+        del settings["draws"]
     if settings["reduction"]["name"] == "none":
         del settings["reduction"]
     settings["noise"] = by_content(NOISES, config.noise)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
+from mshisto_ray.decision.files import Decision, read_decision
 from mshisto_ray.learning.targets import Fitted, Target, restore_target
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold import build_model
@@ -61,7 +62,8 @@ class Head:
     embeddings, coarsest scale first; ``scales``: None if an instance has one;
     ``encoder``: name and digest of the tiles' encoder (by scale, if there are several),
     None for a bag table; ``about``: the content of ``model.json``; ``kind``: the
-    target, whose names are ``classes``.
+    target, whose names are ``classes``; ``decision``: None in a head of an earlier
+    version, and where none was fitted.
     """
 
     classes: tuple[str, ...]
@@ -74,6 +76,7 @@ class Head:
     models: tuple[HeadModel, ...]
     about: Mapping[str, Any]
     kind: Target
+    decision: Decision | None = None
 
     def models_for(self, patient_id: str) -> list[int]:
         """Return the places of the models that may predict a patient.
@@ -156,6 +159,7 @@ def load_head(path: Path) -> Head:
         tuple(models),
         content,
         kind,
+        read_decision(path),
     )
 
 

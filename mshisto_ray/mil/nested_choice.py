@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -41,25 +40,34 @@ def choose_within_folds(
         test: out-of-fold predictions by config, of the same bags.
         metric: of the target, by which is chosen.
     """
+    chosen = choices_within_folds(validation, test, metric)
+    parts = [_of(test[name], repeat, fold) for (repeat, fold), name in chosen]
+    num = len({name for _, name in chosen})
+    return NestedChoice(intervals(concatenate(parts))[metric], num)
+
+
+def choices_within_folds(
+    validation: Mapping[str, Predictions], test: Mapping[str, Predictions], metric: str
+) -> list[tuple[tuple[int, int], str]]:
+    """Each repeat and fold, and the config that it chooses.
+
+    Arguments as of ``choose_within_folds``.
+    """
     first = next(iter(test.values()))
     sign = -1 if metric in first.kind.lower_is_better else 1
-    parts, chosen = [], set()
+    chosen = []
     for repeat, fold in sorted({*zip(first.repeat, first.fold, strict=True)}):
         scores = {
             name: sign * _score(_of(found, repeat, fold), metric)
             for name, found in validation.items()
         }
         best = max(scores, key=lambda name: np.nan_to_num(scores[name], nan=-np.inf))
-        chosen.add(best)
-        parts.append(_of(test[best], repeat, fold))
-    return NestedChoice(intervals(concatenate(parts))[metric], len(chosen))
+        chosen.append(((repeat, fold), best))
+    return chosen
 
 
 def _of(predictions: Predictions, repeat: int, fold: int) -> Predictions:
-    rows = (predictions.repeat == repeat) & (predictions.fold == fold)
-    names = set(Predictions.__dataclass_fields__) - {"classes", "kind"}
-    columns = {name: getattr(predictions, name)[rows] for name in names}
-    return dataclasses.replace(predictions, **columns)
+    return predictions.take((predictions.repeat == repeat) & (predictions.fold == fold))
 
 
 def _score(predictions: Predictions, metric: str) -> float:

@@ -23,7 +23,8 @@ class HeadPrediction:
     """Predictions of a head for B bags with N instances.
 
     ``probabilities``: [B, C], of the vote where random bags vote, or the values [B, V]
-    of a target that is not classes; for whole bags:
+    of a target that is not classes; ``calibrated``: of classes the same after the
+    head's calibration of each model, None where it has none; for whole bags:
     ``attention`` [N], ``class_attention`` and ``instance_probabilities`` [N, C], None
     where the pooling has none, and ``child_attention``, for each finer scale [M], its
     tiles slide by slide and parent by parent; ``offsets``: int64 [B + 1]; ``models``:
@@ -31,6 +32,7 @@ class HeadPrediction:
     """
 
     probabilities: np.ndarray
+    calibrated: np.ndarray | None
     attention: np.ndarray | None
     class_attention: np.ndarray | None
     instance_probabilities: np.ndarray | None
@@ -93,7 +95,8 @@ def predict(head: Head, bags: Bags, device: torch.device) -> HeadPrediction:
             patients that every model has seen.
     """
     _check_bags(head, bags)
-    sizes = {"bags": np.ones(len(bags), np.int64), "instances": bags.sizes}
+    ones = np.ones(len(bags), np.int64)
+    sizes = {"bags": ones, "calibrated": ones, "instances": bags.sizes}
     for i, scale in enumerate(bags.finer):
         counts = [[len(scale.children[m].rows) for m in b] for b in bags.members]
         sizes[f"finer{i}"] = np.array([sum(c) for c in counts], np.int64)
@@ -108,6 +111,7 @@ def predict(head: Head, bags: Bags, device: torch.device) -> HeadPrediction:
     finer = [sums.mean(f"finer{i}", models) for i in range(len(bags.finer))]
     return HeadPrediction(
         probabilities,
+        sums.mean("calibrated", models),
         sums.mean("attention", models),
         sums.mean("class_attention", models),
         sums.mean("instance_probabilities", models),
@@ -133,12 +137,23 @@ def _add_model(
         sums.add(out, draws[:, 0])
         if head.vote is None:
             outputs = outputs_of(out, head.kind).double().cpu()
-            sums.put("bags", model.fitted.link(outputs), draws[:, 0])
+            _put(sums, head, model.fitted.link(outputs), draws[:, 0])
     if head.vote is not None:
         random_bags = Batches(bags, model.standardisation, device, head.vote)
         given = module, random_bags, index, head.kind, model.fitted
-        sums.put("bags", predict_values(*given), index)
+        _put(sums, head, predict_values(*given), index)
     module.cpu()
+
+
+def _put(sums: _Sums, head: Head, values: np.ndarray, bags: np.ndarray) -> None:
+    """Add a model's values of bags, and what its calibration makes of them.
+
+    The calibration was fitted on predictions of single models: a mean of several is
+    less certain than they are.
+    """
+    sums.put("bags", values, bags)
+    if head.decision and head.decision.rules.calibration:
+        sums.put("calibrated", head.decision.rules.calibrated(values), bags)
 
 
 def _bags_by_model(head: Head, bags: Bags) -> list[np.ndarray]:

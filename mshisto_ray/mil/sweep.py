@@ -19,7 +19,7 @@ from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.input.bags import Bags
 
 # Results can only be compared on the same bags, labels and folds.
-_COMMON = ("cohort", "columns", "unit", "target", "split", "runtime")
+_COMMON = ("cohort", "columns", "unit", "target", "split", "decision", "runtime")
 
 
 class AxesConfig(Config):

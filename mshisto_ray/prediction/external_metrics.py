@@ -39,7 +39,7 @@ def external_metrics(
     """
     if not len(bags):
         return {}, []
-    metrics = intervals(_predictions(classes, bags, probabilities, targets))
+    metrics = intervals(as_predictions(classes, bags, probabilities, targets))
     present = np.unique(targets)
     if len(classes) == 2:
         metrics["specificity"] = _specificity(classes, bags, probabilities, targets)
@@ -62,7 +62,7 @@ def value_metrics(
     if not len(bags):
         return {}
     places = np.zeros(len(bags), np.int64)
-    found = _predictions(head.classes, bags, values, places)
+    found = as_predictions(head.classes, bags, values, places)
     return intervals(replace(found, target=truth, kind=head.kind))
 
 
@@ -77,16 +77,18 @@ def _specificity(
     if not len(rows):
         return _UNDEFINED
     own = [bag for bag, code in zip(bags, targets, strict=True) if code == 0]
-    chosen = _predictions(classes, own, probabilities[rows], targets[rows])
+    chosen = as_predictions(classes, own, probabilities[rows], targets[rows])
     return intervals(chosen)["accuracy"]
 
 
-def _predictions(
+def as_predictions(
     classes: tuple[str, ...],
     bags: Sequence[Bag],
     probabilities: np.ndarray,
     targets: np.ndarray,
 ) -> Predictions:
+    """Bags and their probabilities as predictions of one fold and repeat."""
+
     def text(values: list) -> np.ndarray:
         return np.array(values, dtype=object)
 

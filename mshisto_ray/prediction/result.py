@@ -12,9 +12,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mshisto_ray.decision.examination import Examination
+from mshisto_ray.decision.reference import Drift
 from mshisto_ray.learning.metrics import decide
 from mshisto_ray.mil.head import Head
-from mshisto_ray.prediction.external_metrics import external_metrics
+from mshisto_ray.prediction.decisions import (
+    decision_columns,
+    drift_column,
+    drift_of,
+    examine_predicted,
+)
+from mshisto_ray.prediction.external_metrics import as_predictions, external_metrics
 from mshisto_ray.prediction.labels import find_targets, unknown_labels
 from mshisto_ray.prediction.localisation import localise
 from mshisto_ray.prediction.subgroups import (
@@ -43,13 +51,18 @@ SUBGROUPS = "subgroups.csv"
 
 @dataclass(frozen=True)
 class PredictionSummary:
-    """Counts, ``metrics`` of external bags and of ``subgroups``, ``notes``: lines."""
+    """Counts, ``metrics`` of external bags and of ``subgroups``, ``notes``: lines.
+
+    ``drift``: of new patients; ``decisions``: on labelled bags, None without any.
+    """
 
     num_predicted: int
     num_labelled: int
     metrics: dict[str, Interval]
     subgroups: list[Subgroup]
     notes: list[str]
+    drift: Drift | None = None
+    decisions: Examination | None = None
 
 
 def write_result(
@@ -80,31 +93,44 @@ def write_result(
     if not predicted:
         check_failures(len(bags), len(bags), 0.0)
     probabilities = np.array([found[bag.name]["probabilities"] for bag in predicted])
+    drift = drift_of(head, predicted, found)
     if not head.kind.of_classes:
         metrics = write_values(
-            out / PREDICTIONS, head, cohort, predicted, probabilities
+            out / PREDICTIONS, head, cohort, predicted, probabilities, drift
         )
         _write_metrics(out, metrics)
         num = len(later_truth(head, cohort, predicted)[0])
-        return PredictionSummary(len(predicted), num, metrics, [], [])
+        return PredictionSummary(len(predicted), num, metrics, [], [], drift)
     targets = find_targets(head, cohort, predicted)
-    _write_table(out, head, predicted, probabilities, targets)
+    calibrated = np.array(
+        [found[b.name].get("calibrated", found[b.name]["probabilities"])
+         for b in predicted]
+    )  # fmt: skip
+    more = decision_columns(head, probabilities, calibrated) | drift_column(drift)
+    _write_table(out, head, predicted, probabilities, targets, more)
     known = [i for i, target in enumerate(targets) if target is not None]
     index = np.array([head.classes.index(str(targets[i])) for i in known], np.int64)
     labelled = [predicted[i] for i in known]
     metrics, undefined = external_metrics(
         head.classes, labelled, probabilities[known], index
     )
+    decisions = None
+    if known and head.decision:
+        own = as_predictions(head.classes, labelled, probabilities[known], index)
+        decisions = examine_predicted(head.decision, own, calibrated[known])
     groups = find_subgroups(
-        cohort, subgroups, head.classes, labelled, probabilities[known], index
-    )
+        cohort, subgroups, head.classes, labelled, probabilities[known], index,
+        decisions,
+    )  # fmt: skip
     if subgroups:
         write_text(out / SUBGROUPS, subgroup_table(groups))
     notes = unknown_labels(head, cohort, predicted) + undefined + small_groups(groups)
     if tiles is not None:
         metrics |= localise(out, head, predicted, tiles, annotation, notes)
     _write_metrics(out, metrics)
-    return PredictionSummary(len(predicted), len(known), metrics, groups, notes)
+    return PredictionSummary(
+        len(predicted), len(known), metrics, groups, notes, drift, decisions
+    )
 
 
 def find_failures(out: Path, bags: list[Bag]) -> list[Failure]:
@@ -141,8 +167,12 @@ def _write_table(
     bags: list[Bag],
     probabilities: np.ndarray,
     targets: list[str | None],
+    more: Mapping[str, pa.Array],
 ) -> None:
-    """Write ``predictions.parquet``; fold and repeat are null: folds are averaged."""
+    """Write ``predictions.parquet``; fold and repeat are null: folds are averaged.
+
+    ``more``: columns at the end.
+    """
     columns = {
         **identity_columns(bags),
         "target": pa.array(targets, pa.string()),
@@ -152,4 +182,4 @@ def _write_table(
         columns[f"prob_{name}"] = pa.array(probabilities[:, index], pa.float64())
     names = [head.classes[i] for i in decide(probabilities)]
     columns["predicted"] = pa.array(names, pa.string())
-    write_shard(out / PREDICTIONS, [pa.table(columns)])
+    write_shard(out / PREDICTIONS, [pa.table({**columns, **more})])

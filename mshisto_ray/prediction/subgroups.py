@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mshisto_ray.decision.examination import Examination
 from mshisto_ray.prediction.external_metrics import external_metrics
 from mshisto_ray.prediction.unit import Bag
 from mshisto_ray.statistics.bootstrap import Interval
@@ -61,6 +62,7 @@ def find_subgroups(
     bags: Sequence[Bag],
     probabilities: np.ndarray,
     targets: np.ndarray,
+    decisions: Examination | None = None,
 ) -> list[Subgroup]:
     """Every value of each column, the value with most patients first.
 
@@ -71,6 +73,8 @@ def find_subgroups(
         bags: N labelled bags.
         probabilities: [N, C].
         targets: class index of each bag, int [N].
+        decisions: on these bags; their shares and errors become metrics too, by the
+            names ``decision_...``.
 
     Raises:
         InputError: see ``Cohort.column``.
@@ -86,6 +90,12 @@ def find_subgroups(
             metrics, _ = external_metrics(
                 classes, own, probabilities[rows], targets[rows]
             )
+            if decisions is not None:
+                mask = np.zeros(len(bags), bool)
+                mask[rows] = True
+                within = decisions.take(mask)
+                each = {**within.shares, **within.errors}
+                metrics |= {f"decision_{name}": ends for name, ends in each.items()}
             groups.append(
                 Subgroup(
                     column,

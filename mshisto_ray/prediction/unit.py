@@ -104,7 +104,8 @@ def make_predictor(
                 painter.draw(head, slides, prediction, failures)
             elif painter:
                 failures.append(_not_drawn(bag, attempt, attempts.hangs()))
-        return _Made(_scores(slides, prediction, head), prediction, failures)
+        table = _scores(slides, prediction, head)
+        return _Made(table, prediction, failures, _mean_embedding(head, slides))
 
     def predict_bag(unit: dict[str, Any]) -> dict[str, Any]:
         bag = Bag.from_unit(unit)
@@ -120,6 +121,10 @@ def make_predictor(
             "probabilities": found.probabilities[0].tolist() if found else None,
             "failures": [asdict(failure) for failure in made.failures],
         }
+        if found and found.calibrated is not None:
+            metadata["calibrated"] = found.calibrated[0].tolist()
+        if made.embedding is not None:
+            metadata["embedding"] = made.embedding.tolist()
         with watchdog.watching():
             write_shard(shard_path(work.out, bag.name), [made.table], metadata)
         attempts.end()
@@ -132,6 +137,14 @@ class _Made(NamedTuple):
     table: pa.Table
     prediction: HeadPrediction | None
     failures: list[Failure]
+    embedding: np.ndarray | None = None
+
+
+def _mean_embedding(head: Head, slides: Sequence[SlideTiles]) -> np.ndarray | None:
+    """Mean over slides of their mean embeddings, for the drift test."""
+    if not slides or head.decision is None or head.decision.reference is None:
+        return None
+    return np.mean([s.tiles.values.mean(0, dtype=np.float64) for s in slides], axis=0)
 
 
 def _check_attempt(bag: Bag, attempt: int, attempts: Attempts) -> None:

@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from mshisto_ray.config import InputError
+from mshisto_ray.decision.reference import Drift
 from mshisto_ray.learning.predictions import table_metadata
 from mshisto_ray.mil.head import Head
+from mshisto_ray.prediction.decisions import drift_column
 from mshisto_ray.prediction.external_metrics import value_metrics
 from mshisto_ray.prediction.unit import Bag
 from mshisto_ray.statistics.bootstrap import Interval
@@ -18,7 +20,12 @@ from mshisto_ray.store.shards import write_shard
 
 
 def write_values(
-    path: Path, head: Head, cohort: Cohort, bags: list[Bag], values: np.ndarray
+    path: Path,
+    head: Head,
+    cohort: Cohort,
+    bags: list[Bag],
+    values: np.ndarray,
+    drift: Drift | None,
 ) -> dict[str, Interval]:
     """Write ``predictions.parquet`` of values [N, V]; return their metrics."""
     known, truth = later_truth(head, cohort, bags)
@@ -29,6 +36,7 @@ def write_values(
     for name, column in head.kind.truth_columns(truth, head.classes).items():
         columns[name] = column.take(rows)
     columns |= no_fold(bags) | head.kind.value_columns(values, head.classes)
+    columns |= drift_column(drift)
     about = table_metadata(head.kind, head.classes)
     write_shard(path, [pa.table(columns)], about)
     labelled = [bags[i] for i in known]

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from mshisto_ray.learning.comparison import Comparison
 from mshisto_ray.mil.nested_choice import NestedChoice
+from mshisto_ray.mil.refits import RefitInterval, about_refits
 from mshisto_ray.mil.sweep_results import PointResult
+from mshisto_ray.reporting.decisions import markdown_table
 from mshisto_ray.reporting.sweep_tables import (
     groups,
     other_metrics_table,
@@ -22,6 +24,7 @@ def summary(
     select: str | None,
     compared: Mapping[str, Comparison],
     nested: NestedChoice | None = None,
+    refits: RefitInterval | None = None,
 ) -> str:
     """Markdown: configs from best to worst on validation, with 95 % intervals.
 
@@ -32,16 +35,25 @@ def summary(
         compared: with the chosen one, of ``mil.sweep_results.compare_with_first``, by
             digest.
         nested: of ``mil.sweep_results.choose_nested``.
+        refits: of ``mil.refits.refit_interval``.
     """
     ranking, *rows = ranking_table(ranked, select, compared)
     if select and rows:
         rows[0][0] = f"**{rows[0][0]}**"
-    lines = ["# Sweep", "", about(ranked, select), "", *_markdown([ranking, *rows])]
+    lines = [
+        "# Sweep",
+        "",
+        about(ranked, select),
+        "",
+        *markdown_table([ranking, *rows]),
+    ]
     for line in groups(ranked, select, compared):
         lines += ["", line]
     if nested:
         lines += ["", about_nested(nested, str(select))]
-    lines += ["", *_markdown(other_metrics_table(ranked, select, compared))]
+    if refits:
+        lines += ["", about_refits(refits, str(select))]
+    lines += ["", *markdown_table(other_metrics_table(ranked, select, compared))]
     doubtful = doubts(ranked)
     if doubtful:
         lines += ["", DOUBTFUL, "", *(f"- {line}" for line in doubtful)]
@@ -90,15 +102,6 @@ def doubts(ranked: Sequence[PointResult]) -> list[str]:
 def without_result(failed: Sequence[PointResult]) -> list[str]:
     """A line for each config without a result: the last one of its error."""
     return [f"{o.point.label} ({o.digest}): {_first(o.error)}" for o in failed]
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    header, *rest = rows
-    return [_row(header), _row(["---"] * len(header)), *(_row(row) for row in rest)]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _first(error: str | None) -> str:

@@ -96,10 +96,10 @@ def full_cells(cells: Sequence[str | None], column: str, what: str) -> list[str]
 def read_table(path: Path, what: str) -> Table:
     """Read a table of the user.
 
-    CSV: columns separated by comma, semicolon, tab or | (as the header has them), UTF-8 or
-    UTF-16 with or without a byte-order mark. Empty cells, Excel's errors and the words
-    NA, N/A, N.A., #N/A, <NA>, NaN, NaT, None, NULL and their like, in any case, are
-    missing.
+    CSV: columns separated by comma, semicolon, tab or | (as the header has them), UTF-8
+    or UTF-16 with or without a byte-order mark. Empty cells, Excel's errors and the
+    words NA, N/A, N.A., #N/A, <NA>, NaN, NaT, None, NULL and their like, in any case,
+    are missing.
 
     Args:
         path: of the CSV or Parquet file.

@@ -70,6 +70,50 @@ def test_the_folder_holds_the_whole_result(table, tmp_path):
     assert back == given
 
 
+def test_sites_are_left_out_and_belong_to_the_recipe(table, tmp_path):
+    rows = pq.read_table(table)
+    number = np.array([int(name[1:]) for name in rows["bag"].to_pylist()])
+    sites = pa.array([f"s{n // 2 % 6}" for n in number])
+    pq.write_table(rows.append_column("site", sites), table)
+    given = settings(table, split={"folds": 3, "group": "site"}, draws="balanced")
+    bags, splits = experiment.load(given)
+    site = np.array(bags.groups)
+    for split in splits:
+        assert not set(site[split.test]) & set(site[[*split.train, *split.validation]])
+    assert "6 values of 'site' that stay together" in experiment.notes(given, bags)[0]
+    found = experiment.recipe(given, bags)
+    assert found["split"]["group"] == "site" and found["draws"] == "balanced"
+    plain = settings(table)
+    assert experiment.recipe(plain, experiment.load(plain)[0])["data"] != found["data"]
+    with pytest.raises(InputError, match="no column 'hospital'"):
+        experiment.load(settings(table, split={"group": "hospital"}))
+    with pytest.raises(InputError, match="balanced is of classes"):
+        age = {"kind": "regression", "column": "age"}
+        settings(table, draws="balanced", target=age)
+
+
+def test_a_decision_is_made_of_a_finished_result(table, tmp_path):
+    keys = {"bags": str(table), "out": str(tmp_path / "out"), **QUICK}
+    runtime = {"mlflow": {"uri": f"sqlite:///{tmp_path / 'mlflow.db'}"}}
+    plain = config.validate(TrainJobConfig, {**keys, "runtime": runtime})
+    run(plain)
+    head = tmp_path / "out" / "result" / "head"
+    assert load_head(head).decision.rules.threshold is None
+    time = (head / "model.json").stat().st_mtime_ns
+    decision = {"threshold": {"policy": "specificity", "value": 0.8}, "coverage": 0.7}
+    given = {**keys, "runtime": runtime, "decision": decision}
+    run(config.validate(TrainJobConfig, given))
+    found = load_head(head).decision
+    assert found.rules.threshold is not None and found.rules.sets is not None
+    assert (head / "model.json").stat().st_mtime_ns == time  # nothing trained anew
+    text = (tmp_path / "out" / "summary.md").read_text()
+    assert "specificity at the threshold (for a specificity of 0.8)" in text
+    assert "sets that hold the true class (promised 70%)" in text
+    with pytest.raises(InputError, match=r"split\.validation is 0"):
+        split = {"folds": 3, "validation": 0}
+        check(config.validate(TrainJobConfig, {**given, "split": split}))
+
+
 def test_bounds_of_an_earlier_version_are_made_anew(table, tmp_path):
     given = settings(table)
     metrics = experiment.run(given, *experiment.load(given), tmp_path / "result")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import model_validator
@@ -65,6 +65,10 @@ class TrainConfig(Config):
     optimiser: MILOptimiserConfig = MILOptimiserConfig()
     epochs: int = option(50, "at most, with early stopping", unit="epochs", ge=1)
     batch_size: int = option(1, "bags per step", unit="bags", ge=1)
+    draws: Literal["all", "balanced"] = option(
+        "all",
+        "bags of an epoch: each once, or as many with every class as often as others",
+    )
     early_stopping: EarlyStoppingConfig | None = option(
         EarlyStoppingConfig(), "null: all epochs, and the last one's weights"
     )

@@ -12,6 +12,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.learning.targets import Target
 from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import TrainConfig
+from mshisto_ray.mil.fit.epoch_draws import epoch_draws
 from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask, seeds_of
 from mshisto_ray.mil.fit.fold_steps import FoldSteps
 from mshisto_ray.mil.fit.optimiser import rate_in_words
@@ -104,7 +105,7 @@ def _train(
     weights = None
     for epoch in range(1, steps.config.epochs + 1):
         draws = steps.batches.training_draws(task.train, epoch)
-        record = steps.epoch(order.permutation(draws), generator)
+        record = steps.epoch(epoch_draws(draws, steps.balanced, order), generator)
         check_finite(record["loss"], epoch, steps.config)
         history.append(record)
         if stopping is None:

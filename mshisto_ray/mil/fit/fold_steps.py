@@ -45,6 +45,7 @@ class FoldSteps:
         weights = fitted.weights(bags.targets)
         self._weights = None if weights is None else weights.to(device)
         self._device = device
+        self.balanced = bags.targets if config.draws == "balanced" else None
 
     def epoch(self, order: np.ndarray, generator: torch.Generator) -> dict[str, float]:
         """Train on the bags (or random bags) in this order; return the mean losses."""

@@ -29,8 +29,9 @@ def plan_splits(
     if training is not None:
         check_representation(bags, training)
     splits = split_targets(
-        config, bags.kind, bags.patient_ids, bags.targets, bags.classes, bags.folds
-    )
+        config, bags.kind, bags.patient_ids, bags.targets, bags.classes, bags.folds,
+        bags.groups,
+    )  # fmt: skip
     check_stopping(splits, config, training)
     stopping = training.early_stopping if training else None
     given = any(len(split.validation) for split in splits)

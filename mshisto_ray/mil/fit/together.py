@@ -12,6 +12,7 @@ from torch.nn import functional
 from mshisto_ray.learning.targets import Fitted, Target
 from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import TrainConfig
+from mshisto_ray.mil.fit.epoch_draws import epoch_draws
 from mshisto_ray.mil.fit.fold import build_model, check_finite
 from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask, seeds_of
 from mshisto_ray.mil.fit.optimiser import Rates, make_optimiser
@@ -135,7 +136,8 @@ class _Learner:
         batches = Batches(bags, task.standardisation, cpu, *random)
         noise = torch.Generator().manual_seed(seeds.noise)
         order = np.random.default_rng(seeds.order)
-        steps = _steps(batches, task.train, config, order)
+        balanced = bags.targets if config.draws == "balanced" else None
+        steps = _steps(batches, task.train, config, balanced, order)
         (disturb,) = build_noises(bags, task.standardisation, task.train, config)
         assert bags.targets is not None
         fitted = bags.kind.fit(bags.targets[task.train], bags.classes)
@@ -169,11 +171,19 @@ class _Learner:
 
 
 def _steps(
-    batches: Batches, train: np.ndarray, config: TrainConfig, order: np.random.Generator
+    batches: Batches,
+    train: np.ndarray,
+    config: TrainConfig,
+    balanced: np.ndarray | None,
+    order: np.random.Generator,
 ) -> Iterator[np.ndarray | None]:
-    """Draws of every step, and None at the end of each epoch."""
+    """Draws of every step, and None at the end of each epoch.
+
+    ``balanced``: classes of all bags, where draws are balanced.
+    """
     for epoch in range(1, config.epochs + 1):
-        shuffled = order.permutation(batches.training_draws(train, epoch))
+        draws = batches.training_draws(train, epoch)
+        shuffled = epoch_draws(draws, balanced, order)
         for start in range(0, len(shuffled), config.batch_size):
             yield shuffled[start : start + config.batch_size]
         yield None

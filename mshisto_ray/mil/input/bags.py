@@ -14,7 +14,12 @@ from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.learning.targets import Target, TargetConfig, left_out
 from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.mil.input.copies import copy_notes
-from mshisto_ray.mil.input.labels import by_patient, labelled, of_rows
+from mshisto_ray.mil.input.labels import (
+    by_patient,
+    labelled,
+    of_rows,
+    with_groups,
+)
 from mshisto_ray.mil.input.scales import FinerScale
 from mshisto_ray.mil.input.source import BagRow, BagSource, open_source
 from mshisto_ray.store.cache import CacheConfig
@@ -52,7 +57,8 @@ class Bags:
     are not known; ``digest``: of
     embeddings or table; ``encoder``: of the embeddings, None for a table; ``notes``:
     slides or bags left out, one line per reason; ``unit``: what a bag is, ``slide`` or
-    ``patient``; ``fingerprints``: of the labelled slides' files, each with its patient.
+    ``patient``; ``fingerprints``: of the labelled slides' files, each with its patient;
+    ``groups``: what stays together in folds in place of patients, None where nothing.
     """
 
     features: Features
@@ -74,6 +80,7 @@ class Bags:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     views: tuple[int, ...] | None = None
     places: Callable[[int], np.ndarray] | None = None
+    groups: tuple[str | None, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -96,7 +103,8 @@ class Bags:
         assert self.targets is not None
         columns = (self.names, self.patient_ids, self.targets.tolist(), self.members)
         scale = self.scales or self.scale
-        text = repr((self.digest, scale, self.classes, self.folds, columns))
+        given = (self.digest, scale, self.classes, self.folds, columns)
+        text = repr(given if self.groups is None else (*given, self.groups))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def about(self, split: SplitConfig) -> dict[str, Any]:
@@ -150,6 +158,7 @@ class Bags:
             patient_ids=some(self.patient_ids),
             targets=None if self.targets is None else self.targets[index],
             folds=None if self.folds is None else some(self.folds),
+            groups=None if self.groups is None else some(self.groups),
             sizes=self.sizes[index],
         )
 
@@ -159,6 +168,7 @@ def read_bags(
     target: TargetConfig | None,
     fold_column: str | None,
     cache: CacheConfig,
+    group_column: str | None = None,
 ) -> Bags:
     """Bags of the input; with a target, those that have a label.
 
@@ -171,9 +181,10 @@ def read_bags(
             under two patients.
     """
     kind = (target or TargetConfig()).build()
-    columns = kind.columns if target else ()
+    group = group_column if target else None
+    columns = (*(kind.columns if target else ()), *((group,) if group else ()))
     source = open_source(config, columns, fold_column, cache)
-    rows, notes = source.rows, list(source.notes)
+    rows, notes = with_groups(source.rows, group), list(source.notes)
     classes: tuple[str, ...] = ()
     truth = np.zeros(0, np.int64)
     if target:
@@ -210,6 +221,7 @@ def read_bags(
         },
         views=source.views,
         places=source.places,
+        groups=tuple(g[0].group for g in groups) if group else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,7 +25,9 @@ def split_cohort(
         InputError: labels or folds cannot be used.
     """
     kind = target.build()
-    rows, has_fold = cohort_rows(cohort, {}, kind.columns, split.column)
+    columns = (*kind.columns, *((split.together,) if split.together else ()))
+    rows, has_fold = cohort_rows(cohort, {}, columns, split.column)
+    rows = with_groups(rows, split.together)
     rows, truth, names = labelled(rows, kind, "slides", [])
     groups = by_patient(rows) if unit == "patient" else [[row] for row in rows]
     first = [group[0] for group in groups]
@@ -35,7 +38,15 @@ def split_cohort(
         of_rows(first, rows, truth),
         names,
         [row.fold for row in first] if has_fold else None,
+        [row.group for row in first],
     )
+
+
+def with_groups(rows: list[BagRow], group: str | None) -> list[BagRow]:
+    """Rows whose group was read as the last cell of their label; None: no group."""
+    if group is None:
+        return rows
+    return [replace(row, label=row.label[:-1], group=row.label[-1]) for row in rows]
 
 
 def labelled(
@@ -74,7 +85,7 @@ def by_patient(rows: Sequence[BagRow]) -> list[list[BagRow]]:
     groups: dict[str, list[BagRow]] = {}
     for row in rows:
         groups.setdefault(row.patient_id, []).append(row)
-    for key in ("label", "fold"):
+    for key in ("label", "fold", "group"):
         mixed = [
             f"{name!r} ({', '.join(sorted(_words(getattr(r, key)) for r in group))})"
             for name, group in groups.items()

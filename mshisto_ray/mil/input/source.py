@@ -29,7 +29,8 @@ from mshisto_ray.store.links import read_member_places
 class BagRow:
     """A slide of the cohort, or a bag of a table.
 
-    ``label``: its cells in the columns of the target; ``member`` -1: no embeddings.
+    ``label``: its cells in the columns of the target; ``member`` -1: no embeddings;
+    ``group``: what it stays together with in folds, None where nothing is.
     """
 
     name: str
@@ -37,6 +38,7 @@ class BagRow:
     label: tuple[str | None, ...]
     fold: str | None
     member: int
+    group: str | None = None
 
 
 @dataclass(frozen=True)

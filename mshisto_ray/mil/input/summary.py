@@ -27,7 +27,11 @@ def summarise(bags: Bags, split: SplitConfig) -> str:
 def _folds(bags: Bags, split: SplitConfig) -> str:
     times = f", {split.repeats} times" if split.repeats > 1 else ""
     if bags.folds is None:
-        return f"{split.folds} folds drawn with split.seed={split.seed}{times}"
+        of = ""
+        if split.together and bags.groups:
+            num = len(set(bags.groups))
+            of = f" of {num} values of {split.together!r} that stay together,"
+        return f"{split.folds} folds{of} drawn with split.seed={split.seed}{times}"
     given = read_given_folds(bags.folds, bags.patient_ids)
     what = "split given" if given.is_split else "folds given"
     return f"{what} in column {split.column!r}: {given.words}{times}"

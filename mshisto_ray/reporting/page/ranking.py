@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mshisto_ray.decision.examination import Examination
 from mshisto_ray.learning.comparison import Comparison
 from mshisto_ray.mil.nested_choice import NestedChoice
+from mshisto_ray.mil.refits import RefitInterval, about_refits
 from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.reporting import sweep_summary, sweep_tables
 from mshisto_ray.reporting.page.blocks import (
@@ -31,7 +33,8 @@ class Ranking:
 
     ``ranked``, ``failed``, ``select``, ``compared``, ``nested``: as of
     ``sweep_summary.summary``;
-    ``plot``: the picture that ``sweep_plot.plot`` wrote.
+    ``plot``: the picture that ``sweep_plot.plot`` wrote; ``decisions``: of the
+    chosen config, out of fold; ``refits``: the interval that includes training.
     """
 
     ranked: Sequence[PointResult]
@@ -40,6 +43,8 @@ class Ranking:
     compared: Mapping[str, Comparison]
     plot: Path
     nested: NestedChoice | None = None
+    decisions: Examination | None = None
+    refits: RefitInterval | None = None
 
     @property
     def chosen(self) -> PointResult | None:
@@ -101,6 +106,8 @@ def ranking_section(ranking: Ranking) -> Section:
     if ranking.nested:
         text = sweep_summary.about_nested(ranking.nested, str(ranking.select))
         blocks.append(Text(text))
+    if ranking.refits:
+        blocks.append(Text(about_refits(ranking.refits, str(ranking.select))))
     blocks += [Text(about, "note")] if about else []
     for outcome in ranking.ranked[:1]:
         target = outcome.target

@@ -82,6 +82,7 @@ def test_every_pooling_learns_the_same_as_one_by_one(planted, name, monkeypatch)
         {"optimiser": {"name": "adamw", "lr": 0.01}, "batch_size": 3},
         {"vote": {"bags": 3, "size": 2}},
         {"hidden": [], "dropout": 0},
+        {"draws": "balanced"},
     ],
     ids=str,
 )
