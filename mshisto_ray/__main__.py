@@ -26,6 +26,7 @@ _GROUPS = {
     "one model, and encoders": (
         "train",
         "tile_head",
+        "detect",
         "evaluate",
         "select_backbone",
         "thresholds",

@@ -29,6 +29,7 @@ ORDER = [
     "encoders",
     "embedding",
     "evaluation",
+    "maps",
     "training",
     "contrastive",
     "representation",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,44 @@ def write_tissue(
     moved = (shapely.transform(piece, lambda xy: xy - origin) for piece in pieces)
     shapes = (json.loads(shapely.to_geojson(piece)) for piece in moved)
     _write(path, [_feature(shape, properties) for shape in shapes])
+
+
+@dataclass(frozen=True)
+class FoundObject:
+    """A region or point of a class, in level-0 pixels, with its measurements."""
+
+    name: str
+    geometry: BaseGeometry
+    measurements: Mapping[str, float]
+
+
+def write_objects(
+    path: Path,
+    objects: Sequence[FoundObject],
+    classes: Sequence[str],
+    origin: tuple[int, int] = (0, 0),
+) -> None:
+    """Write regions as annotations and points as detections.
+
+    Args:
+        path: file to write; parent folders are created.
+        objects: to write.
+        classes: all that there may be, in order: each keeps its colour from slide to
+            slide.
+        origin: level-0 pixels of the scanned area's corner.
+    """
+    colours = dict(zip(classes, itertools.cycle(_COLOURS)))
+    features = []
+    for found in objects:
+        moved = shapely.transform(found.geometry, lambda xy: (xy - origin).round(2))
+        is_point = moved.geom_type == "Point"
+        properties = {
+            "objectType": "detection" if is_point else "annotation",
+            "classification": {"name": found.name, "color": colours[found.name]},
+            "measurements": dict(found.measurements),
+        }
+        features.append(_feature(json.loads(shapely.to_geojson(moved)), properties))
+    _write(path, features)
 
 
 def mask_polygons(

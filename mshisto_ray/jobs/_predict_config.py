@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+from pydantic import model_validator
 
 from mshisto_ray.config import (
     Config,
@@ -13,20 +16,20 @@ from mshisto_ray.config import (
     option,
 )
 from mshisto_ray.mil.head import Head
+from mshisto_ray.prediction.views import views_of
 from mshisto_ray.runtime import UnitsRuntime
 from mshisto_ray.store.cohort import Cohort, read_cohort
 from mshisto_ray.store.columns import ColumnsConfig
 
+_NAME = re.compile(r"[\w\-]+")
 
-class PredictConfig(Config):
-    """Predict new slides with a saved head."""
 
-    head: ModelPath = option(
-        text="head directory (`best` of sweep, `result/head` of train), or one that "
-        "is registered in MLflow: models:/NAME@champion"
-    )
+class _SlidesConfig(Config):
+    """What heads are applied to."""
+
     embeddings: InputPath | tuple[InputPath, ...] = option(
-        text="directory that jobs/embed.py made; a list: one per scale of the head"
+        text="directory that jobs/embed.py made; a list: one per scale or view of the "
+        "head"
     )
     cohort: InputPath = option(text="the slides to predict; labels are not needed")
     columns: ColumnsConfig = ColumnsConfig()
@@ -44,7 +47,52 @@ class PredictConfig(Config):
     runtime: UnitsRuntime = UnitsRuntime()
 
 
-def read_predict_cohort(config: PredictConfig) -> Cohort:
+class OneHeadConfig(_SlidesConfig):
+    """Predict new slides with one head."""
+
+    head: ModelPath
+
+
+class PredictConfig(_SlidesConfig):
+    """Predict new slides with a saved head, or with several in one pass."""
+
+    head: ModelPath | None = option(
+        None,
+        "head directory (`best` of sweep, `result/head` of train or tile_head), or one "
+        "that is registered in MLflow: models:/NAME@champion",
+    )
+    heads: dict[str, ModelPath] = option(
+        {}, "in place of head, several in one pass: {name: head}; each fills out/NAME"
+    )
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> PredictConfig:
+        if (self.head is None) == (not self.heads):
+            raise ValueError("give head, or heads in place of it")
+        for name in self.heads:
+            if not _NAME.fullmatch(name):
+                raise ValueError(
+                    f"heads: {name!r} names a folder and columns: use letters, digits, "
+                    "- and _"
+                )
+        return self
+
+    def parts(self) -> dict[str, OneHeadConfig]:
+        """The config of each head alone, by name; of ``head`` the name is empty."""
+        shared = {
+            name: getattr(self, name)
+            for name in _SlidesConfig.model_fields
+            if name != "out"
+        }
+        if self.head is not None:
+            return {"": OneHeadConfig(head=self.head, out=self.out, **shared)}
+        return {
+            name: OneHeadConfig(head=head, out=self.out / name, **shared)
+            for name, head in self.heads.items()
+        }
+
+
+def read_predict_cohort(config: _SlidesConfig) -> Cohort:
     """The cohort, with or without labels.
 
     Raises:
@@ -56,18 +104,20 @@ def read_predict_cohort(config: PredictConfig) -> Cohort:
     return cohort
 
 
-def embedding_paths(config: PredictConfig, head: Head) -> tuple[Path, ...]:
-    """Embeddings of each scale of the head, coarsest first.
+def embedding_paths(config: _SlidesConfig, head: Head) -> tuple[Path, ...]:
+    """Embeddings of each scale of the head, coarsest first, or of each of its views.
 
     Raises:
-        InputError: not one directory, or one per scale.
+        InputError: not one directory, or one per scale or view.
     """
-    num = len(head.dims)
+    num, what = len(head.dims), "scales"
+    if views_of(head):
+        num, what = len(views_of(head)), "views"
     if isinstance(config.embeddings, Path):
         return (config.embeddings,) * num
     if len(config.embeddings) != num:
         raise InputError(
-            f"embeddings: {len(config.embeddings)} directories for the {num} scales of "
-            f"{config.head}; give one, or one per scale"
+            f"embeddings: {len(config.embeddings)} directories for a head of {num} "
+            f"{what}: give one, or one for each of its {what}"
         )
     return config.embeddings

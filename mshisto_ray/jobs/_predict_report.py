@@ -12,13 +12,14 @@ from pathlib import Path
 
 from mshisto_ray.jobs._commands import command_of
 from mshisto_ray.jobs._predict_config import (
-    PredictConfig,
+    OneHeadConfig,
     embedding_paths,
     read_predict_cohort,
 )
 from mshisto_ray.jobs._report_inputs import Steps, read_failures
 from mshisto_ray.learning.predictions import Predictions
-from mshisto_ray.mil.head import Head, load_head
+from mshisto_ray.mil.head import Head
+from mshisto_ray.mil.loading import open_head
 from mshisto_ray.mil.sweep import show
 from mshisto_ray.prediction.bags import make_bags
 from mshisto_ray.prediction.decisions import examine_predicted, read_calibrated
@@ -53,7 +54,7 @@ class PredictReport:
     on its metrics; ``most_looks``: slides with heat maps.
     """
 
-    config: PredictConfig
+    config: OneHeadConfig
     folder: Path
     notes: Sequence[str] = ()
     most_looks: int = _MOST_LOOKS
@@ -61,7 +62,7 @@ class PredictReport:
     @cached_property
     def head(self) -> Head:
         """What predicted."""
-        return load_head(self.config.head)
+        return open_head(self.config.head)
 
     @cached_property
     def steps(self) -> Steps:
@@ -236,7 +237,7 @@ class PredictReport:
     def command(self) -> str:
         """What was typed."""
         settings = self.config.model_dump(mode="json")
-        return command_of("predict", PredictConfig, settings, self.folder)
+        return command_of("predict", OneHeadConfig, settings, self.folder)
 
     @property
     def _making(self) -> Section:

@@ -74,10 +74,10 @@ class StudyReport:
     def _predictions(self) -> list[PredictReport]:
         config = self.config
         cohorts = [path for path in (config.cohort, config.new_cohort) if path]
-        most = _MOST_LOOKS // len(cohorts)
+        most, best = _MOST_LOOKS // len(cohorts), self.steps.sweep.out / "best"
         return [
             PredictReport(
-                self.steps.prediction(cohort, out, self.steps.sweep.out / "best"),
+                self.steps.prediction(cohort, out, best).parts()[""],
                 config.out.parent,
                 most_looks=most,
             )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,19 @@ from mshisto_ray.config import InputError
 from mshisto_ray.jobs._cohort import say_cohort
 from mshisto_ray.jobs._decisions import DECISIONS
 from mshisto_ray.jobs._predict_config import (
+    OneHeadConfig,
     PredictConfig,
     embedding_paths,
     read_predict_cohort,
 )
+from mshisto_ray.jobs._predict_inputs import open_inputs
 from mshisto_ray.jobs._predict_report import PredictReport
 from mshisto_ray.jobs._predict_summary import about_decisions, summary
 from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
-from mshisto_ray.mil.head import Head, head_digest, load_head
+from mshisto_ray.mil.head import Head, head_digest
 from mshisto_ray.prediction.bags import make_bags, trained_on_notes
+from mshisto_ray.prediction.joined import write_joined
 from mshisto_ray.prediction.labels import find_truth
 from mshisto_ray.prediction.result import (
     METRICS,
@@ -31,11 +35,11 @@ from mshisto_ray.prediction.result import (
     find_predicted,
     write_result,
 )
+from mshisto_ray.prediction.several import make_predictors, unit_name
 from mshisto_ray.prediction.unit import (
     Bag,
     PredictWork,
     made_from,
-    make_predictor,
     shard_path,
 )
 from mshisto_ray.progress import say
@@ -52,25 +56,64 @@ SUMMARY = "summary.md"
 
 
 def check(config: PredictConfig) -> None:
-    """Check head, embeddings, cohort and that ``out`` can be used."""
-    config = _with_folder(config)
-    head, embeddings = _open(config)
+    """Check heads, embeddings, cohort and that ``out`` can be used."""
+    for part in config.parts().values():
+        _check_one(_with_folder(part, config.out))
+
+
+def run(config: PredictConfig) -> None:
+    """Predict new slides with a saved head, or with several in one pass."""
+    parts: dict[str, OneHeadConfig] = {}
+    for name, part in config.parts().items():
+        parts[name] = _with_folder(part, config.out)
+        if parts[name] != part:
+            say(f"predict: {part.head} is {parts[name].head}")
+        _check_one(parts[name])  # all before the first is made
+    with contextlib.ExitStack() as stack:
+        made = {
+            name: stack.enter_context(_opened(part, config.out))
+            for name, part in parts.items()
+        }
+        works = {
+            name: (work, {unit_name(unit) for unit in stage.pending})
+            for name, (stage, work) in made.items()
+        }
+        stages = [stage for stage, _ in made.values()]
+        runtime = config.runtime
+        make = on_workers(make_predictors, lambda threads: (works, threads), runtime)
+        run_units(stages, make, runtime.max_failures)
+        if config.heads:
+            path = write_joined(config.out, list(parts))
+            say(f"predict: {len(parts)} heads side by side -> {path}")
+
+
+def _check_one(config: OneHeadConfig) -> None:
+    head, embeddings = open_inputs(config)
     if config.subgroups and not head.kind.of_classes:
         raise InputError(
             f"subgroups: metrics by subgroup are those of classes, and the head's "
             f"target is {head.kind.kind}: give subgroups=[]"
         )
-    cohort = read_predict_cohort(config)
-    make_bags(head, cohort)
+    make_bags(head, read_predict_cohort(config))
     check_stage(config.out, STAGE, _recipe(head, embeddings, config))
 
 
-def run(config: PredictConfig) -> None:
-    """Predict new slides with a saved head."""
-    if (found := _with_folder(config)) != config:
-        say(f"predict: {config.head} is {found.head}")
-    config = found
-    head, embeddings = _open(config)
+def _with_folder(config: OneHeadConfig, out: Path) -> OneHeadConfig:
+    """The config with a registered head's folder in place of its name.
+
+    ``out``: of the job, beside which its MLflow store is.
+    """
+    folder = fetch_model(config.head, config.runtime.store_uri(out))
+    return config.model_copy(update={"head": folder})
+
+
+@contextlib.contextmanager
+def _opened(
+    config: OneHeadConfig, out: Path
+) -> Iterator[tuple[UnitStage, PredictWork]]:
+    """The stage of one head, whose directory is held, and the work of its units."""
+    head, embeddings = open_inputs(config)
+    record = config.runtime.result_run(out, config.out)
     cohort = read_predict_cohort(config)
     bags, notes = make_bags(head, cohort)
     say_cohort("predict", cohort)
@@ -78,27 +121,30 @@ def run(config: PredictConfig) -> None:
         say(f"predict: {note}")
     recipe = _recipe(head, embeddings, config)
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
-        _run(config, head, embeddings, cohort, bags)
+        yield (
+            _make_stage(config, record, head, embeddings, cohort, bags),
+            PredictWork(
+                config.head,
+                embedding_paths(config, head),
+                config.tiles,
+                config.out,
+                find_truth(head, cohort, bags) if config.tiles else {},
+            ),
+        )
 
 
-def _with_folder(config: PredictConfig) -> PredictConfig:
-    """The config with a registered head's folder in place of its name."""
-    folder = fetch_model(config.head, config.runtime.store_uri(config.out))
-    return config.model_copy(update={"head": folder})
-
-
-def _run(
-    config: PredictConfig,
+def _make_stage(
+    config: OneHeadConfig,
+    record: ResultRun,
     head: Head,
     embeddings: list[EmbeddingDirectory],
     cohort: Cohort,
     bags: list[Bag],
-) -> None:
-    record = config.runtime.result_run(config.out)
+) -> UnitStage:
     pending = [bag.as_unit() for bag in bags if not _is_done(config, bag, embeddings)]
     if pending:
         record.open()
-    stage = UnitStage(
+    return UnitStage(
         "predict",
         "bags",
         config.out,
@@ -109,11 +155,6 @@ def _run(
             config, record, head, cohort, bags, found, embeddings[0].fingerprints
         ),
     )
-    truth = find_truth(head, cohort, bags) if config.tiles else {}
-    paths = embedding_paths(config, head)
-    work = PredictWork(config.head, paths, config.tiles, config.out, truth)
-    make = on_workers(make_predictor, lambda threads: (work, threads), config.runtime)
-    run_units([stage], make, config.runtime.max_failures)
 
 
 def _collect(out: Path, bags: list[Bag]) -> Collected:
@@ -121,38 +162,8 @@ def _collect(out: Path, bags: list[Bag]) -> Collected:
     return Collected(failures, len(bags) - len(predicted), len(bags))
 
 
-def _open(config: PredictConfig) -> tuple[Head, list[EmbeddingDirectory]]:
-    head = load_head(config.head)
-    directories = [EmbeddingDirectory(path) for path in embedding_paths(config, head)]
-    if head.encoder is None or head.scale is None:
-        raise InputError(
-            f"{config.head}: was trained on a bag table, not on embeddings; there are "
-            "no tiles to apply it to"
-        )
-    if "views" in head.encoder:
-        raise InputError(
-            f"{config.head}: was trained on views of several embeddings, which predict "
-            "does not join yet: take a head of one directory of embeddings"
-        )
-    scales = head.scales or (head.scale,)
-    for directory, mpp in zip(directories, scales, strict=True):
-        wanted = head.encoder[str(mpp)] if head.scales else head.encoder
-        given = directory.manifest.recipe["encoder"]
-        if given != wanted:
-            raise InputError(
-                f"{directory.path}: made by encoder {given}, the head was trained on "
-                f"{wanted}: embed the new slides with that one"
-            )
-        if mpp not in directory.scales:
-            raise InputError(
-                f"{directory.path}: has scales {directory.scales}, the head was "
-                f"trained at {mpp:g} um/px: tile and embed the new slides there"
-            )
-    return head, directories
-
-
 def _recipe(
-    head: Head, directories: list[EmbeddingDirectory], config: PredictConfig
+    head: Head, directories: list[EmbeddingDirectory], config: OneHeadConfig
 ) -> dict[str, Any]:
     digests = [directory.manifest.digest for directory in directories]
     return {
@@ -163,7 +174,7 @@ def _recipe(
 
 
 def _is_done(
-    config: PredictConfig, bag: Bag, embeddings: list[EmbeddingDirectory]
+    config: OneHeadConfig, bag: Bag, embeddings: list[EmbeddingDirectory]
 ) -> bool:
     metadata = read_metadata(shard_path(config.out, bag.name))
     if metadata is None or metadata["made_from"] != made_from(embeddings, bag):
@@ -178,7 +189,7 @@ def _is_external(head: Head, bags: list[Bag]) -> bool:
 
 
 def _report(
-    config: PredictConfig,
+    config: OneHeadConfig,
     record: ResultRun,
     head: Head,
     cohort: Cohort,
@@ -246,7 +257,7 @@ def _say_metrics(outcome: PredictionSummary, whose: str) -> dict[str, float]:
 
 
 def _write_summary(
-    config: PredictConfig,
+    config: OneHeadConfig,
     head: Head,
     outcome: PredictionSummary,
     bags: list[Bag],

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
@@ -21,7 +22,6 @@ from mshisto_ray.learning.targets import Fitted, Target, restore_target
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold import build_model
 from mshisto_ray.mil.fit.vote import VoteConfig
-from mshisto_ray.mil.model import MILModel
 from mshisto_ray.representation.normalise import Reduced, Standardisation
 from mshisto_ray.representation.preparation import reduction_of
 from mshisto_ray.store.temporary import temporary_beside
@@ -48,7 +48,7 @@ class HeadModel:
 
     repeat: int | None
     fold: int | None
-    model: MILModel
+    model: nn.Module
     standardisation: Standardisation
     fitted: Fitted
 
@@ -175,7 +175,7 @@ def _file_name(repeat: int | None, fold: int | None) -> str:
     return f"{_REFIT if fold is None else f'repeat{repeat}-fold{fold}'}.safetensors"
 
 
-def _save(path: Path, model: MILModel, standardisation: Standardisation) -> None:
+def _save(path: Path, model: nn.Module, standardisation: Standardisation) -> None:
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     for i, part in enumerate((standardisation, *standardisation.finer)):
         tensors[f"input.mean.{i}"], tensors[f"input.std.{i}"] = part.mean, part.std

@@ -11,6 +11,7 @@ import numpy as np
 from mshisto_ray.mil.head import Head
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.input.scales import FinerScale, check_scales
+from mshisto_ray.prediction.views import read_views, views_of
 from mshisto_ray.store.embeddings import EmbeddingDirectory, TileEmbeddings
 from mshisto_ray.store.features import ArrayFeatures
 from mshisto_ray.store.links import Children, link
@@ -38,9 +39,11 @@ def read_slide(
 
     Args:
         head: a head of embeddings.
-        directories: one per scale, coarsest first.
+        directories: one per scale, coarsest first, or one per view, in order.
         slide_id: a slide that is in all of them.
     """
+    if views_of(head):
+        return SlideTiles(read_views(head, directories, slide_id))
     if head.scales is None:
         assert head.scale is not None
         return SlideTiles(directories[0].read(slide_id, head.scale))

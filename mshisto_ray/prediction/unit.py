@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mshisto_ray.mil.head import Head, load_head
+from mshisto_ray.mil.head import Head
+from mshisto_ray.mil.loading import open_head
 from mshisto_ray.mil.predict import HeadPrediction, predict
 from mshisto_ray.prediction.pictures import Painter, Truth
 from mshisto_ray.prediction.tile_bag import SlideTiles, as_bags, read_slide
@@ -82,12 +83,14 @@ def shard_path(out: Path, bag: str) -> Path:
 
 
 def make_predictor(
-    work: PredictWork, threads: int
+    work: PredictWork,
+    threads: int,
+    open_directory: Callable[[Path], EmbeddingDirectory] = EmbeddingDirectory,
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """The function that predicts one bag and writes its shard and pictures."""
     torch.set_num_threads(threads)
-    head = load_head(work.head)
-    directories = [EmbeddingDirectory(path) for path in work.embeddings]
+    head = open_head(work.head)
+    directories = [open_directory(path) for path in work.embeddings]
     watchdog, painter = Watchdog(), None
     if work.tiles:
         painter = Painter(TileDirectory(work.tiles), work.out, work.truth, watchdog)

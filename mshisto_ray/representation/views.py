@@ -99,7 +99,7 @@ def open_views(
             multiples of the finest, embeddings of different grids or slide files.
     """
     directories = [EmbeddingDirectory(view.embeddings) for view in views]
-    factors = _check(views, directories)
+    factors = check_views(views, directories)
     kept = sorted(
         set(slide_ids).intersection(*(directory.slide_ids for directory in directories))
     )
@@ -108,7 +108,7 @@ def open_views(
         for directory, view in zip(directories, views, strict=True)
     )
     order = [{name: i for i, name in enumerate(part.slide_ids)} for part in parts]
-    joined = [_join(views, directories, factors, slide_id) for slide_id in kept]
+    joined = [join_slide(views, directories, factors, slide_id) for slide_id in kept]
     place = [[names[slide_id] for names in order] for slide_id in kept]
     features = ViewFeatures(kept, parts, place, [rows for rows, *_ in joined])
     lost = np.sum([gone for *_, gone in joined], axis=0, dtype=int, initial=0)
@@ -139,7 +139,7 @@ def open_views(
     )
 
 
-def _join(
+def join_slide(
     views: Sequence[ViewConfig],
     directories: Sequence[EmbeddingDirectory],
     factors: Sequence[int],
@@ -157,10 +157,14 @@ def _join(
     return rows[:, whole], (row[whole], col[whole]), (rows < 0).sum(1)
 
 
-def _check(
+def check_views(
     views: Sequence[ViewConfig], directories: Sequence[EmbeddingDirectory]
 ) -> list[int]:
-    """How many times coarser each view is than the finest."""
+    """How many times coarser each view is than the finest.
+
+    Raises:
+        InputError: see ``open_views``.
+    """
     finest = min(view.mpp for view in views)
     factors = []
     first = directories[0]

@@ -73,6 +73,7 @@ def build(
 def _write(path: Path, tiles: int, width: int) -> None:
     """Random embeddings of the size, a part at a time."""
     rng = np.random.default_rng(0)
+    path.parent.mkdir(parents=True, exist_ok=True)
     file = np.lib.format.open_memmap(path, "w+", np.float16, (tiles, width))
     part = rng.normal(size=(min(tiles, 10_000), width)).astype(np.float16)
     for start in range(0, tiles, len(part)):

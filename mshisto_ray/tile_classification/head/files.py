@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -21,7 +22,8 @@ from mshisto_ray.tile_classification.head.fit import TileModel, make_model
 from mshisto_ray.tile_classification.head.samples import TileSamples
 
 KIND = "tile_head"
-_VERSION = 1
+_VERSION = 2
+_NEVER_TESTED = -1
 _PREPARE, _REDUCE = "input.", "input.reduction."
 
 
@@ -40,14 +42,14 @@ def save_heads(
     splits: Sequence[Split],
     models: Sequence[TileModel],
     config: TileModelConfig,
+    column: str | None = None,
 ) -> None:
-    """Write ``model.json`` and a safetensors file per model into a new directory."""
+    """Write ``model.json`` and a safetensors file per model into a new directory.
+
+    ``column``: of the cohort that gave slides their classes, if one did.
+    """
     path.mkdir(parents=True)
     keys = [{"repeat": split.repeat, "fold": split.fold} for split in splits]
-    tested = [
-        sorted({samples.groups[g] for g in samples.group[split.test].tolist()})
-        for split in splits
-    ]
     content = {
         "kind": KIND,
         "version": _VERSION,
@@ -60,8 +62,9 @@ def save_heads(
         "config": config.model_dump(
             mode="json", include=set(TileModelConfig.model_fields)
         ),
+        "column": column,
         "models": keys,
-        "tested": tested,
+        "folds": _folds(samples, splits),
     }
     for key, model in zip(keys, models, strict=True):
         tensors = {n: v.contiguous() for n, v in model.model.state_dict().items()}
@@ -72,6 +75,24 @@ def save_heads(
             tensors[_REDUCE + name] = value.contiguous()
         save_file(tensors, path / _file_name(key))
     (path / "model.json").write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _folds(samples: TileSamples, splits: Sequence[Split]) -> dict[str, list[int]]:
+    """Fold that tests each patient in each repeat; -1: every model has seen some of it.
+
+    A patient is tested by a fold only if all of its tiles were held together.
+    """
+    repeats = 1 + max(split.repeat for split in splits)
+    fold = np.full((repeats, len(samples)), _NEVER_TESTED)
+    for split in splits:
+        fold[split.repeat, split.test] = split.fold
+    names = samples.patients_of_tiles()
+    found = {}
+    for name in np.unique(names).tolist():
+        own = fold[:, names == name]
+        whole = (own == own[:, :1]).all(1)
+        found[name] = np.where(whole, own[:, 0], _NEVER_TESTED).tolist()
+    return found
 
 
 def load_heads(path: Path) -> TileHead:

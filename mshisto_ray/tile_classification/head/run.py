@@ -16,6 +16,7 @@ import torch
 
 from mshisto_ray import components
 from mshisto_ray.config import InputError, to_yaml
+from mshisto_ray.evaluation.labelled_tiles import ANNOTATION
 from mshisto_ray.learning.metrics import decide
 from mshisto_ray.learning.split import Split, SplitConfig, make_splits
 from mshisto_ray.learning.tile_metrics import METRICS, TileMetrics, tile_metrics
@@ -162,7 +163,9 @@ def write_result(
     temporary = temporary_beside(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_heads(temporary / "head", samples, splits, models, config)
+    by_slide = config.target.table is None and config.target.column != ANNOTATION
+    column = config.target.column if by_slide else None
+    save_heads(temporary / "head", samples, splits, models, config, column)
     _write_predictions(temporary / PREDICTIONS, samples, splits, probabilities)
     history = [
         {"repeat": s.repeat, "fold": s.fold, "epochs": m.epochs, "history": m.history}

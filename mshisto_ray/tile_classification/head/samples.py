@@ -28,7 +28,8 @@ class TileSamples:
     the grid [N, 2]; ``target``: class index; ``group``: number of the patient (or other
     group that stays together) in ``groups``; all [N]. ``folds``: given fold of each
     group or None; ``views``: columns of each view; ``mpp``, ``digest``, ``encoder``: of
-    the embeddings; ``notes``: what was left out.
+    the embeddings; ``notes``: what was left out; ``patients``: of each slide, none
+    where groups are patients.
     """
 
     features: Features
@@ -45,6 +46,7 @@ class TileSamples:
     digest: str
     encoder: Mapping[str, Any]
     notes: tuple[str, ...]
+    patients: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.target)
@@ -66,6 +68,12 @@ class TileSamples:
         """The samples at ``index`` (sorted) of each slide in turn."""
         slides, starts = np.unique(self.slide[index], return_index=True)
         yield from zip(slides.tolist(), np.split(index, starts[1:]), strict=True)
+
+    def patients_of_tiles(self) -> np.ndarray:
+        """The patient of each tile, text [N]."""
+        if not self.patients:
+            return np.array(self.groups, str)[self.group]
+        return np.array(self.patients, str)[self.slide]
 
     @property
     def identity(self) -> str:
@@ -184,6 +192,7 @@ def _assemble(
         source.digest,
         source.encoder,
         tuple(notes),
+        tuple(source.slide_patients.get(s, "") for s in source.features.slide_ids),
     )
 
 

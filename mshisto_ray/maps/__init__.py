@@ -1,0 +1,1 @@
+"""Scores of tiles as probability maps; regions and points of them."""
