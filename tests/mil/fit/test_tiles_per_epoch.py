@@ -45,7 +45,7 @@ def test_an_epochs_tiles_are_drawn_by_seed_epoch_and_slide(planted, monkeypatch,
     for epoch in (1, 2):
         draws = batches.training_draws(np.array([4, 0, 1]), epoch)
         assert draws.tolist() == [[4, epoch], [0, epoch], [1, epoch]]
-        h, offsets, _ = batches.draws(draws)
+        h, offsets, *_ = batches.draws(draws)
         for i, bag in enumerate((4, 0, 1)):
             rows = draw(TILES, two.names[bag], int(two.sizes[bag]), epoch)
             assert len(rows) == min(3, two.sizes[bag])
@@ -65,7 +65,7 @@ def test_evaluation_uses_every_tile(planted):
     for run in batches.in_order(index):
         assert torch.equal(batches.draws(run).h, whole.get(run[:, 0]).h)
     # A mixed batch, as no caller makes it: each draw is what its number says.
-    _, offsets, _ = batches.draws(np.array([[5, 0], [5, 1]]))
+    _, offsets, *_ = batches.draws(np.array([[5, 0], [5, 1]]))
     assert offsets.diff().tolist() == [bags.sizes[5], min(3, bags.sizes[5])]
 
 

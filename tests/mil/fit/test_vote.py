@@ -87,7 +87,7 @@ def test_random_bags_hold_the_drawn_instances(planted, monkeypatch, ready):
     fitted = fit_standardisation(bags, slide_moments(bags), np.arange(6))
     batches, whole = Batches(bags, fitted, CPU, VOTE), Batches(bags, fitted, CPU)
     draws = batches.all_draws(np.array([4, 1]))
-    h, offsets, _ = batches.draws(draws)
+    h, offsets, *_ = batches.draws(draws)
     for i, (bag, number) in enumerate(draws.tolist()):
         rows = draw(VOTE, bags.names[bag], bags.sizes[bag], number)
         wanted = whole.get([bag]).h[rows]
