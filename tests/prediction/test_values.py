@@ -47,7 +47,7 @@ def test_the_table_has_nothing_where_the_cohort_has_no_target(
 ):
     values = np.array([[2.0], [0.5], [1.0]])
     path, cohort = tmp_path / "predictions.parquet", cohort_of(tmp_path, text)
-    given = head_of(target, names), cohort, bags_of("a", "b", "c"), values
+    given = head_of(target, names), cohort, bags_of("a", "b", "c"), values, None
     metrics = write_values(path, *given)
     assert set(metrics) == set(target.metric_names(names))
     table = pq.read_table(path)
@@ -63,7 +63,7 @@ def test_the_table_has_nothing_where_the_cohort_has_no_target(
 
 def test_a_cohort_without_the_columns_gives_predictions_alone(tmp_path):
     path, cohort = tmp_path / "p.parquet", cohort_of(tmp_path, "path\na.svs\nb.svs\n")
-    given = head_of(AGE, ("age",)), cohort, bags_of("a", "b"), np.ones((2, 1))
+    given = head_of(AGE, ("age",)), cohort, bags_of("a", "b"), np.ones((2, 1)), None
     assert write_values(path, *given) == {}
     assert pq.read_table(path)["target"].null_count == 2
     assert read_predicted(path).labelled() is None
@@ -72,6 +72,6 @@ def test_a_cohort_without_the_columns_gives_predictions_alone(tmp_path):
 def test_slides_of_a_patient_have_one_target(tmp_path):
     cohort = cohort_of(tmp_path, "path,patient_id,age\na.svs,p,60\nb.svs,p,61\n")
     bag = Bag("p", "p", ["a", "b"])
-    given = head_of(AGE, ("age",)), cohort, [bag], np.ones((1, 1))
+    given = head_of(AGE, ("age",)), cohort, [bag], np.ones((1, 1)), None
     with pytest.raises(InputError, match="patient 'p' has slides with different age"):
         write_values(tmp_path / "p.parquet", *given)
