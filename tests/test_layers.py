@@ -126,6 +126,15 @@ def test_there_is_no_import_circle():
         visit(module, ())
 
 
+def test_one_name_is_one_class():
+    places: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(name(path))
+    assert {n: found for n, found in places.items() if len(found) > 1} == {}
+
+
 def test_every_job_at_the_top_calls_the_job_of_its_name():
     jobs = {p.stem for p in (PACKAGE / "jobs").glob("[!_]*.py")}
     assert {p.stem for p in JOBS.glob("*.py")} == jobs

@@ -29,7 +29,7 @@ from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.progress import say
 from mshisto_ray.reporting import sweep_plot, sweep_summary, sweep_tables
 from mshisto_ray.reporting.noise_curve import plot_noise
-from mshisto_ray.reporting.page.ranking import Ranking
+from mshisto_ray.reporting.page.ranking import SweepRanking
 from mshisto_ray.store.manifest import check_stage, open_stage, write_text
 from mshisto_ray.tracking import Model, Store, register_model
 
@@ -89,7 +89,7 @@ def read_report(config: SweepConfig, folder: Path) -> SweepReport:
 
 def _rank(
     config: SweepConfig, points: Mapping[str, Point], errors: Mapping[str, str]
-) -> Ranking:
+) -> SweepRanking:
     """Read the results of all points; compare them with the best on validation."""
     outcomes = [
         PointResult(
@@ -113,13 +113,13 @@ def _rank(
         finished = [outcome for outcome in outcomes if outcome.metrics]
         nested = sweep_results.choose_nested(config.out, finished, select)
     plot = config.out / plot_name(config)
-    return Ranking(ranked, failed, select, compared, plot, nested)
+    return SweepRanking(ranked, failed, select, compared, plot, nested)
 
 
 def _conclude(
     config: SweepConfig,
     store: Store,
-    found: Ranking,
+    found: SweepRanking,
     notes: Sequence[str],
     runs: SweepRuns,
 ) -> int:
@@ -151,7 +151,7 @@ def _conclude(
     return 1 if found.failed else 0
 
 
-def _write_tables(config: SweepConfig, found: Ranking) -> None:
+def _write_tables(config: SweepConfig, found: SweepRanking) -> None:
     given = found.ranked, found.failed, config.chosen_by, found.compared, found.nested
     write_text(config.out / SUMMARY, sweep_summary.summary(*given))
     if config.chosen_by:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.learning.targets import Fitted, Target, restore_target
+from mshisto_ray.learning.targets import FittedTarget, Target, restore_target
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold import build_model
 from mshisto_ray.mil.fit.vote import VoteConfig
@@ -49,7 +49,7 @@ class HeadModel:
     fold: int | None
     model: MILModel
     standardisation: Standardisation
-    fitted: Fitted
+    fitted: FittedTarget
 
 
 @dataclass(frozen=True)
