@@ -21,7 +21,7 @@ def test_every_part_of_the_page_keeps_its_familys_contract(tmp_path):
     shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     blocks = BLOCK.findall(text)
-    assert len(blocks) == text.count("```python") == 13
+    assert len(blocks) == text.count("```python") == 15
     names, run = [], []
     for name, code in blocks:
         (tmp_path / name).write_text(code)

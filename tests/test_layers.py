@@ -1,19 +1,21 @@
 """The house: imports point one way, Ray and MLflow each live in one place."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "mshisto_ray"
+DESIGN = PACKAGE.parent / "docs" / "design.md"
 JOBS = Path(__file__).parents[1] / "jobs"
 ORDER = [
     "signals",
     "shipped",
     "help",
     "config",
-    "entry",
     "new_study",
+    "entry",
     "components",
     "provenance",
     "tracking",
@@ -126,8 +128,40 @@ def test_there_is_no_import_circle():
         visit(module, ())
 
 
+def test_one_name_is_one_class():
+    places: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(name(path))
+    assert {n: found for n, found in places.items() if len(found) > 1} == {}
+
+
 def test_every_job_at_the_top_calls_the_job_of_its_name():
     jobs = {p.stem for p in (PACKAGE / "jobs").glob("[!_]*.py")}
     assert {p.stem for p in JOBS.glob("*.py")} == jobs
     for path in JOBS.glob("*.py"):
         assert f'main("{path.stem}")' in path.read_text()
+
+
+def test_the_page_on_the_design_lists_the_rooms_in_their_order():
+    (tree,) = re.findall(r"```text\nmshisto_ray/\n(.*?)```", DESIGN.read_text(), re.S)
+    listed = re.findall(r"^  (\w+)(?:/|\.py)?\s", tree, re.M)
+    assert listed == [*ORDER]
+    rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES}
+    assert rooms == set(ORDER)
+
+
+def test_every_file_and_name_on_the_page_on_the_design_exists():
+    missing = []
+    for place in re.findall(r"`([\w/]+\.py)(?::([\w.]+))?`", DESIGN.read_text()):
+        files = [root / place[0] for root in (PACKAGE, PACKAGE.parent)]
+        texts = [file.read_text() for file in files if file.is_file()]
+        names = place[1].split(".") if place[1] else []
+        known = all(
+            any(re.search(rf"\b(def|class) {name}\b", text) for text in texts)
+            for name in names
+        )
+        if not (texts and known) and place[0] != "jobs/X.py":
+            missing.append(place)
+    assert missing == []

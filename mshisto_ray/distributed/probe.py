@@ -23,7 +23,7 @@ _TIMEOUT_S = 120.0
 
 
 @dataclass
-class Probe:
+class NodeFindings:
     """Findings on a node. ``shared`` is the error of the shared folder, or "".
 
     Sizes are bytes; ``gpus`` are (name, computes bfloat16) of those that torch sees;
@@ -44,7 +44,7 @@ class Probe:
     bytecode: bool = True
 
 
-def probe_node(node: Node, out: Path | None, nonce: str) -> Probe:
+def probe_node(node: Node, out: Path | None, nonce: str) -> NodeFindings:
     """Run ``probe`` on a node of the cluster.
 
     Raises:
@@ -68,9 +68,9 @@ def probe_node(node: Node, out: Path | None, nonce: str) -> Probe:
         raise ConnectionError(last) from None
 
 
-def probe(out: Path | None, nonce: str, node_id: str, wants_gpu: bool) -> Probe:
+def probe(out: Path | None, nonce: str, node_id: str, wants_gpu: bool) -> NodeFindings:
     """Probe this node; read the driver's note in ``out`` and write one."""
-    found = Probe(
+    found = NodeFindings(
         host=socket.gethostname(),
         cpus=os.cpu_count() or 1,
         omp_threads=os.environ.get("OMP_NUM_THREADS", ""),

@@ -18,7 +18,7 @@ from mshisto_ray.embedding.reading import (
 )
 
 
-class Readers:
+class ReaderActors:
     """Actors of one worker, a CPU each; their pixels come through the object store.
 
     They end with the worker that made them. One whose process a file crashes is

@@ -149,7 +149,7 @@ class EmbedConfig(Config):
 
 
 @dataclass(frozen=True)
-class Target:
+class EmbedTarget:
     """A stage directory that the job writes, independent of its other ones.
 
     ``config`` would write it alone; for tiles that are kept, along with embeddings.
@@ -167,7 +167,7 @@ class Target:
     is_open: bool = False
     engine_check: Mapping[str, Any] = field(default_factory=dict)
 
-    def as_pair(self, pair: Pair, engine_check: Mapping[str, Any]) -> Target:
+    def as_pair(self, pair: Pair, engine_check: Mapping[str, Any]) -> EmbedTarget:
         """This directory with the pair that its tiles have decided."""
         recipe = self.recipe | recipe_keys(pair)
         return replace(
@@ -175,7 +175,7 @@ class Target:
         )
 
 
-def make_targets(config: EmbedConfig, tiles: TileDirectory) -> list[Target]:
+def make_targets(config: EmbedConfig, tiles: TileDirectory) -> list[EmbedTarget]:
     """The directories to write; builds every encoder once, so that errors show here.
 
     Raises:
@@ -194,11 +194,11 @@ def make_targets(config: EmbedConfig, tiles: TileDirectory) -> list[Target]:
             "quality": config.pixels_quality,
             "subsampling": SUBSAMPLING,
         }
-        targets.append(Target(config.out / PIXELS, PIXELS, recipe, config))
+        targets.append(EmbedTarget(config.out / PIXELS, PIXELS, recipe, config))
     return targets
 
 
-def _target(config: EmbedConfig, tiles: TileDirectory) -> Target:
+def _target(config: EmbedConfig, tiles: TileDirectory) -> EmbedTarget:
     """The directory of one encoder, whose recipe is the settings that change rows."""
     assert config.encoder is not None
     encoder = components.build(ENCODERS, config.encoder, "cpu", "float32")
@@ -222,7 +222,7 @@ def _target(config: EmbedConfig, tiles: TileDirectory) -> Target:
     recipe |= {"compile": True} if config.compile else {}
     warnings = getattr(encoder, "warnings", ())
     stage = embeddings.STAGE
-    return Target(config.out, stage, recipe, config, warnings, pair, is_open)
+    return EmbedTarget(config.out, stage, recipe, config, warnings, pair, is_open)
 
 
 def _name(part: Any) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from mshisto_ray.config import InputError
-from mshisto_ray.distributed.readers import Readers
+from mshisto_ray.distributed.readers import ReaderActors
 from mshisto_ray.distributed.workers import ActorPlan, cluster_nodes, plan_actors
 from mshisto_ray.embedding.reading import InTurn, Reading, Threads
 from mshisto_ray.jobs._embed_config import EmbedConfig, EmbedRuntime
@@ -32,7 +32,7 @@ def plan_reading(
     plan = plan_actors(runtime, use_gpu=True)
     if reading.by == "actors":
         num = reading.num or _ACTORS
-        return _with_actors(runtime, plan, num), partial(Readers, num)
+        return _with_actors(runtime, plan, num), partial(ReaderActors, num)
     spare = plan.threads - 1
     if reading.by == "threads" or (reading.by == "auto" and plan.gpus and spare):
         return plan, partial(Threads, reading.num or max(1, spare))

@@ -11,12 +11,12 @@ from mshisto_ray.backbone.engine import Pair
 from mshisto_ray.config import InputError
 from mshisto_ray.embedding.engine_check import Trial, choose, make_trials
 from mshisto_ray.embedding.worker import EmbedWork
-from mshisto_ray.jobs._embed_config import EmbedConfig, Target
+from mshisto_ray.jobs._embed_config import EmbedConfig, EmbedTarget
 from mshisto_ray.progress import say
 from mshisto_ray.store import embeddings
 
 
-def work_of(config: EmbedConfig, targets: Sequence[Target]) -> EmbedWork:
+def work_of(config: EmbedConfig, targets: Sequence[EmbedTarget]) -> EmbedWork:
     """The settings of every worker."""
     encoders = {
         target.out: target.config.encoder
@@ -43,8 +43,8 @@ def work_of(config: EmbedConfig, targets: Sequence[Target]) -> EmbedWork:
 
 
 def settle(
-    config: EmbedConfig, targets: Sequence[Target], work: EmbedWork
-) -> list[Target]:
+    config: EmbedConfig, targets: Sequence[EmbedTarget], work: EmbedWork
+) -> list[EmbedTarget]:
     """Try engines on tiles of the cohort where that is open; print what was found.
 
     Raises:
@@ -78,7 +78,9 @@ def settle(
     ]
 
 
-def _settled(target: Target, config: EmbedConfig, row: Mapping[str, Any]) -> Target:
+def _settled(
+    target: EmbedTarget, config: EmbedConfig, row: Mapping[str, Any]
+) -> EmbedTarget:
     trials = [Trial(**one) for one in row["trials"]]
     if not trials:
         say(

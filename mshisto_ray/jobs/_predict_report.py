@@ -16,7 +16,7 @@ from mshisto_ray.jobs._predict_config import (
     embedding_paths,
     read_predict_cohort,
 )
-from mshisto_ray.jobs._report_inputs import Steps, read_failures
+from mshisto_ray.jobs._report_inputs import EarlierSteps, read_failures
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.mil.head import Head
 from mshisto_ray.mil.loading import open_head
@@ -65,9 +65,9 @@ class PredictReport:
         return open_head(self.config.head)
 
     @cached_property
-    def steps(self) -> Steps:
+    def steps(self) -> EarlierSteps:
         """Embeddings and tiles."""
-        return Steps(embedding_paths(self.config, self.head), self.folder)
+        return EarlierSteps(embedding_paths(self.config, self.head), self.folder)
 
     @cached_property
     def bags(self) -> PredictedBags:

@@ -29,7 +29,7 @@ _ABSOLUTE = re.compile(r"(?<![\w.~/:])/[^\s'\",:;()]+")
 _TABLES = (MANIFEST, "slides.parquet", "failures.parquet")
 
 
-class Steps:
+class EarlierSteps:
     """The directories of embeddings that a job reads, and of the tiles before them.
 
     Args:

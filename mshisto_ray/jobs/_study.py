@@ -12,7 +12,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.embedding.worker import ENCODERS
 from mshisto_ray.encoders import check_takes
 from mshisto_ray.jobs import predict, sweep, tile
-from mshisto_ray.jobs._study_config import RunConfig, Steps
+from mshisto_ray.jobs._study_config import RunConfig, StudySteps
 from mshisto_ray.mil import sweep as points
 from mshisto_ray.mil.fit.splits import check_stopping
 from mshisto_ray.mil.head import head_digest
@@ -26,7 +26,7 @@ from mshisto_ray.store.same_slides import explain_same_slides
 from mshisto_ray.store.temporary import temporary_beside
 
 
-def check_study(config: RunConfig, steps: Steps) -> None:
+def check_study(config: RunConfig, steps: StudySteps) -> None:
     """Check slides, labels, folds, encoder and models before the first step.
 
     Raises:

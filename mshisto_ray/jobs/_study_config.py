@@ -59,7 +59,7 @@ class RunConfig(Config):
 
 
 @dataclass(frozen=True)
-class Steps:
+class StudySteps:
     """The configs of a study's steps; the first three run in this order."""
 
     tile: TileConfig
@@ -78,7 +78,7 @@ def all_slides(config: RunConfig) -> Path:
     return config.out / "slides.csv" if config.new_cohort else config.cohort
 
 
-def plan_steps(config: RunConfig) -> Steps:
+def plan_steps(config: RunConfig) -> StudySteps:
     """Make the config of every step.
 
     Raises:
@@ -105,7 +105,7 @@ def plan_steps(config: RunConfig) -> Steps:
         )
     if problems or not (tile and embed and sweep and predict):
         raise InputError("\n".join(problems))
-    return Steps(tile, embed, sweep, predict)
+    return StudySteps(tile, embed, sweep, predict)
 
 
 def _own_keys(config: RunConfig) -> dict[str, dict[str, Any]]:

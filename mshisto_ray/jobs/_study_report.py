@@ -11,7 +11,7 @@ from pathlib import Path
 from mshisto_ray.jobs import sweep
 from mshisto_ray.jobs._commands import command_of
 from mshisto_ray.jobs._predict_report import PredictReport
-from mshisto_ray.jobs._study_config import RunConfig, Steps
+from mshisto_ray.jobs._study_config import RunConfig, StudySteps
 from mshisto_ray.jobs._sweep_report import SweepReport, report_files
 from mshisto_ray.reporting.page.blocks import Facts, Page, Section
 from mshisto_ray.reporting.page.making import made_now, making_section
@@ -31,7 +31,7 @@ class StudyReport:
     """
 
     config: RunConfig
-    steps: Steps
+    steps: StudySteps
     predicted: Sequence[Path]
 
     @property

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mshisto_ray.jobs._commands import command_of
-from mshisto_ray.jobs._report_inputs import Steps
+from mshisto_ray.jobs._report_inputs import EarlierSteps
 from mshisto_ray.jobs._sweep_config import SweepConfig
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.mil import experiment_result, sweep_results
@@ -32,7 +32,7 @@ from mshisto_ray.reporting.page.decisions import decision_blocks
 from mshisto_ray.reporting.page.making import made_now, making_section
 from mshisto_ray.reporting.page.performance import performance_blocks
 from mshisto_ray.reporting.page.ranking import (
-    Ranking,
+    SweepRanking,
     answers,
     out_of_fold_metrics,
     ranking_section,
@@ -51,15 +51,17 @@ class SweepReport:
     """
 
     config: SweepConfig
-    ranking: Ranking
+    ranking: SweepRanking
     notes: Sequence[str]
     folder: Path
 
     @cached_property
-    def steps(self) -> Steps | None:
+    def steps(self) -> EarlierSteps | None:
         """Embeddings and tiles; None of a table of bags."""
         config = self.config
-        return Steps(config.directories, self.folder) if config.embeddings else None
+        return (
+            EarlierSteps(config.directories, self.folder) if config.embeddings else None
+        )
 
     @property
     def files(self) -> list[Path]:
@@ -174,7 +176,7 @@ class SweepReport:
         settings = self.config.model_dump(mode="json")
         return command_of("sweep", SweepConfig, settings, self.folder)
 
-    def _making(self, steps: Steps | None) -> Section:
+    def _making(self, steps: EarlierSteps | None) -> Section:
         stages = steps.stages if steps else {}
         commands = [*(steps.commands if steps else []), self.command()]
         return making_section(
@@ -190,7 +192,7 @@ def report_files(config: SweepConfig) -> list[Path]:
     own = [config.out / name for name in (SUMMARY, COMPARISONS)]
     if config.cohort is None or not config.embeddings:
         return own
-    return [*own, config.cohort, *Steps(config.directories, config.out).files]
+    return [*own, config.cohort, *EarlierSteps(config.directories, config.out).files]
 
 
 def _slides_in(predictions: Predictions, cohort: Cohort) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Literal
 from mshisto_ray import distributed, tracking
 from mshisto_ray.config import Config, InputError, OutputPath, option
 from mshisto_ray.distributed import session
-from mshisto_ray.distributed.probe import PACKAGES, Probe, note_path, probe_node
+from mshisto_ray.distributed.probe import PACKAGES, NodeFindings, note_path, probe_node
 from mshisto_ray.distributed.session import connect
 from mshisto_ray.distributed.workers import Node, cluster_nodes
 from mshisto_ray.provenance import versions
@@ -155,7 +155,7 @@ def _check_cluster(config: DoctorConfig) -> Iterator[Finding]:
                 note.unlink(missing_ok=True)
 
 
-def _probe(node: Node, out: Path | None, nonce: str) -> Probe | Finding:
+def _probe(node: Node, out: Path | None, nonce: str) -> NodeFindings | Finding:
     try:
         return probe_node(node, out, nonce)
     except TimeoutError as error:
@@ -166,7 +166,9 @@ def _probe(node: Node, out: Path | None, nonce: str) -> Probe | Finding:
         return Finding("FAIL", node.address, str(error), fix)
 
 
-def check_node(node: Node, found: Probe, min_free_gb: float) -> Iterator[Finding]:
+def check_node(
+    node: Node, found: NodeFindings, min_free_gb: float
+) -> Iterator[Finding]:
     """Findings on one node."""
     name = node.address
     own = versions(PACKAGES)
@@ -200,7 +202,7 @@ def check_node(node: Node, found: Probe, min_free_gb: float) -> Iterator[Finding
         yield Finding("warn", name, text, "start the container with --shm-size=2g")
 
 
-def _check_gpus(node: Node, found: Probe) -> Iterator[Finding]:
+def _check_gpus(node: Node, found: NodeFindings) -> Iterator[Finding]:
     if found.cuda_error:
         text = f"Ray has {node.gpus:g} GPU(s) here, but {found.cuda_error}"
         fix = "install a CUDA build of torch that the driver supports"
@@ -214,7 +216,7 @@ def _check_gpus(node: Node, found: Probe) -> Iterator[Finding]:
         yield Finding("warn", node.address, "has a GPU that Ray does not manage", fix)
 
 
-def _check_note(node: Node, found: Probe, out: Path, nonce: str) -> Finding:
+def _check_note(node: Node, found: NodeFindings, out: Path, nonce: str) -> Finding:
     """Check that the node read the driver's note, and that its own arrives here."""
     if found.shared:
         text = f"does not share out={out}: {found.shared}"

@@ -17,7 +17,12 @@ from mshisto_ray.backbone.precision import check_precision
 from mshisto_ray.embedding.unit import Chunk, unit_key
 from mshisto_ray.embedding.worker import GRAPH, make_embedder
 from mshisto_ray.jobs._embed_check import print_estimate
-from mshisto_ray.jobs._embed_config import PIXELS, EmbedConfig, Target, make_targets
+from mshisto_ray.jobs._embed_config import (
+    PIXELS,
+    EmbedConfig,
+    EmbedTarget,
+    make_targets,
+)
 from mshisto_ray.jobs._embed_settle import settle, work_of
 from mshisto_ray.jobs._units import Collected, UnitStage, run_units
 from mshisto_ray.progress import Progress, say
@@ -74,7 +79,9 @@ def run(config: EmbedConfig) -> None:
             shutil.rmtree(target.out / GRAPH.parts[0], ignore_errors=True)
 
 
-def _run(config: EmbedConfig, tiles: TileDirectory, targets: Sequence[Target]) -> None:
+def _run(
+    config: EmbedConfig, tiles: TileDirectory, targets: Sequence[EmbedTarget]
+) -> None:
     stages = [_make_stage(config, target, tiles) for target in targets]
     chunks = dict.fromkeys(
         Chunk(unit["slide_id"], unit["chunk"])
@@ -89,7 +96,9 @@ def _run(config: EmbedConfig, tiles: TileDirectory, targets: Sequence[Target]) -
     )
 
 
-def _make_stage(config: EmbedConfig, target: Target, tiles: TileDirectory) -> UnitStage:
+def _make_stage(
+    config: EmbedConfig, target: EmbedTarget, tiles: TileDirectory
+) -> UnitStage:
     encoder = target.config.encoder
     if encoder and encoder.parameters.get("weights") == "random":
         say(
@@ -125,7 +134,7 @@ def _expected_tiles(tiles: TileDirectory, chunks: Iterable[Chunk]) -> int:
     )
 
 
-def plan_units(target: Target, tiles: TileDirectory) -> tuple[int, list[Chunk]]:
+def plan_units(target: EmbedTarget, tiles: TileDirectory) -> tuple[int, list[Chunk]]:
     """The number of all chunks, and the chunks to make; removes outdated shards.
 
     Large slides come first, so that small ones remain for the end, when some workers
@@ -168,7 +177,7 @@ def plan_units(target: Target, tiles: TileDirectory) -> tuple[int, list[Chunk]]:
 
 
 def embed_units(
-    config: EmbedConfig, targets: Sequence[Target], units: Sequence[dict[str, Any]]
+    config: EmbedConfig, targets: Sequence[EmbedTarget], units: Sequence[dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """Embed chunks, as JSON values; yields each one's row of counts as it is done."""
     work = work_of(config, targets)
@@ -229,7 +238,7 @@ def collect(out: Path, tiles: TileDirectory) -> Collected:
 
 
 def _report(
-    target: Target,
+    target: EmbedTarget,
     record: ResultRun,
     tiles: TileDirectory,
     found: Collected,

@@ -19,7 +19,7 @@ from mshisto_ray.jobs._study import (
     say_step,
     write_slides,
 )
-from mshisto_ray.jobs._study_config import RunConfig, Steps, all_slides, plan_steps
+from mshisto_ray.jobs._study_config import RunConfig, StudySteps, all_slides, plan_steps
 from mshisto_ray.jobs._study_report import StudyReport
 from mshisto_ray.mil import sweep as points
 from mshisto_ray.store.manifest import write_text
@@ -69,7 +69,7 @@ def run(config: RunConfig) -> int:
     return code
 
 
-def train(config: RunConfig, steps: Steps) -> int:
+def train(config: RunConfig, steps: StudySteps) -> int:
     """Tile, embed and sweep; returns the sweep's exit code."""
     cohort, new = read_cohorts(config)
     if new:
@@ -86,7 +86,7 @@ def train(config: RunConfig, steps: Steps) -> int:
     return sweep.run(steps.sweep)
 
 
-def _predict(config: RunConfig, steps: Steps) -> dict[str, Path]:
+def _predict(config: RunConfig, steps: StudySteps) -> dict[str, Path]:
     """Predict both cohorts with the chosen models; returns where, by what it is."""
     head, out = steps.sweep.out / "best", config.out / "predictions"
     say_step("predict the cohort, each slide by models that did not see its patient")

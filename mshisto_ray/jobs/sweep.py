@@ -36,7 +36,7 @@ from mshisto_ray.reporting.decisions import (
     save_decisions,
 )
 from mshisto_ray.reporting.noise_curve import plot_noise
-from mshisto_ray.reporting.page.ranking import Ranking, out_of_fold_metrics
+from mshisto_ray.reporting.page.ranking import SweepRanking, out_of_fold_metrics
 from mshisto_ray.statistics.bootstrap import Interval
 from mshisto_ray.store.manifest import check_stage, open_stage, write_text
 from mshisto_ray.tracking import Model, Store, register_model
@@ -107,7 +107,7 @@ def read_report(config: SweepConfig, folder: Path) -> SweepReport:
 
 def _rank(
     config: SweepConfig, points: Mapping[str, Point], errors: Mapping[str, str]
-) -> Ranking:
+) -> SweepRanking:
     """Read the results of all points; compare them with the best on validation."""
     outcomes = [
         PointResult(
@@ -137,7 +137,9 @@ def _rank(
         refits = _refits(config, outcomes, held)
         chosen = sweep_results.folder(config.out, ranked[0].digest)
         decisions = decided(chosen, config.decision)
-    return Ranking(ranked, failed, select, compared, plot, nested, decisions, refits)
+    return SweepRanking(
+        ranked, failed, select, compared, plot, nested, decisions, refits
+    )
 
 
 def _refits(
@@ -154,7 +156,7 @@ def _refits(
 def _conclude(
     config: SweepConfig,
     store: Store,
-    found: Ranking,
+    found: SweepRanking,
     notes: Sequence[str],
     runs: SweepRuns,
 ) -> int:
@@ -186,7 +188,7 @@ def _conclude(
     return 1 if found.failed else 0
 
 
-def _write_tables(config: SweepConfig, found: Ranking) -> None:
+def _write_tables(config: SweepConfig, found: SweepRanking) -> None:
     given = found.ranked, found.failed, config.chosen_by, found.compared, found.nested
     text = sweep_summary.summary(*given, found.refits)
     if found.decisions:

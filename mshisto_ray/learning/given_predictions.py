@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.model_rows import Column, ModelRows, PredictionColumns
-from mshisto_ray.store.table import Table, full_cells, read_table
+from mshisto_ray.store.table import UserTable, full_cells, read_table
 
 ALL = "all"
 _OURS = "predictions"  # the name of our own tables, whose folder says the model
@@ -45,7 +45,7 @@ def read_models(
 
 
 def _check_columns(
-    table: Table, columns: PredictionColumns, wide: Mapping[str, str]
+    table: UserTable, columns: PredictionColumns, wide: Mapping[str, str]
 ) -> None:
     wanted = {"patient_id": columns.patient_id}
     if columns.group:
@@ -68,7 +68,7 @@ def _check_columns(
 
 
 def _split(
-    table: Table, columns: PredictionColumns, wide: Mapping[str, str]
+    table: UserTable, columns: PredictionColumns, wide: Mapping[str, str]
 ) -> list[tuple[ModelRows, str]]:
     """The rows of each model and group."""
     groups = _names(table, columns.group, ALL)
@@ -104,7 +104,7 @@ def _parts(
     ]
 
 
-def _names(table: Table, column: str | None, otherwise: str) -> list[str]:
+def _names(table: UserTable, column: str | None, otherwise: str) -> list[str]:
     """Cells of a column that has to be full; one value where there is no column."""
     if column is None or column not in table.columns:
         return [otherwise] * table.num_rows

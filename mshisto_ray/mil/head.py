@@ -18,7 +18,7 @@ from torch import nn
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.decision.files import Decision, read_decision
-from mshisto_ray.learning.targets import Fitted, Target, restore_target
+from mshisto_ray.learning.targets import FittedTarget, Target, restore_target
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold import build_model
 from mshisto_ray.mil.fit.vote import VoteConfig
@@ -50,7 +50,7 @@ class HeadModel:
     fold: int | None
     model: nn.Module
     standardisation: Standardisation
-    fitted: Fitted
+    fitted: FittedTarget
 
 
 @dataclass(frozen=True)

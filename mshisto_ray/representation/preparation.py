@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from mshisto_ray import components
 from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
 from mshisto_ray.representation.differences import file_digest
+from mshisto_ray.representation.noises import FAMILY as NOISES
 from mshisto_ray.representation.normalise import Reduced, Standardisation
 from mshisto_ray.representation.reductions import FAMILY, Reduction
 from mshisto_ray.representation.space import Space
@@ -31,11 +32,32 @@ def reduction_of(part: Part, width: int, num_classes: int) -> Reduction:
     return components.build(FAMILY, part, width, num_classes)
 
 
+def reduces(part: Part) -> bool:
+    """Whether a reduction is any but ``none``, the neutral part of its family."""
+    return part.name != "none"
+
+
+def check_noise(noise: Part, reduction: Part, views: Sequence[int]) -> None:
+    """Refuse a noise that does not suit the views of a tile, before any work.
+
+    Args:
+        noise: whose part may declare ``check``.
+        reduction: of the same config.
+        views: raw columns of each view.
+
+    Raises:
+        InputError: strengths or files that do not suit the views.
+    """
+    check = components.declaration(NOISES, noise.name, "check", None)
+    if check:
+        check(tuple(views), reduces(reduction), **noise.parameters)
+
+
 def with_reduction(
     standardise: Standardisation, part: Part, num_classes: int, draw: Draw
 ) -> Standardisation:
     """The standardisation followed by a reduction that is fitted on drawn rows."""
-    if part.name == "none":
+    if not reduces(part):
         return standardise
     reduction = reduction_of(part, len(standardise.mean), num_classes)
     rows, codes = draw()

@@ -23,7 +23,7 @@ from mshisto_ray.store.identity import (
 )
 from mshisto_ray.store.same_slides import explain_same_slides, folder_problem
 from mshisto_ray.store.spelling import canonical_number, explain_clashes
-from mshisto_ray.store.table import Table, read_table
+from mshisto_ray.store.table import UserTable, read_table
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _other_columns(names: Sequence[str], found: Mapping[str, str]) -> dict[str, 
 
 
 def _notes(
-    table: Table, found: Mapping[str, str], stated: Sequence[str | None]
+    table: UserTable, found: Mapping[str, str], stated: Sequence[str | None]
 ) -> tuple[str, ...]:
     notes = table.notes(table.columns)
     if "patient_id" not in found:

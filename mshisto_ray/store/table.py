@@ -38,7 +38,7 @@ _SAVE_AS = "save the table as CSV in UTF-8, or as Parquet"
 
 
 @dataclass(frozen=True)
-class Table:
+class UserTable:
     """A table of N rows.
 
     ``columns``: N cells each, as text without outer spaces, None where missing;
@@ -93,7 +93,7 @@ def full_cells(cells: Sequence[str | None], column: str, what: str) -> list[str]
     return known
 
 
-def read_table(path: Path, what: str) -> Table:
+def read_table(path: Path, what: str) -> UserTable:
     """Read a table of the user.
 
     CSV: columns separated by comma, semicolon, tab or | (as the header has them), UTF-8
@@ -135,7 +135,7 @@ def read_table(path: Path, what: str) -> Table:
     for name, cells in zip(names, values, strict=True):
         if name:  # an index that a program wrote has none, and nothing can refer to it
             columns[name], words[name] = read_cells(cells)
-    return Table(path, num_rows, columns, words)
+    return UserTable(path, num_rows, columns, words)
 
 
 def read_cells(values: Iterable[object]) -> tuple[list[str | None], dict[str, int]]:

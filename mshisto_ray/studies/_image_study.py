@@ -26,8 +26,8 @@ from mshisto_ray.studies import _image_bags, _study
 from mshisto_ray.studies._image_bags import ImageBags
 from mshisto_ray.studies._image_table import (
     ImageTable,
-    Page,
     Protocol,
+    TableNotes,
     frozen_name,
     unit_name,
 )
@@ -74,7 +74,7 @@ class ImageStudy:
         poolings: Sequence[str],
         protocol: Protocol,
         encoder: Part | None,
-        page: Page,
+        page: TableNotes,
     ):
         self._data, self._network, self._page = data, network, page
         self._poolings, self._protocol = tuple(poolings), protocol

@@ -33,7 +33,7 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Page:
+class TableNotes:
     """What a table says beside its numbers.
 
     Attributes:
@@ -60,7 +60,7 @@ class ImageTable:
         frozen: the unit of each row of features that were not trained.
     """
 
-    page: Page
+    page: TableNotes
     protocol: Protocol
     num_images: int
     trained: Mapping[str, Sequence[str]]

@@ -18,7 +18,7 @@ from mshisto_ray.store.cohort import Cohort, CohortSlide, read_cohort
 from mshisto_ray.studies import _study
 from mshisto_ray.studies._image_bags import ImageBags, ImageTraining
 from mshisto_ray.studies._image_study import ENCODERS, ImageSet, ImageStudy
-from mshisto_ray.studies._image_table import Page, Protocol
+from mshisto_ray.studies._image_table import Protocol, TableNotes
 from mshisto_ray.studies._nucleus_net import NucleusNet
 
 TABLE = "cohort.csv"
@@ -154,5 +154,5 @@ def build(
     grouped = len(set(images.patients)) < len(images.names)
     unit = "patients (or arrays), folds by patient" if grouped else "images, by image"
     network = functools.partial(NucleusNet, PATCH_PX)
-    page = Page(_PUBLISHED, unit)
+    page = TableNotes(_PUBLISHED, unit)
     return ImageStudy(images, network, poolings, protocol, part, page)

@@ -14,7 +14,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.studies import _study
 from mshisto_ray.studies._image_bags import ImageBags, ImageTraining
 from mshisto_ray.studies._image_study import ENCODERS, ImageSet, ImageStudy
-from mshisto_ray.studies._image_table import Page, Protocol
+from mshisto_ray.studies._image_table import Protocol, TableNotes
 from mshisto_ray.studies._nucleus_net import NucleusNet
 
 _FOLDS = 10
@@ -35,7 +35,7 @@ _PUBLISHED = {
     "gated_attention": (".898 +- .020", ".944 +- .016", ".851 +- .035",
                         ".893 +- .022", ".968 +- .010"),
 }  # fmt: skip
-_PAGE = Page(
+_PAGE = TableNotes(
     _PUBLISHED,
     data="images, folds by image (the data do not tell patients)",
     truth="epithelium",

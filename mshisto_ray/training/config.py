@@ -17,7 +17,7 @@ from mshisto_ray.training.pixel_cache import PixelCacheConfig
 Channels = tuple[float, float, float]
 
 
-class RunConfig(Config):
+class ArithmeticConfig(Config):
     """How the arithmetic is done; it changes the result only by rounding."""
 
     precision: Literal["auto", "float32", "bfloat16"] = option(
@@ -61,7 +61,7 @@ class TrainingConfig(Config):
         (0.229, 0.224, 0.225), "the input is divided by it, per channel on 0-1"
     )
     optimiser: OptimiserConfig = OptimiserConfig()
-    run: RunConfig = RunConfig()
+    run: ArithmeticConfig = ArithmeticConfig()
     batch_size: int = option(128, "images a step, of all workers", "images", ge=2)
     steps: int = option(1000, "training steps", "steps", ge=1)
     blocks: BlockConfig = BlockConfig()

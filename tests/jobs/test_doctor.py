@@ -6,7 +6,7 @@ import pytest
 
 from mshisto_ray import distributed
 from mshisto_ray.config import validate
-from mshisto_ray.distributed.probe import PACKAGES, Probe, note_path, probe
+from mshisto_ray.distributed.probe import PACKAGES, NodeFindings, note_path, probe
 from mshisto_ray.distributed.workers import Node
 from mshisto_ray.jobs import doctor
 from mshisto_ray.jobs.doctor import DoctorConfig, check_node
@@ -15,7 +15,7 @@ from mshisto_ray.provenance import versions
 CPU_NODE = Node("id", "10.0.0.1", 8, 0)
 GPU_NODE = Node("id", "10.0.0.2", 8, 2)
 VERSIONS = versions(PACKAGES)
-GOOD = Probe("host", 8, "1", VERSIONS, "4.0.0", "", {"/tmp": 10**12}, 10**11)
+GOOD = NodeFindings("host", 8, "1", VERSIONS, "4.0.0", "", {"/tmp": 10**12}, 10**11)
 
 
 def findings(node, **changes):

@@ -6,13 +6,13 @@ config. See ``_target`` for what a target owns.
 
 from mshisto_ray.learning.targets._cells import left_out
 from mshisto_ray.learning.targets._config import TARGETS, TargetConfig, restore_target
-from mshisto_ray.learning.targets._fitted import Fitted
+from mshisto_ray.learning.targets._fitted import FittedTarget
 from mshisto_ray.learning.targets._target import Encoded, Strata, Target
 
 __all__ = [
     "TARGETS",
     "Encoded",
-    "Fitted",
+    "FittedTarget",
     "Strata",
     "Target",
     "TargetConfig",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 
-class Fitted(ABC):
+class FittedTarget(ABC):
     """A target as one fold model has it: fitted on the bags that it learns from."""
 
     @property

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from mshisto_ray.learning.targets._fitted import Fitted
+from mshisto_ray.learning.targets._fitted import FittedTarget
 
 
 def cox_loss(
@@ -81,7 +81,7 @@ def hazard_loss(
     return losses.sum(1)
 
 
-class FittedCox(Fitted):
+class FittedCox(FittedTarget):
     """Nothing is fitted: the loss takes times and events as they are."""
 
     def encode(self, truth: np.ndarray) -> torch.Tensor:
@@ -94,7 +94,7 @@ class FittedCox(Fitted):
 
 
 @dataclass(frozen=True)
-class FittedHazards(Fitted):
+class FittedHazards(FittedTarget):
     """``ends``: of the intervals, the last one's is the largest time known."""
 
     ends: tuple[float, ...]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from mshisto_ray.learning.targets._cells import Cells
-from mshisto_ray.learning.targets._fitted import Fitted
+from mshisto_ray.learning.targets._fitted import FittedTarget
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -166,12 +166,12 @@ class Target(ABC):
         """K, outputs of the model for a bag."""
 
     @abstractmethod
-    def fit(self, truth: np.ndarray, names: Sequence[str]) -> Fitted:
+    def fit(self, truth: np.ndarray, names: Sequence[str]) -> FittedTarget:
         """Fit what depends on the bags that a model learns from."""
 
     @abstractmethod
-    def restore(self, state: Mapping[str, Any], names: Sequence[str]) -> Fitted:
-        """The inverse of ``Fitted.state``."""
+    def restore(self, state: Mapping[str, Any], names: Sequence[str]) -> FittedTarget:
+        """The inverse of ``FittedTarget.state``."""
 
     @abstractmethod
     def loss(self, outputs: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
@@ -179,11 +179,11 @@ class Target(ABC):
 
         Args:
             outputs: [B, K].
-            encoded: of ``Fitted.encode``, [B, ...].
+            encoded: of ``FittedTarget.encode``, [B, ...].
         """
 
     @abstractmethod
-    def constant_loss(self, fitted: Fitted, truth: np.ndarray) -> float:
+    def constant_loss(self, fitted: FittedTarget, truth: np.ndarray) -> float:
         """Mean loss of the best constant prediction of these bags."""
 
     def vote(self, values: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from mshisto_ray.learning.targets._cells import (
     one_hot,
 )
 from mshisto_ray.learning.targets._class_cells import read_classes
-from mshisto_ray.learning.targets._fitted import Fitted
+from mshisto_ray.learning.targets._fitted import FittedTarget
 from mshisto_ray.learning.targets._target import Encoded, Strata, Target
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ PREFIX = "prob_"
 NEAR = 0.1
 
 
-class FittedClasses(Fitted):
+class FittedClasses(FittedTarget):
     """Class indices; with class weights, those of the training bags."""
 
     def __init__(self, weight: Sequence[float] | None = None):
@@ -163,7 +163,7 @@ class ClassesTarget(Target):
         miss = -torch.expm1(-each.clamp(min=torch.finfo(each.dtype).tiny))
         return miss**self.focal * each
 
-    def constant_loss(self, fitted: Fitted, truth: np.ndarray) -> float:
+    def constant_loss(self, fitted: FittedTarget, truth: np.ndarray) -> float:
         """Of the (weighted) shares of the classes."""
         weights = fitted.weights(truth)
         if weights is None and self.focal == 0:

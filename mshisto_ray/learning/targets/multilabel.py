@@ -17,7 +17,7 @@ from mshisto_ray.learning.targets._cells import (
     Cells,
     left_out,
 )
-from mshisto_ray.learning.targets._fitted import Fitted
+from mshisto_ray.learning.targets._fitted import FittedTarget
 from mshisto_ray.learning.targets._label_plots import draw_labels
 from mshisto_ray.learning.targets._target import Encoded, Strata, Target
 from mshisto_ray.learning.targets.classes import PREFIX
@@ -31,7 +31,7 @@ _TARGET = "target_"
 _VALUES = {"0": 0.0, "1": 1.0, None: np.nan}
 
 
-class FittedLabels(Fitted):
+class FittedLabels(FittedTarget):
     """Labels as they are, NaN where unknown."""
 
     def encode(self, truth: np.ndarray) -> torch.Tensor:
@@ -141,11 +141,11 @@ class MultilabelTarget(Target):
         """A logit for each label."""
         return len(names)
 
-    def fit(self, truth: np.ndarray, names: Sequence[str]) -> Fitted:
+    def fit(self, truth: np.ndarray, names: Sequence[str]) -> FittedTarget:
         """Nothing."""
         return FittedLabels()
 
-    def restore(self, state: Mapping[str, Any], names: Sequence[str]) -> Fitted:
+    def restore(self, state: Mapping[str, Any], names: Sequence[str]) -> FittedTarget:
         """Nothing."""
         return FittedLabels()
 
@@ -161,7 +161,7 @@ class MultilabelTarget(Target):
         )
         return (each * known).sum(1) / outputs.shape[1]
 
-    def constant_loss(self, fitted: Fitted, truth: np.ndarray) -> float:
+    def constant_loss(self, fitted: FittedTarget, truth: np.ndarray) -> float:
         """Of each label's share of 1 among the known."""
         known = np.isfinite(truth)
         share = np.nansum(truth, 0) / np.maximum(known.sum(0), 1)

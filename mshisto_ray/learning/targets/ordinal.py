@@ -20,7 +20,7 @@ from mshisto_ray.learning.targets._cells import (
     one_hot,
 )
 from mshisto_ray.learning.targets._class_cells import read_classes
-from mshisto_ray.learning.targets._fitted import Fitted
+from mshisto_ray.learning.targets._fitted import FittedTarget
 from mshisto_ray.learning.targets._target import Encoded, Strata, Target
 from mshisto_ray.learning.targets.classes import PREFIX, ClassesTarget
 from mshisto_ray.statistics.agreement import quadratic_kappa
@@ -33,7 +33,7 @@ SUMMARY = " (classes with an order, the lowest first)"
 _LEAST_GAP = 1e-12
 
 
-class FittedOrder(Fitted):
+class FittedOrder(FittedTarget):
     """Class indices, as they are."""
 
     def encode(self, truth: np.ndarray) -> torch.Tensor:
@@ -131,11 +131,11 @@ class OrdinalTarget(Target):
         """Cumulative logits."""
         return len(names) - 1
 
-    def fit(self, truth: np.ndarray, names: Sequence[str]) -> Fitted:
+    def fit(self, truth: np.ndarray, names: Sequence[str]) -> FittedTarget:
         """Nothing."""
         return FittedOrder()
 
-    def restore(self, state: Mapping[str, Any], names: Sequence[str]) -> Fitted:
+    def restore(self, state: Mapping[str, Any], names: Sequence[str]) -> FittedTarget:
         """Nothing."""
         return FittedOrder()
 
@@ -143,7 +143,7 @@ class OrdinalTarget(Target):
         """Negative log likelihood."""
         return functional.nll_loss(log_shares(outputs), encoded, reduction="none")
 
-    def constant_loss(self, fitted: Fitted, truth: np.ndarray) -> float:
+    def constant_loss(self, fitted: FittedTarget, truth: np.ndarray) -> float:
         """Of the shares of the classes."""
         return chance_loss(truth)
 

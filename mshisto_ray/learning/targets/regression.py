@@ -19,7 +19,7 @@ from mshisto_ray.learning.targets._cells import (
     one_hot,
     quantile_codes,
 )
-from mshisto_ray.learning.targets._fitted import Fitted
+from mshisto_ray.learning.targets._fitted import FittedTarget
 from mshisto_ray.learning.targets._target import Encoded, Strata, Target
 from mshisto_ray.statistics.agreement import regression_metrics
 
@@ -31,7 +31,7 @@ _GROUPS = 5
 
 
 @dataclass(frozen=True)
-class FittedNumber(Fitted):
+class FittedNumber(FittedTarget):
     """Mean and standard deviation of the training bags."""
 
     mean: float
@@ -139,7 +139,7 @@ class RegressionTarget(Target):
             return functional.huber_loss(found, wanted, reduction="none")
         return (found - wanted) ** 2
 
-    def constant_loss(self, fitted: Fitted, truth: np.ndarray) -> float:
+    def constant_loss(self, fitted: FittedTarget, truth: np.ndarray) -> float:
         """Of the mean."""
         encoded = fitted.encode(truth).double()
         return float(self.loss(torch.zeros(len(truth), 1).double(), encoded).mean())

@@ -18,7 +18,7 @@ from mshisto_ray.learning.targets._cells import (
     one_hot,
     quantile_codes,
 )
-from mshisto_ray.learning.targets._fitted import Fitted
+from mshisto_ray.learning.targets._fitted import FittedTarget
 from mshisto_ray.learning.targets._hazards import (
     FittedCox,
     FittedHazards,
@@ -149,11 +149,11 @@ class SurvivalTarget(Target):
         """A log hazard, or the logit of the hazard in each interval."""
         return len(names)
 
-    def fit(self, truth: np.ndarray, names: Sequence[str]) -> Fitted:
+    def fit(self, truth: np.ndarray, names: Sequence[str]) -> FittedTarget:
         """The same for all folds."""
         return self.restore({}, names)
 
-    def restore(self, state: Mapping[str, Any], names: Sequence[str]) -> Fitted:
+    def restore(self, state: Mapping[str, Any], names: Sequence[str]) -> FittedTarget:
         """From the names."""
         if self.whole_fold:
             return FittedCox()
@@ -166,7 +166,7 @@ class SurvivalTarget(Target):
             return cox_loss(outputs[:, 0], first, event)
         return hazard_loss(outputs, first, event)
 
-    def constant_loss(self, fitted: Fitted, truth: np.ndarray) -> float:
+    def constant_loss(self, fitted: FittedTarget, truth: np.ndarray) -> float:
         """Of equal hazards: of all rows, or in each interval of those at risk."""
         encoded = fitted.encode(truth)
         if self.whole_fold:

@@ -13,9 +13,8 @@ from mshisto_ray.config import Config, option
 from mshisto_ray.mil.fit.optimiser import MILOptimiserConfig
 from mshisto_ray.mil.fit.vote import EpochTiles, VoteConfig
 from mshisto_ray.mil.model import COMBINATIONS, POOLINGS
-
-NOISES = "mshisto_ray.representation.noises"
-REDUCTIONS = "mshisto_ray.representation.reductions"
+from mshisto_ray.representation.noises import FAMILY as NOISES
+from mshisto_ray.representation.reductions import FAMILY as REDUCTIONS
 
 
 class EarlyStoppingConfig(Config):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mshisto_ray.learning.targets import Fitted
+from mshisto_ray.learning.targets import FittedTarget
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.model import MILModel
 from mshisto_ray.representation.normalise import Standardisation
@@ -62,7 +62,7 @@ class FoldModel:
     epochs: int
     history: tuple[dict[str, float], ...]
     chance: float
-    fitted: Fitted
+    fitted: FittedTarget
 
     @property
     def loss(self) -> float:

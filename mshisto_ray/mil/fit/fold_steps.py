@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from mshisto_ray.learning.targets import Fitted
+from mshisto_ray.learning.targets import FittedTarget
 from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.optimiser import Rates, make_optimiser
@@ -26,7 +26,7 @@ class FoldSteps:
         bags: Bags,
         batches: Batches,
         model: MILModel,
-        fitted: Fitted,
+        fitted: FittedTarget,
         noises: Sequence[Noise],
         config: TrainConfig,
         num_steps: int,

@@ -18,6 +18,7 @@ from mshisto_ray.representation.noises import Noise
 from mshisto_ray.representation.normalise import Moments, Standardisation
 from mshisto_ray.representation.preparation import (
     Draw,
+    check_noise,
     draw_evenly,
     reduction_of,
     space_of,
@@ -82,11 +83,8 @@ def check_representation(bags: Bags, config: TrainConfig) -> None:
             "bags do not say where tiles lie: give embeddings and a cohort in place of "
             "a bag table, or another pooling"
         )
-    check = components.declaration(NOISES, config.noise.name, "check", None)
-    views = [bags.views or (bags.dims[0],), *((d,) for d in bags.dims[1:])]
-    for columns in views if check else ():
-        reduced = config.reduction.name != "none"
-        check(columns, reduced, **config.noise.parameters)
+    for views in (bags.views or (bags.dims[0],), *((d,) for d in bags.dims[1:])):
+        check_noise(config.noise, config.reduction, views)
 
 
 def _draw(bags: Bags, index: np.ndarray, scale: int) -> Draw:

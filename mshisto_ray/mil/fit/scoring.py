@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mshisto_ray.learning.targets import Fitted, Target
+from mshisto_ray.learning.targets import FittedTarget, Target
 from mshisto_ray.learning.targets.classes import ClassesTarget
 from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.model import outputs_of
@@ -31,7 +31,7 @@ def predict_values(
     batches: Batches,
     index: np.ndarray,
     target: Target,
-    fitted: Fitted,
+    fitted: FittedTarget,
 ) -> np.ndarray:
     """Values [B, V] of the bags at ``index``; where random bags vote, of their vote."""
     if target.of_classes:
@@ -58,7 +58,7 @@ def values_of(
     bag: np.ndarray,
     batches: Batches,
     target: Target,
-    fitted: Fitted,
+    fitted: FittedTarget,
 ) -> np.ndarray:
     """Values [B, V] of bags from the outputs [M, K] of their draws."""
     values = fitted.link(outputs)

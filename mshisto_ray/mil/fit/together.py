@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from mshisto_ray.learning.targets import Fitted, Target
+from mshisto_ray.learning.targets import FittedTarget, Target
 from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.epoch_draws import epoch_draws
@@ -111,7 +111,7 @@ class _Learner:
 
     model: MILModel
     batches: Batches
-    fitted: Fitted
+    fitted: FittedTarget
     targets: torch.Tensor
     weights: torch.Tensor | None
     config: TrainConfig

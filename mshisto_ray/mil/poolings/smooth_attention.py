@@ -11,7 +11,7 @@ from torch import nn
 from mshisto_ray.mil.poolings import _pooling
 from mshisto_ray.mil.poolings._attention import AttentionPooling
 from mshisto_ray.mil.ragged import segments
-from mshisto_ray.mil.ragged.neighbours import Neighbours
+from mshisto_ray.mil.ragged.neighbours import TileNeighbours
 
 NEEDS_PLACES = True
 
@@ -60,7 +60,7 @@ class SmoothAttention(AttentionPooling):
         if places is None:
             raise ValueError("smooth attention needs the places of tiles")
         scores = segments.widen(self.scores(h))
-        neighbours, smooth = Neighbours(places, offsets, h.device), scores
+        neighbours, smooth = TileNeighbours(places, offsets, h.device), scores
         for _ in range(self.steps):
             mean = neighbours.mean(smooth)
             smooth = self.alpha * mean + (1 - self.alpha) * scores

@@ -7,7 +7,7 @@ import torch
 _AROUND = [(r, c) for r in (-1, 0, 1) for c in (-1, 0, 1) if r or c]
 
 
-class Neighbours:
+class TileNeighbours:
     """The up to eight tiles around each tile, within its bag.
 
     Args:

@@ -28,7 +28,7 @@ _ENDS = ("mean", "ci_low", "ci_high")
 
 
 @dataclass(frozen=True)
-class Ranking:
+class SweepRanking:
     """A finished sweep.
 
     ``ranked``, ``failed``, ``select``, ``compared``, ``nested``: as of
@@ -63,7 +63,7 @@ def out_of_fold_metrics(outcome: PointResult) -> dict[str, Interval]:
     }
 
 
-def answers(ranking: Ranking) -> list[tuple[str, str, str]]:
+def answers(ranking: SweepRanking) -> list[tuple[str, str, str]]:
     """The chosen config, its result, and how many others do as well within error."""
     chosen, num = ranking.chosen, len(ranking.ranked)
     if chosen is None:
@@ -85,7 +85,7 @@ def answers(ranking: Ranking) -> list[tuple[str, str, str]]:
     return cards
 
 
-def ranking_section(ranking: Ranking) -> Section:
+def ranking_section(ranking: SweepRanking) -> Section:
     """The ranking with intervals and differences; warnings before the numbers."""
     given = (ranking.ranked, ranking.select, ranking.compared)
     blocks: list[Block] = [Text(sweep_summary.about(ranking.ranked, ranking.select))]

@@ -8,7 +8,10 @@ from mshisto_ray.representation.noises._noise import (
     shaped,
 )
 
+FAMILY = "mshisto_ray.representation.noises"
+
 __all__ = [
+    "FAMILY",
     "Noise",
     "Strength",
     "factor_of",

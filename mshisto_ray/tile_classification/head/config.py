@@ -9,14 +9,13 @@ from pydantic import model_validator
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, InputPath, option
 from mshisto_ray.learning.split import SplitConfig
+from mshisto_ray.representation.noises import FAMILY as NOISES
 from mshisto_ray.representation.reductions import FAMILY as REDUCTIONS
 from mshisto_ray.representation.views import ViewConfig
 from mshisto_ray.runtime import Runtime
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.tile_classification.target import TileTargetConfig
-
-NOISES = "mshisto_ray.representation.noises"
 
 
 class TileLabelConfig(TileTargetConfig):

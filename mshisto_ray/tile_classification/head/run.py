@@ -14,13 +14,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mshisto_ray import components
 from mshisto_ray.config import InputError, to_yaml
 from mshisto_ray.evaluation.labelled_tiles import ANNOTATION
 from mshisto_ray.learning.metrics import decide
 from mshisto_ray.learning.split import Split, SplitConfig, make_splits
 from mshisto_ray.learning.tile_metrics import METRICS, TileMetrics, tile_metrics
-from mshisto_ray.representation.preparation import by_content, reduction_of
+from mshisto_ray.representation.preparation import by_content, check_noise, reduction_of
 from mshisto_ray.store.shards import write_shard
 from mshisto_ray.store.temporary import temporary_beside
 from mshisto_ray.tile_classification.head.config import (
@@ -47,10 +46,7 @@ def plan_folds(samples: TileSamples, config: TileHeadConfig) -> list[Split]:
             embeddings.
     """
     reduction_of(config.reduction, samples.features.dim, len(samples.classes))
-    check = components.declaration(NOISES, config.noise.name, "check", None)
-    if check:
-        reduced = config.reduction.name != "none"
-        check(samples.views, reduced, **config.noise.parameters)
+    check_noise(config.noise, config.reduction, samples.views)
     return draw_folds(samples, config.split)
 
 

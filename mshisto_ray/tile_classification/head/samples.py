@@ -116,7 +116,7 @@ class _Slide:
 
 
 @dataclass(frozen=True)
-class _Source:
+class _TileSource:
     features: Features
     places: Any
     slide_patients: Mapping[str, str]
@@ -127,7 +127,7 @@ class _Source:
     notes: tuple[str, ...]
 
 
-def _open(config: TileHeadConfig, cohort: Cohort | None) -> _Source:
+def _open(config: TileHeadConfig, cohort: Cohort | None) -> _TileSource:
     cache = config.runtime.cache
     known = {row.slide_id: row.patient_id for row in cohort.rows} if cohort else None
     if config.views:
@@ -136,7 +136,7 @@ def _open(config: TileHeadConfig, cohort: Cohort | None) -> _Source:
         found = open_views(config.views, names, cache)
         patients = known or first.patient_ids
         used = {s: patients[s] for s in found.features.slide_ids}
-        source = _Source(
+        source = _TileSource(
             found.features, lambda i: found.places[i], used, found.mpp, found.widths,
             found.digest, found.encoder, found.notes,
         )  # fmt: skip
@@ -147,7 +147,7 @@ def _open(config: TileHeadConfig, cohort: Cohort | None) -> _Source:
         features = open_features(directory, mpp, cache)
         patients = known or directory.patient_ids
         used = {s: patients[s] for s in directory.slide_ids if s in patients}
-        source = _Source(
+        source = _TileSource(
             features,
             lambda i: read_places(directory, directory.slide_ids[i], mpp, True),
             used, mpp, (features.dim,), directory.digest,
@@ -159,7 +159,7 @@ def _open(config: TileHeadConfig, cohort: Cohort | None) -> _Source:
 
 
 def _assemble(
-    config: TileHeadConfig, source: _Source, labels: Labels, parts: Sequence[_Slide]
+    config: TileHeadConfig, source: _TileSource, labels: Labels, parts: Sequence[_Slide]
 ) -> TileSamples:
     names = labels.names
     classes = config.target.classes or tuple(sorted(names))

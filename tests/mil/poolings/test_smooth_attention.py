@@ -10,7 +10,7 @@ from torch.nn import functional
 from mshisto_ray import components
 from mshisto_ray.mil.model import POOLINGS
 from mshisto_ray.mil.ragged import segments
-from mshisto_ray.mil.ragged.neighbours import Neighbours
+from mshisto_ray.mil.ragged.neighbours import TileNeighbours
 
 EXAMPLES = [{}, {"gated": True, "alpha": 0.8, "steps": 3}]
 
@@ -56,7 +56,7 @@ def test_means_are_of_the_same_bag_alone():
     places = torch.tensor(square + square)
     offsets = torch.tensor([0, 10, 20])
     values = torch.randn(20, 2, dtype=torch.float64)
-    found = Neighbours(places, offsets, values.device).mean(values)
+    found = TileNeighbours(places, offsets, values.device).mean(values)
     for start in (0, 10):
         own = values[start : start + 10]
         corner, middle, lonely = found[start], found[start + 4], found[start + 9]
@@ -68,7 +68,7 @@ def test_means_are_of_the_same_bag_alone():
 def test_rows_of_a_grid_do_not_wrap_around():
     places = torch.tensor([[0, 7], [1, 0], [0, 0]])
     values = torch.tensor([[1.0], [2.0], [4.0]])
-    found = Neighbours(places, torch.tensor([0, 3]), values.device).mean(values)
+    found = TileNeighbours(places, torch.tensor([0, 3]), values.device).mean(values)
     assert found.flatten().tolist() == [1, 4, 2]
 
 
@@ -96,7 +96,7 @@ def test_alpha_0_is_plain_attention_and_more_is_smoother():
 def test_many_steps_minimise_the_energy_of_the_docstring():
     alpha, grid = 0.6, torch.tensor(list(itertools.product(range(4), range(5))))
     f = torch.randn(20, 1, dtype=torch.float64)
-    near = Neighbours(grid, torch.tensor([0, 20]), f.device)
+    near = TileNeighbours(grid, torch.tensor([0, 20]), f.device)
     g = f
     for _ in range(200):
         g = alpha * near.mean(g) + (1 - alpha) * f
