@@ -82,7 +82,7 @@ class Progress:
         self._show(now)
         if self.slides >= _CHECK_AFTER_SLIDES:
             check_failures(
-                self.failed, self.slides, self._max_failures, self._suspicion()
+                self.failed, self.slides, self._max_failures, self.suspicion()
             )
 
     def _show(self, now: float) -> None:
@@ -162,8 +162,8 @@ class Progress:
         )
         self._printed = now
 
-    def _suspicion(self) -> str:
-        """What most units failed by, where that says more about their storage."""
+    def suspicion(self) -> str:
+        """A phrase on what most units failed by, where that is no fault of slides."""
         if not self._reasons:
             return ""
         (kind, error), num = self._reasons.most_common(1)[0]

@@ -13,6 +13,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -128,7 +129,7 @@ def train(name: str, config: C, plan: ActorPlan, work: WorkerPart[C]) -> None:
     trainer = _trainer(config, plan, work)
     try:
         with _following(config.out / _LOG):
-            trainer.fit()
+            _fit(trainer)
     except ray.train.TrainingFailedError:
         refused = config.out / _REFUSED
         if refused.exists():
@@ -158,6 +159,24 @@ def _trainer(
             failure_config=ray.train.FailureConfig(max_failures=_MAX_RESTARTS),
         ),
     )
+
+
+def _fit(trainer: ray.train.torch.TorchTrainer) -> None:
+    """Train, in another thread than the main one.
+
+    There alone Ray sets a handler of Ctrl-C, with which a stopped training ends as if
+    it had succeeded, and which stays.
+    """
+    ended: Future[object] = Future()
+
+    def work() -> None:
+        try:
+            ended.set_result(trainer.fit())
+        except BaseException as error:  # raised where it is waited for
+            ended.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    ended.result()
 
 
 @contextlib.contextmanager

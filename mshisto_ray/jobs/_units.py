@@ -127,8 +127,9 @@ def run_units(
                 _record(stage, [*stage.collect().failures, *unwritten])
             raise
     collected = [_finish(stage, progress) for stage in stages]
+    suspicion = progress.suspicion() if progress else ""
     for found in collected:
-        check_failures(found.failed, found.total, max_failures)
+        check_failures(found.failed, found.total, max_failures, suspicion)
 
 
 def _check_written(noun: str, unwritten: Sequence[Failure]) -> None:

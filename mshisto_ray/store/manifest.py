@@ -173,10 +173,17 @@ def read_manifest(directory: Path, stage: str) -> Manifest:
     path = directory / MANIFEST
     if not path.is_file():
         raise InputError(f"{directory}: no {MANIFEST}; this is not a {stage} directory")
-    content = json.loads(path.read_text())
-    if content["stage"] != stage:
+    try:
+        content = json.loads(path.read_text())
+        found = content["stage"], content["schema_version"], content["recipe"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: damaged, or written by other software ({type(error).__name__}: "
+            f"{error}): copy it again, or make the directory anew"
+        ) from None
+    if found[0] != stage:
         raise InputError(f"{directory}: holds {content['stage']}, not {stage}")
-    if content["schema_version"] != SCHEMA_VERSION:
+    if found[1] != SCHEMA_VERSION:
         raise InputError(
             f"{directory}: schema version {content['schema_version']}, this package "
             f"reads {SCHEMA_VERSION}; make the directory again"

@@ -77,7 +77,14 @@ def open_store(uri: str | None, out: Path, experiment: str) -> Store:
     if not uri.startswith("sqlite:"):
         return _open(uri, experiment, None, out)
     database = Path(uri.removeprefix("sqlite:///"))
-    database.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        database.with_suffix(".lock").touch()
+    except OSError as error:
+        raise InputError(
+            f"mlflow store {uri}: cannot be written to ({error.strerror}): give "
+            "another runtime.mlflow.uri"
+        ) from None
     artifacts = database.parent / FOLDER
     with _locked(database.with_suffix(".lock")):
         if not database.exists():

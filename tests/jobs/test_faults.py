@@ -15,7 +15,7 @@ from fixtures.chain import (
     run,
 )
 
-from mshisto_ray.config import TooManyFailuresError
+from mshisto_ray.config import InputError, TooManyFailuresError
 from mshisto_ray.tiling import unit as tile_unit
 
 
@@ -120,3 +120,39 @@ def test_an_overview_that_cannot_be_drawn_costs_a_picture(
     run(chain, "tile", tmp_path)
     assert failures(tmp_path) == []
     assert_same("tile", tmp_path, chain / "tile")
+
+
+@pytest.mark.parametrize("num", [4, 30])
+def test_a_storage_that_fails_most_units_is_blamed_and_not_the_slides(
+    plain, tmp_path, monkeypatch, num
+):
+    """Of many slides the run stops early; the same command makes what is missing."""
+    names = [f"s{i}.tiff" for i in range(num)]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    (tmp_path / "cohort.csv").write_text("\n".join(["path", *names]) + "\n")
+    calls = []
+
+    def unreachable(*args):
+        calls.append(args)
+        raise TimeoutError(errno.ETIMEDOUT, "the storage does not answer")
+
+    monkeypatch.setattr(tile_unit, "tile_slide", unreachable)
+    with pytest.raises(TooManyFailuresError, match="suspect the storage") as error:
+        run(tmp_path, "tile", tmp_path / "out")
+    assert str(error.value).endswith("the same command resumes")
+    assert len(calls) == min(num, 20)
+    assert set(failures(tmp_path / "out")) == {("tile", "transient", "TimeoutError")}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_results_that_could_not_be_logged_are_not_made(plain, chain, job, tmp_path):
+    """The store is opened before the first unit, not after days of work."""
+    with pytest.raises(InputError, match="mlflow"):
+        run(
+            chain, job, tmp_path / "out", mlflow={"uri": "sqlite:////proc/no/mlflow.db"}
+        )
+    found = [
+        p for p in (tmp_path / "out").rglob("*") if p.suffix in (".parquet", ".h5")
+    ]
+    assert not found

@@ -92,6 +92,13 @@ def test_a_folder_that_cannot_be_made_is_refused_in_one_line(tmp_path):
             enter(out, RECIPE)
 
 
+@pytest.mark.parametrize("text", ["", '{"stage": "tiles"', "[]", '{"stage": "tiles"}'])
+def test_a_damaged_manifest_is_refused_in_one_line(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(InputError, match=r"manifest.json: damaged.*copy it again"):
+        enter(tmp_path, RECIPE)
+
+
 def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
     def flock(*_):
         raise OSError(errno.ENOLCK, "No locks available")
