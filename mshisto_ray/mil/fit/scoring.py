@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
 
 from mshisto_ray.learning.targets import Fitted, Target
 from mshisto_ray.learning.targets.classes import ClassesTarget
 from mshisto_ray.mil.fit.batches import Batches
-from mshisto_ray.mil.model import MILModel, outputs_of
+from mshisto_ray.mil.model import outputs_of
 
 
 def log_probabilities(
-    model: MILModel, batches: Batches, index: np.ndarray
+    model: nn.Module, batches: Batches, index: np.ndarray
 ) -> torch.Tensor:
     """Log probabilities [B, C] of the bags at ``index``, float64 on the CPU.
 
@@ -26,7 +27,7 @@ def log_probabilities(
 
 
 def predict_values(
-    model: MILModel,
+    model: nn.Module,
     batches: Batches,
     index: np.ndarray,
     target: Target,
@@ -40,7 +41,7 @@ def predict_values(
 
 
 def outputs_of_draws(
-    model: MILModel, batches: Batches, index: np.ndarray, target: Target
+    model: nn.Module, batches: Batches, index: np.ndarray, target: Target
 ) -> tuple[torch.Tensor, np.ndarray]:
     """Outputs [M, K] of all draws of the bags, and the bag of each, [M]."""
     model.eval()
