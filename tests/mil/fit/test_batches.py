@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from mshisto_ray.mil.fit import batches as module
-from mshisto_ray.mil.fit.batches import Batches, fit_standardisation, slide_moments
+from mshisto_ray.mil.fit.batches import Batches
+from mshisto_ray.mil.fit.standardisation import fit_standardisation, slide_moments
 from mshisto_ray.store.features import ArrayFeatures
 
 CPU = torch.device("cpu")
