@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mshisto_ray.decision.rules import Rules
+from mshisto_ray.decision.rules import DecisionRules
 from mshisto_ray.learning.estimates import Estimates
 from mshisto_ray.learning.intervals import interval
 from mshisto_ray.learning.predictions import Predictions
@@ -147,14 +147,14 @@ class Examination:
         return interval(Estimates(own), "accuracy")
 
 
-def examine(labelled: Predictions, rules: Rules) -> Examination:
+def examine(labelled: Predictions, rules: DecisionRules) -> Examination:
     """Decisions of frozen rules on bags that took no part in fitting them."""
     calibrated = rules.calibrated(labelled.probabilities)
     return examine_calibrated(labelled, calibrated, rules)
 
 
 def examine_calibrated(
-    labelled: Predictions, calibrated: np.ndarray, rules: Rules
+    labelled: Predictions, calibrated: np.ndarray, rules: DecisionRules
 ) -> Examination:
     """As ``examine``, of bags that were calibrated before: model by model, say."""
     sets = rules.sets(labelled.probabilities) if rules.sets else None
@@ -162,7 +162,7 @@ def examine_calibrated(
 
 
 def examine_within_folds(
-    test: Predictions, rules: Mapping[tuple[int, int], Rules]
+    test: Predictions, rules: Mapping[tuple[int, int], DecisionRules]
 ) -> Examination:
     """Decisions on out-of-fold bags, each by the rules of its fold model."""
     parts, places = [], []

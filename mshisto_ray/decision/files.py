@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.decision.config import DecisionConfig
-from mshisto_ray.decision.rules import Rules
+from mshisto_ray.decision.rules import DecisionRules
 
 _DECISION, _REFERENCE = "decision.json", "reference.safetensors"
 _KEY, _VERSION = "patients", 1
@@ -30,7 +30,7 @@ class Decision:
     """
 
     config: DecisionConfig
-    rules: Rules
+    rules: DecisionRules
     fitted_on: int
     reference: np.ndarray | None = None
     bags: str = ""
@@ -70,7 +70,7 @@ def read_decision(head: Path) -> Decision | None:
     reference = head / _REFERENCE
     return Decision(
         configs.validate(DecisionConfig, content["config"]),
-        Rules.restore(content["rules"]),
+        DecisionRules.restore(content["rules"]),
         content["fitted_on_patients"],
         load_file(reference)[_KEY] if reference.is_file() else None,
         content["bags"],

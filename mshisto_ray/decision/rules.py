@@ -32,7 +32,7 @@ _FITS: Mapping[str, Callable[[np.ndarray, np.ndarray], Any]] = {
 
 
 @dataclass(frozen=True)
-class Rules:
+class DecisionRules:
     """What is done with the probabilities [N, C] of bags.
 
     ``calibration``: None: they stay; ``threshold``: of the calibrated probability of
@@ -72,7 +72,7 @@ class Rules:
         return {"calibration": calibration, "threshold": self.threshold, "sets": sets}
 
     @classmethod
-    def restore(cls, state: Mapping[str, Any]) -> Rules:
+    def restore(cls, state: Mapping[str, Any]) -> DecisionRules:
         """The inverse of ``state``."""
         calibration, sets = None, None
         if state["calibration"]:
@@ -88,7 +88,7 @@ class Rules:
         return cls(calibration, state["threshold"], sets)
 
 
-def fit_rules(validation: Predictions | None, config: DecisionConfig) -> Rules:
+def fit_rules(validation: Predictions | None, config: DecisionConfig) -> DecisionRules:
     """Fit rules on bags whose patients did not train the models that predicted them.
 
     A threshold that needs both classes is 0.5 where one is absent.
@@ -99,7 +99,7 @@ def fit_rules(validation: Predictions | None, config: DecisionConfig) -> Rules:
     """
     if not config.is_fitted:
         neutral = config.threshold.is_neutral
-        return Rules(None, None if neutral else config.threshold.value)
+        return DecisionRules(None, None if neutral else config.threshold.value)
     assert validation is not None
     given, truth = validation.probabilities, validation.target
     fit = _FITS.get(config.calibration)
@@ -111,13 +111,13 @@ def fit_rules(validation: Predictions | None, config: DecisionConfig) -> Rules:
         patients = validation.patient_id.astype(str)
         missed = 1 - config.coverage
         sets = fit_sets(given, truth, patients, missed, config.by_class)
-    return Rules(calibration, threshold, sets)
+    return DecisionRules(calibration, threshold, sets)
 
 
 def fit_within_folds(
     validation: Predictions | None, config: DecisionConfig, models: np.ndarray
-) -> dict[tuple[int, int], Rules]:
-    """Rules of each fold model, by its own validation patients.
+) -> dict[tuple[int, int], DecisionRules]:
+    """DecisionRules of each fold model, by its own validation patients.
 
     A fold's test patients are validation patients of other folds: rules of those would
     know them.

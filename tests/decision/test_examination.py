@@ -11,7 +11,7 @@ from mshisto_ray.decision.examination import (
     examine,
     examine_within_folds,
 )
-from mshisto_ray.decision.rules import Rules, fit_rules, fit_within_folds
+from mshisto_ray.decision.rules import DecisionRules, fit_rules, fit_within_folds
 from mshisto_ray.statistics.calibration import brier_score
 from mshisto_ray.statistics.conformal import ConformalSets
 
@@ -24,7 +24,7 @@ WANTED = configs.validate(
 def test_shares_are_counts():
     given = predictions(num=120, per_patient=2)
     sets = ConformalSets(np.array([0.4, 0.4]))
-    found = examine(given, Rules(None, 0.3, sets))
+    found = examine(given, DecisionRules(None, 0.3, sets))
     called, truth = given.probabilities[:, 1] >= 0.3, given.target == 1
     shares = found.shares
     assert shares["sensitivity"].value == pytest.approx(called[truth].mean())
@@ -56,7 +56,7 @@ def test_errors_are_of_both_probabilities():
     ]
     assert found.errors["ece"].value == pytest.approx(sum(gaps) / len(given))
     assert np.isnan(found.errors["ece"].low)
-    assert "brier_calibrated" not in examine(given, Rules()).errors
+    assert "brier_calibrated" not in examine(given, DecisionRules()).errors
 
 
 def test_within_folds_each_row_has_the_rules_of_its_model():
@@ -75,7 +75,7 @@ def test_within_folds_each_row_has_the_rules_of_its_model():
 
 def test_net_benefit_of_treating_all_and_its_interval():
     given = predictions(num=100)
-    found = examine(given, Rules())
+    found = examine(given, DecisionRules())
     value, low, high = found.benefit(given.probabilities)
     assert (low <= value).all() and (value <= high).all()
     share = (given.target == 1).mean()
@@ -85,9 +85,9 @@ def test_net_benefit_of_treating_all_and_its_interval():
 
 def test_a_part_of_the_bags_and_of_one_class():
     given = predictions(num=60)
-    found = examine(given, Rules(sets=ConformalSets(np.array([0.2, 0.2]))))
+    found = examine(given, DecisionRules(sets=ConformalSets(np.array([0.2, 0.2]))))
     part = found.take(given.target == 1)
     assert len(part.raw) == len(part.sets) == (given.target == 1).sum()
     assert np.isnan(part.shares["specificity"].value)
     three = predictions(num=60, classes=("a", "b", "c"))
-    assert set(examine(three, Rules()).shares) == {"accuracy"}
+    assert set(examine(three, DecisionRules()).shares) == {"accuracy"}

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.decision.config import DecisionConfig
-from mshisto_ray.decision.rules import Rules, fit_rules, fit_within_folds
+from mshisto_ray.decision.rules import DecisionRules, fit_rules, fit_within_folds
 from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.statistics import thresholds
 from mshisto_ray.statistics.calibration import fit_isotonic, fit_platt, fit_temperature
@@ -26,7 +26,7 @@ def config(**keys):
 
 def test_without_rules_the_most_probable_class_is_taken():
     rules = fit_rules(None, config())
-    assert rules == Rules()
+    assert rules == DecisionRules()
     np.testing.assert_array_equal(rules.calibrated(NEW), NEW)
     np.testing.assert_array_equal(rules.decide(NEW), NEW.argmax(1))
 
@@ -88,7 +88,7 @@ def test_the_state_is_json_and_gives_the_rules_back(name):
     # Nine patients are too few for 95 %: sets hold all classes, which is infinity.
     wanted = config(calibration=name, threshold={"policy": "youden"}, coverage=0.95)
     rules = fit_rules(predictions(num=9), wanted)
-    back = Rules.restore(json.loads(json.dumps(rules.state)))
+    back = DecisionRules.restore(json.loads(json.dumps(rules.state)))
     np.testing.assert_array_equal(back.calibrated(NEW), rules.calibrated(NEW))
     np.testing.assert_array_equal(back.sets(NEW), rules.sets(NEW))
     assert back.sets(NEW).all()

@@ -14,7 +14,7 @@ from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.decision.config import DecisionConfig
 from mshisto_ray.decision.files import Decision, write_decision
-from mshisto_ray.decision.rules import Rules
+from mshisto_ray.decision.rules import DecisionRules
 from mshisto_ray.jobs import embed, predict, tile
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.learning.targets import TargetConfig
@@ -133,7 +133,7 @@ def test_what_the_head_decides_is_applied_and_examined(study, plainly, tmp_path)
     config = configs.validate(
         DecisionConfig, {"calibration": "temperature", "coverage": 0.9}
     )
-    rules = Rules(Temperature(0.5), 0.45, ConformalSets(np.array([0.0, 0.45])))
+    rules = DecisionRules(Temperature(0.5), 0.45, ConformalSets(np.array([0.0, 0.45])))
     reference = np.random.default_rng(0).normal(size=(30, load_head(head).dims[0]))
     write_decision(head, Decision(config, rules, 5, reference.astype("f4")))
     with plainly():

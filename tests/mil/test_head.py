@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from fixtures.parts import examples
+from fixtures.poolings import DIM, pooling
 
 from mshisto_ray import config
 from mshisto_ray.config import InputError
@@ -58,8 +59,7 @@ def test_seen_patients_get_their_out_of_fold_predictions(
     if found.instance_probabilities is not None:
         total = found.instance_probabilities.sum(1)
         np.testing.assert_allclose(total, np.ones(len(total)), rtol=1e-5)
-    pool = result.models[0].model.pooling
-    out = pool(torch.zeros(2, 8), torch.tensor([0, 2]))
+    out = pooling(part, classes)(torch.zeros(2, DIM), torch.tensor([0, 2]))
     assert (found.attention is None) == (out.attention is None)
 
 

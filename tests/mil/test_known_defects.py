@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from fixtures import poolings
 
 from mshisto_ray import components, config
 from mshisto_ray.learning.metrics import auroc
@@ -22,9 +23,7 @@ every = pytest.mark.parametrize("name", components.available(POOLINGS))
 
 
 def pooling(name):
-    torch.manual_seed(0)
-    part = components.check(POOLINGS, components.Part(name=name))
-    return components.build(POOLINGS, part, 4, 2).double().eval()
+    return poolings.pooling(name, dtype=torch.float64, dim=4).eval()
 
 
 @pytest.mark.parametrize("name", ["attention", "embedding_mean", "embedding_max"])
