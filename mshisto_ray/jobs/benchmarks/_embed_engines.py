@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,13 +16,30 @@ from mshisto_ray.backbone.engine import OWN
 from mshisto_ray.components import Part
 from mshisto_ray.embedding.engine_check import Trial, Trials, choose, compare
 from mshisto_ray.jobs.benchmarks._benchmark import Measure
+from mshisto_ray.jobs.benchmarks._slides import make_repeated
+from mshisto_ray.jobs.benchmarks.read import read_pixels
 
 ENGINES: dict[str, dict[str, Any]] = {
     name: {"name": "timm", "model": name, "weights": "random"}
     for name in ("mobilenetv2_100", "resnet50", "vit_small_patch16_224")
 }
 _MOST_OF_BY_HAND = 1.3
-_REPEATS = 3
+_REPEATS, _TILES, _SIDE = 3, 128, 3_072
+
+
+def engines(
+    folder: Path,
+    actors: int,
+    encoders: Mapping[str, dict[str, Any]] | None,
+    given: Path | None,
+    mpp: float | None,
+) -> dict[str, Measure]:
+    """Engines of some encoders on tiles of a slide, given or made."""
+    del actors  # in this process, one thread
+    path = given or make_repeated(folder, _SIDE)
+    out = folder / "engines"
+    shutil.rmtree(out, ignore_errors=True)
+    return measure_engines(encoders or ENGINES, read_pixels(path, mpp, _TILES), out)
 
 
 def measure_engines(
@@ -60,7 +78,8 @@ def _measure(
             continue
         one = f"{key}.{trial.engine}.{trial.precision}"
         found[one] = Measure(trial.ms, "CPU ms/tile", first)
-        found[f"{one}.cosine"] = Measure(trial.cosine, "worst")
+        gap = 1e6 * max(0.0, 1 - trial.cosine)
+        found[f"{one}.cosine_gap"] = Measure(gap, "millionths, worst")
         found[f"{one}.neighbours"] = Measure(trial.neighbours, "share kept")
     auto = choose(tried, "auto", "auto")
     if auto:
@@ -69,7 +88,9 @@ def _measure(
     stored = trials.wanted.astype(np.float16).astype(np.float32)
     _, apart, kept = compare(trials.wanted, stored)
     largest = float(np.abs(trials.wanted).max())
-    found[f"{key}.stored_float16"] = Measure(apart / largest, "of the largest value")
+    found[f"{key}.stored_float16"] = Measure(
+        1e3 * apart / largest, "thousandths of the largest value"
+    )
     found[f"{key}.stored_float16.neighbours"] = Measure(kept, "share kept")
     return found
 
@@ -100,10 +121,10 @@ def _by_hand(
     request.infer([given])
     costs = []
     for _ in range(_REPEATS):
-        started, num = time.process_time(), 32
-        for _ in range(num):
+        started = time.process_time()
+        for _ in range(_TILES):
             request.infer([given])
-        costs.append(1e3 * (time.process_time() - started) / num)
+        costs.append(1e3 * (time.process_time() - started) / _TILES)
     alone = float(np.median(costs))
     ratio = Measure(auto.ms / alone, "x", None, _MOST_OF_BY_HAND, "at most")
     return {

@@ -19,19 +19,16 @@ from mshisto_ray.config import InputError, InputPath
 from mshisto_ray.jobs import embed, tile
 from mshisto_ray.jobs._embed_config import make_targets
 from mshisto_ray.jobs.benchmarks._benchmark import Benchmark, Measure
-from mshisto_ray.jobs.benchmarks._embed_engines import ENGINES, measure_engines
+from mshisto_ray.jobs.benchmarks._embed_engines import engines
 from mshisto_ray.jobs.benchmarks._embed_plain import BATCH, Ended, plain
 from mshisto_ray.jobs.benchmarks._memory import PeakMemory
 from mshisto_ray.jobs.benchmarks._slides import make_repeated
-from mshisto_ray.jobs.benchmarks.read import read_pixels
 from mshisto_ray.store.tiles import TileDirectory
 
 _COST_SIDE, _COST_CHUNK, _GIVEN_CHUNK = 18_432, 256, 64
 _HUGE_SIDE, _SMALL_SIDE, _NUM_SMALL = 20_480, 3_072, 20
 _MEMORY_SIDES = (20_480, 40_960)
 _FLOOR = {"name": "colour_stats"}
-
-_TRIED_TILES = 128
 
 Case = Literal["engines", "cost", "split", "memory"]
 
@@ -49,8 +46,9 @@ def build(
 
     Args:
         cases: ``engines``: engines and precisions side by side, on 128 tiles with most
-            tissue, and what float16 storage changes. ``cost``: CPU time per tile against as many plain processes, start-up
-            apart. ``split``: shares of the workers over one huge and twenty small
+            tissue, and what float16 storage changes.
+            ``cost``: CPU time per tile against as many plain processes, start-up apart.
+            ``split``: shares of the workers over one huge and twenty small
             slides. ``memory``: peak of driver and workers for a slide four times as
             large.
         encoders: for ``engines``, by name; null: three networks with random weights.
@@ -60,7 +58,7 @@ def build(
         mpp: of that slide, if its file does not give it.
     """
     measures = {
-        "engines": partial(_engines, encoders=encoders, given=slide, mpp=mpp),
+        "engines": partial(engines, encoders=encoders, given=slide, mpp=mpp),
         "cost": partial(_cost, model=model, given=slide, mpp=mpp),
         "split": _split,
         "memory": _memory,
@@ -73,19 +71,6 @@ def build(
         return found
 
     return measure
-
-
-def _engines(
-    folder: Path,
-    actors: int,
-    encoders: dict[str, dict[str, Any]] | None,
-    given: Path | None,
-    mpp: float | None,
-) -> dict[str, Measure]:
-    del actors  # in this process, one thread
-    path = given or make_repeated(folder, _SMALL_SIDE)
-    tiles = read_pixels(path, mpp, _TRIED_TILES)
-    return measure_engines(encoders or ENGINES, tiles, _fresh(folder / "engines"))
 
 
 def _cost(
