@@ -92,21 +92,24 @@ def make_trials(
         row = {"out": unit["out"], "tiles": len(sample), "trials": []}
         if len(sample) < _FEWEST:
             return row
-        trials = _Trials(work.encoders[Path(unit["out"])], next(look(sample)), device)
+        trials = Trials(work.encoders[Path(unit["out"])], next(look(sample)), device)
         found = trials.run(Path(unit["out"]) / GRAPH, unit)
         return row | {"trials": [asdict(trial) for trial in found]}
 
     return try_pairs
 
 
-class _Trials:
-    """Pairs of one encoder on tiles uint8 [N, H, W, 3]."""
+class Trials:
+    """Pairs of one encoder on tiles uint8 [N, H, W, 3].
+
+    ``wanted``: its embeddings in float32 by its own engine, [N, D].
+    """
 
     def __init__(self, part: Part, tiles: np.ndarray, device: str):
         self._part, self._tiles, self._device = part, tiles, device
         self._encoder = components.build(ENCODERS, part, device, "float32")
         self._engine: Engine | None = own_engine(self._encoder)
-        self._wanted, ms = _timed(self._encoder, tiles, device)
+        self.wanted, ms = _timed(self._encoder, tiles, device)
         self._reference = Trial(str(self._engine), "float32", ms)
 
     def run(self, graph: Path, unit: Mapping[str, Any]) -> list[Trial]:
@@ -145,7 +148,7 @@ class _Trials:
             return Trial(name, pair.precision, error=first)
         if not np.isfinite(given).all():
             return Trial(name, pair.precision, ms, error="not finite")
-        return Trial(name, pair.precision, ms, *compare(self._wanted, given))
+        return Trial(name, pair.precision, ms, *compare(self.wanted, given))
 
 
 def _timed(encoder: Any, tiles: np.ndarray, device: str) -> tuple[np.ndarray, float]:

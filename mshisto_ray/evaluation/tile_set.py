@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from mshisto_ray.config import InputError
 from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.links import read_places
 from mshisto_ray.store.manifest import differences
+from mshisto_ray.store.same_place import Corners, check_places, covers, read_corners
 from mshisto_ray.store.shards import match_tiles
 from mshisto_ray.store.tiles import TileDirectory
 
@@ -62,12 +65,13 @@ def check_same_tiles(
     for name, directory in encoders.items():
         theirs = directory.manifest.recipe["tiles"]
         other = differences(tiles.pixel_recipe, theirs)
-        if other:
+        if other and not directory.is_imported:
             raise InputError(
                 f"{name}: {directory.path} embeds other tiles than {tiles.path} "
                 f"({'; '.join(other)}); give embeddings of these tiles"
             )
-        for slide_id, fingerprint in directory.fingerprints.items():
+        prints = directory.fingerprints if directory.knows_slides else {}
+        for slide_id, fingerprint in prints.items():
             known = tiles.slides.get(slide_id)
             if known and known["fingerprint"] != fingerprint:
                 raise InputError(
@@ -88,8 +92,10 @@ def read_tile_set(
     for index, slide_id in enumerate(slide_ids):
         table = _planned(tiles, slide_id, mpp, own_only)
         planned = dict(tiles.slides[slide_id]["tiles_per_scale"]).get(mpp, 0)
-        for directory in encoders.values():
-            if directory.num_rows(slide_id, mpp) != planned:  # some tiles failed
+        for name, directory in encoders.items():
+            if directory.is_imported:
+                table = _in_place(table, name, directory, slide_id, mpp, tiles.path)
+            elif directory.num_rows(slide_id, mpp) != planned:  # some tiles failed
                 found = directory.read(slide_id, mpp, own_only)
                 keep = match_tiles(_keys(table), (found.row, found.col)) >= 0
                 table = table.filter(pa.array(keep))
@@ -123,6 +129,28 @@ def read_values(directory: EmbeddingDirectory, tile_set: TileSet) -> np.ndarray:
         assert (place >= 0).all(), "a tile set holds what every encoder has"
         parts.append(found.values[place])
     return np.concatenate(parts)
+
+
+def _in_place(
+    table: pa.Table,
+    name: str,
+    directory: EmbeddingDirectory,
+    slide_id: str,
+    mpp: float,
+    path: Path,
+) -> pa.Table:
+    """The planned tiles that were imported too, at the same place."""
+    if mpp not in directory.scales:
+        raise InputError(
+            f"scale: {name} has no features at {mpp:g} um/px; have {directory.scales}"
+        )
+    at = match_tiles(_keys(table), read_places(directory, slide_id, mpp))
+    kept = table.take(np.flatnonzero(at >= 0))
+    planned = Corners(*(kept[key].to_numpy() for key in ("x", "y", "extent")))
+    imported = read_corners(directory, slide_id, mpp)[at[at >= 0]]
+    fits = covers(imported, planned, 1)
+    check_places(name, (directory.path, path), (imported, planned), fits)
+    return kept.filter(pa.array(fits))
 
 
 def _planned(

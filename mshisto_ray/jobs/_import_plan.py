@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -95,12 +96,21 @@ def make_recipe(config: ImportConfig, files: Mapping[str, Path]) -> dict[str, An
     keys = ("extent", "mpp_tolerance", "check_slides")
     return {
         "tiles": {"scales": [config.mpp], "tile_px": config.tile_px},
-        "encoder": {"name": config.encoder, "digest": "imported"},
+        "encoder": {"name": config.encoder, "digest": _encoder_digest(config, dim)},
         "dim": dim,
         "dtype": config.dtype,
         "colour": ["rgb"],
         "imported": {key: getattr(config, key) for key in keys},
     }
+
+
+def _encoder_digest(config: ImportConfig, dim: int) -> str:
+    """Identity of the encoder as far as it is known: its name and width.
+
+    Not of the features: a head has to apply to those of other slides too.
+    """
+    text = f"imported {config.encoder} {dim}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def input_keys(

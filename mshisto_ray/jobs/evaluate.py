@@ -120,7 +120,11 @@ def _plan(
         raise InputError(f"scale: {config.tiles} has no {mpp:g} um/px; have {scales}")
     site = config.exclude.site_column if config.exclude.by == "site" else None
     labelled = read_labelled_tiles(tiles, directories, mpp, cohort, config.label, site)
-    coarser = [scale for scale in scales if scale > mpp]
+    coarser = [  # imported features may lack them
+        scale
+        for scale in scales
+        if scale > mpp and all(scale in d.scales for d in directories.values())
+    ]
     slides = labelled.tiles.slide_ids
     coarse = (
         read_tile_set(tiles, directories, slides, coarser[0], own_only=False)

@@ -15,6 +15,7 @@ from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.features import Features
 from mshisto_ray.store.links import find_places, read_places
 from mshisto_ray.store.manifest import differences
+from mshisto_ray.store.same_place import check_places, covers, read_corners
 
 _TOLERANCE = 1e-6
 
@@ -152,9 +153,43 @@ def join_slide(
     for view, directory, k in zip(views, directories, factors, strict=True):
         have = read_places(directory, slide_id, view.mpp)
         found.append(find_places(have, (row // k, col // k)))
+    if any(directory.is_imported for directory in directories):
+        own = find_places(
+            read_places(directories[first], slide_id, views[first].mpp), (row, col)
+        )
+        _drop_misplaced(views, directories, factors, slide_id, own, found)
     rows = np.stack(found)
     whole = (rows >= 0).all(0)
     return rows[:, whole], (row[whole], col[whole]), (rows < 0).sum(1)
+
+
+def _drop_misplaced(
+    views: Sequence[ViewConfig],
+    directories: Sequence[EmbeddingDirectory],
+    factors: Sequence[int],
+    slide_id: str,
+    own: np.ndarray,
+    found: Sequence[np.ndarray],
+) -> None:
+    """Set rows whose tile does not hold the finest one to -1; ``own``: rows of these.
+
+    Raises:
+        InputError: most tiles of a view lie elsewhere.
+    """
+    first = factors.index(1)
+    fine = read_corners(directories[first], slide_id, views[first].mpp)[own]
+    for number, rows in enumerate(found):
+        held = np.flatnonzero(rows >= 0)
+        directory, mpp = directories[number], views[number].mpp
+        coarse = read_corners(directory, slide_id, mpp)[rows[held]]
+        fits = covers(coarse, fine[held], factors[number])
+        check_places(
+            f"views.{number}",
+            (directory.path, directories[first].path),
+            (coarse, fine[held]),
+            fits,
+        )
+        rows[held[~fits]] = -1
 
 
 def check_views(
@@ -198,13 +233,14 @@ def _check_same_grid(
     for grid in grids:  # a directory may hold more scales than are viewed
         grid.pop("scales", None)
     found = differences(*grids)
-    if found:
+    if found and not (first.is_imported or other.is_imported):
         raise InputError(
             f"views.{number}: {other.path} embeds other tiles than {first.path} "
             f"({'; '.join(found)}): give embeddings of the same tiles"
         )
+    known = first.knows_slides and other.knows_slides
     for slide_id in set(first.fingerprints) & set(other.fingerprints):
-        if first.fingerprints[slide_id] != other.fingerprints[slide_id]:
+        if known and first.fingerprints[slide_id] != other.fingerprints[slide_id]:
             raise InputError(
                 f"views.{number}: {other.path} embeds another file of slide "
                 f"{slide_id!r} than {first.path}: run jobs/embed.py on the same tiles"

@@ -99,6 +99,16 @@ class EmbeddingDirectory:
         return isinstance(encoder, dict) and encoder.get("weights") == "random"
 
     @property
+    def is_imported(self) -> bool:
+        """Whether its features were extracted by other software."""
+        return "imported" in self.manifest.recipe
+
+    @property
+    def knows_slides(self) -> bool:
+        """Whether ``fingerprints`` are of slides: not of features without them."""
+        return self.manifest.recipe.get("imported", {}).get("check_slides", True)
+
+    @property
     def dim(self) -> int:
         """Width D of an embedding."""
         return self.manifest.recipe["dim"]

@@ -3,11 +3,14 @@ import sys
 import time
 
 import numpy as np
+import onnx
 import openslide as raw
 import pytest
+from onnx import helper, numpy_helper
 
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs.benchmarks import _slides, embed
+from mshisto_ray.jobs.benchmarks._embed_engines import measure_engines
 from mshisto_ray.jobs.benchmarks._embed_plain import Ended
 from mshisto_ray.jobs.benchmarks._memory import PeakMemory
 from mshisto_ray.jobs.benchmarks.embed import _cpu_ms, _rate
@@ -50,6 +53,46 @@ def test_the_memory_of_a_worker_is_counted():
         command = [sys.executable, "-S", "-c", code, "spawn_main"]
         subprocess.run(command, check=True)
     assert both.mib > alone.mib + 200
+
+
+def write_graph(path):
+    """A convolution and a mean, as ONNX."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(8, 3, 4, 4)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["pixels", "w"], ["a"], strides=[4, 4]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("GlobalAveragePool", ["b"], ["c"]),
+        helper.make_node("Flatten", ["c"], ["embedding"]),
+    ]
+    given = helper.make_tensor_value_info("pixels", 1, ["n", 3, 64, 64])
+    made = helper.make_tensor_value_info("embedding", 1, ["n", 8])
+    held = [numpy_helper.from_array(weight, "w")]
+    graph = helper.make_graph(nodes, "small", [given], [made], held)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, path)
+
+
+def test_engines_are_side_by_side(tmp_path):
+    tiles = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), dtype=np.uint8)
+    write_graph(tmp_path / "small.onnx")
+    half = [0.5, 0.5, 0.5]
+    path = str(tmp_path / "small.onnx")
+    small = {"name": "onnx", "path": path, "mean": half, "std": half}
+    found = measure_engines({"small": small}, tiles, tmp_path)
+    key = "embed.engines.small"
+    for engine in ("onnxruntime", "openvino"):
+        assert found[f"{key}.{engine}.float32"].value > 0
+        assert found[f"{key}.{engine}.float32.cosine_gap"].value < 100
+        assert found[f"{key}.{engine}.float32.neighbours"].value == 1
+    fastest = min(
+        found[f"{key}.{e}.float32"].value for e in ("onnxruntime", "openvino")
+    )
+    assert found[f"{key}.auto"].value <= fastest
+    if f"{key}.by_hand" in found:  # where OpenVINO was the fastest
+        assert found[f"{key}.auto.of_by_hand"].target == 1.3
+    assert 0 < found[f"{key}.stored_float16"].value < 1
 
 
 @pytest.mark.slow

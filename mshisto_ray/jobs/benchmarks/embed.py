@@ -19,6 +19,7 @@ from mshisto_ray.config import InputError, InputPath
 from mshisto_ray.jobs import embed, tile
 from mshisto_ray.jobs._embed_config import make_targets
 from mshisto_ray.jobs.benchmarks._benchmark import Benchmark, Measure
+from mshisto_ray.jobs.benchmarks._embed_engines import engines
 from mshisto_ray.jobs.benchmarks._embed_plain import BATCH, Ended, plain
 from mshisto_ray.jobs.benchmarks._memory import PeakMemory
 from mshisto_ray.jobs.benchmarks._slides import make_repeated
@@ -29,12 +30,13 @@ _HUGE_SIDE, _SMALL_SIDE, _NUM_SMALL = 20_480, 3_072, 20
 _MEMORY_SIDES = (20_480, 40_960)
 _FLOOR = {"name": "colour_stats"}
 
-Case = Literal["cost", "split", "memory"]
+Case = Literal["engines", "cost", "split", "memory"]
 
 
 def build(
     *,
-    cases: tuple[Case, ...] = ("cost", "split", "memory"),
+    cases: tuple[Case, ...] = ("engines", "cost", "split", "memory"),
+    encoders: dict[str, dict[str, Any]] | None = None,
     model: str = "mobilenetv2_100",
     actors: Annotated[int, Field(ge=1)] = 2,
     slide: InputPath | None = None,
@@ -43,16 +45,20 @@ def build(
     """Tiles of 256 px at 0.5, 1 and 2 um/px, of slides made to be all tissue.
 
     Args:
-        cases: ``cost``: CPU time per tile against as many plain processes, start-up
-            apart. ``split``: shares of the workers over one huge and twenty small
+        cases: ``engines``: engines and precisions side by side, on 128 tiles with most
+            tissue, and what float16 storage changes.
+            ``cost``: CPU time per tile against as many plain processes, start-up apart.
+            ``split``: shares of the workers over one huge and twenty small
             slides. ``memory``: peak of driver and workers for a slide four times as
             large.
+        encoders: for ``engines``, by name; null: three networks with random weights.
         model: timm's name of the network for ``cost``, with random weights.
         actors: Ray workers, and plain processes.
-        slide: take this slide for ``cost`` instead of the one made.
+        slide: take this slide for ``engines`` and ``cost`` instead of the one made.
         mpp: of that slide, if its file does not give it.
     """
     measures = {
+        "engines": partial(engines, encoders=encoders, given=slide, mpp=mpp),
         "cost": partial(_cost, model=model, given=slide, mpp=mpp),
         "split": _split,
         "memory": _memory,

@@ -72,6 +72,16 @@ def build(
     return measure
 
 
+def read_pixels(path: Path, mpp: float | None, num: int) -> np.ndarray:
+    """The finest tiles with most tissue, uint8 [at most ``num``, 256, 256, 3]."""
+    slide = _given(path, mpp)
+    tiles = _tiles(slide, _SCALES[:1], "native", -(-num // 16))[:num]
+    opened = open_fastest(slide.path, "native", open_slide).slide
+    read = [read_tile(opened, reading, x, y, _TILE_PX) for reading, x, y in tiles]
+    opened.close()
+    return np.stack(read)
+
+
 def _given(path: Path, mpp: float | None) -> MadeSlide:
     try:
         slide = open_slide(path)

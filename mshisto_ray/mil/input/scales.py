@@ -14,7 +14,8 @@ from mshisto_ray.config import InputError
 from mshisto_ray.store.cache import CacheConfig, open_features
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.features import Features
-from mshisto_ray.store.links import Children, link, read_places
+from mshisto_ray.store.links import Children, find_places, link, read_places
+from mshisto_ray.store.same_place import check_places, covers, read_corners
 
 _TOLERANCE = 1e-6
 
@@ -90,6 +91,8 @@ def open_chain(
         ]
         for found, held in zip(link(tiles, factors), children, strict=True):
             held[member] = found
+        if any(directory.is_imported for directory in directories):
+            _check_places(directories, scales, slide_id, tiles, factors)
     finer = tuple(
         FinerScale(mpp, own, {members[s]: place[s] for s in wanted}, held)
         for mpp, own, place, held in zip(
@@ -101,6 +104,27 @@ def open_chain(
         {str(m): d.manifest.recipe["encoder"]
          for d, m in zip(directories, scales, strict=True)},
     )  # fmt: skip
+
+
+def _check_places(
+    directories: Sequence[EmbeddingDirectory],
+    scales: Sequence[float],
+    slide_id: str,
+    tiles: Sequence[tuple[np.ndarray, np.ndarray]],
+    factors: Sequence[int],
+) -> None:
+    """Refuse parents that are linked by row and column and lie elsewhere."""
+    corners = [
+        read_corners(directory, slide_id, mpp)
+        for directory, mpp in zip(directories, scales, strict=True)
+    ]
+    for at, k in enumerate(factors):
+        row, col = tiles[at + 1]
+        parent = find_places(tiles[at], (row // k, col // k))
+        held = np.flatnonzero(parent >= 0)
+        pair = corners[at][parent[held]], corners[at + 1][held]
+        paths = directories[at].path, directories[at + 1].path
+        check_places("scales", paths, pair, covers(*pair, k))
 
 
 def check_scales(
