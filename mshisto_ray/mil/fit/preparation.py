@@ -47,10 +47,7 @@ def build_noises(
     bags: Bags, prepare: Standardisation, index: np.ndarray, config: TrainConfig
 ) -> list[Noise]:
     """The noise at each scale, coarsest first, fitted on the bags at ``index``."""
-    used = {member for i in index for member in bags.members[i]}
-    ids = bags.features.slide_ids
-    every = {member for members in bags.members for member in members}
-    held_out = frozenset(ids[member] for member in every - used)
+    held_out = _held_out(bags, index)
     views = [bags.views or (bags.dims[0],), *((d,) for d in bags.dims[1:])]
     noises = []
     for scale, part in enumerate((prepare, *prepare.finer)):
@@ -58,6 +55,26 @@ def build_noises(
         space = space_of(part, views[scale], draw, held_out)
         noises.append(components.build(NOISES, config.noise, space))
     return noises
+
+
+def check_folds(bags: Bags, parts: Sequence[np.ndarray], config: TrainConfig) -> None:
+    """Refuse a noise that some training part cannot fit, before any work.
+
+    ``parts``: the training bags of each fold.
+
+    Raises:
+        InputError: as the noise says.
+    """
+    check = components.declaration(NOISES, config.noise.name, "check_fold", None)
+    for index in parts if check else ():
+        check(_held_out(bags, index), **config.noise.parameters)
+
+
+def _held_out(bags: Bags, index: np.ndarray) -> frozenset[str]:
+    """Slides of bags that are not at ``index``."""
+    used = {member for i in index for member in bags.members[i]}
+    every = {member for members in bags.members for member in members}
+    return frozenset(bags.features.slide_ids[member] for member in every - used)
 
 
 def reduced_widths(part: Part, dims: Sequence[int], num_classes: int) -> list[int]:

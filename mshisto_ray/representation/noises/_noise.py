@@ -25,8 +25,9 @@ class Noise(Protocol):
 
     A part may declare ``check(views, reduced, **parameters)``, which raises InputError
     where its parameters do not suit the columns of each view or a reduction; it is
-    called before any work. A part whose parameters name files declares ``FILES``, their
-    keys: what is read counts in a recipe by its content.
+    called before any work; and ``check_fold(held_out, **parameters)``, likewise, with
+    the slides that a fold holds out. A part whose parameters name files declares
+    ``FILES``, their keys: what is read counts in a recipe by its content.
     """
 
     def __call__(

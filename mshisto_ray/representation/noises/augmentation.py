@@ -26,6 +26,12 @@ def check(views: tuple[int, ...], reduced: bool, *, path: Paths, sigma: float) -
         )
 
 
+def check_fold(held_out: frozenset[str], *, path: Paths, sigma: float) -> None:
+    """Refuse files without differences of slides that a fold does not hold out."""
+    for file in _files(path) if sigma else ():
+        read_differences(file, held_out)
+
+
 def build(space: Space, *, path: Paths, sigma: Strength = 0.0) -> Noise:
     """Add noise with the covariance of f(augmented tile) - f(tile).
 

@@ -80,6 +80,12 @@ class TileModelConfig(Config):
     noise: Annotated[Part, Family(NOISES)] = option(
         Part(name="gaussian"), "added in training, drawn anew in each step"
     )
+    mixup: float = option(
+        0.0,
+        "alpha: two tiles and their classes mixed with a share of Beta(alpha, alpha); "
+        "0: none",
+        ge=0,
+    )
     reduction: Annotated[Part, Family(REDUCTIONS)] = option(
         Part(name="none"), "of standardised embeddings, fitted on the training fold"
     )

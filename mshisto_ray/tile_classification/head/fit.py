@@ -13,6 +13,7 @@ from torch import nn
 
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.metrics import balanced_accuracy
+from mshisto_ray.representation.mixup import draw_mix
 from mshisto_ray.representation.normalise import Standardisation
 from mshisto_ray.representation.preparation import (
     reduction_of,
@@ -192,7 +193,7 @@ class _Trainer:
         for values, codes in self._epochs.batches(self.config.batch_size, rng):
             h = self._prepare(torch.from_numpy(values).to(self._device))
             target = torch.from_numpy(codes).to(self._device)
-            loss = self._loss(self.model(self._noise(h, generator)), target)
+            loss = self._loss_of(h, target, rng, generator)
             self._optimiser.zero_grad()
             loss.backward()
             self._optimiser.step()
@@ -200,3 +201,17 @@ class _Trainer:
             total += loss.detach() * len(codes)
             count += len(codes)
         return float(total) / max(count, 1)
+
+    def _loss_of(
+        self,
+        h: torch.Tensor,
+        target: torch.Tensor,
+        rng: np.random.Generator,
+        generator: torch.Generator,
+    ) -> torch.Tensor:
+        """The loss of a batch, mixed where that is wanted, then disturbed."""
+        if not self.config.mixup:
+            return self._loss(self.model(self._noise(h, generator)), target)
+        mix = draw_mix(self.config.mixup, len(h), rng).to(self._device)
+        logits = self.model(self._noise(mix.values(h), generator))
+        return mix.loss(lambda targets: self._loss(logits, targets), target)

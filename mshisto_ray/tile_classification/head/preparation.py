@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
 from mshisto_ray import components
 from mshisto_ray.config import InputError
+from mshisto_ray.learning.split import Split
 from mshisto_ray.representation import normalise
 from mshisto_ray.representation.noises import Noise
 from mshisto_ray.representation.normalise import Moments, Standardisation
@@ -71,12 +74,29 @@ def make_noise(
     config: TileModelConfig,
 ) -> Noise:
     """The noise of a fold, of the training tiles alone."""
-    ids = list(samples.features.slide_ids)
-    # A slide of which some tiles are held out counts as held out.
-    others = np.setdiff1d(np.arange(len(samples)), train)
-    held_out = frozenset(str(ids[s]) for s in np.unique(samples.slide[others]))
-    space = space_of(prepare, samples.views, _draw(samples, train), held_out)
+    draw, held_out = _draw(samples, train), _held_out(samples, train)
+    space = space_of(prepare, samples.views, draw, held_out)
     return components.build(NOISES, config.noise, space)
+
+
+def check_folds(
+    samples: TileSamples, splits: Sequence[Split], config: TileModelConfig
+) -> None:
+    """Refuse a noise that some fold cannot fit, before any work.
+
+    Raises:
+        InputError: as the noise says.
+    """
+    check = components.declaration(NOISES, config.noise.name, "check_fold", None)
+    for split in splits if check else ():
+        check(_held_out(samples, split.train), **config.noise.parameters)
+
+
+def _held_out(samples: TileSamples, train: np.ndarray) -> frozenset[str]:
+    """Slides with a tile that is not in training."""
+    ids = list(samples.features.slide_ids)
+    others = np.setdiff1d(np.arange(len(samples)), train)
+    return frozenset(str(ids[s]) for s in np.unique(samples.slide[others]))
 
 
 def _draw(samples: TileSamples, train: np.ndarray) -> Draw:

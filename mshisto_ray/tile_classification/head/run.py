@@ -30,6 +30,7 @@ from mshisto_ray.tile_classification.head.config import (
 from mshisto_ray.tile_classification.head.files import save_heads
 from mshisto_ray.tile_classification.head.fit import TileModel, fit_head, predict_tiles
 from mshisto_ray.tile_classification.head.preparation import (
+    check_folds,
     fit_preparation,
     group_moments,
 )
@@ -47,7 +48,9 @@ def plan_folds(samples: TileSamples, config: TileHeadConfig) -> list[Split]:
     """
     reduction_of(config.reduction, samples.features.dim, len(samples.classes))
     check_noise(config.noise, config.reduction, samples.views)
-    return draw_folds(samples, config.split)
+    splits = draw_folds(samples, config.split)
+    check_folds(samples, splits, config)
+    return splits
 
 
 def draw_folds(samples: TileSamples, config: SplitConfig) -> list[Split]:
@@ -85,6 +88,8 @@ def recipe(config: TileHeadConfig, samples: TileSamples) -> dict[str, Any]:
     # What fits one window is shuffled wholly, whatever its size.
     window = config.runtime.window if len(samples) > config.runtime.window else None
     settings["noise"] = by_content(NOISES, config.noise)
+    if not config.mixup:  # as before it was a key
+        del settings["mixup"]
     return settings | {"data": samples.identity, "window": window}
 
 

@@ -23,6 +23,7 @@ from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.fit.standardisation import slide_moments
 from mshisto_ray.mil.head import load_head
 from mshisto_ray.mil.trained_head import save_head
+from mshisto_ray.representation.differences import write_differences
 
 CPU = torch.device("cpu")
 TRAIN = np.arange(0, 12)
@@ -125,3 +126,17 @@ def test_what_does_not_suit_the_embeddings_is_refused_before_work(planted):
     noise = {"name": "per_view", "sigma": [0.1, 0.2]}
     with pytest.raises(InputError, match="2 strengths for 1 view"):
         check_representation(bags, settings(noise=noise))
+
+
+def test_differences_of_held_out_slides_alone_are_refused_before_work(
+    planted, tmp_path
+):
+    bags, path = planted(num=18), tmp_path / "d.safetensors"
+    slide = bags.features.slide_ids[bags.members[0][0]]
+    values = np.random.default_rng(0).normal(size=(20, bags.features.dim))
+    write_differences(path, values, np.array([slide] * 20), {})
+    noise = {"name": "augmentation", "path": str(path), "sigma": 0.3}
+    folds = SplitConfig(folds=2, validation=0)
+    with pytest.raises(InputError, match="make it from tiles of more slides"):
+        plan_splits(bags, folds, settings(noise=noise))
+    plan_splits(bags, folds, settings(noise=noise | {"sigma": 0}))

@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
+from mshisto_ray.representation.differences import write_differences
 from mshisto_ray.tile_classification.head.config import (
     NOISES,
     REDUCTIONS,
@@ -25,6 +26,7 @@ from mshisto_ray.tile_classification.head.preparation import (
 from mshisto_ray.tile_classification.head.run import (
     cross_validate,
     plan_folds,
+    recipe,
     write_result,
 )
 
@@ -157,3 +159,39 @@ def test_values_that_are_not_finite_are_refused(planted_tiles):
     samples.features.values[40, 2] = np.nan
     with pytest.raises(InputError, match="slide 's1' has values that are not finite"):
         group_moments(samples)
+
+
+def test_mixup_is_repeated_by_its_seed_and_changes_what_is_learned(planted_tiles):
+    samples, train = planted_tiles(classes=3), np.arange(180)
+    config = settings(mixup=0.4)
+    one, two = (trained(samples, train, config)[1] for _ in range(2))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    plain = trained(samples, train, settings())[1]
+    assert not torch.equal(one["0.weight"], plain["0.weight"])
+    model, _ = trained(samples, train, config)
+    found = predict_tiles(samples, model.model, model.prepare, np.arange(180, 240))
+    assert (found.argmax(1) == samples.target[180:]).mean() > 0.9
+
+
+def test_without_mixup_the_recipe_is_as_before_it(planted_tiles):
+    samples = planted_tiles()
+    assert "mixup" not in recipe(settings(), samples)
+    assert recipe(settings(mixup=0.2), samples)["mixup"] == 0.2
+    with pytest.raises(InputError, match="mixup"):
+        settings(mixup=-1)
+
+
+def test_differences_of_held_out_slides_alone_are_refused_before_work(
+    planted_tiles, tmp_path
+):
+    samples, path = planted_tiles(), tmp_path / "d.safetensors"
+    values = np.random.default_rng(0).normal(size=(20, 6))
+    noise = {"name": "augmentation", "path": str(path), "sigma": 0.3}
+    write_differences(path, values, np.array(["s0"] * 20), {})
+    with pytest.raises(InputError, match="make it from tiles of more slides"):
+        plan_folds(samples, settings(noise=noise))
+    plan_folds(samples, settings(noise=noise | {"sigma": 0}))
+    write_differences(path, values, np.array(["s0", "s1"] * 10), {})
+    given = dataclasses.replace(samples, folds=tuple("00112233"))
+    with pytest.raises(InputError, match="make it from tiles of more slides"):
+        plan_folds(given, settings(noise=noise))  # fold 0 holds out both
