@@ -57,9 +57,7 @@ def build_noises(
     return noises
 
 
-def check_fold_noise(
-    bags: Bags, parts: Sequence[np.ndarray], config: TrainConfig
-) -> None:
+def check_folds(bags: Bags, parts: Sequence[np.ndarray], config: TrainConfig) -> None:
     """Refuse a noise that some training part cannot fit, before any work.
 
     ``parts``: the training bags of each fold.

@@ -9,7 +9,7 @@ import numpy as np
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.split import Split, SplitConfig, split_targets
 from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.preparation import check_fold_noise, check_representation
+from mshisto_ray.mil.fit.preparation import check_folds, check_representation
 from mshisto_ray.mil.input.bags import Bags
 
 
@@ -62,7 +62,7 @@ def plan_splits(
                 "bag; give a larger split.validation, or 0 with early_stopping=null"
             )
     if training is not None:
-        check_fold_noise(bags, [split.train for split in kept], training)
+        check_folds(bags, [split.train for split in kept], training)
     return kept
 
 

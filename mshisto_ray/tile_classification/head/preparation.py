@@ -79,7 +79,7 @@ def make_noise(
     return components.build(NOISES, config.noise, space)
 
 
-def check_fold_noise(
+def check_folds(
     samples: TileSamples, splits: Sequence[Split], config: TileModelConfig
 ) -> None:
     """Refuse a noise that some fold cannot fit, before any work.

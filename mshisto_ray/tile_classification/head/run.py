@@ -30,7 +30,7 @@ from mshisto_ray.tile_classification.head.config import (
 from mshisto_ray.tile_classification.head.files import save_heads
 from mshisto_ray.tile_classification.head.fit import TileModel, fit_head, predict_tiles
 from mshisto_ray.tile_classification.head.preparation import (
-    check_fold_noise,
+    check_folds,
     fit_preparation,
     group_moments,
 )
@@ -49,7 +49,7 @@ def plan_folds(samples: TileSamples, config: TileHeadConfig) -> list[Split]:
     reduction_of(config.reduction, samples.features.dim, len(samples.classes))
     check_noise(config.noise, config.reduction, samples.views)
     splits = draw_folds(samples, config.split)
-    check_fold_noise(samples, splits, config)
+    check_folds(samples, splits, config)
     return splits
 
 
