@@ -89,7 +89,8 @@ def clustering_score(
 
 
 def _clusters(unit: np.ndarray, num: int, seed: int) -> np.ndarray:
-    return KMeans(num, n_init=1, random_state=seed).fit_predict(unit)
+    kmeans = KMeans(num, n_init=1, random_state=seed)  # pyright: ignore
+    return kmeans.fit_predict(unit)
 
 
 def _silhouette(unit: np.ndarray, labels: np.ndarray) -> float:

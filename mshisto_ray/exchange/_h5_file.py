@@ -67,16 +67,16 @@ def dataset(file: h5py.File, name: str) -> h5py.Dataset:
     stored = found.id.get_storage_size()
     if found.nbytes and not stored:
         raise H5Error("BadH5", f"`{name}` holds no values: extract it again")
-    if found.nbytes > max(_FEW_BYTES, _MOST_PER_STORED * stored):
-        raise H5Error(
-            "TooLarge",
-            f"`{name}` claims {found.nbytes / 2**20:,.0f} MiB, of which the file holds "
-            f"{stored / 2**20:,.1f}: most of it was never written; extract it again",
-        )
     if found.nbytes > _MOST_BYTES:
         raise H5Error(
             "TooLarge",
             f"`{name}` claims {found.nbytes / 2**30:,.0f} GiB, more than "
             f"{_MOST_BYTES / 2**30:g}: damaged? extract it again",
+        )
+    if found.nbytes > max(_FEW_BYTES, _MOST_PER_STORED * stored):
+        raise H5Error(
+            "TooLarge",
+            f"`{name}` claims {found.nbytes / 2**20:,.0f} MiB, of which the file holds "
+            f"{stored / 2**20:,.1f}: most of it was never written; extract it again",
         )
     return found
