@@ -19,6 +19,7 @@ from mshisto_ray.jobs._cohort import say_cohort
 from mshisto_ray.jobs._contact_sheet import ContactSheet
 from mshisto_ray.jobs._coverage import coverage_by_scale, coverage_notes
 from mshisto_ray.jobs._resolution import resolution_notes
+from mshisto_ray.jobs._tile_keys import copy_notes, input_keys
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.progress import Progress, say
 from mshisto_ray.runtime import UnitsRuntime
@@ -31,9 +32,7 @@ from mshisto_ray.store.cohort import (
 )
 from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.store.failures import Failure
-from mshisto_ray.store.fingerprint import fingerprints, is_empty
 from mshisto_ray.store.manifest import check_stage, open_stage
-from mshisto_ray.store.same_slides import explain_copies
 from mshisto_ray.store.shards import read_metadata
 from mshisto_ray.store.tiles import STAGE, shard_path
 from mshisto_ray.tiling.recipe import TilingRecipe
@@ -97,8 +96,8 @@ def run(config: TileConfig) -> None:
     """Plan the tiles of a cohort: from slides to linked tiles at every scale."""
     cohort = _read_cohort(config)
     say_cohort("tile", cohort)
-    keys = _keys(cohort)
-    for note in _copy_notes(cohort, keys):
+    keys = input_keys(cohort)
+    for note in copy_notes(cohort, keys):
         say(f"tile: {note}")
     recorded = config.model_dump(mode="json")
     with open_stage(config.out, STAGE, config.recipe.as_recipe(), recorded):
@@ -117,11 +116,9 @@ def _read_cohort(config: TileConfig) -> Cohort:
 
 def _run(config: TileConfig, cohort: Cohort, keys: Mapping[str, Any]) -> None:
     record = config.runtime.result_run(config.out)
-    pending = [
-        slide_to_json(row) | {"key": keys[row.slide_id]}
-        for row in cohort.rows
-        if _is_pending(config, row, keys[row.slide_id])
-    ]
+    rows = [row for row in cohort.rows if _is_pending(config, row, keys[row.slide_id])]
+    _say_earlier(config, rows)
+    pending = [slide_to_json(row) | {"key": keys[row.slide_id]} for row in rows]
     names = [unit["slide_id"] for unit in pending]
     sheet = ContactSheet(config.out, cohort.rows, config.scales, names)
     if pending:
@@ -142,44 +139,33 @@ def _run(config: TileConfig, cohort: Cohort, keys: Mapping[str, Any]) -> None:
     run_units([stage], make, config.runtime.max_failures)
 
 
-def _keys(cohort: Cohort) -> dict[str, Any]:
-    """The inputs that a slide's shard must match to be kept, by slide_id."""
-    used = {
-        row.slide_id: [path for path in (row.path, row.annotation) if path]
-        for row in cohort.rows
-    }
-    known = fingerprints([path for paths in used.values() for path in paths])
-
-    def key(row: CohortSlide) -> dict[str, Any]:
-        files = [known[path] for path in used[row.slide_id]]
-        # Reported as the slide's failure when it is tiled.
-        return {"files": [] if None in files else files, "mpp": row.mpp}
-
-    return {row.slide_id: key(row) for row in cohort.rows}
+def _lacks_frame(
+    config: TileConfig, row: CohortSlide, metadata: Mapping[str, Any]
+) -> bool:
+    """Whether GeoJSON, in or out, may be displaced: an earlier version has no frame."""
+    uses_frame = config.geojson or row.annotation
+    found = metadata["slide"]
+    return bool(uses_frame and found and "bounds_x" not in found)
 
 
-def _copy_notes(cohort: Cohort, keys: Mapping[str, Any]) -> list[str]:
-    """A line per group of one patient's slides that are copies of each other.
-
-    Raises:
-        InputError: copies under different patients.
-    """
-    files = {slide_id: key["files"] for slide_id, key in keys.items()}
-    prints = {s: f[0] if f and not is_empty(f[0]) else None for s, f in files.items()}
-    patients = {row.slide_id: row.patient_id for row in cohort.rows}
-    problems, notes = explain_copies(prints, patients)
-    if problems:
-        raise InputError("\n".join(f"{cohort.path}: {line}" for line in problems))
-    return notes
+def _say_earlier(config: TileConfig, rows: Sequence[CohortSlide]) -> None:
+    """Print why slides of an earlier version are tiled again, if there are any."""
+    shards = [
+        (row, read_metadata(shard_path(config.out, row.slide_id))) for row in rows
+    ]
+    num = sum(bool(m) and _lacks_frame(config, row, m) for row, m in shards)
+    if num:
+        say(
+            f"tile: {num} slides were tiled by a version that did not record where "
+            "GeoJSON counts from: tiled again"
+        )
 
 
 def _is_pending(config: TileConfig, row: CohortSlide, key: Any) -> bool:
     metadata = read_metadata(shard_path(config.out, row.slide_id))
     if metadata is None or metadata["key"] != key or not key["files"]:
         return True
-    # Made before the frame of GeoJSON was recorded: in or out, it may be displaced.
-    is_drawn_on = config.geojson or row.annotation
-    if is_drawn_on and metadata["slide"] and "bounds_x" not in metadata["slide"]:
+    if _lacks_frame(config, row, metadata):
         return True
     pictures = [overview_path(config.out, row.slide_id)]
     if config.geojson:
