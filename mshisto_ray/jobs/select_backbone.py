@@ -6,97 +6,48 @@ import csv
 import io
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import model_validator
 
 from mshisto_ray import components
 from mshisto_ray import config as configs
 from mshisto_ray.backbone.precision import Precision
-from mshisto_ray.components import Family, Part
-from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
+from mshisto_ray.components import Part
+from mshisto_ray.config import InputError
 from mshisto_ray.embedding.worker import ENCODERS
 from mshisto_ray.encoders import Encoder, check_takes
-from mshisto_ray.learning.split import SplitConfig
+from mshisto_ray.jobs._select_config import SCORES, SUMMARY, SelectConfig
+from mshisto_ray.jobs._select_tables import (
+    carried_over,
+    few_shots,
+    log_comparison,
+    robustness,
+    with_sites,
+)
 from mshisto_ray.learning.tile_metrics import TileMetrics
 from mshisto_ray.reporting.encoder_ranking import EncoderFacts, score_row, summary
 from mshisto_ray.representation.preparation import reduction_of
-from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.store.manifest import write_text
 from mshisto_ray.tile_classification.head.config import (
     TileHeadConfig,
-    TileLabelConfig,
-    TileRuntime,
 )
 from mshisto_ray.tile_classification.head.run import draw_folds
 from mshisto_ray.tile_classification.head.samples import TileSamples, read_samples
 from mshisto_ray.tile_classification.images import (
     Images,
-    ImagesConfig,
+    as_samples,
     embed_images,
     read_images,
+    second_task,
 )
 from mshisto_ray.tile_classification.probes import FAMILY as PROBES
 from mshisto_ray.tile_classification.ranking import score_probe
 
-SUMMARY, SCORES = "summary.md", "scores.csv"
 _FLOORS = {
     "floor: colour": {"name": "colour_stats"},
     "floor: random": {"name": "timm", "model": "resnet18", "weights": "random"},
 }
-_PROBES = {name: Part(name=name) for name in ("dense", "linear", "knn")}
-
-
-class SelectConfig(Config):
-    """Rank encoders on labelled images or embedded tiles."""
-
-    images: ImagesConfig | None = option(
-        None, "labelled image files, embedded here by each of encoders"
-    )
-    encoders: dict[str, Annotated[Part, Family(ENCODERS)]] = option(
-        {}, "with images: {name: encoder, ...}"
-    )
-    floors: bool = option(
-        True, "with images: add colour statistics and a random network"
-    )
-    embeddings: dict[str, InputPath] = option(
-        {}, "in place of images: {name: embeddings directory} of the same tiles"
-    )
-    scale: float | None = option(
-        None,
-        "with embeddings: scale of the tiles; null: the finest",
-        unit="um/px",
-        gt=0,
-    )
-    cohort: InputPath | None = option(
-        None, "with embeddings: table of the slides, as in tile_head"
-    )
-    columns: ColumnsConfig = ColumnsConfig()
-    tiles: InputPath | None = option(
-        None, "with embeddings: tiles directory, as in tile_head"
-    )
-    target: TileLabelConfig = TileLabelConfig()
-    split: SplitConfig = SplitConfig()
-    probes: dict[str, Annotated[Part, Family(PROBES)]] = option(
-        _PROBES, "{name: probe}; the first one ranks"
-    )
-    metric: Literal["balanced_accuracy", "kappa", "weighted_f1", "auroc", "pr_auc"] = (
-        option("balanced_accuracy", "metric that ranks the encoders")
-    )
-    precision: Precision = option("float32", "with images: precision of the encoders")
-    out: OutputPath = option(text=f"folder of {SUMMARY} and {SCORES}")
-    runtime: TileRuntime = TileRuntime()
-
-    @model_validator(mode="after")
-    def _one_source(self) -> SelectConfig:
-        if (self.images is None) == (not self.embeddings):
-            raise ValueError("give images with encoders, or embeddings")
-        if self.images and not self.encoders:
-            raise ValueError("encoders: give {name: encoder, ...} for the images")
-        if not self.probes:
-            raise ValueError("probes: give one or more")
-        return self
 
 
 def check(config: SelectConfig) -> None:
@@ -105,8 +56,14 @@ def check(config: SelectConfig) -> None:
         for samples, _ in _embedded(config).values():
             draw_folds(samples, config.split)
             _check_probes(config, samples.features.dim, len(samples.classes))
+        for samples in _second(config, {}).values():
+            draw_folds(samples, config.split)
         return
     images = read_images(config.images)
+    # Folds depend on no embedding.
+    plain = as_samples(images, np.zeros((len(images.paths), 1), np.float32), "", "")
+    for samples in (plain, *_second(config, {"": plain}).values()):
+        draw_folds(samples, config.split)
     for part in _encoders(config).values():
         encoder = _build(part, config.precision)
         check_takes(encoder, images.side)
@@ -138,9 +95,38 @@ def run(config: SelectConfig) -> None:
     _write_scores(config, rows)
     samples = next(iter(given.values()))[0]
     text = summary(samples, by_probe, facts, config.metric)
+    text += _more(config, {name: own for name, (own, _) in given.items()}, by_probe)
     write_text(config.out / SUMMARY, text)
     print(text)
     print(f"select_backbone: {config.out / SUMMARY}", flush=True)
+    log_comparison(config, by_probe, facts)
+
+
+def _more(
+    config: SelectConfig,
+    given: Mapping[str, TileSamples],
+    by_probe: Mapping[str, Mapping[str, TileMetrics]],
+) -> str:
+    """The tables beside the ranking, of what the config asks for."""
+    main = next(iter(config.probes))
+    lines = few_shots(config, given)
+    lines += robustness(config, given, by_probe[main])
+    if second := _second(config, given):
+        lines += carried_over(config, second, by_probe[main])
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _second(
+    config: SelectConfig, given: Mapping[str, TileSamples]
+) -> dict[str, TileSamples]:
+    """The tiles with the classes of a second task; empty without one."""
+    if config.images and config.images.second_label:
+        images = read_images(config.images)
+        return {name: second_task(images, own) for name, own in given.items()}
+    if config.second_task is None:
+        return {}
+    other = config.model_copy(update={"target": config.second_task, "site": None})
+    return {name: own for name, (own, _) in _embedded(other).items()}
 
 
 def _check_probes(config: SelectConfig, width: int, num_classes: int) -> None:
@@ -194,7 +180,9 @@ def _embedded(config: SelectConfig) -> dict[str, tuple[TileSamples, float]]:
             "patience": None,
             "runtime": config.runtime,
         }
-        samples = read_samples(configs.validate(TileHeadConfig, raw))
+        samples = with_sites(
+            config, read_samples(configs.validate(TileHeadConfig, raw))
+        )
         first = first or samples
         if not _same_tiles(first, samples):
             raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,12 @@ class ImagesConfig(Config):
     fold: str | None = option(
         None, "column of given folds (numbers, or train, validation and test)"
     )
+    site: str | None = option(
+        None, "column of sites or scanners, to measure how robust encoders are"
+    )
+    second_label: str | None = option(
+        None, "column of the classes of another task, on which the ranking is repeated"
+    )
     px: int | None = option(
         None, "side that images are scaled to; null: that of the largest square that "
         "all have in common, from their middle",
@@ -52,6 +58,8 @@ class Images:
     folds: tuple[str | None, ...] | None
     side: int
     scaled: bool
+    sites: tuple[str, ...] | None = None
+    second: tuple[str | None, ...] | None = None
 
     def read(self, index: int) -> np.ndarray:
         """One image, uint8 [S, S, 3]: its middle square, scaled where configured."""
@@ -77,7 +85,8 @@ def read_images(config: ImagesConfig) -> Images:
         raise InputError(f"images.table: {config.table}: no such table")
     sep = "," if config.table.suffix == ".csv" else "\t"
     frame = pd.read_csv(config.table, sep=sep, dtype=str)
-    wanted = [config.file, config.label, config.group, *filter(None, [config.fold])]
+    wanted = [config.file, config.label, config.group]
+    wanted += [n for n in (config.fold, config.site, config.second_label) if n]
     missing = [name for name in wanted if name not in frame.columns]
     if missing:
         raise InputError(
@@ -101,7 +110,13 @@ def read_images(config: ImagesConfig) -> Images:
     )
     folds = tuple(frame[config.fold].tolist()) if config.fold else None
     side = config.px or min(sizes)
-    return Images(paths, labels, groups, folds, side, config.px is not None)
+    sites = tuple(frame[config.site].astype(str).tolist()) if config.site else None
+    second = None
+    if config.second_label:
+        cells = frame[config.second_label]
+        second = tuple(None if pd.isna(cell) else str(cell) for cell in cells)
+    scaled = config.px is not None
+    return Images(paths, labels, groups, folds, side, scaled, sites, second)
 
 
 def embed_images(
@@ -143,7 +158,27 @@ def as_samples(
         digest=f"{digest} {files}",
         encoder={"name": name, "digest": digest},
         notes=(),
+        site=np.array(images.sites, str)[order] if images.sites else None,
     )
+
+
+def second_task(images: Images, samples: TileSamples) -> TileSamples:
+    """The embedded images with their second classes; without those that have none.
+
+    Raises:
+        InputError: fewer than two classes.
+    """
+    assert images.second is not None
+    order = np.argsort(np.unique(images.groups, return_inverse=True)[1], kind="stable")
+    labels = np.array(images.second, object)[order]
+    kept = np.flatnonzero([label is not None for label in labels])
+    classes, target = np.unique(labels[kept].astype(str), return_inverse=True)
+    if len(classes) < 2:
+        raise InputError("images.second_label: fewer than two classes")
+    names = ("slide", "row", "place", "group")
+    parts = {name: getattr(samples, name)[kept] for name in names}
+    known = tuple(map(str, classes))
+    return replace(samples, **parts, target=target, classes=known, site=None)
 
 
 def _folds(images: Images, groups: Sequence[str]) -> tuple[str | None, ...] | None:

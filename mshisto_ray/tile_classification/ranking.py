@@ -48,6 +48,11 @@ def score_probe(
         rows = np.flatnonzero(np.isfinite(probabilities[:, 0]))
         target, group = samples.target[rows], samples.group[rows]
         found.append(tile_metrics(probabilities[rows], target, group))
+    return mean_metrics(found)
+
+
+def mean_metrics(found: Sequence[TileMetrics]) -> TileMetrics:
+    """Means of the metrics of repeats on the same patients."""
     return TileMetrics(
         {n: float(np.mean([f.values[n] for f in found])) for n in METRICS},
         {n: np.mean([f.replicates[n] for f in found], axis=0) for n in METRICS},

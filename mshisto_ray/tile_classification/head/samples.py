@@ -29,7 +29,7 @@ class TileSamples:
     group that stays together) in ``groups``; all [N]. ``folds``: given fold of each
     group or None; ``views``: columns of each view; ``mpp``, ``digest``, ``encoder``: of
     the embeddings; ``notes``: what was left out; ``patients``: of each slide, none
-    where groups are patients.
+    where groups are patients; ``site``: of each tile, text [N], where it was asked for.
     """
 
     features: Features
@@ -47,6 +47,7 @@ class TileSamples:
     encoder: Mapping[str, Any]
     notes: tuple[str, ...]
     patients: tuple[str, ...] = ()
+    site: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.target)

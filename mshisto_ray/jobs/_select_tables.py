@@ -1,0 +1,125 @@
+"""What ``select_backbone`` shows beside its ranking, and its MLflow runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from mshisto_ray import components
+from mshisto_ray.config import InputError
+from mshisto_ray.jobs._select_config import SCORES, SUMMARY, SelectConfig
+from mshisto_ray.learning.tile_metrics import TileMetrics
+from mshisto_ray.reporting.encoder_ranking import EncoderFacts
+from mshisto_ray.reporting.encoder_tables import (
+    few_shot_table,
+    second_table,
+    site_table,
+)
+from mshisto_ray.store.cohort import read_cohort
+from mshisto_ray.tile_classification.head.run import draw_folds
+from mshisto_ray.tile_classification.head.samples import TileSamples
+from mshisto_ray.tile_classification.probes import FAMILY as PROBES
+from mshisto_ray.tile_classification.probes import Probe, simpleshot
+from mshisto_ray.tile_classification.ranking import mean_metrics, score_probe
+from mshisto_ray.tile_classification.sites import measure_robustness
+
+
+def with_sites(config: SelectConfig, samples: TileSamples) -> TileSamples:
+    """Tiles with the site of their slide, where one is asked for.
+
+    Raises:
+        InputError: no such column, a slide without a site, or a single site.
+    """
+    if config.site is None or config.cohort is None:
+        return samples
+    sites = read_cohort(config.cohort, False, config.columns).column(config.site)
+    names = [sites.get(slide) for slide in samples.features.slide_ids]
+    used = {names[slide] for slide in np.unique(samples.slide)}
+    if None in used or len(used) < 2:
+        what = "is empty for a slide" if None in used else "has one value"
+        raise InputError(
+            f"site: column {config.site!r} of {config.cohort} {what}: robustness needs "
+            "the site of every slide, and two sites"
+        )
+    return replace(samples, site=np.array(names, str)[samples.slide])
+
+
+def few_shots(config: SelectConfig, given: Mapping[str, TileSamples]) -> list[str]:
+    """Lines on SimpleShot with a few tiles a class; none where it is not asked for."""
+    if config.few_shot is None:
+        return []
+    scores: dict[str, dict[int, TileMetrics]] = {}
+    for name, samples in given.items():
+        splits = draw_folds(samples, config.split)
+        scores[name] = {
+            shots: mean_metrics(
+                [
+                    score_probe(simpleshot.build(shots=shots, seed=i), samples, splits)
+                    for i in range(config.few_shot.draws)
+                ]
+            )
+            for shots in config.few_shot.shots
+        }
+    return few_shot_table(scores, config.metric, config.few_shot.draws)
+
+
+def robustness(
+    config: SelectConfig,
+    given: Mapping[str, TileSamples],
+    known: Mapping[str, TileMetrics],
+) -> list[str]:
+    """Lines on sites, with the probe that ranks; none where there are none.
+
+    ``known``: its metrics, of each encoder.
+    """
+    if any(samples.site is None for samples in given.values()):
+        return []
+    share = config.split.validation
+    found = {
+        name: measure_robustness(samples, _probe(config), share)
+        for name, samples in given.items()
+    }
+    return site_table(found, known, config.metric, next(iter(config.probes)))
+
+
+def carried_over(
+    config: SelectConfig,
+    second: Mapping[str, TileSamples],
+    first: Mapping[str, TileMetrics],
+) -> list[str]:
+    """Lines on whether the ranking by the first probe holds on a second task."""
+    scores = {
+        name: score_probe(_probe(config), samples, draw_folds(samples, config.split))
+        for name, samples in second.items()
+    }
+    return second_table(first, scores, config.metric)
+
+
+def log_comparison(
+    config: SelectConfig,
+    by_probe: Mapping[str, Mapping[str, TileMetrics]],
+    facts: Mapping[str, EncoderFacts],
+) -> None:
+    """Log a run for the comparison, and one of each encoder under it."""
+    store = config.runtime.open_store(config.out)
+    params = config.model_dump(mode="json", exclude={"runtime", "out"})
+    files = [config.out / SUMMARY, config.out / SCORES]
+    parent = store.log_run(config.out.name, params, {}, {}, files)
+    for name, own in facts.items():
+        metrics = {"width": float(own.width)}
+        if math.isfinite(own.images_per_second):
+            metrics["images_per_second"] = own.images_per_second
+        for probe, scores in by_probe.items():
+            for metric in scores[name].values:
+                interval = scores[name].interval(metric)
+                key = f"{probe}_{metric}"
+                metrics |= {key: interval.value, f"{key}_ci_low": interval.low,
+                            f"{key}_ci_high": interval.high}  # fmt: skip
+        store.log_run(name, {"encoder": name}, metrics, {}, [], parent)
+
+
+def _probe(config: SelectConfig) -> Probe:
+    return components.build(PROBES, next(iter(config.probes.values())))
