@@ -145,6 +145,8 @@ def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
         del settings["split"]["group"]
     if config.draws == "all":
         del settings["draws"]
+    if not settings["mixup"]:
+        del settings["mixup"]
     if settings["reduction"]["name"] == "none":
         del settings["reduction"]
     settings["noise"] = by_content(NOISES, config.noise)

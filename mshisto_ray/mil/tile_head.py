@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -26,7 +26,11 @@ class MeanOfTiles(nn.Module):
         self.tiles = tiles
 
     def forward(
-        self, h: torch.Tensor, offsets: torch.Tensor, finer: Sequence[Finer] = ()
+        self,
+        h: torch.Tensor,
+        offsets: torch.Tensor,
+        finer: Sequence[Finer] = (),
+        places: Callable[[], torch.Tensor] | None = None,
     ) -> Pooled:
         """Tiles [N, D] and offsets [B + 1] of B bags to ``Pooled``."""
         segments.check_bags(h, offsets)

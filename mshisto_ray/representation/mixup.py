@@ -45,3 +45,25 @@ def draw_mix(alpha: float, num: int, rng: np.random.Generator) -> Mix:
     Source: Zhang et al. 2018, mixup, as its authors draw it.
     """
     return Mix(float(rng.beta(alpha, alpha)), torch.from_numpy(rng.permutation(num)))
+
+
+def mix_bags(
+    h: torch.Tensor, offsets: torch.Tensor, mix: Mix, generator: torch.Generator
+) -> torch.Tensor:
+    """Instances [N, D] of B bags, each mixed with a random one of its bag's partner.
+
+    Bags keep their sizes; a partner's instances are drawn with replacement.
+
+    Source: after Gadermayr et al. 2022, MixUp-MIL, inter-slide mixing.
+
+    Args:
+        h: instances, bag by bag.
+        offsets: int64 [B + 1].
+        mix: of the B bags.
+        generator: of h's device.
+    """
+    starts, sizes = offsets[:-1].to(h.device), offsets.diff().to(h.device)
+    partner = mix.partner.repeat_interleave(sizes)
+    drawn = torch.rand(len(h), generator=generator, device=h.device, dtype=torch.double)
+    rows = starts[partner] + (drawn * sizes[partner]).long()
+    return mix.share * h + (1 - mix.share) * h[rows]

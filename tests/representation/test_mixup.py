@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mshisto_ray.representation.mixup import Mix, draw_mix
+from mshisto_ray.representation.mixup import Mix, draw_mix, mix_bags
 
 
 def test_values_and_loss_are_those_of_soft_labels():
@@ -25,3 +25,19 @@ def test_shares_are_of_the_beta_distribution():
     assert shares.mean() == pytest.approx(0.5, abs=0.03)
     assert shares.var() == pytest.approx(1 / (4 * (2 * 0.2 + 1)), abs=0.01)
     assert all(sorted(mix.partner.tolist()) == [0, 1, 2, 3] for mix in drawn[:20])
+
+
+def test_instances_are_mixed_with_those_of_the_partner_bag():
+    sizes = [3, 1, 4]
+    offsets = torch.tensor([0, 3, 4, 8])
+    h = torch.arange(8.0)[:, None] * torch.tensor([[1.0, 10.0]])
+    mix = Mix(0.75, torch.tensor([1, 2, 0]))
+    found = mix_bags(h, offsets, mix, torch.Generator().manual_seed(0))
+    other = (found - 0.75 * h) / 0.25
+    bag = torch.arange(3).repeat_interleave(torch.tensor(sizes))
+    for k, row in enumerate(other):
+        partner = int(mix.partner[bag[k]])
+        own = h[offsets[partner] : offsets[partner + 1]]
+        assert any(torch.allclose(row, instance) for instance in own)
+    again = mix_bags(h, offsets, mix, torch.Generator().manual_seed(0))
+    assert torch.equal(found, again)

@@ -54,6 +54,12 @@ class TrainConfig(Config):
     noise: Annotated[Part, Family(NOISES)] = option(
         Part(name="gaussian"), "added to training instances, drawn anew in each step"
     )
+    mixup: float = option(
+        0.0,
+        "alpha: two bags of a step and their classes mixed with a share of Beta(alpha, "
+        "alpha); 0: none",
+        ge=0,
+    )
     reduction: Annotated[Part, Family(REDUCTIONS)] = option(
         Part(name="none"), "of standardised embeddings, fitted on the training fold"
     )
@@ -86,6 +92,15 @@ class TrainConfig(Config):
             raise ValueError(
                 "tiles_per_epoch: with vote a slide is random bags of vote.size "
                 "already; leave one of the two null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mixup_has_pairs(self) -> TrainConfig:
+        if self.mixup and (self.batch_size < 2 or self.combine.name != "single"):
+            raise ValueError(
+                "mixup: mixes bags of a step, of one scale: give batch_size of 2 or "
+                "more and combine=single, or mixup=0"
             )
         return self
 

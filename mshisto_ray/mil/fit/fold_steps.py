@@ -15,6 +15,7 @@ from mshisto_ray.mil.fit.scoring import outputs_of_draws, values_of
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.model import MILModel, outputs_of
 from mshisto_ray.mil.poolings import Pooled
+from mshisto_ray.representation.mixup import Mix, draw_mix, mix_bags
 from mshisto_ray.representation.noises import Noise
 
 
@@ -55,9 +56,13 @@ class FoldSteps:
         losses, of_bags, size = [], [], self.config.batch_size
         for start in range(0, len(order), size):
             draws = order[start : start + size]
-            out, targets = self._forward(draws, generator), self._of(draws)
-            bag = self._loss(outputs_of(out, self.target), targets, draws)
-            each = out.with_auxiliary(bag, targets)
+            mix = self._mix(len(draws), generator)
+            out = self._forward(draws, generator, mix)
+            bag, each = self._losses(out, draws)
+            if mix:
+                others = self._losses(out, draws[mix.partner.cpu().numpy()])
+                bag = mix.share * bag + (1 - mix.share) * others[0]
+                each = mix.share * each + (1 - mix.share) * others[1]
             self._optimiser.zero_grad()
             each.mean().backward()
             self._rates.advance()
@@ -97,8 +102,29 @@ class FoldSteps:
         self._optimiser.step()
         return {"loss": loss.item(), "bag_loss": loss.item()}
 
-    def _forward(self, draws: np.ndarray, generator: torch.Generator) -> Pooled:
+    def _mix(self, num: int, generator: torch.Generator) -> Mix | None:
+        """How the bags of a step are mixed; None without mixup."""
+        if not self.config.mixup:
+            return None
+        size = torch.empty(1, dtype=torch.int64, device=self._device)
+        seed = int(size.random_(generator=generator))
+        mix = draw_mix(self.config.mixup, num, np.random.default_rng(seed))
+        return mix.to(self._device)
+
+    def _losses(
+        self, out: Pooled, draws: np.ndarray
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Losses of bags for the targets of draws: without and with what is added."""
+        targets = self._of(draws)
+        bag = self._loss(outputs_of(out, self.target), targets, draws)
+        return bag, out.with_auxiliary(bag, targets)
+
+    def _forward(
+        self, draws: np.ndarray, generator: torch.Generator, mix: Mix | None = None
+    ) -> Pooled:
         h, offsets, finer, places = self.batches.draws(draws)
+        if mix:
+            h = mix_bags(h, offsets, mix, generator)
         noise, *others = self._noises
         h = noise(h, generator)
         pairs = zip(finer, others, strict=True)

@@ -93,6 +93,10 @@ def check_representation(bags: Bags, config: TrainConfig) -> None:
         InputError: a width that the embeddings cannot give; strengths or files that do
             not suit the views; a pooling of neighbours without places.
     """
+    if config.mixup and not bags.kind.of_classes:
+        raise InputError(
+            f"mixup: mixes classes, and the target is {bags.kind.kind}: give mixup=0"
+        )
     reduced_widths(config.reduction, bags.dims, len(bags.classes))
     if needs_places(config.pooling.name) and bags.places is None:
         raise InputError(

@@ -40,7 +40,7 @@ def can_train_together(
     """
     if num < 2 or config.early_stopping or bags.finer or device.type != "cpu":
         return False
-    if bags.kind.whole_fold:
+    if bags.kind.whole_fold or config.mixup:
         return False
     most = np.minimum(bags.sizes, config.tiles_per_epoch or np.inf)
     size = config.vote.size if config.vote else float(most.mean())

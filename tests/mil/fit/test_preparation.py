@@ -10,6 +10,7 @@ from fixtures.parts import checked, examples
 from mshisto_ray import config
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.split import SplitConfig
+from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil.fit import cross_validation
 from mshisto_ray.mil.fit.config import NOISES, REDUCTIONS, TrainConfig
 from mshisto_ray.mil.fit.cross_validation import cross_validate
@@ -21,6 +22,7 @@ from mshisto_ray.mil.fit.preparation import (
 )
 from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.fit.standardisation import slide_moments
+from mshisto_ray.mil.fit.together import can_train_together
 from mshisto_ray.mil.head import load_head
 from mshisto_ray.mil.trained_head import save_head
 from mshisto_ray.representation.differences import write_differences
@@ -140,3 +142,30 @@ def test_differences_of_held_out_slides_alone_are_refused_before_work(
     with pytest.raises(InputError, match="make it from tiles of more slides"):
         plan_splits(bags, folds, settings(noise=noise))
     plan_splits(bags, folds, settings(noise=noise | {"sigma": 0}))
+
+
+def test_mixup_trains_each_fold_by_itself_and_by_its_seed(planted):
+    bags, training = planted(num=18), settings(mixup=0.3, batch_size=4)
+    splits = plan_splits(bags, SplitConfig(folds=2, validation=0), training)
+    assert not can_train_together(bags, training, 2, CPU)
+    one, two = (cross_validate(bags, splits, training, CPU) for _ in range(2))
+    plain = cross_validate(bags, splits, settings(batch_size=4), CPU)
+    for first, second, other in zip(one.models, two.models, plain.models, strict=True):
+        found, again, without = (
+            torch.cat([p.flatten() for p in m.model.parameters()])
+            for m in (first, second, other)
+        )
+        assert torch.equal(found, again) and not torch.equal(found, without)
+
+
+def test_mixup_is_refused_where_it_cannot_be(planted):
+    with pytest.raises(InputError, match="batch_size of 2"):
+        settings(mixup=0.3, batch_size=1)
+    with pytest.raises(InputError, match="combine=single"):
+        settings(mixup=0.3, batch_size=4, combine="concat")
+    bags = planted(num=18)
+    number = dataclasses.replace(
+        bags, kind=TargetConfig(kind="regression", column="x").build()
+    )
+    with pytest.raises(InputError, match="mixup: mixes classes"):
+        check_representation(number, settings(mixup=0.3, batch_size=4))
