@@ -32,6 +32,8 @@ _OF_THE_PAPER = (
     "attention",
     "gated_attention",
 )
+# What any network should beat: a linear model of the mean of the features.
+_FLOOR = "floor"
 _OTHERS = (
     "clam",
     "dsmil",
@@ -69,7 +71,7 @@ class MuskStudy:
         self._others = _OTHERS if others else ()
 
     def units(self) -> list[StudyUnit]:
-        """The paper's poolings once, the others once, then the other repeats."""
+        """The paper's poolings and the floor, the others once, the other repeats."""
         data = {d: {"data": _study.fingerprint(self._file(d))} for d in self._datasets}
         return [
             StudyUnit(
@@ -78,7 +80,10 @@ class MuskStudy:
                 functools.partial(self._run, dataset, pooling, repeat),
             )
             for repeat in range(self._repeats)
-            for poolings in (_OF_THE_PAPER, () if repeat else self._others)
+            for poolings in (
+                (*_OF_THE_PAPER, _FLOOR),
+                () if repeat else self._others,
+            )
             for dataset in self._datasets
             for pooling in poolings
         ]
@@ -101,7 +106,7 @@ class MuskStudy:
     def table(self, done: Mapping[str, UnitResult]) -> str:
         """Accuracy and AUROC, one row per pooling, one column per data set."""
         parts = []
-        poolings = (*_OF_THE_PAPER, *self._others)
+        poolings = (*_OF_THE_PAPER, *self._others, _FLOOR)
         for metric in ("accuracy", "auroc"):
             rows = [self._row(pooling, metric, done) for pooling in poolings]
             if metric == "accuracy":
@@ -117,7 +122,8 @@ class MuskStudy:
             "Ten folds; Adam, a rate of 0.1 / inputs in each layer that rises for 100 "
             f"steps and falls to 0, weight decay 1e-5, {_EPOCHS} epochs, one bag a "
             "step, the last epoch scored: the same for all sets, nothing selected; "
-            "256-128-64 ReLU layers, dropout 0.5. Means over repeats (in brackets how "
+            "256-128-64 ReLU layers, dropout 0.5; floor: a linear model of the mean of "
+            "a bag's features. Means over repeats (in brackets how "
             f"many, where not {self._repeats}) of out-of-fold predictions, 95 % "
             "score intervals over bags. Trained: share of fold models whose training "
             "loss fell below 0.9 times that of a constant prediction; undecided: share "
@@ -129,7 +135,11 @@ class MuskStudy:
         """Least share of trained models, largest of undecided bags, of any pooling."""
         cells = {"models trained, least": [], "bags undecided, most": []}
         for dataset in self._datasets:
-            found = [u for name, u in done.items() if name.startswith(f"{dataset}-")]
+            found = [
+                unit
+                for name, unit in done.items()
+                if name.startswith(f"{dataset}-") and f"-{_FLOOR}-" not in name
+            ]
             trained = [unit.extras["trained_share"] for unit in found]
             undecided = [unit.extras["undecided_share"] for unit in found]
             least, most = min(trained, default=None), max(undecided, default=None)
@@ -158,11 +168,12 @@ def _percent(share: float | None) -> str:
 
 
 def _settings(pooling: str, repeat: int) -> dict[str, Any]:
+    is_floor = pooling == _FLOOR
     return {
         "split": {"folds": 10, "validation": 0, "seed": repeat},
-        "pooling": {"name": pooling},
-        "hidden": [256, 128, 64],
-        "dropout": 0.5,
+        "pooling": {"name": "embedding_mean" if is_floor else pooling},
+        "hidden": [] if is_floor else [256, 128, 64],
+        "dropout": 0 if is_floor else 0.5,
         "optimiser": {
             "name": "adam",
             "lr": None,
