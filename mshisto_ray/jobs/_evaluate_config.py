@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, InputPath, OutputPath, option
@@ -41,6 +41,9 @@ class EvaluateConfig(QuestionConfig):
     encoders: dict[str, InputPath] = option(
         text="{name: embeddings directory}, all of the same tiles", min_length=1
     )
+    colours: dict[str, str] = option(
+        {}, "{name: colour mode} of encoders; without one: the first of the embeddings"
+    )
     tiles: InputPath = option(text="tiles directory of the embeddings")
     cohort: InputPath | None = option(
         None, "labels, patients or sites in place of those of the tiles directory"
@@ -68,3 +71,11 @@ class EvaluateConfig(QuestionConfig):
                     "baselines.colour_stats and baselines.random"
                 )
         return encoders
+
+    @model_validator(mode="after")
+    def _colours_are_of_encoders(self) -> EvaluateConfig:
+        unknown = sorted(self.colours.keys() - self.encoders.keys())
+        if unknown:
+            have = ", ".join(self.encoders)
+            raise ValueError(f"colours: {unknown[0]!r} is no encoder; have {have}")
+        return self

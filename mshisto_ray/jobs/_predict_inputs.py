@@ -9,6 +9,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.jobs._predict_config import OneHeadConfig, embedding_paths
 from mshisto_ray.mil.head import Head
 from mshisto_ray.mil.loading import open_head
+from mshisto_ray.prediction.tile_bag import in_colours
 from mshisto_ray.prediction.views import views_of
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 
@@ -26,7 +27,8 @@ def open_inputs(config: OneHeadConfig) -> tuple[Head, list[EmbeddingDirectory]]:
             f"{config.head}: was trained on a bag table, not on embeddings; there are "
             "no tiles to apply it to"
         )
-    directories = [EmbeddingDirectory(path) for path in embedding_paths(config, head)]
+    found = [EmbeddingDirectory(path) for path in embedding_paths(config, head)]
+    directories = in_colours(head, found)
     for directory, part in zip(directories, _parts(head), strict=True):
         _check(directory, part["encoder"], part["mpp"], part.get("colour"))
     return head, directories
@@ -45,7 +47,7 @@ def _parts(head: Head) -> list[Mapping[str, Any]]:
 def _check(
     directory: EmbeddingDirectory, wanted: Any, mpp: float, colour: str | None
 ) -> None:
-    given = directory.manifest.recipe["encoder"]
+    given = directory.encoder
     if given != wanted:
         raise InputError(
             f"{directory.path}: made by encoder {given}, the head was trained on "

@@ -94,7 +94,10 @@ def _directories(config: EvaluateConfig) -> dict[str, EmbeddingDirectory]:
     """The given embeddings: encoders, then baselines."""
     given = {name: getattr(config.baselines, name) for name in BASELINES}
     paths = config.encoders | {name: path for name, path in given.items() if path}
-    return {name: EmbeddingDirectory(path) for name, path in paths.items()}
+    return {
+        name: EmbeddingDirectory(path, config.colours.get(name))
+        for name, path in paths.items()
+    }
 
 
 def _recipe(

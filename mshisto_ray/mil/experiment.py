@@ -128,7 +128,7 @@ def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
     names = set(ExperimentConfig.model_fields)
     paths = {"embeddings", "cohort", "columns", "bags", "runtime", "scale", "scales"}
     # What is decided is fitted on the results of training, and changes none.
-    paths |= {"views", "decision"}
+    paths |= {"views", "colour", "decision"}
     settings = config.model_dump(mode="json", include=names - paths)
     # Results keep the digests they had before a key came or went, where they are the
     # same: no optimiser had a schedule, and early stopping kept

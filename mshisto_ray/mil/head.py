@@ -78,6 +78,11 @@ class Head:
     kind: Target
     decision: Decision | None = None
 
+    def encoder_at(self, mpp: float) -> Mapping[str, Any]:
+        """Name, digest and colour of the encoder of a scale's tiles."""
+        assert self.encoder is not None
+        return self.encoder[str(mpp)] if self.scales else self.encoder
+
     def models_for(self, patient_id: str) -> list[int]:
         """Return the places of the models that may predict a patient.
 

@@ -12,7 +12,7 @@ from mshisto_ray.mil.head import Head
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.input.scales import FinerScale, check_scales
 from mshisto_ray.prediction.views import read_views, views_of
-from mshisto_ray.store.embeddings import EmbeddingDirectory, TileEmbeddings
+from mshisto_ray.store.embeddings import COLOUR, EmbeddingDirectory, TileEmbeddings
 from mshisto_ray.store.features import ArrayFeatures
 from mshisto_ray.store.links import Children, link
 
@@ -30,6 +30,25 @@ class SlideTiles:
     tiles: TileEmbeddings
     finer: tuple[TileEmbeddings, ...] = ()
     children: tuple[Children, ...] = ()
+
+
+def in_colours(
+    head: Head, directories: Sequence[EmbeddingDirectory]
+) -> list[EmbeddingDirectory]:
+    """Directories, one a scale, in the colours that a head was trained on.
+
+    Those of views are as they are: ``read_views`` reads the colour of each.
+
+    Raises:
+        InputError: a directory without the colour.
+    """
+    if views_of(head):
+        return list(directories)
+    scales = head.scales or (head.scale,)
+    return [
+        directory.in_colour(head.encoder_at(mpp).get(COLOUR) if mpp else None)
+        for directory, mpp in zip(directories, scales, strict=True)
+    ]
 
 
 def read_slide(

@@ -15,7 +15,7 @@ from mshisto_ray.mil.head import Head
 from mshisto_ray.mil.loading import open_head
 from mshisto_ray.mil.predict import HeadPrediction, predict
 from mshisto_ray.prediction.pictures import Painter, Truth
-from mshisto_ray.prediction.tile_bag import SlideTiles, as_bags, read_slide
+from mshisto_ray.prediction.tile_bag import SlideTiles, as_bags, in_colours, read_slide
 from mshisto_ray.slides import Watchdog
 from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.embeddings import EmbeddingDirectory
@@ -90,7 +90,7 @@ def make_predictor(
     """The function that predicts one bag and writes its shard and pictures."""
     torch.set_num_threads(threads)
     head = open_head(work.head)
-    directories = [open_directory(path) for path in work.embeddings]
+    directories = in_colours(head, [open_directory(path) for path in work.embeddings])
     watchdog, painter = Watchdog(), None
     if work.tiles:
         painter = Painter(TileDirectory(work.tiles), work.out, work.truth, watchdog)

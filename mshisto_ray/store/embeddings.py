@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from mshisto_ray.store.manifest import Manifest, read_manifest
 from mshisto_ray.store.shards import read_shard, tensor_values
 
 STAGE = "embeddings"
+COLOUR = "colour"
 
 
 def shard_path(directory: Path, slide_id: str, chunk: int) -> Path:
@@ -46,14 +48,20 @@ class TileEmbeddings:
 class EmbeddingDirectory:
     """A finished embeddings directory, as ``jobs/embed.py`` writes it.
 
+    Opened in a ``colour`` that is not its first, it is another one: reads give that
+    column, and digest and encoder have its name.
+
     Attributes:
         slide_ids: slides with every chunk embedded, sorted.
         patient_ids: patient of each slide.
         fingerprints: of each slide's file.
         digest: identity of the recipe and of the slides in it.
+
+    Raises:
+        InputError: not finished, or without this colour.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, colour: str | None = None):
         self.path = path
         self.manifest: Manifest = read_manifest(path, STAGE)
         table = path / "slides.parquet"
@@ -71,8 +79,30 @@ class EmbeddingDirectory:
         self._made_from = {row["slide_id"]: row["made_from"] for row in complete}
         self._num_chunks = {row["slide_id"]: row["num_chunks"] for row in complete}
         self._rows = {row["slide_id"]: dict(row["rows_per_scale"]) for row in complete}
+        self.colour = self._checked(colour)
         text = f"{self.manifest.digest} {[self.state(s) for s in self.slide_ids]}"
+        if self.colour != self.colours[0]:
+            text += f" {self.colour}"
         self.digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def _checked(self, colour: str | None) -> str:
+        if colour not in (None, *self.colours):
+            have = ", ".join(self.colours)
+            raise InputError(f"colour: {colour!r} is not in {self.path}; have {have}")
+        return colour or self.colours[0]
+
+    def in_colour(self, colour: str | None) -> EmbeddingDirectory:
+        """The same directory in a colour mode, None for its first."""
+        wanted = self._checked(colour)
+        return self if wanted == self.colour else EmbeddingDirectory(self.path, wanted)
+
+    @property
+    def encoder(self) -> dict[str, Any]:
+        """Name and digest of the encoder, with the colour if it is not the first."""
+        known = self.manifest.recipe["encoder"]
+        return (
+            known if self.colour == self.colours[0] else {**known, COLOUR: self.colour}
+        )
 
     @property
     def scales(self) -> list[float]:
@@ -143,11 +173,9 @@ class EmbeddingDirectory:
     ) -> TileEmbeddings:
         """Tiles of a slide at a scale, sorted by (row, col); N = 0 if it has none.
 
-        ``colour``: one of the colour modes, None for the first.
+        ``colour``: one of the colour modes, None for that it was opened in.
         """
-        colour = colour or self.colours[0]
-        if colour not in self.colours:
-            raise InputError(f"{self.path}: no colour {colour!r}; have {self.colours}")
+        colour = self._checked(colour or self.colour)
         if slide_id not in self._num_chunks:
             raise InputError(f"{self.path}: no complete slide {slide_id!r}")
         if mpp not in self.scales:

@@ -30,6 +30,9 @@ class InputConfig(Config):
     scale: float | None = option(
         None, "scale of the embeddings; null: their finest", unit="um/px", gt=0
     )
+    colour: str | None = option(
+        None, "colour mode of the embeddings, as gray; null: their first"
+    )
     scales: tuple[Annotated[float, option(gt=0)], ...] | None = option(
         None,
         "scales that combine joins, coarsest first, as [2.0, 1.0]; an instance is then "
@@ -56,6 +59,8 @@ class InputConfig(Config):
             )
         if self.bags and (self.scale is not None or self.scales is not None):
             raise ValueError("scale: a bag table has no scales; leave it null")
+        if self.colour and not self.embeddings:
+            raise ValueError("colour: of embeddings; each of the views has its own")
         if self.views and (self.scale is not None or self.scales is not None):
             raise ValueError("views: each has its mpp; leave scale and scales null")
         if self.scales is not None and self.scale is not None:

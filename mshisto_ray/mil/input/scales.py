@@ -101,7 +101,7 @@ def open_chain(
     )
     return Chain(
         features[0], finer, members, _digest(directories, scales),
-        {str(m): d.manifest.recipe["encoder"]
+        {str(m): d.encoder
          for d, m in zip(directories, scales, strict=True)},
     )  # fmt: skip
 

@@ -90,7 +90,7 @@ def _chain_source(
     fold: str | None,
     cache: CacheConfig,
 ) -> BagSource:
-    directories = [EmbeddingDirectory(path) for path in config.directories]
+    directories = [EmbeddingDirectory(p, config.colour) for p in config.directories]
     names = [row.slide_id for row in cohort.rows]
     chain = open_chain(directories, scales, names, cache)
     rows, has_fold = cohort_rows(cohort, chain.members, labels, fold)
@@ -199,14 +199,14 @@ def _cohort_source(
     cache: CacheConfig,
 ) -> BagSource:
     (path,) = config.directories
-    directory = EmbeddingDirectory(path)
+    directory = EmbeddingDirectory(path, config.colour)
     scale = directory.choose_scale(config.scale)
     place = {slide_id: i for i, slide_id in enumerate(directory.slide_ids)}
     rows, has_fold = cohort_rows(cohort, place, labels, fold)
     features = open_features(directory, scale, cache)
     notes = (*cohort.notes, *_untrained([directory]))
     notes += (_uncached(path, cache),) if _are_slow([features], cache) else ()
-    encoder = directory.manifest.recipe["encoder"]
+    encoder = directory.encoder
     digest = directory.digest
     return BagSource(
         rows, features, "slides", has_fold, digest, encoder, scale, notes,
