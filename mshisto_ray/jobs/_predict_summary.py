@@ -1,21 +1,29 @@
-"""summary.md of a prediction."""
+"""What a prediction prints, keeps in MLflow and writes into summary.md."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from mshisto_ray.decision.config import DecisionConfig
+from mshisto_ray.jobs._decisions import DECISIONS
 from mshisto_ray.mil.head import Head
 from mshisto_ray.prediction.result import PredictionSummary
+from mshisto_ray.prediction.unit import Bag
+from mshisto_ray.progress import say
 from mshisto_ray.reporting.decisions import (
     decision_section,
     markdown_table,
+    save_decisions,
     verdicts,
 )
 from mshisto_ray.reporting.drift import about_drift
 from mshisto_ray.reporting.page.performance import show_interval
 from mshisto_ray.statistics.bootstrap import Interval
+from mshisto_ray.store.manifest import write_text
+
+SUMMARY = "summary.md"
 
 _FROZEN = (
     "Calibration, threshold and sets are those of the head, fitted on {num} validation "
@@ -75,3 +83,50 @@ def _metrics(head: Head, metrics: Mapping[str, Interval]) -> list[str]:
         if not math.isnan(found.value)
     ]
     return markdown_table([["metric", "value (95 % interval)"], *rows])
+
+
+def say_metrics(outcome: PredictionSummary, whose: str) -> dict[str, float]:
+    """Print metrics, drift and subgroups; return what MLflow keeps of them."""
+    logged: dict[str, float] = {}
+    for name, interval in outcome.metrics.items():
+        if math.isnan(interval.value):
+            continue  # named in a note
+        say(f"  {whose} {name}: {interval.value:.3f} [{interval.low:.3f}, "
+            f"{interval.high:.3f}]")  # fmt: skip
+        key = f"{whose.replace('-', '_')}_{name}"
+        logged |= {
+            key: interval.value,
+            f"{key}_ci_low": interval.low,
+            f"{key}_ci_high": interval.high,
+        }
+    if outcome.decisions:
+        each = {**outcome.decisions.shares, **outcome.decisions.errors}
+        known = {k: v.value for k, v in each.items() if not math.isnan(v.value)}
+        logged |= {f"decision_{name}": value for name, value in known.items()}
+    if outcome.drift:
+        say(f"  {about_drift(outcome.drift)}")
+        logged |= {"drift_p": outcome.drift.cohort, "drift_apart": outcome.drift.apart}
+    for group in outcome.subgroups:
+        say(f"  {group.line}")
+    return logged
+
+
+def write_summary(
+    out: Path,
+    head: Head,
+    outcome: PredictionSummary,
+    bags: list[Bag],
+    whose: str,
+    notes: list[str],
+) -> list[Path]:
+    """Write summary.md and the picture of decisions; return their paths."""
+    seen = sum(bag.patient_id in head.folds for bag in bags)
+    for line in about_decisions(head, outcome, seen):
+        say(f"  {line}")
+    path, picture = out / SUMMARY, out / DECISIONS
+    write_text(path, summary(head, outcome, whose, notes, seen))
+    if outcome.decisions is None:
+        picture.unlink(missing_ok=True)
+        return [path]
+    save_decisions(picture, outcome.decisions)
+    return [path, picture]

@@ -15,7 +15,7 @@ from mshisto_ray.jobs.embed import EmbedConfig
 from mshisto_ray.jobs.predict import PredictConfig
 from mshisto_ray.jobs.sweep import SweepConfig
 from mshisto_ray.jobs.tile import TileConfig
-from mshisto_ray.learning.split import GroupedSplitConfig
+from mshisto_ray.learning.target_split import GroupedSplitConfig
 from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.runtime import Runtime
 from mshisto_ray.store.columns import ColumnsConfig

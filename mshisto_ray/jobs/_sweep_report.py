@@ -164,7 +164,8 @@ class SweepReport:
         decisions, config = self.ranking.decisions, self.config.decision
         if decisions:
             blocks = decision_blocks(decisions, config, (WITHIN_FOLDS,))
-            sections.append(Section("decisions", "What the chosen decides", blocks))
+            about = "Decisions of the chosen config"
+            sections.append(Section("decisions", about, blocks))
         if wrong and chosen.target.of_classes:
             bags = read_predicted(self._folder / experiment_result.PREDICTIONS)
             section = Section("wrong", "Most wrong with confidence", wrong_blocks(bags))

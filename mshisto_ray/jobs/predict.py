@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs._cohort import say_cohort
-from mshisto_ray.jobs._decisions import DECISIONS
 from mshisto_ray.jobs._predict_config import (
     OneHeadConfig,
     PredictConfig,
@@ -19,7 +17,7 @@ from mshisto_ray.jobs._predict_config import (
 )
 from mshisto_ray.jobs._predict_inputs import open_inputs
 from mshisto_ray.jobs._predict_report import PredictReport
-from mshisto_ray.jobs._predict_summary import about_decisions, summary
+from mshisto_ray.jobs._predict_summary import say_metrics, write_summary
 from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
 from mshisto_ray.mil.head import Head, head_digest
@@ -30,7 +28,6 @@ from mshisto_ray.prediction.result import (
     METRICS,
     PREDICTIONS,
     SUBGROUPS,
-    PredictionSummary,
     find_failures,
     find_predicted,
     write_result,
@@ -43,16 +40,13 @@ from mshisto_ray.prediction.unit import (
     shard_path,
 )
 from mshisto_ray.progress import say
-from mshisto_ray.reporting.decisions import save_decisions
-from mshisto_ray.reporting.drift import about_drift
 from mshisto_ray.store.cohort import Cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
-from mshisto_ray.store.manifest import check_stage, open_stage, write_text
+from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.shards import read_metadata
 from mshisto_ray.tracking import ResultRun, fetch_model
 
 STAGE = "predictions"
-SUMMARY = "summary.md"
 
 
 def check(config: PredictConfig) -> None:
@@ -213,11 +207,11 @@ def _report(
         f"a label, {failures} failures -> {config.out}")  # fmt: skip
     whose = "external" if _is_external(head, bags) else "out-of-fold"
     logged = {"bags": outcome.num_predicted, "failures": failures}
-    logged |= _say_metrics(outcome, whose)
+    logged |= say_metrics(outcome, whose)
     notes = [*copies, *outcome.notes]
     for note in notes:
         say(f"  {note}")
-    written = _write_summary(config, head, outcome, bags, whose, notes)
+    written = write_summary(config.out, head, outcome, bags, whose, notes)
     report = PredictReport(config, config.out.parent, notes)
     written += write_report("predict", config, config.out, report)
     artifacts = [config.out / name for name in (PREDICTIONS, METRICS)]
@@ -228,50 +222,3 @@ def _report(
     key = f"{found.digest} {sorted(logged.items())}"
     settings = config.model_dump(mode="json")
     record.log(key, "predict", settings, logged, tags, artifacts)
-
-
-def _say_metrics(outcome: PredictionSummary, whose: str) -> dict[str, float]:
-    """Print metrics, drift and subgroups; return what MLflow keeps of them."""
-    logged: dict[str, float] = {}
-    for name, interval in outcome.metrics.items():
-        if math.isnan(interval.value):
-            continue  # named in a note
-        say(f"  {whose} {name}: {interval.value:.3f} [{interval.low:.3f}, "
-            f"{interval.high:.3f}]")  # fmt: skip
-        key = f"{whose.replace('-', '_')}_{name}"
-        logged |= {
-            key: interval.value,
-            f"{key}_ci_low": interval.low,
-            f"{key}_ci_high": interval.high,
-        }
-    if outcome.decisions:
-        each = {**outcome.decisions.shares, **outcome.decisions.errors}
-        known = {k: v.value for k, v in each.items() if not math.isnan(v.value)}
-        logged |= {f"decision_{name}": value for name, value in known.items()}
-    if outcome.drift:
-        say(f"  {about_drift(outcome.drift)}")
-        logged |= {"drift_p": outcome.drift.cohort, "drift_apart": outcome.drift.apart}
-    for group in outcome.subgroups:
-        say(f"  {group.line}")
-    return logged
-
-
-def _write_summary(
-    config: OneHeadConfig,
-    head: Head,
-    outcome: PredictionSummary,
-    bags: list[Bag],
-    whose: str,
-    notes: list[str],
-) -> list[Path]:
-    """Write summary.md and the picture of decisions; return their paths."""
-    seen = sum(bag.patient_id in head.folds for bag in bags)
-    for line in about_decisions(head, outcome, seen):
-        say(f"  {line}")
-    path, picture = config.out / SUMMARY, config.out / DECISIONS
-    write_text(path, summary(head, outcome, whose, notes, seen))
-    if outcome.decisions is None:
-        picture.unlink(missing_ok=True)
-        return [path]
-    save_decisions(picture, outcome.decisions)
-    return [path, picture]

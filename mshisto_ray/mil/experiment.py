@@ -15,7 +15,8 @@ from pydantic import model_validator
 from mshisto_ray import components
 from mshisto_ray.config import option
 from mshisto_ray.decision.config import DecisionConfig
-from mshisto_ray.learning.split import GroupedSplitConfig, Split
+from mshisto_ray.learning.split import Split
+from mshisto_ray.learning.target_split import GroupedSplitConfig
 from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil.experiment_result import measure, write_result
 from mshisto_ray.mil.fit.config import NOISES, TrainConfig

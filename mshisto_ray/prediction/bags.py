@@ -8,6 +8,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.mil.head import Head
 from mshisto_ray.prediction.labels import find_targets
 from mshisto_ray.prediction.unit import Bag
+from mshisto_ray.prediction.values import later_truth
 from mshisto_ray.store.cohort import Cohort
 from mshisto_ray.store.spelling import explain_clashes
 
@@ -43,7 +44,11 @@ def make_bags(head: Head, cohort: Cohort) -> tuple[list[Bag], list[str]]:
             f"{cohort.path}: every model of the head was trained on these patients or "
             "chosen by them; give slides of other patients"
         )
-    find_targets(head, cohort, bags)  # raises for a patient with two labels
+    # Either raises for a patient with two labels.
+    if head.kind.of_classes:
+        find_targets(head, cohort, bags)
+    else:
+        later_truth(head, cohort, bags)
     kept = {bag.name for bag in bags}
     seen = [s for bag in whole if bag.name not in kept for s in bag.slide_ids]
     return bags, [_left_out(seen)] if seen else []

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mshisto_ray.config import InputError
-from mshisto_ray.learning.split import GroupedSplitConfig, SplitConfig, split_targets
+from mshisto_ray.learning.split import SplitConfig
+from mshisto_ray.learning.target_split import GroupedSplitConfig, split_targets
 from mshisto_ray.learning.targets import TargetConfig
 
 CLASSES = TargetConfig().build()

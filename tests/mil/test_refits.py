@@ -8,7 +8,8 @@ import pytest
 from mshisto_ray import config as configs
 from mshisto_ray.learning.estimates import Estimates
 from mshisto_ray.learning.predictions import read_predictions
-from mshisto_ray.learning.split import GroupedSplitConfig, SplitConfig
+from mshisto_ray.learning.split import SplitConfig
+from mshisto_ray.learning.target_split import GroupedSplitConfig
 from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.refits import (

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mshisto_ray.config import InputError
-from mshisto_ray.learning.split import Split, SplitConfig, split_targets
+from mshisto_ray.learning.split import Split, SplitConfig
+from mshisto_ray.learning.target_split import split_targets
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.preparation import check_folds, check_representation
 from mshisto_ray.mil.input.bags import Bags

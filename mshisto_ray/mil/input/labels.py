@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from mshisto_ray.config import InputError
-from mshisto_ray.learning.split import Split, SplitConfig, split_targets
+from mshisto_ray.learning.split import Split, SplitConfig
+from mshisto_ray.learning.target_split import split_targets
 from mshisto_ray.learning.targets import Target, TargetConfig
 from mshisto_ray.mil.input.source import BagRow, cohort_rows
 from mshisto_ray.store.cohort import Cohort

@@ -7,7 +7,8 @@ import torch
 from fixtures.parts import examples, held
 
 from mshisto_ray.config import InputError
-from mshisto_ray.learning.split import SplitConfig, split_targets
+from mshisto_ray.learning.split import SplitConfig
+from mshisto_ray.learning.target_split import split_targets
 from mshisto_ray.learning.targets import TARGETS, TargetConfig, restore_target
 
 every = pytest.mark.parametrize("part", examples(TARGETS))
