@@ -120,6 +120,17 @@ def test_terabytes_that_a_header_claims_are_not_allocated(tmp_path):
     assert path.stat().st_size < 10**6
 
 
+def test_gigabytes_that_were_never_written_are_not_read(tmp_path):
+    path = write(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        del file["features"]
+        shape = (10**6, 1000)
+        found = file.create_dataset("features", shape, "f4", chunks=(100, 1000))
+        found[:10] = 1
+    with pytest.raises(H5Error, match=r"claims 3,815 MiB, of .* 0\.4: most of it was"):
+        read_h5(path)
+
+
 def damaged(whole, rng):
     """A copy of a file with a few bits flipped, or cut short."""
     content = bytearray(whole)
