@@ -21,7 +21,7 @@ from mshisto_ray import config as configs
 from mshisto_ray.contrastive.pretrain import pretrain
 from mshisto_ray.jobs.pretrain import PretrainJobConfig
 from mshisto_ray.jobs.sweep import SweepConfig
-from mshisto_ray.mil import experiment, sweep
+from mshisto_ray.mil import experiment, sweep, sweep_results
 from mshisto_ray.tracking import open_store
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -114,7 +114,7 @@ def assert_undisturbed(job, words, chain, out):
         experiment.run(point.config, *data, alone / digest)
         one, two = (
             pq.read_table(folder / "predictions.parquet")
-            for folder in (alone / digest, sweep.folder(out, digest))
+            for folder in (alone / digest, sweep_results.folder(out, digest))
         )
         assert one.equals(two)
 
