@@ -4,8 +4,8 @@ Each output pixel is a weighted sum of rows and columns. The weights are a band 
 multiplied block by block through BLAS: the blocks stay in the processor's cache, and
 their memory is reused, because memory that is new for each tile takes longer than the
 arithmetic. A tile of 256 px from 1.9, 3.8 and 7.6 times as many takes 0.59, 2.3 and 5.2
-ms of one core, by a sparse matrix 0.69, 2.8 and 15.3. A loop compiled by numba was about
-half as long, but costs each worker seconds at its start and the install some 200 MB.
+ms of one core, by a sparse matrix 0.69, 2.8 and 15.3. A loop compiled by numba takes
+about half, but costs each worker seconds at its start and the install some 200 MB.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from mshisto_ray.jobs._predict_report import PredictReport
 from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._study_config import RunConfig, plan_steps
 from mshisto_ray.jobs._study_report import StudyReport
-from mshisto_ray.mil import experiment
+from mshisto_ray.mil import experiment, sweep_results
 from mshisto_ray.mil import sweep as points
 from mshisto_ray.store.failures import Failure, write_failures
 from mshisto_ray.store.file_names import file_name
@@ -24,7 +24,9 @@ from mshisto_ray.store.manifest import MANIFEST, open_stage
 
 ODD = "<script>alert(1)</script>"
 NAMES = [ODD, *(f"s{i}" for i in range(1, 10))]
-SECTIONS = ["question", "cohort", "ranking", "result", "wrong", "looks", "making"]
+SECTIONS = [
+    "question", "cohort", "ranking", "result", "decisions", "wrong", "looks", "making",
+]  # fmt: skip
 
 
 def embed(table):
@@ -83,7 +85,7 @@ def study(plainly, make_stages, tmp_path_factory):
     expanded = points.expand(steps.sweep, steps.sweep.axes)
     for digest, point in points.check(expanded, "auroc")[0].items():
         bags, splits = experiment.load(point.config)
-        out = points.folder(steps.sweep.out, digest)
+        out = sweep_results.folder(steps.sweep.out, digest)
         experiment.run(point.config, bags, splits, out)
     assert sweep.run(steps.sweep) == 0  # all configs are done: no Ray
     with plainly():
@@ -121,17 +123,20 @@ def test_a_sweep_reports_what_it_was_and_who_took_part(study):
         cells = [c.strip("* ") for c in line.split("|") if "(" in c]
         if line.startswith("|"):
             assert all(cell in page.text for cell in cells)
-    assert len(page.pictures) == 4  # ranking, ROC, precision and recall, confusion
+    # Ranking, ROC, precision and recall, confusion; reliability and net benefit.
+    assert len(page.pictures) == 5
 
 
 def test_a_prediction_reports_where_it_looks(study):
     given, steps = study
     before = read_page(steps.predict.out / "report.html")
-    assert before.sections == [name for name in SECTIONS if name != "ranking"]
+    sweeps_own = ("ranking", "decisions")
+    assert before.sections == [name for name in SECTIONS if name not in sweeps_own]
     assert "none was drawn" in before.text and "NoHeatMap" in before.text
     draw_looks(steps.predict.out)
-    report = PredictReport(steps.predict, given.out.parent)
-    (path,) = write_report("predict", steps.predict, steps.predict.out, report)
+    (one,) = steps.predict.parts().values()
+    report = PredictReport(one, given.out.parent)
+    (path,) = write_report("predict", one, one.out, report)
     page = read_page(path)
     assert len(page.pictures) == 3 + 8 * 2
     assert ODD in page.text or f"Right: {ODD}" not in page.text
@@ -219,4 +224,4 @@ def test_a_browser_shows_every_picture_without_an_error(study, tmp_path):
     )  # fmt: skip
     assert f'data-found="{num} pictures, 0 broken, false"' in done.stdout
     assert "CONSOLE" not in done.stderr
-    assert num == 1 + 3 + 8 * 2
+    assert num == 1 + 3 + 1 + 8 * 2

@@ -152,7 +152,7 @@ def test_the_table_has_the_papers_rows_and_published_numbers(musk, tmp_path, con
     keys = {"name": "ilse2018_musk", "datasets": ["musk1"], "others": False}
     study = reproduce._study(config(musk, tmp_path / "out", **keys, repeats=2))
     unit = next(u for u in study.units() if u.name == "musk1-attention-0")
-    assert len(study.units()) == 12
+    assert len(study.units()) == 2 * 7  # six poolings and the floor
     assert "| attention, published (unconfirmed) | .892 +- .040 |" in study.table({})
     predictions = few([0, 1], [0.2, 0.9])
     extras = {"trained_share": 0.9, "undecided_share": 0.25}

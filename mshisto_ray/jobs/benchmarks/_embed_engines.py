@@ -69,7 +69,7 @@ def _measure(
     trials = Trials(Part.model_validate(raw), tiles, "cpu")
     tried = trials.run(
         folder / "network",
-        {"engine": "auto", "precision": "auto", "asked": asdict(OWN)},
+        {"engine": "auto", "precision": "auto", "configured": asdict(OWN)},
     )
     first = tried[0].ms
     found = {}
