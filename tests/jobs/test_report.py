@@ -138,7 +138,7 @@ def test_a_prediction_reports_where_it_looks(study):
     report = PredictReport(one, given.out.parent)
     (path,) = write_report("predict", one, one.out, report)
     page = read_page(path)
-    assert len(page.pictures) == 3 + 8 * 2
+    assert len(page.pictures) == 3 + 1 + 8 * 2
     assert ODD in page.text or f"Right: {ODD}" not in page.text
     assert "p(predicted)" in page.text or "0 of 10 labelled" in page.text
 
