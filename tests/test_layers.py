@@ -1,10 +1,9 @@
 """The house: imports point one way, Ray and MLflow each live in one place."""
 
 import ast
+import functools
 import re
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).parents[1] / "mshisto_ray"
 DESIGN = PACKAGE.parent / "docs" / "design.md"
@@ -59,7 +58,8 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path) for path in FILES}
 
 
-def imports(path: Path) -> set[str]:
+@functools.cache
+def imports(path: Path) -> frozenset[str]:
     """Modules that a file imports, of those of the package the deepest."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -69,7 +69,7 @@ def imports(path: Path) -> set[str]:
             for alias in node.names:
                 deep = f"{node.module}.{alias.name}"
                 found.add(deep if deep in MODULES else node.module)
-    return found
+    return frozenset(found)
 
 
 def room(dotted: str) -> str | None:
@@ -81,34 +81,50 @@ def name(path: Path) -> str:
     return str(path.relative_to(PACKAGE.parent))
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_imports_point_one_way(path):
-    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    allowed = ORDER[: ORDER.index(own) + 1]
-    rooms = {room(module) for module in imports(path)} - {None}
-    assert rooms <= set(allowed), f"{name(path)} reaches down the list"
+def test_imports_point_one_way():
+    down = {}
+    for path in FILES:
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        rooms = {room(module) for module in imports(path)} - {None}
+        down[name(path)] = rooms - set(ORDER[: ORDER.index(own) + 1])
+    assert {file: rooms for file, rooms in down.items() if rooms} == {}
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_ray_and_mlflow_have_one_place(path):
-    top = {module.split(".")[0] for module in imports(path)}
+def test_ray_has_one_place_and_each_of_its_files_uses_it():
     # The package's own file sets the variables that Ray reads when it is imported.
-    if path != PACKAGE / "distributed" / "__init__.py":
-        assert ("ray" in top) == (path.parent == PACKAGE / "distributed")
-    assert "mlflow" not in top or path.parent == PACKAGE / "tracking"
+    others = [path for path in FILES if path != PACKAGE / "distributed" / "__init__.py"]
+    wrong = [
+        name(path)
+        for path in others
+        if ("ray" in tops(path)) != (path.parent == PACKAGE / "distributed")
+    ]
+    assert wrong == []
 
 
-@pytest.mark.parametrize("path", [*FILES, *sorted(JOBS.glob("*.py"))], ids=name)
-def test_an_underscore_is_imported_by_its_own_folder_alone(path):
+def test_mlflow_has_one_place():
+    users = {path.parent for path in FILES if "mlflow" in tops(path)}
+    assert users == {PACKAGE / "tracking"}
+
+
+def tops(path: Path) -> set[str]:
+    return {module.split(".")[0] for module in imports(path)}
+
+
+def test_an_underscore_is_imported_by_its_own_folder_alone():
     """``_name.py`` is private to its folder, whose ``__init__`` exports what it has."""
-    folder = module_name(path) if path.name == "__init__.py" else None
-    folder = folder or ".".join(path.relative_to(PACKAGE.parent).parts[:-1])
-    for module in imports(path):
-        parts = module.split(".")
-        private = [i for i, part in enumerate(parts) if part.startswith("_")]
-        if parts[0] == "mshisto_ray" and private:
+    wrong = []
+    for path in [*FILES, *sorted(JOBS.glob("*.py"))]:
+        folder = module_name(path) if path.name == "__init__.py" else None
+        folder = folder or ".".join(path.relative_to(PACKAGE.parent).parts[:-1])
+        for module in imports(path):
+            parts = module.split(".")
+            private = [i for i, part in enumerate(parts) if part.startswith("_")]
+            if parts[0] != "mshisto_ray" or not private:
+                continue
             home = ".".join(parts[: private[0]])
-            assert f"{folder}.".startswith(f"{home}."), f"{name(path)}: {module}"
+            if not f"{folder}.".startswith(f"{home}."):
+                wrong.append(f"{name(path)}: {module}")
+    assert wrong == []
 
 
 def test_there_is_no_import_circle():
