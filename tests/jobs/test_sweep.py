@@ -211,6 +211,7 @@ def test_the_parent_shows_summary_and_data_and_its_head_is_registered(done, caps
         fetch_model(Path("models:/another@champion"), uri)
 
 
+@pytest.mark.slow  # Ray Tune starts twice
 @pytest.mark.ray
 def test_another_value_of_an_axis_adds_its_children_to_the_same_parent(
     local_ray, table, tmp_path

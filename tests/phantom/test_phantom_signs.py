@@ -62,14 +62,7 @@ def signs(layout, level):
     return found
 
 
-@pytest.fixture(
-    scope="module",
-    # Twice as many slides show that nothing is seen as show that something is.
-    params=[
-        pytest.param(True, id="matched", marks=pytest.mark.slow),
-        pytest.param(False, id="coloured"),
-    ],
-)
+@pytest.fixture(scope="module", params=[True, False], ids=["matched", "coloured"])
 def seen(request, tmp_path_factory):
     """AUROC of each sign at each scale by colour statistics."""
     # Showing that nothing is visible needs more slides than showing that a sign is.
@@ -105,6 +98,7 @@ def seen(request, tmp_path_factory):
     return request.param, found
 
 
+@pytest.mark.slow  # colours of every tile of a dozen slides
 def test_colour_shows_no_matched_sign_at_any_scale(seen):
     matched, found = seen
     assert len(found) >= 8
@@ -112,6 +106,7 @@ def test_colour_shows_no_matched_sign_at_any_scale(seen):
         assert max(found.values()) < 0.60, found
 
 
+@pytest.mark.slow  # colours of every tile of a dozen slides
 def test_colour_shows_other_signs_only_at_their_own_scale(seen):
     matched, found = seen
     if not matched:

@@ -24,6 +24,7 @@ SIGNS = {
 }
 
 
+@pytest.mark.slow  # trains a network on pixels until it has learnt
 def test_a_sign_that_colour_shows_is_learnt(config, coloured):
     settings = config(
         **SIGNS,

@@ -41,7 +41,9 @@ def predict(bags, model, index):
 
 
 @pytest.mark.parametrize("part", examples(POOLINGS))
-@pytest.mark.parametrize(("classes", "batch_size"), [(2, 4), (3, 8)])
+@pytest.mark.parametrize(
+    ("classes", "batch_size"), [(2, 4), pytest.param(3, 8, marks=pytest.mark.slow)]
+)
 def test_every_pooling_learns_a_planted_instance(planted, part, classes, batch_size):
     name, keys = part
     # One instance in six cannot lift a mean of probabilities above one half.
