@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(
     r"`((?:mshisto_ray|tests)/[^`\n]+\.py)`:(?:[^`]|`[^`\n]+`)*?```python\n(.*?)```",
@@ -14,6 +16,7 @@ BLOCK = re.compile(
 )
 
 
+@pytest.mark.slow  # as the commands of the other pages
 def test_every_part_of_the_page_keeps_its_familys_contract(tmp_path):
     text = (ROOT / "docs" / "extend.md").read_text()
     ignored = shutil.ignore_patterns("__pycache__", "test_*.py")

@@ -40,7 +40,7 @@ def renamed(bags):
 
 
 @pytest.mark.parametrize("part", examples(POOLINGS))
-@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("classes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_seen_patients_get_their_out_of_fold_predictions(
     planted, tmp_path, part, classes
 ):
