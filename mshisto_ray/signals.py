@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -14,43 +15,60 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # A signal whose exception was dropped is sent again when Python is elsewhere.
 _AGAIN_S = 0.1
 
 
+class Stop(KeyboardInterrupt):
+    """The exception of a signal; unlike its base it may be watched."""
+
+
 class StopSignals:
-    """Makes SIGTERM raise KeyboardInterrupt in the main thread, as SIGINT does.
+    """Makes SIGTERM and SIGINT raise KeyboardInterrupt in the main thread.
 
     Libraries know how to leave their C code on that exception alone. SIGTERM comes from
     ``ray job stop``, a batch system, the end of a container. A child made by a fork
-    ends at once. A signal that arrives while Python runs a destructor, or the callback
-    of a weak reference, raises an exception that Python drops: it is sent again.
+    ends at once. An exception that ends before it has ended the job was dropped: by a
+    library that catches everything, or by Python in a destructor or the callback of a
+    weak reference. Then the signal is sent again.
     """
 
     def __init__(self) -> None:
         self._owner = os.getpid()
-        self._terminated = False
+        self._number: int | None = None
+        self._raised: weakref.ref[Stop] | None = None
+        self._arrived = False
         signal.signal(signal.SIGTERM, self._stop)
+        # The background process of a shell is started to ignore Ctrl-C.
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._stop)
         hook = sys.unraisablehook
         earlier = getattr(hook, "__self__", None)
         self._report = earlier._report if isinstance(earlier, StopSignals) else hook
-        sys.unraisablehook = self._send_again
+        sys.unraisablehook = self._report_others
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:
             os._exit(128 + number)
-        self._terminated = True
-        raise KeyboardInterrupt
+        self._number = number
+        # In no variable here: this frame is part of the traceback, which would keep it.
+        raise self._watched(Stop())
 
-    def _send_again(self, dropped: UnraisableHookArgs) -> None:
-        is_stop = issubclass(dropped.exc_type, KeyboardInterrupt)
-        if not is_stop or os.getpid() != self._owner:
-            self._report(dropped)
+    def _watched(self, stop: Stop) -> Stop:
+        self._raised = weakref.ref(stop, self._send_again)
+        return stop
+
+    def _send_again(self, _: weakref.ref[Stop]) -> None:
+        if self._arrived or self._number is None or os.getpid() != self._owner:
             return
-        number = signal.SIGTERM if self._terminated else signal.SIGINT
-        again = threading.Timer(_AGAIN_S, os.kill, (self._owner, number))
+        again = threading.Timer(_AGAIN_S, os.kill, (self._owner, self._number))
         again.daemon = True
         again.start()
+
+    def _report_others(self, dropped: UnraisableHookArgs) -> None:
+        if not issubclass(dropped.exc_type, Stop):
+            self._report(dropped)
 
     def exit_code(self, error: BaseException) -> int | None:
         """128 + the signal that caused an exception; None: it was no signal."""
@@ -62,7 +80,8 @@ class StopSignals:
             cause = cause.__cause__ or cause.__context__
         if cause is None:
             return None
-        return 128 + (signal.SIGTERM if self._terminated else signal.SIGINT)
+        self._arrived = True
+        return 128 + (self._number or signal.SIGINT)
 
 
 @contextmanager
@@ -71,8 +90,7 @@ def keep_handlers() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    handlers = {number: signal.getsignal(number) for number in numbers}
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         yield
     finally:

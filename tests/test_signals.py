@@ -22,6 +22,13 @@ class Dropped:
         os.kill(os.getpid(), signal.{name})
         time.sleep(0.01)
 
+def swallow():
+    try:
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(30)
+    except BaseException:
+        pass
+
 def run(config):
     '''Wait.'''
     {stop}
@@ -41,6 +48,7 @@ def own_hook(monkeypatch):
     [
         pytest.param("os.kill(os.getpid(), signal.{name})", id="work"),
         pytest.param("Dropped()", id="destructor"),  # Python drops its exception
+        pytest.param("swallow()", id="library"),
     ],
 )
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
