@@ -134,7 +134,7 @@ def test_a_job_stopped_at_three_moments_gives_what_it_gives_undisturbed(
     }
     # Ctrl-C in the middle of Ray Tune and Ray Train, which have handlers of their own.
     numbers = [signal.SIGINT, signal.SIGTERM] * 2
-    numbers = numbers[job in ("embed", "sweep", "pretrain") :]
+    numbers = numbers[job in ("sweep", "pretrain") :]
     for (moment, is_reached), number in zip(moments.items(), numbers, strict=False):
         code = stop(job, words, log, number, is_reached)
         said = log.read_text()
