@@ -18,6 +18,7 @@ pytest_plugins = (
     "fixtures.chain",
     "fixtures.odd_slides",
     "fixtures.plain",
+    "fixtures.predicting",
     "fixtures.slides",
     "fixtures.stages",
     "fixtures.studies",
@@ -28,7 +29,7 @@ pytest_plugins = (
 
 
 # Fixtures of the session that take long: the tests that use one run in one process.
-_MADE_ONCE = ("local_ray", "phantom", "coloured")
+_MADE_ONCE = ("local_ray", "prediction_study", "phantom", "coloured")
 _DEFAULT_TIMEOUT = 900
 
 

@@ -144,8 +144,9 @@ def _start_local() -> None:
         try:
             _init_local()
         except Exception as error:
+            said = str(error).strip().split("\n")[0]
             raise InputError(
-                f"Ray does not start here, twice ({type(error).__name__}: {error}): is "
+                f"Ray does not start here, twice ({type(error).__name__}: {said}): is "
                 "the machine busy, or short of memory? python jobs/doctor.py checks"
             ) from error
 

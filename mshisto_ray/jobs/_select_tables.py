@@ -28,7 +28,7 @@ from mshisto_ray.tile_classification.sites import measure_robustness
 
 
 def with_sites(config: SelectConfig, samples: TileSamples) -> TileSamples:
-    """Tiles with the site of their slide, where one is asked for.
+    """Tiles with the site of their slide, where ``config.site`` names its column.
 
     Raises:
         InputError: no such column, a slide without a site, or a single site.
@@ -48,7 +48,7 @@ def with_sites(config: SelectConfig, samples: TileSamples) -> TileSamples:
 
 
 def few_shots(config: SelectConfig, given: Mapping[str, TileSamples]) -> list[str]:
-    """Lines on SimpleShot with a few tiles a class; none where it is not asked for."""
+    """Lines on SimpleShot with a few tiles a class; none without ``few_shot``."""
     if config.few_shot is None:
         return []
     scores: dict[str, dict[int, TileMetrics]] = {}

@@ -11,7 +11,7 @@ from torch import nn
 from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil.combinations import Finer
 from mshisto_ray.mil.head import Head, HeadModel
-from mshisto_ray.mil.poolings import Pooled
+from mshisto_ray.mil.poolings import Pooled, mean_of_instances
 from mshisto_ray.mil.ragged import segments
 from mshisto_ray.tile_classification.head.files import load_heads
 
@@ -34,10 +34,7 @@ class MeanOfTiles(nn.Module):
     ) -> Pooled:
         """Tiles [N, D] and offsets [B + 1] of B bags to ``Pooled``."""
         segments.check_bags(h, offsets)
-        instances = self.tiles(h).log_softmax(1)
-        sizes = offsets.diff().to(instances)
-        bag = segments.segment_logsumexp(instances, offsets) - sizes.log()[:, None]
-        return Pooled(bag, instance_probabilities=instances.exp())
+        return mean_of_instances(self.tiles(h).log_softmax(1), offsets)
 
 
 def load_tile_head(path: Path) -> Head:

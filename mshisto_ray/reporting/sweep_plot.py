@@ -25,8 +25,8 @@ def plot(
 ) -> None:
     """The test metric with its interval per config, best on validation on top (PNG).
 
-    Red: the chosen one; grey: told apart from it. Beyond 60 configs only the first 60
-    are drawn.
+    Red: the chosen one; grey: differs from it beyond chance. Beyond 60 configs only the
+    first 60 are drawn.
     """
     shown = ranked[:_MAX_BARS]
     figure = Figure(figsize=(8, 1.2 + 0.3 * len(shown)), layout="constrained")
@@ -48,7 +48,7 @@ def plot(
     labels = [_shorten(o.point.label) for o in shown]
     axes.set_yticks(range(len(shown)), labels, fontsize=8)
     axes.invert_yaxis()
-    apart = "; grey: told apart from the chosen" if compared else ""
+    apart = "; grey: differs from the chosen beyond chance" if compared else ""
     axes.set_xlabel(f"test {title}, 95 % interval over patients{apart}")
     axes.grid(axis="x", alpha=0.3)
     figure.savefig(path, dpi=120)

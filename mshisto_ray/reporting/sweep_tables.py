@@ -55,7 +55,7 @@ def groups(
     select: str | None,
     compared: Mapping[str, Comparison],
 ) -> list[str]:
-    """Lines on which configs can be told apart from the chosen one, by their places.
+    """Lines on which configs differ from the chosen one beyond chance, by their places.
 
     Arguments as of ``sweep_summary.summary``.
     """

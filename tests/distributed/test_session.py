@@ -150,6 +150,31 @@ def test_address_that_no_job_can_join_is_refused(monkeypatch, address, answer):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_ray_that_does_not_start_is_tried_once_more(monkeypatch, failures):
+    """Ray's own start is replaced: a machine too busy for it cannot be made at will."""
+    starts = []
+
+    def start(**_):
+        starts.append(0)
+        if len(starts) <= failures:
+            raise RuntimeError("no answer of the raylet\nsee its log")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(session, "_RETRY_AFTER_S", 0)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", start)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    if failures == 1:
+        with connect():
+            assert len(starts) == 2
+        return
+    said = r"twice \(RuntimeError: no answer"
+    with pytest.raises(InputError, match=said) as caught, connect():
+        pass
+    assert "\n" not in str(caught.value) and len(starts) == 2
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 def test_local_session_is_private_quiet_and_leaves_no_token(tmp_path):

@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+from fixtures.h5 import grid, write_h5
 
 from mshisto_ray.exchange.h5 import H5Error, read_h5, width_of
 from mshisto_ray.exchange.h5_import import ImportRecipe, import_slide
@@ -13,16 +14,12 @@ from mshisto_ray.store.shards import read_metadata, read_shard, tensor_values
 
 NUM, DIM = 20, 6
 RECIPE = ImportRecipe(0.5, 256, None, DIM, "float32", 0.1, False)
-ATTRIBUTES = {"patch_size": 256, "patch_size_level0": 512, "overlap": 0}
 FEATURES = np.random.default_rng(0).normal(size=(NUM, DIM)).astype(np.float32)
-COORDS = np.stack(np.divmod(np.arange(NUM), 10)[::-1], 1) * 512
+COORDS = grid(NUM, 10)
 
 
 def write(path, features=FEATURES, coords=COORDS, **attributes):
-    with h5py.File(path, "w") as file:
-        file.create_dataset("features", data=features)
-        file.create_dataset("coords", data=coords).attrs.update(ATTRIBUTES | attributes)
-    return path
+    return write_h5(path, features, coords, **attributes)
 
 
 def imported(path):

@@ -5,22 +5,19 @@ import os
 import h5py
 import numpy as np
 import pyarrow.parquet as pq
+from fixtures.h5 import grid, write_h5
 
 from mshisto_ray import config as configs
 from mshisto_ray.jobs import import_h5
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 
 NUM, DIM = 24, 6
-ATTRIBUTES = {"patch_size": 256, "patch_size_level0": 512, "overlap": 0}
 FEATURES = np.random.default_rng(0).normal(size=(NUM, DIM)).astype(np.float32)
-COORDS = np.stack(np.divmod(np.arange(NUM), 12)[::-1], 1) * 512
+COORDS = grid(NUM, 12)
 
 
 def write(path, features=FEATURES, coords=COORDS, **attributes):
-    with h5py.File(path, "w") as file:
-        file.create_dataset("features", data=features)
-        file.create_dataset("coords", data=coords).attrs.update(ATTRIBUTES | attributes)
-    return path
+    return write_h5(path, features, coords, **attributes)
 
 
 def replaced(path, make):

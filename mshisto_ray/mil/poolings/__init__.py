@@ -8,6 +8,7 @@ from mshisto_ray.mil.poolings._pooling import (
     Auxiliary,
     Pooled,
     log_probabilities,
+    mean_of_instances,
     num_logits,
 )
 
@@ -15,5 +16,6 @@ __all__ = [
     "Auxiliary",
     "Pooled",
     "log_probabilities",
+    "mean_of_instances",
     "num_logits",
 ]

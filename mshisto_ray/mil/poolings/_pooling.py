@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch.nn import functional
 
-from mshisto_ray.mil.ragged.segments import widen
+from mshisto_ray.mil.ragged.segments import segment_logsumexp, widen
 
 
 @dataclass(frozen=True)
@@ -110,3 +110,14 @@ def log_probabilities(logits: torch.Tensor) -> torch.Tensor:
     if logits.shape[-1] > 1:
         return functional.log_softmax(logits, -1)
     return functional.logsigmoid(torch.cat([-logits, logits], 1))
+
+
+def mean_of_instances(instances: torch.Tensor, offsets: torch.Tensor) -> Pooled:
+    """P = (1 / K) sum_k p_k of the log probabilities [N, C] of the bags' instances.
+
+    Worked out in logarithms, log P = logsumexp_k(log p_k) - log K, so that it is exact
+    where all p_k are close to 0 or 1.
+    """
+    sizes = offsets.diff().to(instances)
+    bag = segment_logsumexp(instances, offsets) - sizes.log()[:, None]
+    return Pooled(bag, instance_probabilities=instances.exp())

@@ -15,9 +15,7 @@ NEEDS_CLASSES = True
 class InstanceMean(nn.Module):
     """P = (1 / K) sum_k p_k, with p_k = sigm(f(h_k)): a mean of probabilities.
 
-    Not of logits, which is another operator. Worked out in logarithms, log P =
-    logsumexp_k(log p_k) - log K, so that it is exact where all p_k are close to 0
-    or 1. More than two classes: p_k is a softmax.
+    Not of logits, which is another operator. More than two classes: p_k is a softmax.
 
     Source: Ilse et al. 2018, instance-level approach with mean pooling.
     """
@@ -30,9 +28,7 @@ class InstanceMean(nn.Module):
         """Instances [N, D] and offsets [B + 1] to ``Pooled``."""
         segments.check_bags(h, offsets)
         instances = _pooling.log_probabilities(self.classifier(h))
-        sizes = offsets.diff().to(instances)
-        bag = segments.segment_logsumexp(instances, offsets) - sizes.log()[:, None]
-        return _pooling.Pooled(bag, instance_probabilities=instances.exp())
+        return _pooling.mean_of_instances(instances, offsets)
 
 
 def build(dim: int, num_classes: int) -> nn.Module:

@@ -31,7 +31,7 @@ class TileNeighbours:
         found = torch.searchsorted(cells, wanted).clamp(max=len(cells) - 1)
         is_there = cells[found] == wanted
         self._tile = own.to(device)
-        # One more cell, which is empty, stands for absent neighbours.
+        # Absent neighbours point to an empty cell after the last.
         self._around = torch.where(is_there, found, len(cells)).to(device)
         sizes = own.bincount(minlength=len(cells) + 1)
         count = sizes[self._around.cpu()].sum(1)

@@ -29,7 +29,7 @@ class TileSamples:
     group that stays together) in ``groups``; all [N]. ``folds``: given fold of each
     group or None; ``views``: columns of each view; ``mpp``, ``digest``, ``encoder``: of
     the embeddings; ``notes``: what was left out; ``patients``: of each slide, none
-    where groups are patients; ``site``: of each tile, text [N], where it was asked for.
+    where groups are patients; ``site``: of each tile, text [N], where it is known.
     """
 
     features: Features

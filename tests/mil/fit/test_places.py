@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from fixtures.experiments import experiment_of, write_cohort
 
 from mshisto_ray import config
 from mshisto_ray.config import InputError
@@ -25,33 +26,18 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def study(make_embeddings, tmp_path):
-    """Twelve slides, each a column of tiles; one patient has the last two."""
-    rng = np.random.default_rng(0)
-    slides, rows = {}, ["path,patient_id,label"]
-    for i in range(12):
+    """Each slide a column of tiles at two scales."""
+
+    def sizes(rng):
         num = int(rng.integers(3, 9))
-        slides[f"s{i:02d}"] = {
-            m: rng.normal(i, 1, (n, 3)) for m, n in ((1.0, 2 * num), (2.0, num))
-        }
-        rows.append(f"s{i:02d}.svs,p{min(i, 10)},{'ab'[i % 2] if i < 10 else 'a'}")
-    cohort = tmp_path / "cohort.csv"
-    cohort.write_text("\n".join(rows) + "\n")
-    return make_embeddings(slides), cohort, tmp_path
+        return {1.0: 2 * num, 2.0: num}
+
+    return write_cohort(make_embeddings, tmp_path, sizes)
 
 
 def settings(study, **keys):
-    embeddings, cohort, folder = study
-    raw = {
-        "embeddings": str(embeddings),
-        "cohort": str(cohort),
-        "pooling": {"name": "smooth_attention", "hidden": 5, "alpha": 0.8},
-        "runtime": {"cache": {"dir": str(folder / "cache")}},
-        "split": {"folds": 3, "validation": 0},
-        "hidden": [4],
-        "epochs": 2,
-        "early_stopping": None,
-    }
-    return config.validate(ExperimentConfig, raw | keys)
+    pooling = {"name": "smooth_attention", "hidden": 5, "alpha": 0.8}
+    return experiment_of(study, **{"pooling": pooling} | keys)
 
 
 SCALES = {"scales": [2.0, 1.0], "combine": {"name": "concat"}}

@@ -5,12 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from fixtures.experiments import experiment_of, write_cohort
 
-from mshisto_ray import config
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.mil import experiment
-from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.fit import batches as module
 from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.cross_validation import cross_validate
@@ -29,33 +28,28 @@ SCALES = (2.0, 1.0, 0.5)
 
 @pytest.fixture
 def study(make_embeddings, tmp_path):
-    """Twelve slides at three scales; one patient has the last two."""
-    rng = np.random.default_rng(0)
-    slides, rows = {}, ["path,patient_id,label"]
-    for i in range(12):
+    """Each slide a column of tiles at three scales; the finest lacks one."""
+
+    def sizes(rng):
         coarse = int(rng.integers(2, 6))
-        sizes = {0.5: 4 * coarse - 1, 1.0: 2 * coarse, 2.0: coarse}
-        slides[f"s{i:02d}"] = {m: rng.normal(i, 1, (n, 3)) for m, n in sizes.items()}
-        rows.append(f"s{i:02d}.svs,p{min(i, 10)},{'ab'[i % 2] if i < 10 else 'a'}")
-    cohort = tmp_path / "cohort.csv"
-    cohort.write_text("\n".join(rows) + "\n")
-    return make_embeddings(slides), cohort, tmp_path
+        return {0.5: 4 * coarse - 1, 1.0: 2 * coarse, 2.0: coarse}
+
+    return write_cohort(make_embeddings, tmp_path, sizes)
 
 
 def settings(study, **keys):
-    embeddings, cohort, folder = study
-    raw = {
-        "embeddings": str(embeddings),
-        "cohort": str(cohort),
+    scales = {
         "scales": SCALES,
         "combine": {"name": "cross_scale", "heads": 2, "head_dim": 3},
-        "runtime": {"cache": {"dir": str(folder / "cache")}},
-        "split": {"folds": 3, "validation": 0},
-        "hidden": [4],
-        "epochs": 2,
-        "early_stopping": None,
     }
-    return config.validate(ExperimentConfig, raw | keys)
+    return experiment_of(study, **scales | keys)
+
+
+def write_head(training, path):
+    bags, _ = experiment.load(training)
+    splits = plan_splits(bags, SplitConfig(folds=2, validation=0), training)
+    result = cross_validate(bags, splits, training, CPU)
+    save_head(path, result, bags, training, {"unit": "slide"})
 
 
 def naive(directory, slide_id):
@@ -133,10 +127,7 @@ def test_coarse_tiles_that_are_only_ancestors_are_no_instances(study):
 
 def test_a_head_of_bags_with_other_instances_is_refused(study, tmp_path):
     training = settings(study)
-    bags, _ = experiment.load(training)
-    splits = plan_splits(bags, SplitConfig(folds=2, validation=0), training)
-    result = cross_validate(bags, splits, training, CPU)
-    save_head(tmp_path / "head", result, bags, training, {"unit": "slide"})
+    write_head(training, tmp_path / "head")
     file = tmp_path / "head" / "model.json"
     content = json.loads(file.read_text())
     assert content.pop("instances") == "own"
@@ -278,10 +269,7 @@ def test_a_slide_without_finer_tiles_is_noted_and_used(study, make_embeddings):
 
 def test_other_scales_than_the_heads_are_refused(study, tmp_path):
     training = settings(study)
-    bags, _ = experiment.load(training)
-    splits = plan_splits(bags, SplitConfig(folds=2, validation=0), training)
-    result = cross_validate(bags, splits, training, CPU)
-    save_head(tmp_path / "head", result, bags, training, {"unit": "slide"})
+    write_head(training, tmp_path / "head")
     fewer, _ = experiment.load(settings(study, scales=[2.0, 1.0]))
     with pytest.raises(InputError, match="the head takes embeddings of encoder"):
         predict(load_head(tmp_path / "head"), fewer, CPU)
