@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from mshisto_ray import components
@@ -87,19 +89,6 @@ def _task(
         positive, negative = (relation.numpy() for relation in relations)
         return projection_monitors(projections, positive, negative, loss)
 
-    def judge(metrics: dict[str, float], step: int) -> None:
-        problem = collapse(metrics) if step and "spread" in metrics else None
-        if step and metrics.get("val_collapsed"):
-            problem = problem or "embeddings of held-out patients hardly differ"
-        if not problem:
-            return
-        message = f"{problem} at step {step}: embeddings carry little information"
-        advice = "lower optimiser.lr, raise the batch size, or take another loss"
-        if config.on_collapse == "stop":
-            raise InputError(f"collapse: {message}; {advice}")
-        if say:
-            say(f"{NAME}: warning: {message}; {advice}")
-
     return TrainingTask(
         NAME,
         config.model,
@@ -111,5 +100,26 @@ def _task(
         validate,
         config.validation.every,
         config.best,
-        judge,
+        _collapse_judge(config.on_collapse == "stop", say),
     )
+
+
+def _collapse_judge(
+    stops: bool, say: Say | None
+) -> Callable[[dict[str, float], int], None]:
+    """The check of each step's metrics: stop training on collapse, or warn of it."""
+
+    def judge(metrics: dict[str, float], step: int) -> None:
+        problem = collapse(metrics) if step and "spread" in metrics else None
+        if step and metrics.get("val_collapsed"):
+            problem = problem or "embeddings of held-out patients hardly differ"
+        if not problem:
+            return
+        message = f"{problem} at step {step}: embeddings carry little information"
+        advice = "lower optimiser.lr, raise the batch size, or take another loss"
+        if stops:
+            raise InputError(f"collapse: {message}; {advice}")
+        if say:
+            say(f"{NAME}: warning: {message}; {advice}")
+
+    return judge

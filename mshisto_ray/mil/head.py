@@ -126,16 +126,7 @@ def load_head(path: Path) -> Head:
     if not about.is_file():
         raise InputError(f"{path}: no model.json; this is not a head")
     content = json.loads(about.read_text())
-    if content.get("version") != VERSION:
-        raise InputError(
-            f"{path}: head version {content.get('version')}, this package reads "
-            f"{VERSION}; train it again"
-        )
-    if content["scales"] and content.get(INSTANCES) != "own":
-        raise InputError(
-            f"{path}: this head of several scales is of an earlier version, whose bags "
-            "held coarse tiles with hardly any tissue, too; train it again"
-        )
+    _check_version(path, content)
     config = configs.validate(TrainConfig, content["config"])
     dims, classes = tuple(content["dims"]), tuple(content["classes"])
     kind = restore_target(content.get("target", {}))
@@ -166,6 +157,20 @@ def load_head(path: Path) -> Head:
         kind,
         read_decision(path),
     )
+
+
+def _check_version(path: Path, content: Mapping[str, Any]) -> None:
+    """Raise InputError for a head of a version that this package cannot apply."""
+    if content.get("version") != VERSION:
+        raise InputError(
+            f"{path}: head version {content.get('version')}, this package reads "
+            f"{VERSION}; train it again"
+        )
+    if content["scales"] and content.get(INSTANCES) != "own":
+        raise InputError(
+            f"{path}: this head of several scales is of an earlier version, whose bags "
+            "held coarse tiles with hardly any tissue, too; train it again"
+        )
 
 
 def head_digest(path: Path) -> str:

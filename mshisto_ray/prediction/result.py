@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -109,28 +109,53 @@ def write_result(
     more = decision_columns(head, probabilities, calibrated) | drift_column(drift)
     _write_table(out, head, predicted, probabilities, targets, more)
     known = [i for i, target in enumerate(targets) if target is not None]
-    index = np.array([head.classes.index(str(targets[i])) for i in known], np.int64)
-    labelled = [predicted[i] for i in known]
-    metrics, undefined = external_metrics(
-        head.classes, labelled, probabilities[known], index
-    )
-    decisions = None
-    if known and head.decision:
-        own = as_predictions(head.classes, labelled, probabilities[known], index)
-        decisions = examine_predicted(head.decision, own, calibrated[known])
-    groups = find_subgroups(
-        cohort, subgroups, head.classes, labelled, probabilities[known], index,
-        decisions,
+    examined = _examine_labelled(
+        head, cohort, [predicted[i] for i in known],
+        probabilities[known], calibrated[known],
+        [str(targets[i]) for i in known], subgroups,
     )  # fmt: skip
+    groups, metrics = examined.groups, examined.metrics
     if subgroups:
         write_text(out / SUBGROUPS, subgroup_table(groups))
-    notes = unknown_labels(head, cohort, predicted) + undefined + small_groups(groups)
+    notes = unknown_labels(head, cohort, predicted) + examined.undefined
+    notes += small_groups(groups)
     if tiles is not None:
         metrics |= localise(out, head, predicted, tiles, annotation, notes)
     _write_metrics(out, metrics)
     return PredictionSummary(
-        len(predicted), len(known), metrics, groups, notes, drift, decisions
+        len(predicted), len(known), metrics, groups, notes, drift, examined.decisions
     )
+
+
+class _Examined(NamedTuple):
+    """Metrics, groups and decisions of labelled bags; ``undefined``: notes."""
+
+    metrics: dict[str, Interval]
+    undefined: list[str]
+    decisions: Examination | None
+    groups: list[Subgroup]
+
+
+def _examine_labelled(
+    head: Head,
+    cohort: Cohort,
+    labelled: list[Bag],
+    probabilities: np.ndarray,
+    calibrated: np.ndarray,
+    truth: list[str],
+    subgroups: Sequence[str],
+) -> _Examined:
+    """Compare predictions [N, C] of N labelled bags, as is and calibrated, to truth."""
+    index = np.array([head.classes.index(label) for label in truth], np.int64)
+    metrics, undefined = external_metrics(head.classes, labelled, probabilities, index)
+    decisions = None
+    if labelled and head.decision:
+        own = as_predictions(head.classes, labelled, probabilities, index)
+        decisions = examine_predicted(head.decision, own, calibrated)
+    groups = find_subgroups(
+        cohort, subgroups, head.classes, labelled, probabilities, index, decisions
+    )
+    return _Examined(metrics, undefined, decisions, groups)
 
 
 def find_failures(out: Path, bags: list[Bag]) -> list[Failure]:

@@ -118,16 +118,7 @@ def make_predictor(
         made = Guard("predict", bag.name).make(lambda: make(bag, attempt, attempts))
         if isinstance(made, Failure):
             made = _Made(_scores([], None, head), None, [made])
-        found = made.prediction
-        metadata = {
-            "made_from": made_from(directories, bag),
-            "probabilities": found.probabilities[0].tolist() if found else None,
-            "failures": [asdict(failure) for failure in made.failures],
-        }
-        if found and found.calibrated is not None:
-            metadata["calibrated"] = found.calibrated[0].tolist()
-        if made.embedding is not None:
-            metadata["embedding"] = made.embedding.tolist()
+        metadata = {"made_from": made_from(directories, bag)} | _metadata(made)
         with watchdog.watching():
             write_shard(shard_path(work.out, bag.name), [made.table], metadata)
         attempts.end()
@@ -141,6 +132,20 @@ class _Made(NamedTuple):
     prediction: HeadPrediction | None
     failures: list[Failure]
     embedding: np.ndarray | None = None
+
+
+def _metadata(made: _Made) -> dict[str, Any]:
+    """What a shard holds of its bag as a whole, as JSON values."""
+    found = made.prediction
+    metadata: dict[str, Any] = {
+        "probabilities": found.probabilities[0].tolist() if found else None,
+        "failures": [asdict(failure) for failure in made.failures],
+    }
+    if found and found.calibrated is not None:
+        metadata["calibrated"] = found.calibrated[0].tolist()
+    if made.embedding is not None:
+        metadata["embedding"] = made.embedding.tolist()
+    return metadata
 
 
 def _mean_embedding(head: Head, slides: Sequence[SlideTiles]) -> np.ndarray | None:

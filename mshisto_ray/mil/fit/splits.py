@@ -36,32 +36,12 @@ def plan_splits(
     check_stopping(splits, config, training)
     stopping = training.early_stopping if training else None
     given = any(len(split.validation) for split in splits)
-    usable = bags.sizes > 0
-    kept = [
-        Split(
-            s.repeat,
-            s.fold,
-            s.train[usable[s.train]],
-            s.validation[usable[s.validation]],
-            s.test[usable[s.test]],
-        )
-        for s in splits
-    ]
+    kept = [_with_instances(split, bags.sizes > 0) for split in splits]
     for split in kept:
         _check_part(bags, split, split.train, "training")
-        if not len(split.test):
-            raise InputError(
-                f"split: fold {split.fold} of repeat {split.repeat} has no test bag "
-                "with instances: use fewer folds, or leave the slides without tiles "
-                "out of the cohort"
-            )
         if stopping and (stopping.metric != "loss" or bags.kind.whole_fold):
             _check_part(bags, split, split.validation, "validation")
-        if (config.validation or given) and not len(split.validation):
-            raise InputError(
-                f"split: fold {split.fold} of repeat {split.repeat} has no validation "
-                "bag; give a larger split.validation, or 0 with early_stopping=null"
-            )
+        _check_not_empty(split, bool(config.validation) or given)
     if training is not None:
         check_folds(bags, [split.train for split in kept], training)
     return kept
@@ -77,6 +57,28 @@ def check_stopping(
         raise InputError(
             "split.validation is 0, and early stopping needs validation bags: give "
             "split.validation=0.2, or early_stopping=null"
+        )
+
+
+def _with_instances(split: Split, usable: np.ndarray) -> Split:
+    """The split without the bags that have no instance; ``usable``: bool, by bag."""
+    parts = (split.train, split.validation, split.test)
+    train, validation, test = (part[usable[part]] for part in parts)
+    return Split(split.repeat, split.fold, train, validation, test)
+
+
+def _check_not_empty(split: Split, validates: bool) -> None:
+    """Raise InputError for a fold without test bags, or validation bags if it needs."""
+    where = f"split: fold {split.fold} of repeat {split.repeat}"
+    if not len(split.test):
+        raise InputError(
+            f"{where} has no test bag with instances: use fewer folds, or leave the "
+            "slides without tiles out of the cohort"
+        )
+    if validates and not len(split.validation):
+        raise InputError(
+            f"{where} has no validation bag; give a larger split.validation, or 0 with "
+            "early_stopping=null"
         )
 
 
