@@ -203,7 +203,7 @@ def test_merging_numbers_repeats_where_bags_recur():
         ),
         ({"name": "ilse2018_colon", "epochs": 0}, "epochs"),
         ({"name": "ilse2018_mnist_bags", "num_bags": [0]}, "num_bags"),
-        ({"name": "ilse2018_mnist_bags", "mean_size": 500}, "mean_size"),
+        ({"name": "ilse2018_mnist_bags", "mean_sizes": [1]}, "mean_sizes"),
         ({"name": "tan2023", "scales": [2.0, 1.0]}, "study.scales: .* rising order"),
     ],
 )
