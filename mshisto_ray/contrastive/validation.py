@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Self
 
@@ -33,8 +34,8 @@ from mshisto_ray.training.step import Stepper
 from mshisto_ray.training.tile_index import TileIndex
 
 _NEIGHBOURS = 10
-# Batches tried in search of one with positives and negatives.
-_BATCHES = 20
+# Batches tried beyond those wanted, in search of positives and negatives.
+_TRIES = 20
 
 
 class ValidationConfig(HeldOutConfig):
@@ -47,6 +48,9 @@ class ValidationConfig(HeldOutConfig):
         1500.0, "smallest distance of far pairs, for the near-far AUC", "um", gt=0
     )
     pairs: int = option(400, "pairs drawn of each kind", ge=2)
+    batches: int = option(
+        16, "batches of batch_size images whose mean loss is val_loss", ge=1
+    )
 
     @model_validator(mode="after")
     def _are_apart(self) -> Self:
@@ -62,9 +66,10 @@ class Validation:
 
     Measures (all on embeddings but the loss): ``val_near_far_auc``, the mean over
     scales, ``val_recall_at_10`` of a tile's finer tile among those of other places,
-    ``val_rank``, ``val_spread`` and ``val_loss``, of one batch. Metrics for which the
-    held-out slides are too small or too few are left out, and so are pairs with a tile
-    that cannot be read.
+    ``val_rank``, ``val_spread`` and ``val_loss``, the mean over batches (one alone
+    differs from another by more than most epochs do). Metrics for which the held-out
+    slides are too small or too few are left out, and so are pairs with a tile that
+    cannot be read.
     """
 
     def __init__(
@@ -80,10 +85,11 @@ class Validation:
         self.notes: list[str] = []
         near_far = [self._draw_near_far(part, config, mpp) for mpp in part.scales]
         places = self._draw_places(part, config.pairs)
-        batch = self._draw_batch(part, pairs, batch_size)
+        batches = self._draw_batches(part, pairs, batch_size, config.batches)
         drawn = [pairs.reshape(-1) for pairs in (*near_far, *places)]
-        drawn += [batch.tiles] if batch else []
-        self._near_far, self._places, self._batch = [], [], None
+        drawn += [batch.tiles for batch in batches]
+        self._near_far, self._places = [], []
+        self._batches: list[PairBatch] = []
         if any(map(len, drawn)):
             used = np.unique(np.concatenate(drawn))
             held = reader(tiles[used])
@@ -91,8 +97,8 @@ class Validation:
             self._at = np.searchsorted(used[held.readable], np.arange(len(part)))
             is_readable = np.zeros(len(part), bool)
             is_readable[used] = held.readable
-            self._keep(near_far, places, batch, is_readable)
-        if not (self._near_far or self._places or self._batch):
+            self._keep(near_far, places, batches, is_readable)
+        if not (self._near_far or self._places or self._batches):
             raise InputError(
                 "validation: held-out slides are too small, too few or too damaged for "
                 f"any measure ({'; '.join(self.notes)}): raise validation.share, lower "
@@ -103,10 +109,10 @@ class Validation:
         self,
         near_far: Sequence[np.ndarray],
         places: Sequence[np.ndarray],
-        batch: PairBatch | None,
+        batches: Sequence[PairBatch],
         is_readable: np.ndarray,
     ) -> None:
-        """Keep the drawn pairs and batch without tiles that cannot be read."""
+        """Keep the drawn pairs and batches without tiles that cannot be read."""
         # A near pair is kept only with the far one that follows it.
         fours = [pairs.reshape(-1, 4) for pairs in near_far]
         fours = [four[is_readable[four].all(axis=1)] for four in fours]
@@ -114,18 +120,18 @@ class Validation:
         read = [pairs[is_readable[pairs].all(axis=1)] for pairs in places]
         # With no more places than neighbours every target would be a hit.
         self._places = [pairs for pairs in read if len(pairs) > 2 * _NEIGHBOURS]
-        lost = int((~is_readable[batch.tiles]).sum()) if batch else 0
+        lost = sum(int((~is_readable[batch.tiles]).sum()) for batch in batches)
         if lost or sum(map(len, read)) < sum(map(len, places)):
             self.notes.append("some held-out tiles cannot be read and are left out")
-        if batch:
+        for batch in batches:
             at = np.flatnonzero(is_readable[batch.tiles])
             positive, negative = (
                 relation[np.ix_(at, at)]
                 for relation in (batch.positive, batch.negative)
             )
             if positive.any() and negative.any():
-                tiles = batch.tiles[at]
-                self._batch = PairBatch(tiles, positive, negative, batch.missing)
+                kept = batch.tiles[at], positive, negative, batch.missing
+                self._batches.append(PairBatch(*kept))
 
     def __call__(self, stepper: Stepper, loss: torch.nn.Module) -> dict[str, float]:
         """Measure the model with its current weights."""
@@ -146,13 +152,18 @@ class Validation:
         ]
         if recalls:
             metrics["val_recall_at_10"] = float(np.mean(recalls))
-        if self._batch:
-            z = torch.from_numpy(self._of(projections, self._batch.tiles))
-            relations = (self._batch.positive, self._batch.negative)
-            value = loss(z, *(torch.from_numpy(r) for r in relations))
-            metrics["val_loss"] = float(value)
+        if self._batches:
+            losses = [self._loss(projections, loss, each) for each in self._batches]
+            metrics["val_loss"] = float(np.mean(losses))
         measured = {"spread": metrics["val_spread"], "rank": metrics["val_rank"]}
         return {**metrics, "val_collapsed": float(collapse(measured) is not None)}
+
+    def _loss(
+        self, projections: np.ndarray, loss: torch.nn.Module, batch: PairBatch
+    ) -> float:
+        z = torch.from_numpy(self._of(projections, batch.tiles))
+        relations = (batch.positive, batch.negative)
+        return float(loss(z, *(torch.from_numpy(r) for r in relations)))
 
     def _of(self, values: np.ndarray, tiles: np.ndarray) -> np.ndarray:
         return values[self._at[tiles]]
@@ -194,16 +205,20 @@ class Validation:
             found.append(pairs[np.unique(pairs[:, 0], return_index=True)[1]])
         return found
 
-    def _draw_batch(self, part: TileIndex, pairs: Part, batch_size: int):
+    def _draw_batches(
+        self, part: TileIndex, pairs: Part, batch_size: int, num: int
+    ) -> list[PairBatch]:
+        """At most ``num`` batches that hold positives and negatives."""
         source = components.build(PAIRS, pairs, part)
         try:
             source.check(batch_size // 2)
         except InputError as error:
             self.notes.append(f"no validation loss: {error}")
-            return None
-        drawn = (draw_batch(source, 0, i, batch_size // 2) for i in range(_BATCHES))
-        related = (batch for batch in drawn if batch.positive.any())
-        found = next((batch for batch in related if batch.negative.any()), None)
-        if found is None:
+            return []
+        tries = range(_TRIES + num)
+        drawn = (draw_batch(source, 0, i, batch_size // 2) for i in tries)
+        whole = (b for b in drawn if b.positive.any() and b.negative.any())
+        found = list(itertools.islice(whole, num))
+        if not found:
             self.notes.append("no validation loss: no batch holds negatives")
         return found

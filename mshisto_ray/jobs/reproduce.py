@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
+
+from pydantic import field_validator
 
 from mshisto_ray import components, provenance
 from mshisto_ray.components import Family, Part
@@ -45,6 +48,19 @@ class ReproduceConfig(Config):
     out: OutputPath = option(
         text="directory; an unfinished one is resumed; may hold `units` made elsewhere"
     )
+    share: str = option(
+        "1/1",
+        "which units to make here, as 2/3: of every three the second; one `out` for "
+        "each machine, whose units one of them then joins",
+    )
+
+    @field_validator("share")
+    @classmethod
+    def _is_a_share(cls, value: str) -> str:
+        found = re.fullmatch(r"(\d+)/(\d+)", value)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise ValueError(f"share: {value!r} is none: give 1/3, 2/3 or 3/3")
+        return value
 
 
 def check(config: ReproduceConfig) -> None:
@@ -59,7 +75,7 @@ def run(config: ReproduceConfig) -> None:
     study = _study(config)
     recorded = config.model_dump(mode="json")
     with open_stage(config.out, STAGE, _recipe(config), recorded, [_UNITS]):
-        _run(study, config.out)
+        _run(study, config.out, config.share)
 
 
 def _study(config: ReproduceConfig) -> Study:
@@ -71,7 +87,7 @@ def _recipe(config: ReproduceConfig) -> dict[str, object]:
     return {"study": config.study.name}
 
 
-def _run(study: Study, out: Path) -> None:
+def _run(study: Study, out: Path, share: str = "1/1") -> None:
     units = study.units()
     done = _finished_units(out, units)
     print(
@@ -79,9 +95,10 @@ def _run(study: Study, out: Path) -> None:
         flush=True,
     )
     _warn_unknown_units(out, units)
-    for unit in units:
-        if unit.name in done:
-            continue
+    number, of = map(int, share.split("/"))
+    left = [unit for unit in units[number - 1 :: of] if unit.name not in done]
+    _say_cost(left)
+    for unit in left:
         started, cpu = time.perf_counter(), time.process_time()
         result = unit.run()
         seconds = time.perf_counter() - started
@@ -96,6 +113,18 @@ def _run(study: Study, out: Path) -> None:
     text = study.table(done)
     write_text(out / "table.md", text)
     print(f"\n{text}\nreproduce: {out / 'table.md'}", flush=True)
+
+
+def _say_cost(units: Sequence[StudyUnit]) -> None:
+    """Print what the units will take, where the study has an estimate."""
+    hours = [unit.core_hours for unit in units if unit.core_hours is not None]
+    if hours:
+        print(
+            f"reproduce: {len(units)} units to make, about {sum(hours):.3g} hours of "
+            f"one CPU core, the longest {max(hours):.3g} (estimated from the size of "
+            "the models; a GPU takes a fraction)",
+            flush=True,
+        )
 
 
 def _finished_units(out: Path, units: Sequence[StudyUnit]) -> dict[str, UnitResult]:

@@ -41,12 +41,14 @@ class StudyUnit:
     """A piece of work that is finished or repeated as a whole, on any machine.
 
     ``name``: a file's stem; ``recipe``: JSON values that decide the result, the
-    fingerprint of the data among them, and no path.
+    fingerprint of the data among them, and no path; ``core_hours``: an estimate of its
+    cost, if there is one.
     """
 
     name: str
     recipe: Mapping[str, Any]
     run: Callable[[], UnitResult]
+    core_hours: float | None = None
 
 
 class Study(Protocol):

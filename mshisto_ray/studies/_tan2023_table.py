@@ -2,55 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mshisto_ray.learning.comparison import compare
 from mshisto_ray.studies import _study
 from mshisto_ray.studies._study import UnitResult
 
 Scales = tuple[float, ...]
+Row = Literal["single", "conventional", "shared", "shared_msa", "shared_msa_all"]
+ALL_ROWS: tuple[Row, ...] = (
+    "single", "conventional", "shared", "shared_msa", "shared_msa_all",
+)  # fmt: skip
+CROSS_SCALE = "cross_scale"
+# Number of a unit: parameters of its encoders.
+ENCODER_SIZE = "encoder_parameters"
 
 
 @dataclass(frozen=True)
 class TableRow:
     """A row of the paper's tables.
 
-    ``folder``: of embeddings, where ``{mpp}`` stands for the scale.
+    ``key``: of ``study.rows``; ``folder``: of embeddings, where ``{mpp}`` stands for
+    the scale; ``published``: accuracy on whole slides and on the annotated tumour, by
+    level.
     """
 
+    key: Row
     name: str
     folder: str
     combine: Mapping[str, Any]
+    published: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
 
-SINGLE = TableRow("single scale", "imagenet", {"name": "single"})
-_MSA = {"name": "cross_scale", "width": 2048, "heads": 4, "head_dim": 128}
-SEVERAL = (
-    TableRow("conventional MS", "scale_{mpp}", {"name": "concat"}),
-    TableRow("MS + CL", "shared", {"name": "concat"}),
-    TableRow("MS + CL + MSA", "shared", _MSA),
-)
-# Accuracy by level, on whole slides and on the annotated tumour.
-_PUBLISHED = {
-    "single scale": ((".6364", ".5879", ".5669"), (".7250", ".7441", ".7086")),
-    "conventional MS": ((".6081", ".5915"), (".7398", ".7200")),
-    "MS + CL": ((".5882", ".6250"), (".7331", ".7026")),
-    "MS + CL + MSA": ((".6415", ".5993"), (".7715", ".7166")),
-}
+ROWS = (
+    TableRow("single", "single scale", "imagenet", {"name": "single"},
+             ((".6364", ".5879", ".5669"), (".7250", ".7441", ".7086"))),
+    TableRow("conventional", "conventional MS", "scale_{mpp}", {"name": "concat"},
+             ((".6081", ".5915"), (".7398", ".7200"))),
+    TableRow("shared", "MS + CL", "shared", {"name": "concat"},
+             ((".5882", ".6250"), (".7331", ".7026"))),
+    TableRow("shared_msa", "MS + CL + MSA", "shared", {"name": CROSS_SCALE},
+             ((".6415", ".5993"), (".7715", ".7166"))),
+    # The paper's future work.
+    TableRow("shared_msa_all", "MS + CL + MSA, all scales", "shared",
+             {"name": CROSS_SCALE}),
+)  # fmt: skip
 
 
-def unit_name(row: TableRow, scales: Scales, repeat: int) -> str:
-    """A file's stem: the row, its scales, coarsest first, and the repeat."""
-    name = row.name.lower().replace(" + ", "-").replace(" ", "-")
-    return f"{name}-{'+'.join(f'{mpp:g}' for mpp in scales)}-{repeat}"
+def levels_of(settings: Mapping[str, Any]) -> dict[str, list[Scales]]:
+    """Scales (coarsest first) of each cell of the wanted rows, by the row's name."""
+    scales: Sequence[float] = settings["scales"]
+    wanted = settings["levels"]
+    single = [(mpp,) for mpp in scales]
+    pairs = list(zip(scales[1:], scales[:-1], strict=True))
+    whole = [tuple(reversed(scales))] if len(scales) > 2 else []
+    kinds = {"single": single, "shared_msa_all": whole}
+    return {
+        row.name: [
+            cell
+            for level, cell in enumerate(kinds.get(row.key, pairs))
+            if wanted is None or level in wanted
+        ]
+        for row in ROWS
+        if row.key in settings["rows"]
+    }
+
+
+def unit_name(
+    row: TableRow, scales: Scales, repeat: int, fold: int | None = None
+) -> str:
+    """A file's stem: the row, its scales, coarsest first, the repeat and the fold."""
+    name = row.name.lower().replace(" + ", "-").replace(", ", "-").replace(" ", "-")
+    end = "" if fold is None else f"-fold{fold}"
+    return f"{name}-{'+'.join(f'{mpp:g}' for mpp in scales)}-{repeat}{end}"
 
 
 def render(
     settings: Mapping[str, Any],
     levels: Mapping[str, Sequence[Scales]],
-    absent: Collection[tuple[str, Scales]],
+    there: Mapping[tuple[str, Scales], Sequence[int | None]],
     has_area: bool,
     done: Mapping[str, UnitResult],
 ) -> str:
@@ -59,94 +92,143 @@ def render(
     Args:
         settings: of the study.
         levels: scales of each cell of a row, by the row's name.
-        absent: rows and scales without embeddings.
+        there: folds of encoders of the rows and scales that have embeddings.
         has_area: whether models were tested on the annotated area too.
         done: results by ``unit_name``.
     """
-    num = len(settings["scales"])
-    single = [f"Level {i}" for i in range(num)]
-    several = [f"Level ({i + 1}+{i})" for i in range(num - 1)]
-    areas = ("whole slides", "annotated area") if has_area else ("whole slides",)
     parts = []
-    for header, rows in ((single, [SINGLE]), (several, SEVERAL)):
-        for place, area in enumerate(areas):
-            lines, above = [], None
-            for row in rows:
-                found = [
-                    _results(row, scales, settings["repeats"], done, place == 1)
-                    for scales in levels[row.name]
-                ]
-                gone = [(row.name, scales) in absent for scales in levels[row.name]]
-                lines += _lines(row, found, gone, settings["repeats"])
-                published = [*_PUBLISHED[row.name][place], *[""] * num][: len(header)]
-                lines.append([f"{row.name}, published accuracy", *published])
-                if above:
-                    name = f"{row.name}, gain in accuracy on the row above"
-                    lines.append([name, *map(_gain, above, found)])
-                above = found
-            parts.append(_study.markdown([area, *header], lines))
+    rows = [row for row in ROWS if row.name in levels]
+    single = [row for row in rows if row.key == "single"]
+    for group in (single, [row for row in rows if row.key != "single"]):
+        columns = sorted(
+            {scales for row in group for scales in levels[row.name]},
+            key=lambda scales: (len(scales), scales[-1]),
+        )
+        for of_area in (False, True) if has_area else (False,):
+            if group and columns:
+                view = _View(settings, levels, there, done, of_area)
+                parts.append(view.table(group, columns))
     return "\n".join([*parts, _caption(settings, has_area)])
 
 
-def _lines(
-    row: TableRow,
-    found: Sequence[Sequence[UnitResult]],
-    is_absent: Sequence[bool],
-    repeats: int,
-) -> list[list[str]]:
-    return [
-        [f"{row.name}, {metric}"]
-        + [
-            "no embeddings" if absent else _cell(cell, metric, repeats)
-            for absent, cell in zip(is_absent, found, strict=True)
-        ]
-        for metric in ("accuracy", "auroc")
-    ]
+@dataclass(frozen=True)
+class _View:
+    """What a table shows: whole slides or the annotated area."""
+
+    settings: Mapping[str, Any]
+    levels: Mapping[str, Sequence[Scales]]
+    there: Mapping[tuple[str, Scales], Sequence[int | None]]
+    done: Mapping[str, UnitResult]
+    of_area: bool
+
+    def table(self, rows: Sequence[TableRow], columns: Sequence[Scales]) -> str:
+        area = "annotated area" if self.of_area else "whole slides"
+        header = [area, *map(self._level, columns), "encoders, parameters"]
+        lines, above = [], None
+        for row in rows:
+            found = [self._results(row, scales) for scales in columns]
+            for metric in ("accuracy", "auroc"):
+                cells = [
+                    self._cell(row, scales, units, metric)
+                    for scales, units in zip(columns, found, strict=True)
+                ]
+                lines.append([f"{row.name}, {metric}", *cells, _encoders(found)])
+            if any(row.published):
+                published = [self._published(row, scales) for scales in columns]
+                lines.append([f"{row.name}, published accuracy", *published, ""])
+            if above:
+                gains = [self._gain(*pair) for pair in zip(above, found, strict=True)]
+                name = f"{row.name}, gain in accuracy on the row above"
+                if any(gains) or row.published[0]:
+                    lines.append([name, *gains, ""])
+            above = found
+        return _study.markdown(header, lines)
+
+    def _level(self, scales: Scales) -> str:
+        """``Level 0``, or the levels that are joined, as ``Level (1+0)``."""
+        known = list(self.settings["scales"])
+        names = [str(known.index(mpp)) for mpp in scales]
+        return f"Level {names[0]}" if len(names) == 1 else f"Level ({'+'.join(names)})"
+
+    def _published(self, row: TableRow, scales: Scales) -> str:
+        values = row.published[self.of_area]
+        level = self.settings["scales"].index(scales[-1])
+        has = scales in self.levels[row.name] and level < len(values)
+        return values[level] if has else ""
+
+    def _names(self, row: TableRow, scales: Scales) -> list[str]:
+        folds = self.there.get((row.name, scales), ())
+        repeats = range(self.settings["repeats"])
+        return [unit_name(row, scales, r, fold) for r in repeats for fold in folds]
+
+    def _results(self, row: TableRow, scales: Scales) -> list[UnitResult]:
+        names = self._names(row, scales)
+        return [self.done[name] for name in names if name in self.done]
+
+    def _cell(
+        self, row: TableRow, scales: Scales, units: Sequence[UnitResult], metric: str
+    ) -> str:
+        if scales not in self.levels[row.name]:
+            return ""
+        wanted = len(self._names(row, scales))
+        if not wanted:
+            return "no embeddings"
+        if not units:
+            return ""
+        note = "" if len(units) == wanted else f" [{len(units)} of {wanted}]"
+        shown = self._shown(units)
+        if not shown:
+            return f"no annotated tiles (n = 0){note}"
+        if self.of_area:
+            slides = {bag for unit in shown for bag in unit.predictions.bag}
+            note = f", n = {len(slides)}{note}"
+        return _study.cell(_study.measure(shown)[metric]) + note
+
+    def _shown(self, units: Sequence[UnitResult]) -> list[UnitResult]:
+        """Results of the area, of those that have any, or of whole slides."""
+        if not self.of_area:
+            return list(units)
+        return [UnitResult(unit.area, unit.extras) for unit in units if unit.area]
+
+    def _gain(self, above: Sequence[UnitResult], own: Sequence[UnitResult]) -> str:
+        """Paired difference, where both rows have as many repeats."""
+        first, second = self._shown(own), self._shown(above)
+        if not first or len(first) != len(second):
+            return ""
+        parts = _study.merge(first), _study.merge(second)
+        return _study.cell(compare(*parts, metric="accuracy").difference)
 
 
-def _results(
-    row: TableRow,
-    scales: Scales,
-    repeats: int,
-    done: Mapping[str, UnitResult],
-    of_area: bool,
-) -> list[UnitResult]:
-    names = [unit_name(row, scales, repeat) for repeat in range(repeats)]
-    found = [done[name] for name in names if name in done]
-    if of_area:
-        found = [UnitResult(unit.area, {}) for unit in found if unit.area]
-    return found
-
-
-def _cell(found: Sequence[UnitResult], metric: str, repeats: int) -> str:
-    if not found:
-        return ""
-    note = "" if len(found) == repeats else f" [{len(found)}]"
-    return _study.cell(_study.measure(found)[metric]) + note
-
-
-def _gain(above: Sequence[UnitResult], own: Sequence[UnitResult]) -> str:
-    """Paired difference, where both rows have as many repeats."""
-    if not own or len(own) != len(above):
-        return ""
-    parts = _study.merge(own), _study.merge(above)
-    return _study.cell(compare(*parts, metric="accuracy").difference)
+def _encoders(found: Sequence[Sequence[UnitResult]]) -> str:
+    """Parameters of a row's encoders, as ``49.6M``; several where levels differ."""
+    sizes = []
+    for units in found:
+        known = {unit.extras.get(ENCODER_SIZE, math.nan) for unit in units}
+        sizes += [f"{size / 1e6:.1f}M" for size in known if size == size]
+    return ", ".join(dict.fromkeys(sizes))
 
 
 def _caption(settings: Mapping[str, Any], has_area: bool) -> str:
     area = (
         "Annotated area: the same models on test slides' tiles of "
         f"{settings['annotation']!r} (at least {settings['min_annotated']:g} of each "
-        "inside it), slides that have any. "
+        "inside it); n: slides that have any. "
     )
+    folds = {
+        "drawn": f"{settings['folds']} folds by patient, drawn in each repeat. An "
+        "encoder pretrained with these slides' labels has seen what it is tested on: "
+        "scale_* and shared should come from other patients, or study.split be given",
+        "given": "the cohort's folds; scale_* and shared should be encoders that "
+        "learned from its training patients alone",
+        "per_fold": "the cohort's folds, encoders of each",
+    }
     return (
         "Published: intrahepatic cholangiocarcinoma, 332 slides, not these. Level "
-        f"0 is {settings['scales'][0]:g} um/px. 50 random bags of 100 tiles of each "
-        "slide, majority vote; mean, two ReLU layers of 512 (the second of the paper "
-        f"has no ReLU), softmax; SGD, lr {settings['lr']:g}, momentum 0.9 (the paper "
-        f"gives none), {settings['epochs']} epochs; {settings['folds']} folds by "
-        f"patient, {settings['repeats']} repeats, 95 % score intervals over patients, "
-        f"gains paired. {area if has_area else ''}An encoder pretrained with these "
-        "slides' labels has seen what it is tested on: scale_* and shared should come "
-        "from other patients.\n"
+        f"0 is {settings['scales'][0]:g} um/px. {settings['bags']} random bags of "
+        f"{settings['bag_size']} tiles of each slide, majority vote; mean, two ReLU "
+        "layers of 512 (the second of the paper has no ReLU), softmax; SGD, lr "
+        f"{settings['lr']:g}, momentum 0.9 (the paper gives none), "
+        f"{settings['epochs']} epochs; {settings['repeats']} repeats, 95 % score "
+        f"intervals over patients, gains paired. {area if has_area else ''}"
+        f"Folds: {folds[settings['split']]}.\n"
     )

@@ -9,186 +9,135 @@ import functools
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import numpy as np
+import torch
 from pydantic import Field
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.evaluation.localisation import annotation_names
+from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.fit.cross_validation import cross_validate, predict_tests
-from mshisto_ray.mil.input.annotated_area import fingerprint, restrict
-from mshisto_ray.store.cohort import read_cohort
+from mshisto_ray.mil.fit.cross_validation import (
+    CrossValidation,
+    cross_validate,
+    predict_tests,
+)
+from mshisto_ray.mil.input.annotated_area import restrict
+from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.store.embeddings import EmbeddingDirectory
-from mshisto_ray.store.features import count_tiles
-from mshisto_ray.store.manifest import recipe_digest
-from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.studies import _study
 from mshisto_ray.studies._study import StudyUnit, UnitResult
+from mshisto_ray.studies._tan2023_cost import core_hours, encoder_parameters
+from mshisto_ray.studies._tan2023_data import FOLD, TanCell, TanData
 from mshisto_ray.studies._tan2023_table import (
-    SEVERAL,
-    SINGLE,
-    TableRow,
+    ALL_ROWS,
+    CROSS_SCALE,
+    ENCODER_SIZE,
+    Row,
     render,
     unit_name,
 )
 
 
 class TanStudy:
-    """A unit is a row, a level (or a pair of levels) and a repeat."""
+    """A unit is a row, a level and a repeat; with encoders per fold a fold, too."""
 
-    def __init__(self, data: Path, settings: Mapping[str, Any]):
-        if not (data / "cohort.csv").is_file():
-            raise InputError(f"data: no cohort.csv in {data}")
+    def __init__(self, data: TanData, settings: Mapping[str, Any]):
         self._data, self._settings = data, settings
-        scales: Sequence[float] = settings["scales"]
-        pairs = list(zip(scales[1:], scales[:-1], strict=True))
-        self._levels: dict[str, list[tuple[float, ...]]] = {
-            SINGLE.name: [(mpp,) for mpp in scales],
-            **{row.name: list(pairs) for row in SEVERAL},
-        }
-        cohort = read_cohort(data / "cohort.csv", check_files=False)
-        labels = cohort.column(settings["label"])
-        # Not the file's digest: it holds the paths of one machine.
-        rows = [(r.slide_id, r.patient_id, labels[r.slide_id]) for r in cohort.rows]
-        self._labels = recipe_digest({"rows": rows})
-        self._tiles, self._area = self._open_tiles(), {}
-        if self._tiles:
-            ids, name = [row.slide_id for row in cohort.rows], settings["annotation"]
-            have = annotation_names(self._tiles, ids)
-            if name not in have:
-                raise InputError(
-                    f"study.annotation: no tile is annotated as {name!r}; have "
-                    f"{', '.join(have) or 'none'}"
-                )
-            least = settings["min_annotated"]
-            self._area = {"area": fingerprint(self._tiles, ids, name, least)}
-        self._rows = [
-            row
-            for row in (SINGLE, *SEVERAL)
-            if any(self._folders(row, level) for level in self._levels[row.name])
-        ]
-        if not self._rows:
-            raise InputError(
-                f"data: no embeddings in {data}: give imagenet/ (one encoder that was "
-                "not trained here), scale_<mpp>/ (one encoder a scale) or shared/"
-            )
-
-        self._check_slides([slide for slide, _, label in rows if label is not None])
-
-    def _check_slides(self, labelled: Sequence[str]) -> None:
-        """Raise InputError unless all rows, which are compared, have equal slides."""
-        without: dict[str, str] = {}
-        used = {
-            (path, mpp)
-            for row in self._rows
-            for scales in self._levels[row.name]
-            for path, mpp in zip(self._folders(row, scales), scales, strict=False)
-        }
-        for path, mpp in sorted(used):
-            directory = EmbeddingDirectory(path)
-            counts = count_tiles(directory, mpp)
-            have = {s for s, n in zip(directory.slide_ids, counts, strict=True) if n}
-            for slide in sorted(set(labelled) - have):
-                without.setdefault(slide, f"{slide} in {path.name} at {mpp:g} um/px")
-        if without:
-            shown = "; ".join([*without.values()][:3]) + ("; ..." * (len(without) > 3))
-            raise InputError(
-                f"data: {len(without)} labelled slides have no tiles in some of the "
-                f"embeddings ({shown}): rows of the table would be of other slides; "
-                "embed them, or take their labels out of cohort.csv"
-            )
-
-    def _open_tiles(self) -> TileDirectory | None:
-        if self._settings["annotation"] is None:
-            return None
-        path = self._data / "tiles"
-        if not path.is_dir():
-            raise InputError(
-                f"data: no tiles in {self._data}, which study.annotation needs for "
-                "the annotated area; give the tiles that were embedded, or null"
-            )
-        return TileDirectory(path)
-
-    def _folders(self, row: TableRow, scales: Sequence[float]) -> list[Path]:
-        """Embeddings of each scale; none where one is absent."""
-        paths = [self._data / row.folder.format(mpp=mpp) for mpp in scales]
-        return paths if all(path.is_dir() for path in paths) else []
 
     def units(self) -> list[StudyUnit]:
         """All units, repeat by repeat."""
         return [
             StudyUnit(
-                unit_name(row, scales, repeat),
-                self._training(row, scales, repeat) | self._fingerprint(row, scales),
-                functools.partial(self._run, row, scales, repeat),
+                unit_name(cell.row, cell.scales, repeat, cell.fold),
+                self._training(cell, repeat) | self._data.fingerprint(cell),
+                functools.partial(self._run, cell, repeat),
+                self._core_hours(cell),
             )
             for repeat in range(self._settings["repeats"])
-            for row in self._rows
-            for scales in self._levels[row.name]
-            if self._folders(row, scales)
+            for cell in self._data.cells
         ]
 
-    def _fingerprint(self, row: TableRow, scales: Sequence[float]) -> dict[str, Any]:
-        digests = [EmbeddingDirectory(p).digest for p in self._folders(row, scales)]
-        return {"embeddings": digests, "labels": self._labels, **self._area}
+    def _core_hours(self, cell: TanCell) -> float:
+        directories = [EmbeddingDirectory(path) for path in self._data.folders(cell)]
+        attends = cell.row.combine["name"] == CROSS_SCALE
+        num = self._data.num_models(cell)
+        return core_hours(directories, cell.scales, self._settings, attends, num)
 
-    def _run(self, row: TableRow, scales: tuple[float, ...], repeat: int) -> UnitResult:
-        folders = self._folders(row, scales)
+    def _run(self, cell: TanCell, repeat: int) -> UnitResult:
+        folders = self._data.folders(cell)
         device, device_name = _study.fast_device()
         raw: dict[str, Any] = {
             "embeddings": list(map(str, folders)) if folders[1:] else str(folders[0]),
-            "cohort": str(self._data / "cohort.csv"),
-            **_study.constant_rate(self._training(row, scales, repeat)),
+            "cohort": str(self._data.cohort),
+            **_study.constant_rate(self._training(cell, repeat)),
         }
         with tempfile.TemporaryDirectory(prefix="mshisto-") as folder:
             raw["runtime"] = {"cache": {"dir": folder}}
             config = configs.validate(ExperimentConfig, raw)
             bags, splits = experiment.load(config)
+            if cell.fold is not None:
+                splits = [split for split in splits if split.fold == cell.fold]
             result = cross_validate(bags, splits, config, device)
-            area = None
-            if self._tiles:
-                directories = [EmbeddingDirectory(path) for path in config.directories]
-                name = self._settings["annotation"]
-                least = self._settings["min_annotated"]
-                part = restrict(bags, directories, self._tiles, name, least)
-                area = predict_tests(result, part, config, device)
-        return UnitResult(result.test, {}, area, device_name)
+            directories = [EmbeddingDirectory(path) for path in config.directories]
+            area = self._test_area(bags, result, directories, config, device)
+        size = encoder_parameters(directories)
+        return UnitResult(result.test, {ENCODER_SIZE: size}, area, device_name)
 
-    def _training(
-        self, row: TableRow, scales: Sequence[float], repeat: int
-    ) -> dict[str, Any]:
+    def _test_area(
+        self,
+        bags: Bags,
+        result: CrossValidation,
+        directories: Sequence[EmbeddingDirectory],
+        config: ExperimentConfig,
+        device: torch.device,
+    ) -> Predictions | None:
+        """Predictions of the annotated area; None where no test slide has any."""
+        tiles = self._data.tiles
+        if not tiles:
+            return None
+        name, least = self._settings["annotation"], self._settings["min_annotated"]
+        part = restrict(bags, directories, tiles, name, least)
+        tested = np.concatenate([split.test for split in result.splits])
+        if not (part.sizes[tested] > 0).any():
+            return None
+        return predict_tests(result, part, config, device)
+
+    def _training(self, cell: TanCell, repeat: int) -> dict[str, Any]:
         """All settings of a unit except the paths of its data."""
-        single, given = len(scales) == 1, self._settings
+        given, scales = self._settings, cell.scales
+        single, combine = len(scales) == 1, dict(cell.row.combine)
+        if combine["name"] == CROSS_SCALE:
+            combine |= {key: given[key] for key in ("width", "heads", "head_dim")}
+        # Never the cohort's own folds unless wanted: every repeat would share them.
+        column = None if given["split"] == "drawn" else FOLD
         return {
             "scale" if single else "scales": scales[0] if single else list(scales),
             "target": {"column": given["label"]},
-            "combine": dict(row.combine),
-            "vote": {"bags": 50, "size": 100, "seed": repeat},
-            # Never the cohort's own folds, which every repeat would share.
+            "combine": combine,
+            "vote": {"bags": given["bags"], "size": given["bag_size"], "seed": repeat},
             "split": {"folds": given["folds"], "validation": 0, "seed": repeat,
-                      "column": None},
+                      "column": column},
             "pooling": {"name": "embedding_mean", "hidden": [512, 512]},
             "hidden": [],
             "dropout": 0,
             "optimiser": {"name": "sgd", "lr": given["lr"], "weight_decay": 0},
             "epochs": given["epochs"],
-            "batch_size": 50,
+            "batch_size": given["bags"],
             "early_stopping": None,
             "seed": repeat,
         }  # fmt: skip
 
     def table(self, done: Mapping[str, UnitResult]) -> str:
         """The paper's two tables, accuracy; AUROC below each; an area a table."""
-        absent = {
-            (row.name, scales)
-            for row in (SINGLE, *SEVERAL)
-            for scales in self._levels[row.name]
-            if not self._folders(row, scales)
-        }
-        return render(self._settings, self._levels, absent, bool(self._tiles), done)
+        there: dict[tuple[str, tuple[float, ...]], list[int | None]] = {}
+        for cell in self._data.cells:
+            there.setdefault((cell.row.name, cell.scales), []).append(cell.fold)
+        levels, has_area = self._data.levels, bool(self._data.tiles)
+        return render(self._settings, levels, there, has_area, done)
 
 
 def build(
@@ -196,15 +145,28 @@ def build(
     *,
     label: str = "label",
     scales: tuple[float, ...] = (0.5, 1.0, 2.0),
+    rows: tuple[Row, ...] = ALL_ROWS,
+    levels: tuple[Annotated[int, Field(ge=0)], ...] | None = None,
+    split: Literal["drawn", "given", "per_fold"] = "drawn",
     repeats: Annotated[int, Field(ge=1)] = 10,
     folds: Annotated[int, Field(ge=2)] = 5,
     epochs: Annotated[int, Field(ge=1)] = 20,
     lr: Annotated[float, Field(gt=0)] = 0.01,
+    bags: Annotated[int, Field(ge=1)] = 50,
+    bag_size: Annotated[int, Field(ge=1)] = 100,
+    width: Annotated[int, Field(ge=1)] = 2048,
+    heads: Annotated[int, Field(ge=1)] = 4,
+    head_dim: Annotated[int, Field(ge=1)] = 128,
     annotation: str | None = None,
     min_annotated: Annotated[float, Field(gt=0, le=1)] = 0.5,
 ) -> _study.Study:
     """``label``: column of the cohort; ``scales``: finest (level 0) first.
 
+    ``rows``: of the tables; ``levels``: the finest of each cell (0: Level 0, and Level
+    (1+0) of two scales); null: all. ``split``: folds drawn anew in each repeat; given
+    by the cohort's column ``fold``; or likewise with encoders that learned without the
+    fold's test patients, in ``fold_<fold>/`` of the data. ``bags`` of ``bag_size``
+    tiles: of each slide. ``width``, ``heads``, ``head_dim``: of multi-scale attention.
     ``annotation``: class of annotation that outlines the area of a second table, in
     the tiles directory ``tiles`` of the data; null: whole slides alone.
     ``min_annotated``: least share of a tile inside it.
@@ -214,7 +176,15 @@ def build(
             f"study.scales: {list(scales)} are not in rising order: level 0 is the "
             "finest, as [0.5, 1.0, 2.0]"
         )
-    settings = {"label": label, "scales": scales, "repeats": repeats, "lr": lr}
-    settings |= {"folds": folds, "epochs": epochs, "annotation": annotation}
-    settings["min_annotated"] = min_annotated
-    return TanStudy(data, settings)
+    if levels is not None and not set(levels) <= set(range(len(scales))):
+        raise InputError(
+            f"study.levels: {list(levels)} are not all of 0 to {len(scales) - 1}, the "
+            "levels of study.scales"
+        )
+    settings = {
+        "label": label, "scales": scales, "rows": rows, "levels": levels,
+        "split": split, "repeats": repeats, "folds": folds, "epochs": epochs, "lr": lr,
+        "bags": bags, "bag_size": bag_size, "width": width, "heads": heads,
+        "head_dim": head_dim, "annotation": annotation, "min_annotated": min_annotated,
+    }  # fmt: skip
+    return TanStudy(TanData(data, settings), settings)

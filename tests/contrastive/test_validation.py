@@ -5,6 +5,8 @@ import torch
 from mshisto_ray import components
 from mshisto_ray.config import InputError, validate
 from mshisto_ray.contrastive.config import PretrainConfig
+from mshisto_ray.contrastive.pair_batches import PAIRS
+from mshisto_ray.contrastive.pairs import draw_batch
 from mshisto_ray.contrastive.validation import Validation
 from mshisto_ray.training.held_out import split_patients
 from mshisto_ray.training.reading import HeldTiles, IndexedTileReader
@@ -55,10 +57,11 @@ def settings(phantom):
     return validate(PretrainConfig, raw)
 
 
-def measure(settings, directory, index, share, junk):
+def measure(settings, directory, index, share, junk, batches=3):
     reader = Damaged(IndexedTileReader(directory, index, 2), share, junk)
     _, held_out = split_patients(index, 0.5, 0)
-    given = settings.validation, settings.pairs, 32
+    config = settings.validation.model_copy(update={"batches": batches})
+    given = config, settings.pairs, 32
     validation = Validation(index, reader, held_out, *given)
     loss = components.build("mshisto_ray.contrastive.losses", settings.loss)
     return validation(Stepper(), loss)
@@ -70,6 +73,29 @@ def test_unreadable_tiles_do_not_count(settings, directory, index):
     assert white == black
     assert {"val_near_far_auc", "val_recall_at_10", "val_loss"} <= white.keys()
     assert measure(settings, directory, index, 0.0, 0) != white
+
+
+def test_the_loss_is_the_mean_of_several_batches(settings, directory, index):
+    found = measure(settings, directory, index, 0.0, 0)["val_loss"]
+    reader, model = IndexedTileReader(directory, index, 2), Model()
+    _, held_out = split_patients(index, 0.5, 0)
+    part = index.subset(held_out)
+    source = components.build(PAIRS, settings.pairs, part)
+    loss = components.build("mshisto_ray.contrastive.losses", settings.loss)
+    losses = []
+    for step in range(50):
+        batch = draw_batch(source, 0, step, 16)
+        if not (batch.positive.any() and batch.negative.any()):
+            continue
+        images = torch.from_numpy(reader(held_out[batch.tiles]).pixels)
+        images = images.permute(0, 3, 1, 2).float() / 255
+        _, z = model.embed_and_project(images)
+        relations = torch.from_numpy(batch.positive), torch.from_numpy(batch.negative)
+        losses.append(float(loss(z.detach(), *relations)))
+    assert found == pytest.approx(np.mean(losses[:3]), rel=1e-4)
+    assert np.std(losses[:3]) > 0
+    alone = measure(settings, directory, index, 0.0, 0, batches=1)["val_loss"]
+    assert alone == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_nothing_readable_is_refused(settings, directory, index):

@@ -97,7 +97,7 @@ def finetune_recipe():
         (point_recipe, "273a3b811f513310389dfc23a4749fad"),
         (train_recipe, "36f36c04400c52e61bb3bfce861e9758"),
         (plain_recipe, "60d294d456cab282002b424524e2f34c"),
-        (pretrain_recipe, "ba0e15465b6fc819240e4857badc0584"),
+        (pretrain_recipe, "3466a18a3a6d6b320d4dc5c15b1024ab"),
         (finetune_recipe, "6861016b5bf4333c25f6b52e304fa241"),
     ],
 )

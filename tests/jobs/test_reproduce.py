@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs import reproduce
 from mshisto_ray.learning.predictions import Predictions
@@ -180,6 +181,36 @@ def test_merging_numbers_repeats_where_bags_recur():
     assert merged.repeat.tolist() == [0, 0, 1, 1]
 
 
+def test_machines_share_units_by_a_key(tmp_path, capsys, config, musk):
+    """Each makes its share; joined, nothing is left."""
+
+    def made(name):
+        result = UnitResult(few([0, 1], [0.1, 0.9]), {"x": 1.0})
+        return _study.StudyUnit(name, {"name": name}, lambda: result, 2.0)
+
+    class Five:
+        def units(self):
+            return [made(name) for name in "abcde"]
+
+        def table(self, done):
+            return " ".join(sorted(done))
+
+    for number, names in ((1, "ac e"), (2, "bd")):
+        out = tmp_path / f"out{number}"
+        with reproduce.open_stage(out, "study", {"study": "five"}, {}, ["units"]):
+            reproduce._run(Five(), out, f"{number}/2")
+        assert (out / "table.md").read_text().replace(" ", "") == names.replace(" ", "")
+    text = capsys.readouterr().out
+    assert "3 units to make, about 6 hours of one CPU core, the longest 2" in text
+    shutil.copytree(tmp_path / "out2" / "units", tmp_path / "out1" / "units",
+                    dirs_exist_ok=True)  # fmt: skip
+    assert len(reproduce._finished_units(tmp_path / "out1", Five().units())) == 5
+    for wrong in ("0/2", "3/2", "half"):
+        with pytest.raises(InputError, match="share"):
+            raw = {"study": {"name": "ilse2018_musk"}, "data": musk, "out": tmp_path}
+            configs.validate(reproduce.ReproduceConfig, raw | {"share": wrong})
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -203,7 +234,7 @@ def test_merging_numbers_repeats_where_bags_recur():
         ),
         ({"name": "ilse2018_colon", "epochs": 0}, "epochs"),
         ({"name": "ilse2018_mnist_bags", "num_bags": [0]}, "num_bags"),
-        ({"name": "ilse2018_mnist_bags", "mean_size": 500}, "mean_size"),
+        ({"name": "ilse2018_mnist_bags", "mean_sizes": [1]}, "mean_sizes"),
         ({"name": "tan2023", "scales": [2.0, 1.0]}, "study.scales: .* rising order"),
     ],
 )

@@ -38,6 +38,19 @@ def test_mnist_bags_are_balanced_and_hold_a_nine_where_positive():
         assert (nines == bags.instance[a:b]).all() and nines.any() == bool(target)
 
 
+def test_the_size_of_a_mnist_bag_tells_nothing_of_its_class():
+    """Where sizes were drawn again with the digits, negative bags would be small."""
+    images, labels = digits()
+    rng = np.random.default_rng(0)
+    bags = ilse2018_mnist_bags.draw_bags(images, labels, 400, 100, rng)
+    sizes = np.diff(bags.offsets)
+    assert abs(sizes[::2].mean() - sizes[1::2].mean()) < 6
+    assert 16 < sizes.std() < 24
+    # Digits of bags without a nine are the other nine, equally often.
+    shares = np.bincount(bags.images[:, 0, 0, 0][np.repeat(bags.targets == 0, sizes)])
+    assert np.allclose(shares[np.arange(9) * 25] / shares.sum(), 1 / 9, atol=0.01)
+
+
 @pytest.mark.parametrize(
     ("network", "shape"),
     [
