@@ -42,7 +42,7 @@ def check_study(config: RunConfig, steps: StudySteps) -> None:
     assert steps.embed.encoder is not None
     encoder = components.build(ENCODERS, steps.embed.encoder, "cpu", "float32")
     check_takes(encoder, steps.tile.tile_px)
-    wanted = points.expand(steps.sweep, steps.sweep.axes)
+    wanted = points.expand(steps.sweep, steps.sweep.axes, steps.sweep.search)
     given = steps.sweep
     splits = split_cohort(cohort, given.target, given.split, given.unit)
     points.check_select(wanted, splits, given.select)

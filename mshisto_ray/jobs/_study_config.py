@@ -17,6 +17,7 @@ from mshisto_ray.jobs.sweep import SweepConfig
 from mshisto_ray.jobs.tile import TileConfig
 from mshisto_ray.learning.target_split import GroupedSplitConfig
 from mshisto_ray.learning.targets import TargetConfig
+from mshisto_ray.mil.axes import Axes
 from mshisto_ray.runtime import Runtime
 from mshisto_ray.store.columns import ColumnsConfig
 
@@ -46,7 +47,7 @@ class RunConfig(Config):
         unit="um/px",
     )
     tile_px: int = option(256, "side of a tile at every scale", unit="px", ge=16)
-    axes: dict[str, tuple[Any, ...]] = option(
+    axes: Axes = option(
         {"pooling": tuple({"name": name} for name in _POOLINGS)},
         "of the sweep: {key: values}; one model per combination of values",
     )

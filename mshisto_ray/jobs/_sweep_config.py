@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from mshisto_ray.config import OutputPath, option
+from mshisto_ray.config import Config, OutputPath, option
+from mshisto_ray.mil.axes import AxesConfig
 from mshisto_ray.mil.experiment import ExperimentConfig, ExperimentRuntime
-from mshisto_ray.mil.sweep import AxesConfig
+from mshisto_ray.mil.pruning import PruningConfig
 from mshisto_ray.runtime import Resources
 
 
 class SweepRuntime(ExperimentRuntime, Resources):
     """Workers, node cache and MLflow runs of a sweep."""
+
+
+class BudgetConfig(Config):
+    """How long a sweep may begin configs."""
+
+    minutes: float | None = option(
+        None,
+        "no config is begun after so many, those in training end; the same command "
+        "goes on; null: no limit",
+        unit="min",
+        gt=0,
+    )
 
 
 class SweepConfig(AxesConfig, ExperimentConfig):
@@ -24,6 +37,10 @@ class SweepConfig(AxesConfig, ExperimentConfig):
         "anew, for an interval that includes both; 20 or more, 0: none",
         ge=0,
     )
+    prune: PruningConfig | None = option(
+        None, "null: every config trains all its models"
+    )
+    budget: BudgetConfig = BudgetConfig()
     runtime: SweepRuntime = SweepRuntime()  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @property
@@ -43,6 +60,11 @@ class SweepConfig(AxesConfig, ExperimentConfig):
             raise ValueError(
                 f"refits: {self.refits} choose a config by validation patients each: "
                 "give split.validation=0.2 and select=auto, or refits=0"
+            )
+        if self.prune and (self.chosen_by is None or not self.split.validation):
+            raise ValueError(
+                "prune: decides by validation patients: give split.validation=0.2 and "
+                "select=auto, or prune=null"
             )
         if self.refits == 1:
             raise ValueError("refits: one does not vary; give 20 or more, or 0")

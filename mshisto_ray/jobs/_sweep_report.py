@@ -14,7 +14,7 @@ from mshisto_ray.jobs._report_inputs import EarlierSteps
 from mshisto_ray.jobs._sweep_config import SweepConfig
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.mil import experiment_result, sweep_results
-from mshisto_ray.mil.sweep import show
+from mshisto_ray.mil.sweep import show, show_axis
 from mshisto_ray.prediction.table import read_predicted
 from mshisto_ray.reporting.decisions import WITHIN_FOLDS
 from mshisto_ray.reporting.page.blocks import (
@@ -106,10 +106,8 @@ class SweepReport:
         target, classes = self.config.target.build(), self.predictions.classes
         times = f", {split.repeats} times" if split.repeats > 1 else ""
         who = split.group or "patient"
-        axes = [
-            (f"axis {key}", ", ".join(show(value) for value in values))
-            for key, values in config.axes.items()
-        ]
+        axes = [(f"axis {key}", show_axis(axis)) for key, axis in config.axes.items()]
+        axes += [("search", show(config.search.model_dump()))] if axes else []
         source = self.steps.facts if self.steps else [("bags", self._bags_path)]
         return [
             ("target", target.explain(classes)),

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-from mshisto_ray.jobs._experiment_run import describe_result, inputs, readable
+from mshisto_ray.jobs._experiment_run import describe_result, inputs
+from mshisto_ray.jobs._sweep_verdict import difference, verdict
 from mshisto_ray.learning.comparison import Comparison
 from mshisto_ray.mil import sweep_results
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.point_names import differing, point_names
+from mshisto_ray.mil.pruning import PRUNED, Pruned
 from mshisto_ray.mil.sweep import Point
 from mshisto_ray.mil.sweep_results import PointResult
+from mshisto_ray.reporting.page.ranking import SweepRanking
 from mshisto_ray.reporting.sweep_tables import told_apart
 from mshisto_ray.tracking import (
     Child,
@@ -32,7 +35,6 @@ from mshisto_ray.tracking import (
 )
 
 _MAX_ERROR = 500
-_DOUBT = ", hardly trained"
 _MAX_PARAMS = 4  # columns of the runs table
 
 
@@ -44,10 +46,16 @@ class SweepRuns:
     """
 
     def __init__(
-        self, out: Path, store: Store, points: Mapping[str, Point], bags: Bags
+        self,
+        out: Path,
+        store: Store,
+        points: Mapping[str, Point],
+        bags: Bags,
+        pruned: Callable[[str], Pruned | None] = lambda digest: None,
     ):
-        self._out, self._points = out, points
-        self._names, self._params = point_names(points), differing(points)
+        self._out, self._points, self._pruned = out, points, pruned
+        self._count = 0
+        self._name_points()
         self._tags = {"embeddings_digest": bags.digest, "labels_digest": bags.identity}
         self._target = bags.kind
         self._started: dict[str, float] = {}
@@ -67,48 +75,46 @@ class SweepRuns:
         self._started.setdefault(digest, time.time())
 
     def ended(self, digest: str, error: str | None) -> None:
-        """Write the child of a config that has a result or an error."""
+        """Write the child of a config that has a result or an error, or was pruned."""
+        self._name_points()
         times = self._started.pop(digest, time.time()), time.time()
         self._writing.append(self._thread.submit(self._write, digest, error, times))
 
     def conclude(
-        self,
-        ranked: Sequence[PointResult],
-        failed: Sequence[PointResult],
-        select: str | None,
-        compared: Mapping[str, Comparison],
-        artifacts: Sequence[Path],
+        self, found: SweepRanking, artifacts: Sequence[Path]
     ) -> tuple[str, str]:
         """Give every child its place, and end the parent.
 
         Args:
-            ranked: finished configs, of ``mil.sweep_results.rank``.
-            failed: configs without a result.
-            select: metric that the first was chosen by.
-            compared: with the chosen one, by digest.
+            found: the configs of the sweep.
             artifacts: of the parent; ``summary.md`` becomes its description.
 
         Returns:
             The page to look at, and what it shows, in a sentence or two.
         """
+        ranked, select, compared = found.ranked, found.select, found.compared
         for written in self._writing:
             written.result()
+        self._name_points()
         for place, outcome in enumerate(ranked, start=1):
             chosen = bool(select) and place == 1
-            found = compared.get(outcome.digest)
+            other = compared.get(outcome.digest)
             self._group.amend(
                 outcome.digest,
                 self._names[outcome.digest],
                 self._params[outcome.digest],
-                _difference(found, chosen),
-                _verdict(outcome, found, chosen, place),
+                difference(other, chosen),
+                verdict(outcome, other, chosen, place),
             )
         page = save_view(self._group.store, self._view(select))
         answer = self._answer(ranked, select, compared)
         text = (self._out / "summary.md").read_text()
         link = f"[All configs, the best first]({page})."
         describe(self._group.store, self.parent, f"{answer} {link}\n\n{text}")
-        counts = {"configs": len(ranked), "configs_failed": len(failed)}
+        counts = {"configs": len(ranked), "configs_failed": len(found.failed)}
+        not_run = len(found.not_run) + found.not_suggested
+        others = {"configs_pruned": len(found.pruned), "configs_not_run": not_run}
+        counts |= {name: num for name, num in others.items() if num}
         tags = {"intervals": self._target.interval_method, **self._tags}
         self._group.end("FINISHED", counts, tags, artifacts)
         return page, answer
@@ -135,11 +141,22 @@ class SweepRuns:
             )
         self._group.end(status)
 
+    def _name_points(self) -> None:
+        """Name the points that are known; those of a search come one by one."""
+        if len(self._points) != self._count:
+            known = dict(self._points)
+            self._names, self._params = point_names(known), differing(known)
+            self._count = len(known)
+
     def _write(
         self, digest: str, error: str | None, times: tuple[float, float]
     ) -> None:
         metrics = sweep_results.read_metrics(self._out, digest)
-        if metrics is None:
+        pruned = None if metrics or error else self._pruned(digest)
+        if pruned:
+            title = self._target.titles[pruned.metric]
+            self._write_unfinished(digest, pruned.in_words(title), times, "KILLED")
+        elif metrics is None:
             self._write_unfinished(digest, error or "no result", times, "FAILED")
         elif not self._group.is_finished(digest):
             with tempfile.TemporaryDirectory() as scratch:
@@ -157,11 +174,14 @@ class SweepRuns:
         self, digest: str, error: str, times: tuple[float, float], status: Status
     ) -> None:
         reason = error.strip().splitlines()[-1][:_MAX_ERROR]
+        tags = {"error": reason}
+        if reason.startswith(PRUNED):
+            tags = {"verdict": PRUNED, PRUNED: reason}
         child = Child(
             self._names[digest],
             self._params[digest],
             times,
-            tags={"error": reason},
+            tags=tags,
             status=status,
         )
         self._group.write(digest, child)
@@ -197,34 +217,6 @@ class SweepRuns:
         columns += [f"params.`{key}`" for key in list(axes)[:_MAX_PARAMS]]
         columns += ["tags.`verdict`"] if select else []
         return RunsView(self.parent, columns, f"metrics.`{chooses}`")
-
-
-def _difference(found: Comparison | None, chosen: bool) -> dict[str, float]:
-    """A config's test metric less that of the chosen one, and p after Holm."""
-    if chosen:  # it may have been compared with another one before
-        return {"diff_to_chosen": 0.0, "p_difference": 1.0}
-    if found is None:
-        return {}
-    return readable(
-        {"diff_to_chosen": found.difference.value, "p_difference": found.p_holm}
-    )
-
-
-def _verdict(
-    outcome: PointResult, found: Comparison | None, chosen: bool, place: int
-) -> dict[str, str]:
-    tags = {"chosen": str(chosen).lower(), "rank": str(place)}
-    if outcome.warnings:
-        tags["warnings"] = " ".join(outcome.warnings)
-    if chosen:
-        verdict = "chosen"
-    elif found is None:
-        return tags
-    elif not told_apart(found):
-        verdict = "tied"
-    else:
-        verdict = "worse" if found.worse else "better"
-    return {**tags, "verdict": verdict + (_DOUBT if outcome.warnings else "")}
 
 
 def _is_stop(error: BaseException) -> bool:

@@ -81,7 +81,8 @@ def train(config: RunConfig, steps: StudySteps) -> int:
     tile.run(steps.tile)
     say_step(f"embed every tile: {config.encoder.name}")
     embed.run(steps.embed)
-    num = len(points.expand(steps.sweep, steps.sweep.axes))
+    given = steps.sweep
+    num = given.search.parameters.get("points") or len(points.expand(given, given.axes))
     say_step(f"sweep {num} configs over {', '.join(steps.sweep.axes) or 'no axis'}")
     return sweep.run(steps.sweep)
 

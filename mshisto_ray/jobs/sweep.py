@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.jobs._decisions import DECISIONS, decided, keep_decision
+from mshisto_ray.jobs._decisions import DECISIONS, keep_decision
 from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._sweep_config import SweepConfig
+from mshisto_ray.jobs._sweep_ranking import (
+    is_done,
+    pruned_of,
+    read_ranking,
+    tried,
+    write_failed,
+)
 from mshisto_ray.jobs._sweep_report import (
     COMPARISONS,
     SUMMARY,
@@ -25,8 +33,7 @@ from mshisto_ray.jobs._sweep_report import (
 from mshisto_ray.jobs._sweep_runs import SweepRuns
 from mshisto_ray.mil import experiment, experiment_result, sweep, sweep_results
 from mshisto_ray.mil.head import head_digest, load_head
-from mshisto_ray.mil.refits import RefitInterval, num_refits, refit_interval
-from mshisto_ray.mil.sweep import Point
+from mshisto_ray.mil.point_source import PointSource
 from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.progress import say
 from mshisto_ray.reporting import sweep_plot, sweep_summary, sweep_tables
@@ -36,8 +43,7 @@ from mshisto_ray.reporting.decisions import (
     save_decisions,
 )
 from mshisto_ray.reporting.noise_curve import plot_noise
-from mshisto_ray.reporting.page.ranking import SweepRanking, out_of_fold_metrics
-from mshisto_ray.statistics.bootstrap import Interval
+from mshisto_ray.reporting.page.ranking import SweepRanking
 from mshisto_ray.store.manifest import check_stage, open_stage, write_text
 from mshisto_ray.tracking import Model, Store, register_model
 
@@ -48,109 +54,70 @@ _WRITTEN = (SUMMARY, COMPARISONS, _NOISE, DECISIONS, "sweep.yaml")
 
 def check(config: SweepConfig) -> None:
     """Check every point of the axes, input, labels, folds and ``out``."""
-    sweep.check(sweep.expand(config, config.axes), config.chosen_by)
+    sweep.check(sweep.expand(config, config.axes, config.search), config.chosen_by)
     check_stage(config.out, STAGE, {"stage": STAGE})
 
 
 def run(config: SweepConfig) -> int:
-    """Train a MIL config at every combination of axes, and compare them."""
-    points, notes = sweep.check(sweep.expand(config, config.axes), config.chosen_by)
+    """Train a MIL config at the points of some axes, and compare them."""
+    source = PointSource(config, config, config.out)
     # Other axes may be added to the directory later: configs are identified by their
     # digests, so its recipe only marks it as a sweep.
     recorded = config.model_dump(mode="json")
     with open_stage(config.out, STAGE, {"stage": STAGE}, recorded):
-        return _run(config, points, notes)
+        return _run(config, source)
 
 
-def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> int:
+def _run(config: SweepConfig, source: PointSource) -> int:
     store = config.runtime.open_store(config.out)  # before work that it is to record
-    bags, splits = experiment.check(next(iter(points.values())).config)
-    for note in notes:
+    bags, splits = experiment.check(source.first)
+    for note in source.notes:
         say(f"sweep: {note}")
     experiment_result.write_folds(config.out / "folds.parquet", bags, splits)
     write_text(config.out / "sweep.yaml", configs.to_yaml(config))
-    finished = [d for d in points if _is_finished(config, d)]
-    pending = {d: p for d, p in points.items() if d not in finished}
-    done, total = len(finished), len(points)
+    pending = source.remaining(partial(is_done, config))
+    done, total = source.total - pending, source.total
     say(f"sweep: {done} of {total} configs already done -> {config.out}")
-    with SweepRuns(config.out, store, points, bags) as runs:
-        errors = {}
-        if pending:
-            # Ray Tune takes seconds to import, which --check and a finished sweep save.
-            from mshisto_ray.distributed.trials import run_trials
-
-            errors = run_trials(
-                config.out, pending, config.runtime, runs, config.refits
-            )
-        found = _rank(config, points, errors)
+    pruned = partial(pruned_of, config)
+    with SweepRuns(config.out, store, source.points, bags, pruned) as runs:
+        errors = _train(config, source, pending, runs) if pending else {}
+        write_failed(config, source, errors)
+        found = read_ranking(config, source)
         for outcome in found.failed:
             reason = (outcome.error or "no result").strip()
             say(f"sweep: failed: {outcome.point.label}: {reason}")
+        if found.not_run or found.not_suggested:
+            num = len(found.not_run) + found.not_suggested
+            say(f"sweep: {num} configs were not run; the same command goes on")
         if not found.ranked:
             raise InputError(f"no config of {config.out} has a result; see above")
-        return _conclude(config, store, found, notes, runs)
+        return _conclude(config, store, found, source.notes, runs)
 
 
-def _is_finished(config: SweepConfig, digest: str) -> bool:
-    """Whether a config has its result, and the refits that are wanted."""
-    if not sweep_results.read_metrics(config.out, digest):
-        return False
-    folder = sweep_results.folder(config.out, digest)
-    return not config.refits or num_refits(folder) == config.refits
+def _train(
+    config: SweepConfig, source: PointSource, pending: int, runs: SweepRuns
+) -> dict[str, str]:
+    # Ray Tune takes seconds to import, which --check and a finished sweep save.
+    from mshisto_ray.distributed.trials import WantedTrials, run_trials
+
+    metric = config.chosen_by
+    wanted = WantedTrials(
+        source.points,
+        lambda: source.take(partial(is_done, config), partial(tried, config)),
+        pending,
+        metric,
+        metric in config.target.build().lower_is_better,
+        config.refits,
+        config.budget.minutes,
+        config.prune,
+    )
+    return run_trials(config.out, wanted, config.runtime, runs)
 
 
 def read_report(config: SweepConfig, folder: Path) -> SweepReport:
     """The report of a finished sweep, with paths relative to a folder."""
-    points, notes = sweep.check(sweep.expand(config, config.axes), config.chosen_by)
-    return SweepReport(config, _rank(config, points, {}), notes, folder)
-
-
-def _rank(
-    config: SweepConfig, points: Mapping[str, Point], errors: Mapping[str, str]
-) -> SweepRanking:
-    """Read the results of all points; compare them with the best on validation."""
-    outcomes = [
-        PointResult(
-            digest,
-            point,
-            sweep_results.read_metrics(config.out, digest),
-            errors.get(digest),
-        )
-        for digest, point in points.items()
-    ]
-    ranked = sweep_results.rank(outcomes, config.chosen_by)
-    failed = [o for o in outcomes if not o.metrics]
-    select = config.chosen_by
-    compared = (
-        sweep_results.compare_with_first(config.out, ranked, select)
-        if select and ranked
-        else {}
-    )
-    nested = None
-    if select:
-        finished = [outcome for outcome in outcomes if outcome.metrics]
-        nested = sweep_results.choose_nested(config.out, finished, select)
-    plot = config.out / plot_name(config)
-    decisions, refits = None, None
-    if select and ranked:
-        held = nested.value if nested else out_of_fold_metrics(ranked[0])[select]
-        refits = _refits(config, outcomes, held)
-        chosen = sweep_results.folder(config.out, ranked[0].digest)
-        decisions = decided(chosen, config.decision)
-    return SweepRanking(
-        ranked, failed, select, compared, plot, nested, decisions, refits
-    )
-
-
-def _refits(
-    config: SweepConfig, outcomes: Sequence[PointResult], held: Interval
-) -> RefitInterval | None:
-    """The interval that includes training and choosing, where refits are wanted."""
-    if not config.refits or config.chosen_by is None:
-        return None
-    digests = [o.digest for o in outcomes if o.metrics]
-    folders = {d: sweep_results.folder(config.out, d) for d in digests}
-    return refit_interval(folders, held, config.chosen_by)
+    source = PointSource(config, config, config.out)
+    return SweepReport(config, read_ranking(config, source), source.notes, folder)
 
 
 def _conclude(
@@ -175,9 +142,7 @@ def _conclude(
     page = write_report("sweep", config, config.out, report)
     written = [config.out / name for name in (*_WRITTEN, plot_name(config))]
     written = [path for path in (*written, *page) if path.exists()]
-    parent, answer = runs.conclude(
-        ranked, found.failed, config.chosen_by, found.compared, written
-    )
+    parent, answer = runs.conclude(found, written)
     say(f"sweep: {store.view_command()}")
     say(f"sweep: all configs, the best first: {store.address(parent)}")
     if best:
@@ -185,12 +150,13 @@ def _conclude(
         chosen = ranked[0].point.label
         say(f"sweep: chosen by val_{config.chosen_by}: {chosen} -> {best}")
     say(f"sweep: {config.out / SUMMARY}")
-    return 1 if found.failed else 0
+    lost = found.not_run and config.budget.minutes is None
+    return 1 if found.failed or lost else 0
 
 
 def _write_tables(config: SweepConfig, found: SweepRanking) -> None:
     given = found.ranked, found.failed, config.chosen_by, found.compared, found.nested
-    text = sweep_summary.summary(*given, found.refits)
+    text = sweep_summary.summary(*given, found.refits, found.unfinished)
     if found.decisions:
         about = (WITHIN_FOLDS,)
         text += decision_section(found.decisions, config.decision, about)

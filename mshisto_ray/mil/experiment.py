@@ -15,6 +15,7 @@ from pydantic import model_validator
 from mshisto_ray import components
 from mshisto_ray.config import option
 from mshisto_ray.decision.config import DecisionConfig
+from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.learning.split import Split
 from mshisto_ray.learning.target_split import GroupedSplitConfig
 from mshisto_ray.learning.targets import TargetConfig
@@ -167,6 +168,8 @@ def run(
     splits: Sequence[Split],
     folder: Path,
     on_fold: Callable[[int, int], None] = lambda done, total: None,
+    on_validated: Callable[[Predictions], None] = lambda validation: None,
+    stages: Sequence[int] = (),
 ) -> dict[str, float]:
     """Cross-validate a config and write ``folder``, whole or not at all.
 
@@ -179,13 +182,16 @@ def run(
         splits: of ``load``.
         folder: output folder; one that another process wrote meanwhile is kept.
         on_fold: see ``cross_validate``.
+        on_validated: likewise.
+        stages: likewise.
 
     Returns:
         The metrics.
     """
     started, cpu = time.perf_counter(), time.process_time()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    result = cross_validate(bags, splits, config, device, config.refit, on_fold)
+    watched = on_fold, on_validated, stages
+    result = cross_validate(bags, splits, config, device, config.refit, *watched)
     metrics = measure(result.test, result.validation)
     metrics["trained_share"] = trained_share(result.models, bags.kind)
     metrics["undecided_share"] = undecided_share(result.test)

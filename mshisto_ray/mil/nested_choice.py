@@ -58,7 +58,7 @@ def choices_within_folds(
     chosen = []
     for repeat, fold in sorted({*zip(first.repeat, first.fold, strict=True)}):
         scores = {
-            name: sign * _score(_of(found, repeat, fold), metric)
+            name: sign * score_of(_of(found, repeat, fold), metric)
             for name, found in validation.items()
         }
         best = max(scores, key=lambda name: np.nan_to_num(scores[name], nan=-np.inf))
@@ -70,7 +70,8 @@ def _of(predictions: Predictions, repeat: int, fold: int) -> Predictions:
     return predictions.take((predictions.repeat == repeat) & (predictions.fold == fold))
 
 
-def _score(predictions: Predictions, metric: str) -> float:
+def score_of(predictions: Predictions, metric: str) -> float:
+    """The metric of one model's predictions, NaN where it is not defined."""
     if not len(predictions):
         return float("nan")
     values, truth = predictions.probabilities, predictions.target

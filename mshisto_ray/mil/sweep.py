@@ -1,51 +1,32 @@
-"""The points of a sweep: every combination of its axes, checked together."""
+"""The points of a sweep: those of its axes that are trained, checked together."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import field_validator
 
+from mshisto_ray import components
 from mshisto_ray import config as configs
-from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.components import Part
+from mshisto_ray.config import InputError
 from mshisto_ray.learning.split import Split
 from mshisto_ray.mil import experiment
+from mshisto_ray.mil.axes import SEARCHES, Axis, Range, SearchSpace, as_part, extremes
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.mil.input.config import InputConfig
+from mshisto_ray.mil.searches import PointSearch
 
-# Results can only be compared on the same bags, labels and folds.
-_COMMON = ("cohort", "columns", "unit", "target", "split", "decision", "runtime")
-
-
-class AxesConfig(Config):
-    """The axes of a sweep, and the metric that chooses the best config."""
-
-    axes: dict[str, tuple[Any, ...]] = option(
-        {}, "{key: values}; one config per combination of values"
-    )
-    select: str | None = option(
-        "auto",
-        "val_ metric that the best config is chosen by; auto: that of the target, of "
-        "classes auroc; null: none is chosen",
-    )
-
-    @field_validator("axes")
-    @classmethod
-    def _are_axes(cls, axes: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-        for key, values in axes.items():
-            if not values:
-                raise ValueError(f"{key}: give at least one value")
-            if key.split(".")[0] in _COMMON:
-                raise ValueError(
-                    f"{key}: has to be the same for all configs, or their results "
-                    "cannot be compared"
-                )
-        return axes
+_GRID = Part(name="grid")
+# Combinations of values that are checked before a search that goes on without end.
+_MOST_CHECKED = 1000
+# Suggestions a point, after which a search is taken to have no other ones.
+_TRIES = 100
 
 
 @dataclass(frozen=True)
@@ -69,37 +50,109 @@ def show(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def expand(
-    base: ExperimentConfig, axes: Mapping[str, Sequence[Any]]
-) -> tuple[Point, ...]:
-    """Every combination of the axes' values as a validated config.
+def show_axis(axis: Axis) -> str:
+    """The values of an axis in words."""
+    if not isinstance(axis, Range):
+        return ", ".join(show(value) for value in axis)
+    marks = [name for name in ("log", "whole") if getattr(axis, name)]
+    return ", ".join([f"{axis.low:g} to {axis.high:g}", *marks])
+
+
+class PointMaker:
+    """Makes points of the values of axes: a validated config each.
 
     Raises:
-        InputError: a point is not a valid config (named by its values), or two
-            points are equal.
+        InputError: an axis that no point has.
     """
-    names = set(ExperimentConfig.model_fields) - {"runtime"}
-    raw = base.model_dump(mode="json", include=names)
-    # Workers and MLflow runs are those of the sweep, not of its points.
-    raw["runtime"] = base.runtime.model_dump(mode="json", include={"cache"})
-    points: dict[str, Point] = {}
-    for combination in itertools.product(*axes.values()):
-        values = dict(zip(axes, combination, strict=True))
-        varied = raw
-        for key, value in values.items():
-            varied = configs.set_key(varied, key, value)
-        point = Point(values, base)
+
+    def __init__(self, base: ExperimentConfig, axes: Mapping[str, Axis]):
+        self.space = SearchSpace(axes)
+        names = set(ExperimentConfig.model_fields) - {"runtime"}
+        raw = base.model_dump(mode="json", include=names)
+        # Workers and MLflow runs are those of the sweep, not of its points.
+        raw["runtime"] = base.runtime.model_dump(mode="json", include={"cache"})
+        self._base, self._raw = base, raw
+
+    def make(self, values: Mapping[str, Any]) -> Point:
+        """The point with these values of the axes that apply to it.
+
+        Raises:
+            InputError: it is not a valid config.
+        """
+        varied = self._raw
+        point = Point(values, self._base)
+        for key in self.space.keys:
+            if key in values:
+                varied = configs.set_key(varied, key, as_part(key, values[key]))
         try:
-            config = configs.validate(ExperimentConfig, varied)
+            return Point(values, configs.validate(ExperimentConfig, varied))
         except InputError as error:
             raise InputError(f"axes, at {point.label}: {error}") from None
-        key = config.model_dump_json()
-        if key in points:
+
+
+def build_search(search: Part) -> PointSearch:
+    """The search of a sweep; raises InputError where it cannot run."""
+    return components.build(SEARCHES, search)
+
+
+def expand(
+    base: ExperimentConfig, axes: Mapping[str, Axis], search: Part = _GRID
+) -> tuple[Point, ...]:
+    """The points of a search, each a validated config.
+
+    Of a search that learns from results: every combination of values and ends of
+    ranges (at most 1,000), which are to be valid before any is trained.
+
+    Raises:
+        InputError: a point is not a valid config (named by its values), two points of a
+            grid are equal, or there are fewer than the search wants.
+    """
+    maker, drawn = PointMaker(base, axes), build_search(search)
+    if not any(isinstance(axis, Range) for axis in axes.values()):
+        _check_number(maker, drawn)
+    points: dict[str, Point] = {}
+    for values in _suggestions(maker.space, drawn):
+        point = maker.make(values)
+        key = point.config.model_dump_json()
+        if key not in points:
+            points[key] = point
+        elif drawn.points is None and len(values) == len(axes):
             raise InputError(
                 f"axes: {point.label} and {points[key].label} are the same config"
             )
-        points[key] = Point(values, config)
+        if len(points) == drawn.points and not drawn.learns:
+            break
+    if drawn.points and not drawn.learns and len(points) < drawn.points:
+        raise InputError(
+            f"search.points={drawn.points}: only {len(points)} different configs were "
+            "found on the axes: give fewer, or wider axes"
+        )
     return tuple(points.values())
+
+
+def _suggestions(space: SearchSpace, search: PointSearch) -> Iterator[dict[str, Any]]:
+    if search.learns:
+        for values in itertools.islice(extremes(space.axes), _MOST_CHECKED):
+            yield space.complete(values)
+        return
+    for number in itertools.count():
+        values = search.suggest(space, number, ())
+        if values is None or (search.points and number > _TRIES * search.points):
+            return
+        yield values
+
+
+def _check_number(maker: PointMaker, search: PointSearch) -> None:
+    """Refuse a search of more points than lists of values have combinations."""
+    if search.points is None:
+        return
+    found = itertools.islice(extremes(maker.space.axes), search.points * _TRIES)
+    num = len({json.dumps(maker.space.complete(v), default=str) for v in found})
+    if num < search.points:
+        raise InputError(
+            f"search.points={search.points}: the axes have {num} different configs: "
+            "give fewer points, or search=grid for all"
+        )
 
 
 def check_select(
@@ -114,6 +167,43 @@ def check_select(
         )
 
 
+class PointCheck:
+    """Checks the input of points as they come; the bags of each input are read once.
+
+    Attributes:
+        notes: lines for the user.
+    """
+
+    def __init__(self, select: str | None):
+        self._select = select
+        self._loaded: dict[str, tuple[Bags, list[Split]]] = {}
+        self.notes: list[str] = []
+
+    def add(self, points: Sequence[Point]) -> dict[str, Point]:
+        """The points by the digest of their results.
+
+        Raises:
+            InputError: as of ``check``.
+        """
+        found: dict[str, Point] = {}
+        for point in points:
+            config = point.config
+            bags, splits = self._load(config)
+            check_select(points, splits, self._select)
+            _check_same(next(iter(self._loaded.values()))[0], bags, point)
+            found[experiment.digest(config, bags)] = point
+            notes = experiment.notes(config, bags)
+            self.notes += [line for line in notes if line not in self.notes]
+        return found
+
+    def _load(self, config: ExperimentConfig) -> tuple[Bags, list[Split]]:
+        keys = {*InputConfig.model_fields, "early_stopping"}
+        source = json.dumps(config.model_dump(mode="json", include=keys))
+        if source not in self._loaded:
+            self._loaded[source] = experiment.check(config)
+        return self._loaded[source]
+
+
 def check(
     points: Sequence[Point], select: str | None
 ) -> tuple[dict[str, Point], list[str]]:
@@ -126,24 +216,8 @@ def check(
         InputError: input cannot be used, bags differ between points, or there are no
             validation bags to choose by.
     """
-    loaded: dict[str, Bags] = {}
-    found: dict[str, Point] = {}
-    notes: list[str] = []
-    for point in points:
-        config = point.config
-        source = json.dumps(
-            config.model_dump(
-                mode="json",
-                include={"embeddings", "bags", "scale", "scales", "early_stopping"},
-            )
-        )
-        if source not in loaded:
-            loaded[source], splits = experiment.check(config)
-            check_select(points, splits, select)
-            _check_same(next(iter(loaded.values())), loaded[source], point)
-        found[experiment.digest(config, loaded[source])] = point
-        notes += experiment.notes(config, loaded[source])
-    return found, list(dict.fromkeys(notes))
+    checked = PointCheck(select)
+    return checked.add(points), checked.notes
 
 
 def _check_same(first: Bags, other: Bags, point: Point) -> None:

@@ -12,17 +12,22 @@ from mshisto_ray.learning.targets import Target
 from mshisto_ray.mil import experiment, experiment_result
 from mshisto_ray.mil.experiment_result import read_test, read_validation
 from mshisto_ray.mil.nested_choice import NestedChoice, choose_within_folds
+from mshisto_ray.mil.pruning import Pruned
 from mshisto_ray.mil.sweep import Point
 
 
 @dataclass(frozen=True)
 class PointResult:
-    """The result of a point: metrics, or the error."""
+    """The result of a point: metrics, the error, or where it was pruned.
+
+    None of the three: it was not run.
+    """
 
     digest: str
     point: Point
     metrics: Mapping[str, float] | None
     error: str | None
+    pruned: Pruned | None = None
 
     @property
     def target(self) -> Target:

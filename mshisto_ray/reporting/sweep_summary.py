@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mshisto_ray.learning.comparison import Comparison
 from mshisto_ray.mil.nested_choice import NestedChoice
+from mshisto_ray.mil.pruning import about_pruned
 from mshisto_ray.mil.refits import RefitInterval, about_refits
 from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.reporting.decisions import markdown_table
@@ -25,6 +26,7 @@ def summary(
     compared: Mapping[str, Comparison],
     nested: NestedChoice | None = None,
     refits: RefitInterval | None = None,
+    others: Sequence[tuple[str, Sequence[str]]] | None = None,
 ) -> str:
     """Markdown: configs from best to worst on validation, with 95 % intervals.
 
@@ -36,6 +38,7 @@ def summary(
             digest.
         nested: of ``mil.sweep_results.choose_nested``.
         refits: of ``mil.refits.refit_interval``.
+        others: of ``unfinished``; None: the failed alone.
     """
     ranking, *rows = ranking_table(ranked, select, compared)
     if select and rows:
@@ -57,9 +60,9 @@ def summary(
     doubtful = doubts(ranked)
     if doubtful:
         lines += ["", DOUBTFUL, "", *(f"- {line}" for line in doubtful)]
-    if failed:
-        lines += ["", f"{len(failed)} configs have no result:", ""]
-        lines += [f"- {line}" for line in without_result(failed)]
+    for heading, rows in unfinished(failed) if others is None else others:
+        lines += ["", f"{heading}:" if rows else f"{heading}."]
+        lines += ["", *(f"- {row}" for row in rows)] if rows else []
     return "\n".join(lines) + "\n"
 
 
@@ -94,14 +97,44 @@ def about_nested(nested: NestedChoice, select: str) -> str:
 
 def doubts(ranked: Sequence[PointResult]) -> list[str]:
     """A line for each warning of a config."""
-    return [
-        f"{o.point.label} ({o.digest}): {line}" for o in ranked for line in o.warnings
-    ]
+    return [f"{_named(o)}: {line}" for o in ranked for line in o.warnings]
 
 
-def without_result(failed: Sequence[PointResult]) -> list[str]:
-    """A line for each config without a result: the last one of its error."""
-    return [f"{o.point.label} ({o.digest}): {_first(o.error)}" for o in failed]
+def unfinished(
+    failed: Sequence[PointResult],
+    pruned: Sequence[PointResult] = (),
+    not_run: Sequence[PointResult] = (),
+    not_suggested: int = 0,
+) -> list[tuple[str, list[str]]]:
+    """Headings and lines on configs that have no result, and on why they have none.
+
+    Args:
+        failed: with the last line of their error.
+        pruned: with what they had on validation.
+        not_run: known, and not begun when the budget was used up.
+        not_suggested: points that a search was still to suggest.
+    """
+    found = []
+    if failed:
+        lines = [f"{_named(o)}: {_first(o.error)}" for o in failed]
+        found.append((f"{len(failed)} configs have no result", lines))
+    if pruned:
+        lines = [
+            f"{_named(o)}: {o.pruned.in_words(o.target.titles[o.pruned.metric])}"
+            for o in pruned
+            if o.pruned
+        ]
+        found.append((about_pruned(len(lines)), lines))
+    if not_run or not_suggested:
+        rest = f", {not_suggested} of them not yet suggested" if not_suggested else ""
+        num = len(not_run) + not_suggested
+        heading = f"{num} configs were not run{rest}; the same command goes on"
+        found.append((heading, [_named(o) for o in not_run]))
+    return found
+
+
+def _named(outcome: PointResult) -> str:
+    return f"{outcome.point.label} ({outcome.digest})"
 
 
 def _first(error: str | None) -> str:

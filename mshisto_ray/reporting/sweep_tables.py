@@ -34,13 +34,14 @@ def ranking_table(
 
     The first row is the header. Arguments as of ``sweep_summary.summary``.
     """
-    axes = list(ranked[0].point.values) if ranked else []
+    axes = axes_of(ranked)
     columns = [f"val_{select}", f"test_{select}"] if select else []
     columns += [f"test_{o.target.chooses}" for o in ranked[:1] if not select]
     more = ["difference", "p"] if compared else []
     rows = [["", *axes, *columns, *more, "config"]]
     for place, outcome in enumerate(ranked, start=1):
-        cells = [show(outcome.point.values[axis]) for axis in axes]
+        values = outcome.point.values
+        cells = [show(values[axis]) if axis in values else "" for axis in axes]
         cells += [_cell(outcome, column) for column in columns]
         found = compared.get(outcome.digest)
         if more:
@@ -48,6 +49,11 @@ def ranking_table(
         mark = f"{place}, chosen" if select and place == 1 else str(place)
         rows.append([mark, *cells, outcome.digest])
     return rows
+
+
+def axes_of(ranked: Sequence[PointResult]) -> list[str]:
+    """The axes that any of the configs has."""
+    return list(dict.fromkeys(key for o in ranked for key in o.point.values))
 
 
 def groups(

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mshisto_ray.distributed.trials import _Progress
+from mshisto_ray.distributed.trial_progress import SweepProgress
 from mshisto_ray.learning.targets import TargetConfig
 
 
@@ -30,6 +30,6 @@ def test_a_line_of_a_config_shows_validation_never_test(
     trial = SimpleNamespace(config={"digest": "abc"}, last_result={"error": None})
     seen = []
     watch = SimpleNamespace(ended=lambda *result: seen.append(result))
-    _Progress(pending, tmp_path, watch).on_trial_complete(0, [], trial)  # pyright: ignore
+    SweepProgress(pending, 1, tmp_path, watch).on_trial_complete(0, [], trial)  # pyright: ignore
     assert seen == [("abc", None)]
     assert capsys.readouterr().out == f"sweep: 1/1 configs, pooling=mean: {said}\n"

@@ -7,9 +7,10 @@ import pytest
 from mshisto_ray import config
 from mshisto_ray.config import InputError
 from mshisto_ray.mil import experiment, sweep
+from mshisto_ray.mil.axes import AxesConfig
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.poolings import noisy_or
-from mshisto_ray.mil.sweep import AxesConfig, Point, check, expand, show
+from mshisto_ray.mil.sweep import Point, check, expand, show
 from mshisto_ray.mil.sweep_results import PointResult, rank
 
 

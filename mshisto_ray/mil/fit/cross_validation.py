@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,8 @@ def cross_validate(
     device: torch.device,
     refit: bool = False,
     on_fold: Callable[[int, int], None] = lambda done, total: None,
+    on_validated: Callable[[Predictions], None] = lambda validation: None,
+    stages: Sequence[int] = (),
 ) -> CrossValidation:
     """Train and test a config on every split.
 
@@ -57,15 +60,19 @@ def cross_validate(
         refit: whether to train one more model on all bags, for the median number of
             epochs of the fold models and without validation.
         on_fold: called with the number of models done and the number of all.
+        on_validated: called with each model's predictions of its validation bags.
+        stages: after so many models the callbacks are called before others begin,
+            also where models are trained at once.
     """
     slides = slide_moments(bags)
     models, tests, validations = [], [], []
-    for split, model in _fit(bags, slides, splits, config, device, on_fold):
+    for split, model in _fit(bags, slides, splits, config, device, on_fold, stages):
         batches = Batches(bags, model.standardisation, device, config.vote)
         tests.append(_predict(bags, batches, model, split, split.test))
         if len(split.validation):
             inner = _predict(bags, batches, model, split, split.validation)
             validations.append(inner)
+            on_validated(inner)
         model.model.cpu()
         models.append(model)
     return CrossValidation(
@@ -84,6 +91,7 @@ def _fit(
     config: TrainConfig,
     device: torch.device,
     on_fold: Callable[[int, int], None],
+    stages: Sequence[int],
 ) -> Iterator[tuple[Split, FoldModel]]:
     """Yield each split and its model; all are trained at once where that is faster."""
     # Of the largest fold, so that the rate of a step is the same in all models.
@@ -99,15 +107,20 @@ def _fit(
         )
         for s in splits
     ]
-    if can_train_together(bags, config, len(splits), device):
-        models = fit_together(
-            bags, tasks, config, lambda done: on_fold(done, len(splits))
-        )
-        yield from zip(splits, models, strict=True)
-        return
-    for done, (split, task) in enumerate(zip(splits, tasks, strict=True), start=1):
-        yield split, fit_fold(bags, task, config, device)
-        on_fold(done, len(splits))
+    total = len(splits)
+    for first, last in itertools.pairwise([0, *stages, total]):
+        part = tasks[first:last]
+        if can_train_together(bags, config, len(part), device):
+
+            def report(done: int, before: int = first) -> None:
+                on_fold(before + done, total)
+
+            models = fit_together(bags, part, config, report)
+            yield from zip(splits[first:last], models, strict=True)
+            continue
+        for done, task in enumerate(part, start=first + 1):
+            yield splits[done - 1], fit_fold(bags, task, config, device)
+            on_fold(done, total)
 
 
 def predict_tests(

@@ -34,7 +34,9 @@ class SweepRanking:
     ``ranked``, ``failed``, ``select``, ``compared``, ``nested``: as of
     ``sweep_summary.summary``;
     ``plot``: the picture that ``sweep_plot.plot`` wrote; ``decisions``: of the
-    chosen config, out of fold; ``refits``: the interval that includes training.
+    chosen config, out of fold; ``refits``: the interval that includes training;
+    ``pruned``, ``not_run``: configs without a result; ``not_suggested``: points that a
+    search was still to suggest.
     """
 
     ranked: Sequence[PointResult]
@@ -45,6 +47,15 @@ class SweepRanking:
     nested: NestedChoice | None = None
     decisions: Examination | None = None
     refits: RefitInterval | None = None
+    pruned: Sequence[PointResult] = ()
+    not_run: Sequence[PointResult] = ()
+    not_suggested: int = 0
+
+    @property
+    def unfinished(self) -> list[tuple[str, list[str]]]:
+        """Headings and lines on the configs that have no result."""
+        given = self.failed, self.pruned, self.not_run, self.not_suggested
+        return sweep_summary.unfinished(*given)
 
     @property
     def chosen(self) -> PointResult | None:
@@ -97,7 +108,7 @@ def ranking_section(ranking: SweepRanking) -> Section:
     header, *rows = sweep_tables.ranking_table(*given)
     if rows:
         rows[0][0] = rows[0][0].replace(" ", "\N{NO-BREAK SPACE}")
-    axes = len(ranking.ranked[0].point.values) if ranking.ranked else 0
+    axes = len(sweep_tables.axes_of(ranking.ranked))
     mark = {0} if ranking.chosen else ()
     words = {*range(axes + 1), len(header) - 1}
     blocks.append(Table(header, rows, marked=mark, text_columns=words))
@@ -118,9 +129,8 @@ def ranking_section(ranking: SweepRanking) -> Section:
     if doubtful:
         lines = sweep_summary.doubts(ranking.ranked)
         blocks.append(Items(lines, sweep_summary.DOUBTFUL.rstrip(":")))
-    failed = sweep_summary.without_result(ranking.failed)
-    if failed:
-        blocks.append(Items(failed, f"{len(failed)} configs have no result"))
+    for heading, lines in ranking.unfinished:
+        blocks.append(Items(lines, heading) if lines else Text(heading))
     return Section("ranking", "Ranking of the configs", blocks)
 
 

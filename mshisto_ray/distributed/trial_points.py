@@ -1,0 +1,78 @@
+"""What Ray Tune trains next, and what it ends early: as the sweep decides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from mshisto_ray.mil.rungs import Rungs
+from mshisto_ray.mil.sweep import Point
+
+
+class HandOut(Searcher):
+    """Gives Tune one point after another, and none once the budget is used up.
+
+    Args:
+        take: the next point and its digest; None: there is no other.
+        minutes: after which no further point is begun; None: no limit.
+    """
+
+    def __init__(
+        self, take: Callable[[], tuple[str, Point] | None], minutes: float | None
+    ):
+        super().__init__()
+        self._take = take
+        self._end = None if minutes is None else time.monotonic() + 60 * minutes
+
+    def suggest(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, trial_id: str
+    ) -> dict[str, Any] | str:
+        """The config of a new trial."""
+        if self._end is not None and time.monotonic() >= self._end:
+            return Searcher.FINISHED
+        found = self._take()
+        if found is None:
+            return Searcher.FINISHED
+        digest, point = found
+        return {"digest": digest, "point": point.config.model_dump_json()}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict | None = None, error: bool = False
+    ) -> None:
+        """Do nothing: results are files, which ``take`` reads."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: a sweep has a record of its own."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing."""
+
+
+class Pruner(FIFOScheduler):
+    """Ends the trials that the rungs prune; without rungs none."""
+
+    def __init__(self, rungs: Rungs | None):
+        super().__init__()
+        self._rungs = rungs
+
+    def on_trial_result(
+        self, tune_controller: Any, trial: Trial, result: dict[str, Any]
+    ) -> str:
+        """Decide on a trial that reports what its models have on validation."""
+        found = result.get("validated")
+        if self._rungs is None or not found:
+            return TrialScheduler.CONTINUE
+        given = trial.config["digest"], found["values"], found["total"]
+        ends = self._rungs.prunes(*given)
+        return TrialScheduler.STOP if ends else TrialScheduler.CONTINUE
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune saves its scheduler to restore it; this one is never restored."""
+        return {}
