@@ -78,6 +78,7 @@ class SweepRuns:
         select: str | None,
         compared: Mapping[str, Comparison],
         artifacts: Sequence[Path],
+        metrics: Mapping[str, float],
     ) -> tuple[str, str]:
         """Give every child its place, and end the parent.
 
@@ -87,6 +88,7 @@ class SweepRuns:
             select: metric that the first was chosen by.
             compared: with the chosen one, by digest.
             artifacts: of the parent; ``summary.md`` becomes its description.
+            metrics: of the parent, beside its counts.
 
         Returns:
             The page to look at, and what it shows, in a sentence or two.
@@ -109,6 +111,7 @@ class SweepRuns:
         link = f"[All configs, the best first]({page})."
         describe(self._group.store, self.parent, f"{answer} {link}\n\n{text}")
         counts = {"configs": len(ranked), "configs_failed": len(failed)}
+        counts |= readable(metrics)
         tags = {"intervals": self._target.interval_method, **self._tags}
         self._group.end("FINISHED", counts, tags, artifacts)
         return page, answer

@@ -22,12 +22,19 @@ from mshisto_ray.jobs._sweep_report import (
     SweepReport,
     plot_name,
 )
+from mshisto_ray.jobs._sweep_reruns import (
+    rerun_metrics,
+    train_again,
+    with_reruns,
+    write_reruns,
+)
 from mshisto_ray.jobs._sweep_runs import SweepRuns
 from mshisto_ray.mil import experiment, experiment_result, sweep, sweep_results
 from mshisto_ray.mil.head import head_digest, load_head
 from mshisto_ray.mil.refits import RefitInterval, num_refits, refit_interval
 from mshisto_ray.mil.sweep import Point
 from mshisto_ray.mil.sweep_results import PointResult
+from mshisto_ray.mil.thinning import check_sizes
 from mshisto_ray.progress import say
 from mshisto_ray.reporting import sweep_plot, sweep_summary, sweep_tables
 from mshisto_ray.reporting.decisions import (
@@ -35,6 +42,7 @@ from mshisto_ray.reporting.decisions import (
     decision_section,
     save_decisions,
 )
+from mshisto_ray.reporting.learning_curve import rerun_sections
 from mshisto_ray.reporting.noise_curve import plot_noise
 from mshisto_ray.reporting.page.ranking import SweepRanking, out_of_fold_metrics
 from mshisto_ray.statistics.bootstrap import Interval
@@ -48,7 +56,10 @@ _WRITTEN = (SUMMARY, COMPARISONS, _NOISE, DECISIONS, "sweep.yaml")
 
 def check(config: SweepConfig) -> None:
     """Check every point of the axes, input, labels, folds and ``out``."""
-    sweep.check(sweep.expand(config, config.axes), config.chosen_by)
+    points, _ = sweep.check(sweep.expand(config, config.axes), config.chosen_by)
+    if config.learning_curve:
+        bags, splits = experiment.check(next(iter(points.values())).config)
+        check_sizes(bags, splits, config.split.seed, config.learning_curve)
     check_stage(config.out, STAGE, {"stage": STAGE})
 
 
@@ -88,7 +99,8 @@ def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> 
             say(f"sweep: failed: {outcome.point.label}: {reason}")
         if not found.ranked:
             raise InputError(f"no config of {config.out} has a result; see above")
-        return _conclude(config, store, found, notes, runs)
+        train_again(config, found, bags, splits)
+        return _conclude(config, store, with_reruns(config, found), notes, runs)
 
 
 def _is_finished(config: SweepConfig, digest: str) -> bool:
@@ -102,7 +114,8 @@ def _is_finished(config: SweepConfig, digest: str) -> bool:
 def read_report(config: SweepConfig, folder: Path) -> SweepReport:
     """The report of a finished sweep, with paths relative to a folder."""
     points, notes = sweep.check(sweep.expand(config, config.axes), config.chosen_by)
-    return SweepReport(config, _rank(config, points, {}), notes, folder)
+    found = with_reruns(config, _rank(config, points, {}))
+    return SweepReport(config, found, notes, folder)
 
 
 def _rank(
@@ -170,13 +183,19 @@ def _conclude(
             + "; ".join(doubtful)
         )
     _write_tables(config, found)
+    curve = write_reruns(config.out, found)
     best = _keep_best(config, ranked[0]) if config.chosen_by else None
     report = SweepReport(config, found, notes, config.out.parent)
     page = write_report("sweep", config, config.out, report)
     written = [config.out / name for name in (*_WRITTEN, plot_name(config))]
-    written = [path for path in (*written, *page) if path.exists()]
+    written = [path for path in (*written, *curve, *page) if path.exists()]
     parent, answer = runs.conclude(
-        ranked, found.failed, config.chosen_by, found.compared, written
+        ranked,
+        found.failed,
+        config.chosen_by,
+        found.compared,
+        written,
+        rerun_metrics(found),
     )
     say(f"sweep: {store.view_command()}")
     say(f"sweep: all configs, the best first: {store.address(parent)}")
@@ -191,6 +210,7 @@ def _conclude(
 def _write_tables(config: SweepConfig, found: SweepRanking) -> None:
     given = found.ranked, found.failed, config.chosen_by, found.compared, found.nested
     text = sweep_summary.summary(*given, found.refits)
+    text += rerun_sections(found.curve, found.permuted)
     if found.decisions:
         about = (WITHIN_FOLDS,)
         text += decision_section(found.decisions, config.decision, about)

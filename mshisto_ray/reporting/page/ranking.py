@@ -8,10 +8,17 @@ from pathlib import Path
 
 from mshisto_ray.decision.examination import Examination
 from mshisto_ray.learning.comparison import Comparison
+from mshisto_ray.mil.learning_curve import LearningCurve
 from mshisto_ray.mil.nested_choice import NestedChoice
+from mshisto_ray.mil.permuted import PermutedChoice
 from mshisto_ray.mil.refits import RefitInterval, about_refits
 from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.reporting import sweep_summary, sweep_tables
+from mshisto_ray.reporting.learning_curve import (
+    about_curve,
+    about_permuted,
+    curve_table,
+)
 from mshisto_ray.reporting.page.blocks import (
     Block,
     Figure,
@@ -34,7 +41,8 @@ class SweepRanking:
     ``ranked``, ``failed``, ``select``, ``compared``, ``nested``: as of
     ``sweep_summary.summary``;
     ``plot``: the picture that ``sweep_plot.plot`` wrote; ``decisions``: of the
-    chosen config, out of fold; ``refits``: the interval that includes training.
+    chosen config, out of fold; ``refits``: the interval that includes training;
+    ``curve``: of the chosen config; ``permuted``: choices on exchanged labels.
     """
 
     ranked: Sequence[PointResult]
@@ -45,6 +53,8 @@ class SweepRanking:
     nested: NestedChoice | None = None
     decisions: Examination | None = None
     refits: RefitInterval | None = None
+    curve: LearningCurve | None = None
+    permuted: PermutedChoice | None = None
 
     @property
     def chosen(self) -> PointResult | None:
@@ -108,6 +118,8 @@ def ranking_section(ranking: SweepRanking) -> Section:
         blocks.append(Text(text))
     if ranking.refits:
         blocks.append(Text(about_refits(ranking.refits, str(ranking.select))))
+    if ranking.permuted:
+        blocks.append(Text(about_permuted(ranking.permuted)))
     blocks += [Text(about, "note")] if about else []
     for outcome in ranking.ranked[:1]:
         target = outcome.target
@@ -122,6 +134,16 @@ def ranking_section(ranking: SweepRanking) -> Section:
     if failed:
         blocks.append(Items(failed, f"{len(failed)} configs have no result"))
     return Section("ranking", "Ranking of the configs", blocks)
+
+
+def curve_blocks(curve: LearningCurve, plot: Path) -> list[Block]:
+    """The learning curve: what it says, its table, its picture."""
+    header, *rows = curve_table(curve)
+    blocks: list[Block] = [Text(about_curve(curve)), Table(header, rows)]
+    if not plot.is_file():
+        return blocks
+    what = f"Test {curve.metric} against the number of patients to learn from"
+    return [*blocks, Figures([Figure(photograph(plot, 640), what, f"{what}.")])]
 
 
 def _picture(plot: Path, name: str) -> list[Block]:
