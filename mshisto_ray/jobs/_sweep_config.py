@@ -7,6 +7,7 @@ from pydantic import model_validator
 from mshisto_ray.config import Config, OutputPath, option
 from mshisto_ray.mil.axes import AxesConfig
 from mshisto_ray.mil.experiment import ExperimentConfig, ExperimentRuntime
+from mshisto_ray.mil.learning_curve import LearningCurveConfig
 from mshisto_ray.mil.pruning import PruningConfig
 from mshisto_ray.runtime import Resources
 
@@ -27,7 +28,7 @@ class BudgetConfig(Config):
     )
 
 
-class SweepConfig(AxesConfig, ExperimentConfig):
+class SweepConfig(AxesConfig, LearningCurveConfig, ExperimentConfig):
     """Train a MIL config at every combination of axes, and compare them."""
 
     out: OutputPath = option(text="output directory; an unfinished one is resumed")
@@ -35,6 +36,12 @@ class SweepConfig(AxesConfig, ExperimentConfig):
         0,
         "redraws of the patients on which every config is trained and one is chosen "
         "anew, for an interval that includes both; 20 or more, 0: none",
+        ge=0,
+    )
+    permutations: int = option(
+        0,
+        "times that patients exchange their labels, all configs are trained and one is "
+        "chosen anew, for the p of the chosen one; 99 or more, 0: none",
         ge=0,
     )
     prune: PruningConfig | None = option(
@@ -65,6 +72,18 @@ class SweepConfig(AxesConfig, ExperimentConfig):
             raise ValueError(
                 "prune: decides by validation patients: give split.validation=0.2 and "
                 "select=auto, or prune=null"
+            )
+        chooses = self.chosen_by is not None
+        if self.permutations and not (chooses and self.split.validation):
+            raise ValueError(
+                f"permutations: {self.permutations} choose a config by validation "
+                "patients each: give split.validation=0.2 and select=auto, or "
+                "permutations=0"
+            )
+        if self.learning_curve and not chooses:
+            raise ValueError(
+                "learning_curve: is of the chosen config, and select=null chooses "
+                "none: give select=auto, or learning_curve=[]"
             )
         if self.refits == 1:
             raise ValueError("refits: one does not vary; give 20 or more, or 0")

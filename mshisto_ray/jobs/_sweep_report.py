@@ -14,6 +14,7 @@ from mshisto_ray.jobs._report_inputs import EarlierSteps
 from mshisto_ray.jobs._sweep_config import SweepConfig
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.mil import experiment_result, sweep_results
+from mshisto_ray.mil.learning_curve import CURVE_PLOT
 from mshisto_ray.mil.sweep import show, show_axis
 from mshisto_ray.prediction.table import read_predicted
 from mshisto_ray.reporting.decisions import WITHIN_FOLDS
@@ -34,6 +35,7 @@ from mshisto_ray.reporting.page.performance import performance_blocks
 from mshisto_ray.reporting.page.ranking import (
     SweepRanking,
     answers,
+    curve_blocks,
     out_of_fold_metrics,
     ranking_section,
 )
@@ -159,6 +161,10 @@ class SweepReport:
         blocks: list[Block] = [Text(f"{chosen.point.label} ({chosen.digest})")]
         blocks += performance_blocks(self.predictions, out_of_fold_metrics(chosen))
         sections = [Section(name, title, blocks)]
+        curve = self.ranking.curve
+        if curve:
+            blocks = curve_blocks(curve, self.config.out / CURVE_PLOT)
+            sections.append(Section("curve", "Would more patients help?", blocks))
         decisions, config = self.ranking.decisions, self.config.decision
         if decisions:
             blocks = decision_blocks(decisions, config, (WITHIN_FOLDS,))

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-from mshisto_ray.jobs._experiment_run import describe_result, inputs
+from mshisto_ray.jobs._experiment_run import describe_result, inputs, readable
 from mshisto_ray.jobs._sweep_verdict import difference, verdict
 from mshisto_ray.learning.comparison import Comparison
 from mshisto_ray.mil import sweep_results
@@ -81,13 +81,17 @@ class SweepRuns:
         self._writing.append(self._thread.submit(self._write, digest, error, times))
 
     def conclude(
-        self, found: SweepRanking, artifacts: Sequence[Path]
+        self,
+        found: SweepRanking,
+        artifacts: Sequence[Path],
+        metrics: Mapping[str, float],
     ) -> tuple[str, str]:
         """Give every child its place, and end the parent.
 
         Args:
             found: the configs of the sweep.
             artifacts: of the parent; ``summary.md`` becomes its description.
+            metrics: of the parent, beside its counts.
 
         Returns:
             The page to look at, and what it shows, in a sentence or two.
@@ -111,10 +115,14 @@ class SweepRuns:
         text = (self._out / "summary.md").read_text()
         link = f"[All configs, the best first]({page})."
         describe(self._group.store, self.parent, f"{answer} {link}\n\n{text}")
-        counts = {"configs": len(ranked), "configs_failed": len(found.failed)}
+        counts: dict[str, float] = {
+            "configs": len(ranked),
+            "configs_failed": len(found.failed),
+        }
         not_run = len(found.not_run) + found.not_suggested
         others = {"configs_pruned": len(found.pruned), "configs_not_run": not_run}
         counts |= {name: num for name, num in others.items() if num}
+        counts |= readable(metrics)
         tags = {"intervals": self._target.interval_method, **self._tags}
         self._group.end("FINISHED", counts, tags, artifacts)
         return page, answer

@@ -30,11 +30,18 @@ from mshisto_ray.jobs._sweep_report import (
     SweepReport,
     plot_name,
 )
+from mshisto_ray.jobs._sweep_reruns import (
+    rerun_metrics,
+    train_again,
+    with_reruns,
+    write_reruns,
+)
 from mshisto_ray.jobs._sweep_runs import SweepRuns
 from mshisto_ray.mil import experiment, experiment_result, sweep, sweep_results
 from mshisto_ray.mil.head import head_digest, load_head
 from mshisto_ray.mil.point_source import PointSource
 from mshisto_ray.mil.sweep_results import PointResult
+from mshisto_ray.mil.thinning import check_sizes
 from mshisto_ray.progress import say
 from mshisto_ray.reporting import sweep_plot, sweep_summary, sweep_tables
 from mshisto_ray.reporting.decisions import (
@@ -42,6 +49,7 @@ from mshisto_ray.reporting.decisions import (
     decision_section,
     save_decisions,
 )
+from mshisto_ray.reporting.learning_curve import rerun_sections
 from mshisto_ray.reporting.noise_curve import plot_noise
 from mshisto_ray.reporting.page.ranking import SweepRanking
 from mshisto_ray.store.manifest import check_stage, open_stage, write_text
@@ -54,7 +62,11 @@ _WRITTEN = (SUMMARY, COMPARISONS, _NOISE, DECISIONS, "sweep.yaml")
 
 def check(config: SweepConfig) -> None:
     """Check every point of the axes, input, labels, folds and ``out``."""
-    sweep.check(sweep.expand(config, config.axes, config.search), config.chosen_by)
+    points = sweep.expand(config, config.axes, config.search)
+    sweep.check(points, config.chosen_by)
+    if config.learning_curve:
+        bags, splits = experiment.check(points[0].config)
+        check_sizes(bags, splits, config.split.seed, config.learning_curve)
     check_stage(config.out, STAGE, {"stage": STAGE})
 
 
@@ -91,6 +103,8 @@ def _run(config: SweepConfig, source: PointSource) -> int:
             say(f"sweep: {num} configs were not run; the same command goes on")
         if not found.ranked:
             raise InputError(f"no config of {config.out} has a result; see above")
+        train_again(config, found, bags, splits)
+        found = with_reruns(config, found)
         return _conclude(config, store, found, source.notes, runs)
 
 
@@ -117,7 +131,8 @@ def _train(
 def read_report(config: SweepConfig, folder: Path) -> SweepReport:
     """The report of a finished sweep, with paths relative to a folder."""
     source = PointSource(config, config, config.out)
-    return SweepReport(config, read_ranking(config, source), source.notes, folder)
+    found = with_reruns(config, read_ranking(config, source))
+    return SweepReport(config, found, source.notes, folder)
 
 
 def _conclude(
@@ -137,12 +152,13 @@ def _conclude(
             + "; ".join(doubtful)
         )
     _write_tables(config, found)
+    curve = write_reruns(config.out, found)
     best = _keep_best(config, ranked[0]) if config.chosen_by else None
     report = SweepReport(config, found, notes, config.out.parent)
     page = write_report("sweep", config, config.out, report)
     written = [config.out / name for name in (*_WRITTEN, plot_name(config))]
-    written = [path for path in (*written, *page) if path.exists()]
-    parent, answer = runs.conclude(found, written)
+    written = [path for path in (*written, *curve, *page) if path.exists()]
+    parent, answer = runs.conclude(found, written, rerun_metrics(found))
     say(f"sweep: {store.view_command()}")
     say(f"sweep: all configs, the best first: {store.address(parent)}")
     if best:
@@ -157,6 +173,7 @@ def _conclude(
 def _write_tables(config: SweepConfig, found: SweepRanking) -> None:
     given = found.ranked, found.failed, config.chosen_by, found.compared, found.nested
     text = sweep_summary.summary(*given, found.refits, found.unfinished)
+    text += rerun_sections(found.curve, found.permuted)
     if found.decisions:
         about = (WITHIN_FOLDS,)
         text += decision_section(found.decisions, config.decision, about)

@@ -12,11 +12,23 @@ from mshisto_ray.learning.split import Split
 from mshisto_ray.mil import experiment, experiment_result
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.mil.learning_curve import (
+    CURVE,
+    CURVE_PLOT,
+    LearningCurveConfig,
+    missing_sizes,
+    read_curve,
+    run_size,
+    write_curve,
+    write_patients,
+)
+from mshisto_ray.mil.thinning import check_sizes
 from mshisto_ray.reporting.decisions import (
     WITHIN_FOLDS,
     decision_section,
     save_decisions,
 )
+from mshisto_ray.reporting.learning_curve import plot_curve, rerun_sections
 from mshisto_ray.store.manifest import Manifest, check_stage, open_stage, write_text
 from mshisto_ray.tracking import Course, Store, flatten, log_inputs
 
@@ -25,7 +37,7 @@ RESULT = "result"
 SUMMARY = "summary.md"
 
 
-class TrainJobConfig(ExperimentConfig):
+class TrainJobConfig(LearningCurveConfig, ExperimentConfig):
     """Cross-validate one MIL config and keep its head."""
 
     out: OutputPath = option(text="output directory")
@@ -33,7 +45,8 @@ class TrainJobConfig(ExperimentConfig):
 
 def check(config: TrainJobConfig) -> None:
     """Check input, labels, folds and that ``out`` can be used."""
-    bags, _ = experiment.check(config)
+    bags, splits = experiment.check(config)
+    check_sizes(bags, splits, config.split.seed, config.learning_curve)
     check_stage(config.out, STAGE, experiment.recipe(config, bags))
 
 
@@ -60,9 +73,22 @@ def _run(
     else:
         experiment_result.write_folds(config.out / "folds.parquet", bags, splits)
         metrics = experiment.run(config, bags, splits, folder, _say)
+    _train_on_fewer(config, bags, splits, folder)
     head = folder / experiment_result.HEAD_FOLDER
     keep_decision(head, config.decision, config, folder, head, bags)
     _report(config, store, metrics, bags, folder, manifest)
+
+
+def _train_on_fewer(
+    config: TrainJobConfig, bags: Bags, splits: list[Split], folder: Path
+) -> None:
+    """Train what is missing of the learning curve."""
+    sizes, seed = config.learning_curve, config.split.seed
+    if sizes:
+        write_patients(folder, bags, splits, seed, sizes)
+    for size in missing_sizes(folder, sizes):
+        run_size(folder, bags, splits, config, seed, size)
+        print(f"train: learning curve, size {size}: done", flush=True)
 
 
 def _say(done: int, total: int) -> None:
@@ -85,23 +111,35 @@ def _report(
                 metrics[f"{part}_{name}_{end}"] for end in ("mean", "ci_low", "ci_high")
             )
             print(f"train: {part} {title} {value:.3f} ({low:.3f} to {high:.3f})")
-    found = decided(folder, config.decision)
-    if found:
-        write_text(
-            config.out / SUMMARY,
-            "# Training\n" + decision_section(found, config.decision, (WITHIN_FOLDS,)),
-        )
-        save_decisions(config.out / DECISIONS, found)
-        print(f"train: decisions, out of fold: {config.out / SUMMARY}")
+    _write_summary(config, folder, name)
     warnings = experiment.warnings(config, metrics)
     for warning in warnings:
         print(f"train: warning: {warning}")
     print(f"train: head in {folder / experiment_result.HEAD_FOLDER}", flush=True)
     # Another recipe trained in the same folder is another run.
     key = f"{config.out} {manifest.digest}"
+    if config.learning_curve:
+        key += f" {list(config.learning_curve)}"
     if store.find_run("training_out", key) is None:
         _log(config, store, metrics, bags, {"training_out": key})
     print(f"train: {store.view_command()}", flush=True)
+
+
+def _write_summary(config: TrainJobConfig, folder: Path, metric: str) -> None:
+    """Decisions and learning curve, where there are any."""
+    found = decided(folder, config.decision)
+    curve = read_curve(folder, config.learning_curve, metric)
+    text = ""
+    if found:
+        text += decision_section(found, config.decision, (WITHIN_FOLDS,))
+        save_decisions(config.out / DECISIONS, found)
+    if curve:
+        text += rerun_sections(curve, None)
+        write_curve(config.out / CURVE, curve)
+        plot_curve(config.out / CURVE_PLOT, curve)
+    if text:
+        write_text(config.out / SUMMARY, "# Training\n" + text)
+        print(f"train: decisions and learning curve: {config.out / SUMMARY}")
 
 
 def _log(
@@ -121,7 +159,8 @@ def _log(
             folder, metrics, config.out.name, params, Path(scratch), bags.kind
         )
         artifacts = [*run.artifacts, folder / experiment_result.HEAD_FOLDER]
-        written = [config.out / name for name in (SUMMARY, DECISIONS)]
+        names = (SUMMARY, DECISIONS, CURVE, CURVE_PLOT)
+        written = [config.out / name for name in names]
         artifacts += [path for path in written if path.exists()]
         run_id = store.log_run(
             run.name,

@@ -8,10 +8,17 @@ from pathlib import Path
 
 from mshisto_ray.decision.examination import Examination
 from mshisto_ray.learning.comparison import Comparison
+from mshisto_ray.mil.learning_curve import LearningCurve
 from mshisto_ray.mil.nested_choice import NestedChoice
+from mshisto_ray.mil.permuted import PermutedChoice
 from mshisto_ray.mil.refits import RefitInterval, about_refits
 from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.reporting import sweep_summary, sweep_tables
+from mshisto_ray.reporting.learning_curve import (
+    about_curve,
+    about_permuted,
+    curve_table,
+)
 from mshisto_ray.reporting.page.blocks import (
     Block,
     Figure,
@@ -35,6 +42,7 @@ class SweepRanking:
     ``sweep_summary.summary``;
     ``plot``: the picture that ``sweep_plot.plot`` wrote; ``decisions``: of the
     chosen config, out of fold; ``refits``: the interval that includes training;
+    ``curve``: of the chosen config; ``permuted``: choices on exchanged labels;
     ``pruned``, ``not_run``: configs without a result; ``not_suggested``: points that a
     search was still to suggest.
     """
@@ -50,6 +58,8 @@ class SweepRanking:
     pruned: Sequence[PointResult] = ()
     not_run: Sequence[PointResult] = ()
     not_suggested: int = 0
+    curve: LearningCurve | None = None
+    permuted: PermutedChoice | None = None
 
     @property
     def unfinished(self) -> list[tuple[str, list[str]]]:
@@ -119,6 +129,8 @@ def ranking_section(ranking: SweepRanking) -> Section:
         blocks.append(Text(text))
     if ranking.refits:
         blocks.append(Text(about_refits(ranking.refits, str(ranking.select))))
+    if ranking.permuted:
+        blocks.append(Text(about_permuted(ranking.permuted)))
     blocks += [Text(about, "note")] if about else []
     for outcome in ranking.ranked[:1]:
         target = outcome.target
@@ -132,6 +144,16 @@ def ranking_section(ranking: SweepRanking) -> Section:
     for heading, lines in ranking.unfinished:
         blocks.append(Items(lines, heading) if lines else Text(heading))
     return Section("ranking", "Ranking of the configs", blocks)
+
+
+def curve_blocks(curve: LearningCurve, plot: Path) -> list[Block]:
+    """The learning curve: what it says, its table, its picture."""
+    header, *rows = curve_table(curve)
+    blocks: list[Block] = [Text(about_curve(curve)), Table(header, rows)]
+    if not plot.is_file():
+        return blocks
+    what = f"Test {curve.metric} against the number of patients to learn from"
+    return [*blocks, Figures([Figure(photograph(plot, 640), what, f"{what}.")])]
 
 
 def _picture(plot: Path, name: str) -> list[Block]:

@@ -1,0 +1,146 @@
+"""A sweep's choice on labels that patients have exchanged: could chance do as well?"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mshisto_ray.config import InputError
+from mshisto_ray.learning.estimates import Estimates
+from mshisto_ray.learning.split import Split
+from mshisto_ray.mil.experiment import ExperimentConfig
+from mshisto_ray.mil.fit.cross_validation import cross_validate
+from mshisto_ray.mil.fit.splits import plan_splits
+from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.statistics.permutation import max_p_values, permute_by_patient
+from mshisto_ray.store.manifest import write_text
+
+_FOLDER = "permuted"
+_STREAM = 4  # separates its random numbers from those of folds, refits, learning curves
+_TRIES = 100
+
+
+@dataclass(frozen=True)
+class PermutedChoice:
+    """Test metric of the chosen config, and of those chosen with permuted labels.
+
+    ``permuted``: a value for each permutation that has one; ``p``: of the observed one.
+    """
+
+    metric: str
+    observed: float
+    permuted: tuple[float, ...]
+    p: float
+
+
+def permuted(
+    bags: Bags, config: ExperimentConfig, number: int
+) -> tuple[Bags, list[Split]]:
+    """Bags after patients have exchanged their targets, and folds drawn for them.
+
+    The same exchange for every config. One whose folds lack what the target needs is
+    drawn again.
+
+    Args:
+        bags: with targets.
+        config: its split.
+        number: of the permutation.
+
+    Raises:
+        InputError: no exchange of many has folds that can be used.
+    """
+    assert bags.targets is not None
+    names = np.array(bags.names)
+    order = np.argsort(names)
+    patients = np.array(bags.patient_ids)[order]
+    error = None
+    for attempt in range(_TRIES):
+        rng = np.random.default_rng([config.split.seed, number, attempt, _STREAM])
+        targets = bags.targets.copy()
+        targets[order] = permute_by_patient(bags.targets[order], patients, rng)
+        exchanged = replace(bags, targets=targets)
+        try:
+            return exchanged, plan_splits(exchanged, config.split, config)
+        except InputError as problem:
+            error = problem
+    raise InputError(f"permutations: with exchanged labels {error}")
+
+
+def run_permutation(
+    folder: Path, bags: Bags, config: ExperimentConfig, metric: str, number: int
+) -> None:
+    """Train a config on exchanged labels; write its metric beside its result."""
+    exchanged, splits = permuted(bags, config, number)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    result = cross_validate(exchanged, splits, config, device)
+    assert result.validation is not None
+    parts = {"val": result.validation, "test": result.test}
+    values = {k: Estimates(part).values[metric] for k, part in parts.items()}
+    known = {k: v if math.isfinite(v) else None for k, v in values.items()}
+    (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
+    write_text(_file(folder, metric, number), json.dumps(known) + "\n")
+
+
+def missing_permutations(folder: Path, metric: str, num: int) -> list[int]:
+    """The first ``num`` permutations that a result has no values of."""
+    return [n for n in range(num) if not _file(folder, metric, n).is_file()]
+
+
+def read_permuted(
+    folders: Mapping[str, Path],
+    observed: float,
+    metric: str,
+    num: int,
+    lower_is_better: bool,
+) -> PermutedChoice | None:
+    """Choose in every permutation as the sweep does, by the mean on validation.
+
+    Args:
+        folders: of all configs.
+        observed: test metric of the one that the sweep chose.
+        metric: that chooses.
+        num: of permutations.
+        lower_is_better: less of the metric is better.
+
+    Returns:
+        None where a config lacks a permutation, or the metric is never defined.
+    """
+    lacking = (missing_permutations(path, metric, num) for path in folders.values())
+    if not num or any(lacking):
+        return None
+    sign = -1 if lower_is_better else 1
+    values = [
+        _choose([_read(_file(p, metric, n)) for p in folders.values()], sign)
+        for n in range(num)
+    ]
+    defined = [value for value in values if math.isfinite(value)]
+    if not defined:
+        return None
+    drawn = sign * np.array(defined)[:, None]
+    p = max_p_values(np.array([sign * observed]), drawn)[0]
+    return PermutedChoice(metric, observed, tuple(defined), float(p))
+
+
+def _choose(found: Sequence[tuple[float, float]], sign: int) -> float:
+    """Test value of the first config with the best validation value."""
+
+    def key(pair: tuple[float, float]) -> float:
+        return -math.inf if math.isnan(pair[0]) else sign * pair[0]
+
+    return max(found, key=key)[1]
+
+
+def _read(path: Path) -> tuple[float, float]:
+    found = json.loads(path.read_text())
+    val, test = (math.nan if found[k] is None else found[k] for k in ("val", "test"))
+    return val, test
+
+
+def _file(folder: Path, metric: str, number: int) -> Path:
+    return folder / _FOLDER / f"{metric}-{number}.json"
