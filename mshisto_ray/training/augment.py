@@ -104,7 +104,7 @@ class Parameters:
     noise: torch.Tensor
     noise_seed: torch.Tensor
 
-    def part(self, images: slice) -> Parameters:
+    def part(self, images: slice | torch.Tensor) -> Parameters:
         """The parameters of some of the images."""
         values = (getattr(self, field.name)[images] for field in fields(self))
         return Parameters(*values)
