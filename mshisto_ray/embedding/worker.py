@@ -27,6 +27,12 @@ AS_SCANNED = Part(name="none")
 GRAPH = Path("graph") / "network"
 
 
+def stain_recipe(part: Part) -> dict[str, Any]:
+    """What of a stain normalisation changes pixels, with digests in place of files."""
+    own = getattr(components.module(STAINS, part.name), "recipe", dict)
+    return {"name": part.name, **own(part.parameters)}
+
+
 @dataclass(frozen=True)
 class EmbedWork:
     """Settings of every worker; small and picklable.

@@ -39,6 +39,14 @@ class LabelConfig(Config):
         "other",
         "tiles without annotation: one more class to retrieve, or left out",
     )
+    most_padded: float = option(
+        0.05,
+        "largest share of a tile beyond the slide's edge, which is padded white; tiles "
+        "with more are left out, as padding alone makes them alike; 1: all are used",
+        unit="share",
+        ge=0,
+        le=1,
+    )
 
 
 class ExclusionConfig(Config):

@@ -63,8 +63,29 @@ def read_labelled_tiles(
         by_slide = _column(cohort, label.column, "label.column")
         names = np.array([by_slide[s] for s in slide_ids], object)[tile_set.slide]
         more = _count(_is_none(names), f"their slide has no {label.column}")
-    keep = ~_is_none(names)
+    padded = _padded(tile_set, tiles) > label.most_padded
+    more += _count(
+        padded & ~_is_none(names),
+        f"more than {label.most_padded:g} of each is beyond the slide's edge, padded "
+        "white (label.most_padded)",
+    )
+    keep = ~_is_none(names) & ~padded
     return _assemble(tile_set.select(keep), names[keep], keys, label, notes + more)
+
+
+def _padded(tile_set: TileSet, tiles: TileDirectory) -> np.ndarray:
+    """Share of each tile [N] that lies beyond the right and lower edge of its slide."""
+    records = [tiles.slides[slide_id] for slide_id in tile_set.slide_ids]
+    inside = np.ones(len(tile_set))
+    for axis, (side, number) in enumerate(
+        (("width", tile_set.col), ("height", tile_set.row))
+    ):
+        size = np.array([record[side] * record["mpp"] for record in records])
+        middle = tile_set.centre[:, axis]
+        pitch = middle / (number + 0.5)  # the grid starts at the slide's corner
+        reach = size[tile_set.slide] - (middle - pitch / 2)
+        inside *= np.clip(reach / pitch, 0, 1)
+    return 1 - inside
 
 
 def _assemble(

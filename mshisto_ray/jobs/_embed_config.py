@@ -17,7 +17,12 @@ from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
 from mshisto_ray.embedding.colour import Colour
 from mshisto_ray.embedding.product import SUBSAMPLING
-from mshisto_ray.embedding.worker import AS_SCANNED, ENCODERS, STAINS
+from mshisto_ray.embedding.worker import (
+    AS_SCANNED,
+    ENCODERS,
+    STAINS,
+    stain_recipe,
+)
 from mshisto_ray.encoders import check_takes
 from mshisto_ray.jobs._embed_engine import Wanted, decide, recipe_keys
 from mshisto_ray.runtime import UnitsRuntime
@@ -215,7 +220,7 @@ def _target(config: EmbedConfig, tiles: TileDirectory) -> EmbedTarget:
         "dim": encoder.dim,
         **recipe_keys(pair),
         "dtype": config.dtype,
-        "stain": config.stain.model_dump(mode="json"),
+        "stain": stain_recipe(config.stain),
         "colour": list(config.colour),
     }
     # Only if set: directories made before this key existed were not compiled.

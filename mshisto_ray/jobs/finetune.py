@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,20 +14,33 @@ from mshisto_ray.distributed.training import (
     train,
     with_workers,
 )
+from mshisto_ray.encoders import checkpoint
 from mshisto_ray.jobs import _training_output as output
+from mshisto_ray.learning.tile_metrics import METRICS
 from mshisto_ray.progress import say
-from mshisto_ray.store.manifest import check_stage, open_stage
+from mshisto_ray.store.manifest import check_stage, open_stage, recipe_digest
+from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tile_classification.finetune import NAME, STAGE, finetune_share
 from mshisto_ray.tile_classification.finetune_config import (
     FinetuneConfig,
     FinetuneData,
+    chosen_folds,
     finetune_recipe,
+    fold_data,
     load_data,
     with_head,
+)
+from mshisto_ray.tile_classification.head.run import RESULT
+from mshisto_ray.tile_classification.head_fold import (
+    HeadFold,
+    predict_fold,
+    write_folds,
 )
 from mshisto_ray.training.joint_batch import Share
 from mshisto_ray.training.loop import ENCODER, Say
 from mshisto_ray.training.reading import check_slides
+
+FOLDS_STAGE = "finetuning_folds"
 
 
 class FinetuneJobConfig(FinetuneConfig, TrainingJobConfig):
@@ -34,16 +48,71 @@ class FinetuneJobConfig(FinetuneConfig, TrainingJobConfig):
 
 
 def check(config: FinetuneJobConfig) -> None:
-    """Check tiles, classes, the batch and that ``out`` can be used."""
-    data = load_data(config)
-    check_slides(data.tiles)
+    """Check tiles, classes, folds, the batch and that ``out`` can be used."""
     output.check(config)
-    check_stage(config.out, STAGE, _recipe(config, data))
+    tiles = TileDirectory(config.tiles)
+    check_slides(tiles)
+    if config.against.head is None:
+        data = load_data(config)
+        check_stage(config.out, STAGE, _recipe(config, data))
+        return
+    folds = chosen_folds(config, tiles)
+    for fold in folds:
+        own = _of_fold(config, fold)
+        check_stage(own.out, STAGE, _recipe(own, fold_data(own, tiles, fold)))
+    check_stage(config.out, FOLDS_STAGE, _folds_recipe(config, folds))
 
 
 def run(config: FinetuneJobConfig) -> None:
     """Fine-tune an encoder on the classes of a cohort's tiles."""
-    data = load_data(config)
+    if config.against.head is None:
+        _train(config, load_data(config))
+        return
+    tiles = TileDirectory(config.tiles)
+    folds = chosen_folds(config, tiles)
+    recipe = _folds_recipe(config, folds)
+    with open_stage(config.out, FOLDS_STAGE, recipe, config.model_dump(mode="json")):
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        found = []
+        for fold in folds:
+            own = _of_fold(config, fold)
+            _train(own, fold_data(own, tiles, fold))
+            path = str(own.out / ENCODER)
+            encoder = checkpoint.build(
+                device, "float32", path=path, output="projection"
+            )
+            found.append(predict_fold(fold, tiles, encoder, config.runtime.readers))
+        metrics = write_folds(config.out / RESULT, folds, found)
+        for name in METRICS:
+            value, low, high = (
+                metrics[f"test_{name}_{end}"] for end in ("mean", "ci_low", "ci_high")
+            )
+            say(f"{NAME}: test {name} {value:.3f} ({low:.3f} to {high:.3f})")
+        say(f"{NAME}: {config.out / RESULT}")
+
+
+def _of_fold(config: FinetuneJobConfig, fold: HeadFold) -> FinetuneJobConfig:
+    """The config of one fold's network, in a folder of its own."""
+    split = fold.split
+    only = config.against.model_copy(
+        update={"repeat": split.repeat, "fold": split.fold}
+    )
+    out = config.out / f"fold-{split.repeat}-{split.fold}"
+    return config.model_copy(update={"against": only, "out": out})
+
+
+def _folds_recipe(
+    config: FinetuneJobConfig, folds: Sequence[HeadFold]
+) -> dict[str, Any]:
+    digests = {}
+    for fold in folds:
+        own = _of_fold(config, fold)
+        data = fold_data(own, TileDirectory(config.tiles), fold)
+        digests[own.out.name] = recipe_digest(finetune_recipe(own, data))
+    return digests
+
+
+def _train(config: FinetuneJobConfig, data: FinetuneData) -> None:
     for line in data.notes:
         say(f"{NAME}: {line}")
     recipe = _recipe(config, data)

@@ -11,12 +11,12 @@ import numpy as np
 from pydantic import Field
 
 from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
-from mshisto_ray.contrastive.verification import (
+from mshisto_ray.contrastive.threshold_search import (
     ThresholdResult,
     best_thresholds,
-    describe,
     search_thresholds,
 )
+from mshisto_ray.contrastive.verification import describe
 from mshisto_ray.evaluation.tile_set import check_same_tiles
 from mshisto_ray.runtime import Readers
 from mshisto_ray.store.embeddings import EmbeddingDirectory
@@ -85,7 +85,29 @@ def run(config: ThresholdsConfig) -> None:
         )
     else:
         print(f"thresholds: near_um={best.near_um:g} far_um={best.far_um:g}")
+        for line in _remarks(config, results, best):
+            print(f"thresholds: {line}")
     print(f"thresholds: {config.out / FILE}")
+
+
+def _remarks(
+    config: ThresholdsConfig, results: Sequence[ThresholdResult], best: ThresholdResult
+) -> list[str]:
+    """Why these thresholds, and what the candidates cannot show."""
+    lines = []
+    if len(best.replicates):
+        top = max((r for r in results if r.auc == r.auc), key=lambda r: r.auc)
+        lines.append(
+            "the largest near_um, then the smallest far_um, whose AUC cannot be told "
+            f"apart from the highest that covers enough tiles (highest: {top.auc:.3f})"
+        )
+    else:
+        lines.append("too few slides for intervals: these are those of the highest AUC")
+    if best.near_um == min(config.near_um) and len(config.near_um) > 1:
+        lines.append("near_um is the smallest candidate: try smaller ones")
+    if best.far_um == max(config.far_um) and len(config.far_um) > 1:
+        lines.append("far_um is the largest candidate: try larger ones")
+    return lines
 
 
 def _open(config: ThresholdsConfig) -> tuple[TileIndex, Describe]:
@@ -148,14 +170,22 @@ def _embeddings(
 def _write(config: ThresholdsConfig, results: Sequence[ThresholdResult]) -> None:
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["near_um", "far_um", "auc", "covered"])
-    writer.writerows([[r.near_um, r.far_um, r.auc, r.covered] for r in results])
+    writer.writerow(["near_um", "far_um", "auc", "covered", "auc_low", "auc_high"])
+    writer.writerows(
+        [r.near_um, r.far_um, r.auc, r.covered, r.interval.low, r.interval.high]
+        for r in results
+    )
     write_text(config.out / FILE, text.getvalue())
 
 
 def _table(results: Sequence[ThresholdResult]) -> str:
-    lines = ["| near um | far um | AUC | tiles with partners |", "|---|---|---|---|"]
+    lines = [
+        "| near um | far um | AUC (95 % interval) | tiles with partners |",
+        "|---|---|---|---|",
+    ]
     for r in sorted(results, key=lambda r: -r.auc if r.auc == r.auc else 1):
-        cells = f"{r.near_um:g} | {r.far_um:g} | {r.auc:.3f} | {r.covered:.1%}"
+        ends = f"({r.interval.low:.3f} to {r.interval.high:.3f})"
+        shown = f"{r.auc:.3f} {ends}" if len(r.replicates) else f"{r.auc:.3f}"
+        cells = f"{r.near_um:g} | {r.far_um:g} | {shown} | {r.covered:.1%}"
         lines.append(f"| {cells} |")
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.tile_classification.head.config import TileHeadConfig
 from mshisto_ray.tile_classification.head.run import (
+    RESULT,
     cross_validate,
     plan_folds,
     read_metrics,
@@ -23,7 +24,6 @@ from mshisto_ray.tile_classification.head.samples import TileSamples, read_sampl
 from mshisto_ray.tracking import Course, Store, flatten
 
 STAGE = "tile_head"
-RESULT = "result"
 
 
 class TileHeadJobConfig(TileHeadConfig):

@@ -10,7 +10,8 @@ from mshisto_ray.learning.model_rows import Column, ModelRows, PredictionColumns
 from mshisto_ray.store.table import UserTable, full_cells, read_table
 
 ALL = "all"
-_OURS = "predictions"  # the name of our own tables, whose folder says the model
+# The name of our own tables, whose folder says the model, and that of tile heads'.
+_OURS, _RESULT = "predictions", "result"
 
 
 def read_models(
@@ -112,4 +113,7 @@ def _names(table: UserTable, column: str | None, otherwise: str) -> list[str]:
 
 
 def _model_name(path: Path) -> str:
-    return path.parent.name if path.stem == _OURS else path.stem
+    if path.stem != _OURS:
+        return path.stem
+    folder = path.parent
+    return folder.parent.name if folder.name == _RESULT else folder.name

@@ -16,6 +16,7 @@ from mshisto_ray.store.table import full_cells
 PREFIX = "prob_"
 _EVENT = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _SHOWN = 3
+_TILE = ("slide_id", "mpp", "row", "col")
 Column = Sequence[str | None]
 
 
@@ -30,7 +31,9 @@ class PredictionColumns(Config):
     fold: str = option("fold", "of folds; a table without it is one fold")
     repeat: str = option("repeat", "of classes: of repeats, if there are several")
     bag: str | None = option(
-        None, "of classes: of bags; null: `bag`, `slide_id`, or the patient"
+        None,
+        "of classes: of bags; null: `bag`, a tile's slide_id, mpp, row and col, "
+        "`slide_id`, or the patient",
     )
     target: str = option("target", "of classes: the true one")
     time: str | None = option(
@@ -119,8 +122,7 @@ class ModelRows:
         self, classes: Sequence[str], target: Sequence[str], given: np.ndarray
     ) -> Predictions:
         patient = np.array(self._full(self.columns.patient_id), dtype=object)
-        names = (self.columns.bag,) if self.columns.bag else ("bag", "slide_id")
-        bag = next((self._full(n) for n in names if n in self.cells), patient)
+        bag = self._bags(patient)
         codes = {name: index for index, name in enumerate(classes)}
         folds = np.unique(self._folds(), return_inverse=True)[1]
         repeats = np.zeros(len(target), int)
@@ -137,6 +139,15 @@ class ModelRows:
             repeat=repeats,
             probabilities=given,
         )
+
+    def _bags(self, patient: np.ndarray) -> Sequence[str] | np.ndarray:
+        """What each row is of, [N]."""
+        is_unnamed = self.columns.bag is None and "bag" not in self.cells
+        if is_unnamed and set(_TILE) <= set(self.cells):
+            parts = [self._full(name) for name in _TILE]
+            return [" ".join(cells) for cells in zip(*parts, strict=True)]
+        names = (self.columns.bag,) if self.columns.bag else ("bag", "slide_id")
+        return next((self._full(n) for n in names if n in self.cells), patient)
 
     def _folds(self) -> np.ndarray:
         """Text [N]; empty where the cell is."""

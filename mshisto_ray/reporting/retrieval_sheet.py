@@ -22,7 +22,8 @@ from mshisto_ray.tiling.record import readings_of
 
 SHOWN = 5  # found tiles of a query
 _QUERIES = 8
-_CELL, _GAP, _FRAME, _TEXT = 144, 12, 4, 18
+_CELL, _GAP, _FRAME, _LINE = 144, 12, 4, 16
+_TEXT = 2 * _LINE + 2
 _TOP = 64
 # Blue and orange that colour-blind readers can distinguish.
 _SAME, _OTHER = (0, 114, 178), (213, 94, 0)
@@ -80,7 +81,9 @@ def draw_retrieval_sheet(
     places: np.ndarray,
     pictures: Mapping[int, Image.Image],
 ) -> Image.Image:
-    """One row per query: the query, then its five nearest tiles with their class.
+    """One row per query: the query, then its five nearest tiles.
+
+    Below each its class, its distance from the query and its patient.
 
     Args:
         title: above all rows.
@@ -110,8 +113,18 @@ def draw_retrieval_sheet(
             colour = canvas.INK if not column else _SAME if same else _OTHER
             name = classes[labels[row]]
             text = name if same or not column else f"{name} (other)"
-            _draw_cell(page, draw, corner, pictures.get(row), text, colour)
+            lines = (text, _whence(plan, found, place, row, column))
+            _draw_cell(page, draw, corner, pictures.get(row), lines, colour)
     return page
+
+
+def _whence(plan: Plan, found: Neighbours, place: int, row: int, column: int) -> str:
+    """The patient of a row, after its distance from the query if it was found."""
+    labelled = plan.labelled
+    patient = labelled.patient_ids[labelled.tiles.slide[row]]
+    if not column:
+        return patient
+    return f"{found.distance[place, column - 1]:.3g}, {patient}"
 
 
 def _left(column: int) -> int:
@@ -124,7 +137,7 @@ def _draw_cell(
     draw: ImageDraw.ImageDraw,
     corner: tuple[int, int],
     picture: Image.Image | None,
-    text: str,
+    lines: Sequence[str],
     colour: tuple[int, int, int],
 ) -> None:
     left, top = corner
@@ -138,6 +151,9 @@ def _draw_cell(
         draw.rectangle((*low, low[0] + side - 1, low[1] + side - 1), canvas.RULE)
         middle = (left + _CELL / 2, top + _CELL / 2)
         draw.text(middle, "no picture", canvas.INK, canvas.font(12), anchor="mm")
-    shown = canvas.fit_text(text, 12, _CELL)
-    below = (left, top + _CELL + _TEXT / 2)
-    draw.text(below, shown, colour, canvas.font(12), anchor="lm")
+    for number, (text, ink) in enumerate(
+        zip(lines, (colour, canvas.SOFT_INK), strict=True)
+    ):
+        below = (left, top + _CELL + 1 + (number + 0.5) * _LINE)
+        shown = canvas.fit_text(text, 12, _CELL)
+        draw.text(below, shown, ink, canvas.font(12), anchor="lm")

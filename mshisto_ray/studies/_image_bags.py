@@ -19,7 +19,8 @@ from mshisto_ray.mil.model import POOLINGS
 from mshisto_ray.mil.poolings import (
     Pooled,
 )
-from mshisto_ray.training.augment import AugmentConfig, draw_parameters, stain
+from mshisto_ray.training.augment import AugmentConfig, draw_parameters
+from mshisto_ray.training.recolour import stain
 
 
 @dataclass(frozen=True)

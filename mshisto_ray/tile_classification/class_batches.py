@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from mshisto_ray.contrastive.losses import (
     full_precision,
     without_autocast,
 )
+from mshisto_ray.tile_classification.head.loss import FocalLoss
 from mshisto_ray.training.draws import choose, uniforms
 from mshisto_ray.training.feeding import TileBatch
 from mshisto_ray.training.tile_index import UNKNOWN, TileIndex
@@ -71,15 +71,22 @@ class ClassBatches:
 
 
 class ClassLoss(nn.Module):
-    """Mean cross-entropy of logits [M, C] over the tiles [M] of known class."""
+    """Mean focal loss of logits [M, C] over the tiles [M] of known class.
+
+    ``gamma`` 0: cross-entropy.
+    """
+
+    def __init__(self, gamma: float = 0.0):
+        super().__init__()
+        self._loss = FocalLoss(gamma)
 
     def forward(self, logits: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """The loss; 0, with a zero gradient, if no class is known."""
         with without_autocast(logits):
-            total = functional.cross_entropy(
-                full_precision(logits), code, ignore_index=UNKNOWN, reduction="sum"
-            )
-            return total / (code != UNKNOWN).sum().clamp(min=1)
+            known = code != UNKNOWN
+            if not known.any():
+                return full_precision(logits).sum() * 0
+            return self._loss(full_precision(logits)[known], code[known])
 
 
 def _class(code: int, codes: np.ndarray, slide: np.ndarray) -> _Class:

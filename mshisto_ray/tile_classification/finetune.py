@@ -1,8 +1,9 @@
 """Fine-tuning in one process: from tiles and their classes to an encoder directory.
 
-The loop is that of pretraining, with cross-entropy on a linear head over the pooled
-features in place of pairs: the fully trained network that Nivaggioli et al. 2023
-compare with deep feature learning, their name for frozen embeddings with small heads.
+The loop is that of pretraining, with cross-entropy or the focal loss on a linear head
+over the pooled features in place of pairs: the fully trained network that Nivaggioli
+et al. 2023 compare with deep feature learning, their name for frozen embeddings with
+small heads.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def _task(config: FinetuneConfig, data: FinetuneData, validates: bool) -> Traini
     return TrainingTask(
         NAME,
         with_head(config, train.classes),
-        ClassLoss(),
+        ClassLoss(config.gamma),
         train.index,
         make_source,
         1,

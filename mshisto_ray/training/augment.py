@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from mshisto_ray.config import Config, option
 from mshisto_ray.training.draws import uniforms
+from mshisto_ray.training.recolour import add_noise, stain, turn_hue
+from mshisto_ray.training.warp import mirror, warp
 
 _IMAGES_AT_ONCE = 2
 # Luma weights of PIL and torchvision.
@@ -24,6 +26,7 @@ _GRAY = (0.2989, 0.587, 0.114)
 _STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 # Uniform numbers drawn per image, whatever is switched on.
 _DRAWS = 14
+_KINDS = {"b": torch.bool, "i": torch.int64}
 
 
 class AugmentConfig(Config):
@@ -40,6 +43,12 @@ class AugmentConfig(Config):
         ge=0,
         le=180,
     )
+    zoom: float = option(
+        0.0, "enlarged 1 / (1 + zoom) to 1 + zoom times, about the centre", ge=0, le=1
+    )
+    shear: float = option(
+        0.0, "largest slant along the rows, before the rotation", "degrees", ge=0, le=45
+    )
     hed: float = option(
         0.0,
         "stain jitter: haematoxylin, eosin and DAB times 1 +- hed, plus +- hed "
@@ -51,6 +60,23 @@ class AugmentConfig(Config):
     contrast: float = option(0.1, "factor 1 +- contrast about mean luma", ge=0, le=1)
     saturation: float = option(0.1, "factor 1 +- saturation about luma", ge=0, le=1)
     hue: float = option(0.03, "turn of HSV hue by +- hue", "turns", ge=0, le=0.5)
+    noise: float = option(
+        0.0,
+        "Gaussian noise of each pixel and channel: its standard deviation is drawn "
+        "from 0 to noise, of a range of 1",
+        ge=0,
+        le=0.5,
+    )
+
+    @property
+    def warps(self) -> bool:
+        """Whether pixels are interpolated."""
+        return bool(self.rotation or self.zoom or self.shear)
+
+    def as_recipe(self) -> dict[str, Any]:
+        """The settings, without those steps that came later and are left out."""
+        later = {name for name in ("zoom", "shear", "noise") if not getattr(self, name)}
+        return self.model_dump(mode="json", exclude=later)
 
 
 @dataclass(frozen=True)
@@ -58,21 +84,27 @@ class Parameters:
     """Augmentation parameters of B images, each [B] or [B, ...] on the device.
 
     ``mirror``: bool [B, 3], left-right, top-bottom, and transposed (before these);
-    ``angle``: radians counterclockwise; ``density``: [B, 3, 3] and ``shift`` [B, 3]
+    ``angle``: radians counterclockwise; ``zoom``: factor, and ``slant``: its tangent,
+    of what ``warp`` does besides; ``density``: [B, 3, 3] and ``shift`` [B, 3]
     on the optical densities of red, green, blue; ``brightness``, ``contrast``,
-    ``saturation``: factors; ``hue``: turns.
+    ``saturation``: factors; ``hue``: turns; ``noise``: standard deviation, and
+    ``noise_seed``: int64, of its generator.
     """
 
     mirror: torch.Tensor
     angle: torch.Tensor
+    zoom: torch.Tensor
+    slant: torch.Tensor
     density: torch.Tensor
     shift: torch.Tensor
     brightness: torch.Tensor
     contrast: torch.Tensor
     saturation: torch.Tensor
     hue: torch.Tensor
+    noise: torch.Tensor
+    noise_seed: torch.Tensor
 
-    def part(self, images: slice) -> Parameters:
+    def part(self, images: slice | torch.Tensor) -> Parameters:
         """The parameters of some of the images."""
         values = (getattr(self, field.name)[images] for field in fields(self))
         return Parameters(*values)
@@ -102,20 +134,28 @@ def draw_parameters(
     shift = config.hed * signed[:, 11:14] @ _STAINS
     strengths = np.array([config.brightness, config.contrast, config.saturation])
     factors = 1 + strengths * signed[:, 4:7]
+    # A stream of their own, so that draws without them are those of earlier versions.
+    more = uniforms(seed, "augment_more", step, num, 4)
+    zoom = (1 + config.zoom) ** (2 * more[:, 0] - 1)
+    slant = np.tan(math.radians(config.shear) * (2 * more[:, 1] - 1))
 
     def tensor(values: np.ndarray) -> torch.Tensor:
-        kind = torch.bool if values.dtype == bool else torch.float32
+        kind = _KINDS.get(values.dtype.kind, torch.float32)
         return torch.from_numpy(values).to(device, kind, non_blocking=True)
 
     return Parameters(
         tensor(mirror),
         tensor(math.radians(config.rotation) * signed[:, 3]),
+        tensor(zoom),
+        tensor(slant),
         tensor(density),
         tensor(shift),
         tensor(factors[:, 0]),
         tensor(factors[:, 1]),
         tensor(factors[:, 2]),
         tensor(config.hue * signed[:, 7]),
+        tensor(config.noise * more[:, 2]),
+        tensor((more[:, 3] * 2**53).astype(np.int64)),
     )
 
 
@@ -147,11 +187,14 @@ def _augment(
     dtype: torch.dtype,
 ) -> torch.Tensor:
     x = tiles.permute(0, 3, 1, 2).contiguous()
-    if not config.rotation and (config.flips or config.quarter_turns):
+    if not config.warps and (config.flips or config.quarter_turns):
         x = mirror(x, p.mirror[part])
     x = x.to(dtype).mul_(1 / 255)
-    if config.rotation:
-        x = rotate(x, p.angle[part].to(dtype), p.mirror[part])
+    if config.warps:
+        angle, zoom, slant = (
+            values[part].to(dtype) for values in (p.angle, p.zoom, p.slant)
+        )
+        x = warp(x, angle, zoom, slant, p.mirror[part])
     if config.hed:
         x = stain(x, p.density[part].to(dtype), p.shift[part].to(dtype))
     if config.brightness:
@@ -161,72 +204,9 @@ def _augment(
         x = _blend(x, mean, p.contrast[part])
     if config.saturation:
         x = _blend(x, _luma(x), p.saturation[part])
-    return turn_hue(x, p.hue[part].to(dtype)) if config.hue else x
-
-
-def mirror(x: torch.Tensor, how: torch.Tensor) -> torch.Tensor:
-    """Transpose images [B, C, S, S], then flip them, where ``how`` [B, 3] is true."""
-    across, down, transposed = (flag.view(-1, 1, 1, 1) for flag in how.unbind(1))
-    x = torch.where(transposed, x.transpose(2, 3), x)
-    x = torch.where(across, x.flip(3), x)
-    return torch.where(down, x.flip(2), x)
-
-
-def rotate(x: torch.Tensor, angle: torch.Tensor, how: torch.Tensor) -> torch.Tensor:
-    """Mirror images [B, C, S, S], then rotate them about their centres.
-
-    One bilinear interpolation does both, with reflection at the edges. ``how`` is that
-    of ``mirror``.
-    """
-    num, side = len(x), x.shape[-1]
-    at = (2 * torch.arange(side, dtype=x.dtype, device=x.device) + 1) / side - 1
-    cos, sin = angle.cos(), angle.sin()
-    across, down = (1 - 2 * flag.to(x.dtype) for flag in how[:, :2].unbind(1))
-    # Where a pixel is read: a matrix [2, 2] on its column and row.
-    read = torch.stack([across * cos, -across * sin, down * sin, down * cos], 1)
-    read = read.view(num, 2, 2)
-    read = torch.where(how[:, 2, None, None], read.flip(1), read)
-    grid = x.new_empty(num, side, side, 2)
-    for axis, (by_column, by_row) in enumerate(read.permute(1, 2, 0)[..., None, None]):
-        torch.add(by_column * at, by_row * at[:, None], out=grid[..., axis])
-    return functional.grid_sample(
-        x, grid, mode="bilinear", padding_mode="reflection", align_corners=False
-    )
-
-
-def stain(x: torch.Tensor, density: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-    """Jitter of stains: linear in optical density, so one 3 x 3 matrix per image.
-
-    Source: Tellez et al. 2019, HED colour augmentation; its separate, scale, shift and
-    join steps are multiplied out.
-    """
-    num, _, height, width = x.shape
-    # Below one grey level the logarithm is meaningless.
-    od = x.reshape(num, 3, -1).clamp(min=1 / 255).log_().neg_()
-    od = torch.baddbmm(shift[:, :, None], density, od)
-    return od.neg_().exp_().clamp_(0, 1).view(num, 3, height, width)
-
-
-def turn_hue(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
-    """Rotate the HSV hue of images [B, 3, H, W] by ``turn`` [B], in turns.
-
-    Value and chroma stay; a channel is value - chroma * clip(2 - |k - 2|, 0, 1) with
-    k = (n + hue) mod 6, hue in sixths and n = 5, 3, 1 for red, green, blue.
-    """
-    red, green, blue = x.unbind(1)
-    value = torch.maximum(torch.maximum(red, green), blue)
-    chroma = value - torch.minimum(torch.minimum(red, green), blue)
-    safe = chroma.clamp(min=torch.finfo(x.dtype).tiny)
-    hue = torch.where(value == green, 2 * safe + blue - red, 4 * safe + red - green)
-    hue = torch.where(value == red, green - blue, hue).div_(safe)
-    hue = hue.add_(6 * turn.view(-1, 1, 1))
-    result = torch.empty_like(x)
-    for channel, n in enumerate((5, 3, 1)):
-        k = hue + n
-        k -= (k * (1 / 6)).floor_().mul_(6)
-        share = k.sub_(2).abs_().neg_().add_(2).clamp_(0, 1)
-        torch.addcmul(value, chroma, share, value=-1, out=result[:, channel])
-    return result
+    if config.hue:
+        x = turn_hue(x, p.hue[part].to(dtype))
+    return add_noise(x, p.noise[part], p.noise_seed[part]) if config.noise else x
 
 
 def _luma(x: torch.Tensor) -> torch.Tensor:

@@ -85,6 +85,7 @@ def recipe_of(config: T, kind: type[T], tiles: TileDirectory) -> dict[str, Any]:
     others = set(type(config).model_fields) - set(kind.model_fields)
     left_out = {"out", "run", "runtime", "tiles", "columns"} | others
     recipe = config.model_dump(mode="json", exclude=left_out)
+    recipe["augment"] = config.augment.as_recipe()
     # A file of the same name may hold other weights.
     recipe["model"]["weights"] = weights_digest(recipe["model"]["weights"])
     return recipe | {"tiles": tiles.manifest.digest}

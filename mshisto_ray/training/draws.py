@@ -12,7 +12,15 @@ import numpy as np
 
 # Each purpose has a stream of its own; append only, or old seeds change meaning.
 Purpose = Literal[
-    "pairs", "slides", "scale", "augment", "blocks", "windows", "monitor", "classes"
+    "pairs",
+    "slides",
+    "scale",
+    "augment",
+    "blocks",
+    "windows",
+    "monitor",
+    "classes",
+    "augment_more",
 ]
 _PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 

@@ -193,17 +193,25 @@ def test_sampled_pairs_are_the_first_that_are_trained_on(
     run(settings)
     pairs = sample_pairs(settings, *load_index(settings), 5)
     assert len(pairs) == 5 and pairs[0].plain.shape == (2, 64, 64, 3)
-    plain = np.concatenate([pair.plain for pair in pairs])
-    np.testing.assert_array_equal(plain, fed[0][:10])
+    alike, unlike = pairs[:3], pairs[3:]
+    plain = np.concatenate([pair.plain for pair in alike])
+    np.testing.assert_array_equal(plain, fed[0][:6])
     (seen,) = (n for n in normalised if len(n) == 16)
-    shown = torch.from_numpy(np.concatenate([pair.seen for pair in pairs]))
+    shown = torch.from_numpy(np.concatenate([pair.seen for pair in alike]))
     torch.testing.assert_close(
-        shown.permute(0, 3, 1, 2) / 255, seen[:10], rtol=0, atol=0.51 / 255
+        shown.permute(0, 3, 1, 2) / 255, seen[:6], rtol=0, atol=0.51 / 255
     )
-    # A place and a finer tile of it.
-    assert {pair.kind for pair in pairs} == {"alike"}
-    assert all(pair.mpp[0] == 2 * pair.mpp[1] for pair in pairs)
-    assert all(0 < pair.apart_um < 100 for pair in pairs)
+    # Two tiles of the same batch, as they were seen there.
+    for pair in unlike:
+        for side in range(2):
+            same = (fed[0] == torch.from_numpy(pair.plain[side])).flatten(1).all(1)
+            got = torch.from_numpy(pair.seen[side]).permute(2, 0, 1) / 255
+            gaps = (seen[same] - got).abs().flatten(1).amax(1)
+            assert gaps.min() < 0.51 / 255
+    # A place and a finer tile of it; and places far apart.
+    assert [pair.kind for pair in pairs] == ["alike"] * 3 + ["unlike"] * 2
+    assert all(pair.mpp[0] == 2 * pair.mpp[1] for pair in alike)
+    assert all(0 < pair.apart_um < 100 for pair in alike)
     sheet = draw_pair_sheet("drawn", pairs)
     assert sheet.height > 5 * 144 and np.asarray(sheet).std() > 10
 

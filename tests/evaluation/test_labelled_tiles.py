@@ -151,3 +151,23 @@ def test_slides_that_an_encoder_lacks_are_left_out_with_a_note(read):
     _, _, labelled = read(embedded=["s0", "s1"])
     assert labelled.tiles.slide_ids == ("s0", "s1")
     assert labelled.notes[0] == "1 slides left out: not embedded by two (s2 ...)"
+
+
+def test_tiles_that_are_mostly_padding_are_left_out(read):
+    """The slide is 5.5 x 5.98 tiles: of the last column half is padding."""
+    tiles, encoders, _ = read()
+    tiles.slides["s0"] |= {"width": 550, "height": 598}
+
+    def kept(**label):
+        found = read_labelled_tiles(
+            tiles, encoders, 0.5, None, LabelConfig(column=None, **label), None
+        )
+        own = found.tiles.select(found.tiles.slide == 0)
+        return set(zip(own.row.tolist(), own.col.tolist(), strict=True)), found.notes
+
+    places, notes = kept()
+    assert places == {(row, col) for row in range(6) for col in range(5)}
+    assert any("6 tiles left out: more than 0.05 of each is beyond" in n for n in notes)
+    # 1 - .5 * .98 of the corner, 1 - .5 of the tiles above it.
+    assert len(kept(most_padded=0.5)[0]) == 35 and len(kept(most_padded=0.52)[0]) == 36
+    assert len(kept(most_padded=0.01)[0]) == 25

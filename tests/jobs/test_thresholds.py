@@ -7,7 +7,7 @@ import pytest
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.contrastive.verification import search_thresholds
+from mshisto_ray.contrastive.threshold_search import search_thresholds
 from mshisto_ray.jobs import thresholds
 from mshisto_ray.jobs.thresholds import FILE, ThresholdsConfig
 from mshisto_ray.phantom.config import PhantomConfig

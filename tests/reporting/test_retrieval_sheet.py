@@ -42,7 +42,7 @@ def test_tiles_are_in_their_cells_and_frames_show_the_class(plan):
         shown = [queries[place], *rows[place, :5]]
         for column, row in enumerate(shown):
             left = 12 + column * 156 + (12 if column else 0)
-            top = 64 + line * 174
+            top = 64 + line * 190
             frame = page.getpixel((left + 1, top + 1))
             middle = page.getpixel((left + 30, top + 30))
             if row < 0:

@@ -80,6 +80,19 @@ def test_the_loss_is_the_mean_over_known_classes(kind):
     assert not logits.grad[code < 0].any() and logits.grad[code >= 0].any()
 
 
+def test_with_gamma_it_is_the_focal_loss_of_the_known():
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
+    code = torch.tensor([0, -1, 2, 1, 0])
+    share = logits.softmax(1)
+    wanted = [
+        -((1 - share[i, c]) ** 2) * share[i, c].log()
+        for i, c in enumerate(code.tolist())
+        if c >= 0
+    ]
+    found = ClassLoss(2.0)(logits, code)
+    torch.testing.assert_close(found, torch.stack(wanted).mean())
+
+
 def test_without_any_known_class_the_loss_is_zero():
     logits = torch.randn(4, 2, requires_grad=True)
     loss = ClassLoss()(logits, torch.full((4,), -1))

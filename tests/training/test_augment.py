@@ -12,21 +12,27 @@ NOTHING = {
     "flips": False,
     "quarter_turns": False,
     "rotation": 0,
+    "zoom": 0,
+    "shear": 0,
     "hed": 0,
     "brightness": 0,
     "contrast": 0,
     "saturation": 0,
     "hue": 0,
+    "noise": 0,
 }
 STRONG = {
     "flips": True,
     "quarter_turns": True,
     "rotation": 40,
+    "zoom": 0.3,
+    "shear": 25,
     "hed": 0.1,
     "brightness": 0.3,
     "contrast": 0.3,
     "saturation": 0.3,
     "hue": 0.2,
+    "noise": 0.05,
 }
 
 
@@ -43,8 +49,12 @@ def tiles():
     return torch.from_numpy(values.clip(0, 255).astype(np.uint8))
 
 
-def rotated(image, angle):
-    """Bilinear, mirrored about the edges, pixel by pixel; image [H, W, 3]."""
+def warped(image, angle, zoom, slant):
+    """Bilinear, mirrored about the edges, pixel by pixel; image [H, W, 3].
+
+    The image is slanted after it was enlarged, and rotated last, so that a pixel is
+    looked for the other way round.
+    """
     side = len(image)
 
     def at(row, col):
@@ -56,8 +66,9 @@ def rotated(image, angle):
     for i in range(side):
         for j in range(side):
             y, x = i - middle, j - middle
-            row = np.sin(angle) * x + np.cos(angle) * y + middle
-            col = np.cos(angle) * x - np.sin(angle) * y + middle
+            x = x + slant * y
+            row = (np.sin(angle) * x + np.cos(angle) * y) / zoom + middle
+            col = (np.cos(angle) * x - np.sin(angle) * y) / zoom + middle
             r, c = int(np.floor(row)), int(np.floor(col))
             a, b = row - r, col - c
             top = (1 - b) * at(r, c) + b * at(r, c + 1)
@@ -66,15 +77,15 @@ def rotated(image, angle):
     return result
 
 
-def alone(tile, config, p, i):
+def alone(tile, config, p, i, dtype):
     """One image through numpy and torchvision's functions, one step at a time."""
     x = tile.numpy().astype(np.float64) / 255
     across, down, transposed = p.mirror[i].tolist()
     x = x.transpose(1, 0, 2) if transposed else x
     x = x[:, ::-1] if across else x
     x = x[::-1] if down else x
-    if config.rotation:
-        x = rotated(x, p.angle[i].item())
+    if config.rotation or config.zoom or config.shear:
+        x = warped(x, p.angle[i].item(), p.zoom[i].item(), p.slant[i].item())
     if config.hed:
         od = -np.log(np.maximum(x, 1 / 255))
         x = np.exp(-(od @ p.density[i].double().numpy().T + p.shift[i].numpy()))
@@ -82,7 +93,10 @@ def alone(tile, config, p, i):
     x = reference.adjust_brightness(x, p.brightness[i].item())
     x = reference.adjust_contrast(x, p.contrast[i].item())
     x = reference.adjust_saturation(x, p.saturation[i].item())
-    return reference.adjust_hue(x, p.hue[i].item())
+    x = reference.adjust_hue(x, p.hue[i].item())
+    generator = torch.Generator().manual_seed(p.noise_seed[i].item())
+    noise = torch.empty(x.shape, dtype=dtype).normal_(generator=generator)
+    return (x + p.noise[i].item() * noise).clamp(0, 1)
 
 
 @pytest.mark.parametrize("key", [*NOTHING, "all"])
@@ -94,7 +108,7 @@ def test_equals_one_image_at_a_time(key, dtype, tiles):
     found = augment(tiles, config, p, dtype)
     assert found.dtype == dtype and found.shape == (5, 3, 24, 24)
     for i, tile in enumerate(tiles):
-        difference = (found[i].double() - alone(tile, config, p, i)).abs().max()
+        difference = (found[i].double() - alone(tile, config, p, i, dtype)).abs().max()
         assert difference < 1e-5
 
 
@@ -163,6 +177,31 @@ def test_stain_jitter_is_that_of_each_stain():
         parts = parts * (1 + 0.2 * numbers[8:11]) + 0.2 * numbers[11:14]
         wanted = np.exp(-parts @ stains).clip(0, 1)
         np.testing.assert_allclose(got.transpose(1, 2, 0), wanted, atol=1e-5)
+
+
+def test_noise_has_the_deviation_that_was_drawn():
+    config = AugmentConfig(**{**NOTHING, "noise": 0.1})
+    grey = torch.full((6, 96, 96, 3), 128, dtype=torch.uint8)
+    p = draw_parameters(config, 0, 0, 6)
+    noise = augment(grey, config, p) - 128 / 255
+    torch.testing.assert_close(noise.std((1, 2, 3)), p.noise, rtol=0.03, atol=0)
+    assert p.noise.max() <= 0.1 and p.noise.unique().numel() == 6
+    # Noise of an image does not depend on those beside it.
+    last = augment(grey[5:], config, p.part(slice(5, None)))
+    torch.testing.assert_close(last[0] - 128 / 255, noise[5])
+
+
+def test_enlargement_and_slant_are_even_about_none():
+    config = AugmentConfig(**{**NOTHING, "zoom": 0.25, "shear": 20})
+    p = draw_parameters(config, 0, 0, 4000)
+    assert p.zoom.max() <= 1.25 and p.zoom.min() >= 0.8
+    assert abs(p.zoom.log().mean()) < 0.01 and abs(p.slant.mean()) < 0.02
+    assert p.slant.abs().max() <= np.tan(np.radians(20))
+
+
+def test_steps_that_came_later_are_in_the_recipe_only_where_they_are_on():
+    assert set(AugmentConfig().as_recipe()) == set(NOTHING) - {"zoom", "shear", "noise"}
+    assert AugmentConfig(shear=3).as_recipe()["shear"] == 3
 
 
 def test_values_stay_in_range(tiles):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
+from PIL import Image
 
+from mshisto_ray.config import InputError, InputPath
 from mshisto_ray.embedding.stains._stain import Stain
 
 # Mean and standard deviation of L*, a*, b* over the tissue of a slide, weighted as
@@ -21,9 +25,30 @@ _GLASS, _TISSUE = 10.0, 20.0
 _LEAST_TISSUE = 0.02
 # A tile of one colour has hardly any spread: its noise is not amplified to a texture.
 _MAX_GAIN = 2.0
+# Below this spread a channel has none.
+_LEAST_SPREAD = 1e-3
 
 
-def build(*, target: Literal["cmu_1"] = "cmu_1") -> Stain:
+def recipe(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that change pixels, with a digest in place of a file.
+
+    Those at their defaults are left out that came after ``target``.
+    """
+    found = {"target": parameters["target"]}
+    if parameters["over"] != "tissue":
+        found["over"] = parameters["over"]
+    if parameters["image"] is not None:
+        content = Path(parameters["image"]).read_bytes()
+        found["target"] = hashlib.blake2b(content, digest_size=16).hexdigest()
+    return found
+
+
+def build(
+    *,
+    target: Literal["cmu_1"] = "cmu_1",
+    image: InputPath | None = None,
+    over: Literal["tissue", "tile"] = "tissue",
+) -> Stain:
     """Normalise the tissue of each tile to the target's mean and spread.
 
     Statistics are of tissue alone, and pixels near white are changed less or not at
@@ -34,16 +59,54 @@ def build(*, target: Literal["cmu_1"] = "cmu_1") -> Stain:
 
     Args:
         target: name of the staining to reach.
+        image: file of a tile to reach in place of it, over its tissue or whole.
+        over: ``tile``: mean and spread of all pixels, moved alike, as published; glass
+            of a mixed tile is then coloured, and noise of a pale one amplified.
+
+    Raises:
+        InputError: no such image, or one without tissue.
 
     Source: Reinhard et al. 2001, "Color transfer between images", equations 10 and 11,
-    in CIE L*a*b* in place of l-alpha-beta.
+    in CIE L*a*b* in place of l-alpha-beta; ``over: tile`` with an ``image`` is the
+    normalisation of Gildenblat and Klaiman 2019, section 3.2.
     """
     mean, spread = (np.array(values, np.float32) for values in TARGETS[target])
+    if image is not None:
+        mean, spread = _statistics_of(image, over)
+    match = _normalise if over == "tissue" else _match
 
     def normalise(tiles: np.ndarray) -> np.ndarray:
-        return np.stack([_normalise(tile, mean, spread) for tile in tiles])
+        return np.stack([match(tile, mean, spread) for tile in tiles])
 
     return normalise
+
+
+def _statistics_of(path: Path, over: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [3] and spread [3] of an image's L*a*b*."""
+    try:
+        with Image.open(path) as opened:
+            pixels = np.asarray(opened.convert("RGB"))
+    except OSError as error:
+        raise InputError(f"stain.image: {path}: cannot be read ({error})") from None
+    lab = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    if over == "tile":
+        return lab.mean((0, 1)), lab.std((0, 1))
+    weight = tissue_weight(lab)
+    if weight.mean() < _LEAST_TISSUE:
+        raise InputError(
+            f"stain.image: {path} is nearly all glass: give a tile of tissue, or "
+            "over=tile"
+        )
+    return weighted_statistics(lab, weight)
+
+
+def _match(tile: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Move all pixels of a tile to a mean and spread in L*a*b*."""
+    lab = cv2.cvtColor(tile.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    gain = spread / np.maximum(lab.std((0, 1)), _LEAST_SPREAD)
+    moved = (lab - lab.mean((0, 1))) * gain + mean
+    rgb = cv2.cvtColor(moved, cv2.COLOR_LAB2RGB)
+    return np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
 
 
 def _normalise(tile: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,9 @@ from mshisto_ray.tile_classification.head.preparation import (
 )
 from mshisto_ray.tile_classification.head.samples import TileSamples
 
+RESULT = "result"  # folder of what follows
 METRICS_FILE, PREDICTIONS = "metrics.json", "predictions.parquet"
+CONFIG = "config.yaml"
 
 
 def plan_folds(samples: TileSamples, config: TileHeadConfig) -> list[Split]:
@@ -167,15 +169,14 @@ def write_result(
     by_slide = config.target.table is None and config.target.column != ANNOTATION
     column = config.target.column if by_slide else None
     save_heads(temporary / "head", samples, splits, models, config, column)
-    _write_predictions(temporary / PREDICTIONS, samples, splits, probabilities)
+    write_predictions(temporary / PREDICTIONS, samples, splits, probabilities)
     history = [
         {"repeat": s.repeat, "fold": s.fold, "epochs": m.epochs, "history": m.history}
         for s, m in zip(splits, models, strict=True)
     ]
     (temporary / "history.json").write_text(json.dumps(history))
-    (temporary / "config.yaml").write_text(to_yaml(config))
-    known = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
-    (temporary / METRICS_FILE).write_text(json.dumps(known, indent=2) + "\n")
+    (temporary / CONFIG).write_text(to_yaml(config))
+    write_metrics(temporary, metrics)
     os.rename(temporary, folder)
     return metrics
 
@@ -189,14 +190,25 @@ def read_metrics(folder: Path) -> dict[str, float] | None:
     return {k: math.nan if v is None else v for k, v in found.items()}
 
 
-def _write_predictions(
+def write_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
+    """Write metrics so that ``read_metrics`` finds them."""
+    known = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
+    (folder / METRICS_FILE).write_text(json.dumps(known, indent=2) + "\n")
+
+
+def write_predictions(
     path: Path, samples: TileSamples, splits: Sequence[Split], probabilities: np.ndarray
 ) -> None:
+    """Write a row a test tile and repeat.
+
+    ``probabilities``: [repeats, N, C]; tiles without are left out.
+    """
     classes = np.array(samples.classes, object)
     slides = np.array(list(samples.features.slide_ids), object)
     tables = []
     for split in splits:
         rows = np.sort(split.test)
+        rows = rows[np.isfinite(probabilities[split.repeat, rows, 0])]
         found = probabilities[split.repeat, rows]
         columns: dict[str, Any] = {
             "slide_id": pa.array(slides[samples.slide[rows]], pa.string()),
