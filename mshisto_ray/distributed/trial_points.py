@@ -66,10 +66,10 @@ class Pruner(FIFOScheduler):
         self, tune_controller: Any, trial: Trial, result: dict[str, Any]
     ) -> str:
         """Decide on a trial that reports what its models have on validation."""
-        found = result.get("validated")
-        if self._rungs is None or not found:
+        values = result.get("validated")
+        if self._rungs is None or not values:
             return TrialScheduler.CONTINUE
-        given = trial.config["digest"], found["values"], found["total"]
+        given = trial.config["digest"], values, result["total"]
         ends = self._rungs.prunes(*given)
         return TrialScheduler.STOP if ends else TrialScheduler.CONTINUE
 

@@ -100,8 +100,9 @@ class _Reports:
             return
         self._values.append(score_of(validation, self._metric))
         if (done := len(self._values)) in self._stages:
-            found = {"values": list(self._values), "total": self._total}
-            tune.report({"models": done, "error": None, "validated": found})
+            # Flat, as Tune's scheduler gets its results.
+            found = {"validated": list(self._values), "total": self._total}
+            tune.report({"models": done, "error": None, **found})
 
 
 @functools.lru_cache(maxsize=2)

@@ -3,15 +3,19 @@ import re
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
-import numpy as np
 import psutil
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fixtures.pages import read_page
+from fixtures.sweeps import (
+    parent_and_children,
+    results,
+    runs,
+    settings,
+    write_bags,
+)
 from mlflow.tracking import MlflowClient
 
 from mshisto_ray import config
@@ -25,34 +29,10 @@ from mshisto_ray.mil.head import load_head
 from mshisto_ray.tracking import fetch_model
 
 SWEEP = Path(__file__).parents[2] / "jobs" / "sweep.py"
-QUICK = {
-    "hidden": [8],
-    "epochs": 2,
-    "split": {"folds": 3, "repeats": 2},
-    "early_stopping": {"patience": 1},
-    "optimiser": {"lr": 0.01},
-    # A worker takes seconds to import torch; two at once are for the test with kills.
-    "runtime": {"actors": 1},
-}
 AXES = {
     "pooling": [{"name": "embedding_mean"}, {"name": "attention", "hidden": 8}],
     "noise.sigma": [0, 0.2],
 }
-
-
-def write_bags(path, num=36):
-    """Bags of three instances; one of a positive bag's is shifted."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(num) % 2
-    values = rng.normal(size=(num, 3, 4))
-    values[labels == 1, 0, 0] += 4
-    columns = {
-        "bag": np.arange(num).repeat(3),
-        "label": np.array(["no", "yes"])[labels].repeat(3),
-        "features": values.reshape(-1, 4).tolist(),
-    }
-    pq.write_table(pa.table(columns), path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -60,29 +40,11 @@ def table(tmp_path_factory):
     return write_bags(tmp_path_factory.mktemp("sweep") / "bags.parquet")
 
 
-def settings(table, out, **keys):
-    raw = {"bags": str(table), "out": str(out), "axes": AXES, **QUICK, **keys}
-    return config.validate(SweepConfig, raw)
-
-
 @pytest.fixture(scope="module")
 def done(local_ray, table, tmp_path_factory):
-    given = settings(table, tmp_path_factory.mktemp("sweep") / "out")
+    given = settings(table, tmp_path_factory.mktemp("sweep") / "out", axes=AXES)
     assert sweep.run(given) == 0
     return given
-
-
-def results(out):
-    return {p.parent.name: p for p in (out / "configs").glob("*/metrics.json")}
-
-
-def runs(given):
-    uri = f"sqlite:///{given.out.parent / 'mlflow.db'}"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow's own deprecations
-        client = MlflowClient(tracking_uri=uri)
-        number = client.get_experiment_by_name("mshisto_ray").experiment_id
-        return client.search_runs([number])
 
 
 @pytest.mark.ray
@@ -126,16 +88,6 @@ def test_the_best_on_validation_is_marked_and_kept(done):
     assert (done.out / "test_auroc.png").read_bytes()[:4] == b"\x89PNG"
     page = read_page(done.out / "report.html")
     assert {"cohort", "ranking", "result", "wrong"} <= set(page.sections)
-
-
-def parent_and_children(given):
-    """Parent and children, as MLflow has them."""
-    logged = runs(given)
-    (parent,) = [r for r in logged if "mlflow.parentRunId" not in r.data.tags]
-    children = [r for r in logged if r is not parent]
-    for child in children:
-        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
-    return parent, children
 
 
 def artifacts(run):
@@ -305,7 +257,7 @@ def test_a_config_that_diverges_is_named_and_nothing_is_chosen_without_select(
     ],
 )
 def test_wrong_input_is_refused_before_anything_starts(table, tmp_path, keys, message):
-    given = settings(table, tmp_path / "out", **keys)
+    given = settings(table, tmp_path / "out", **{"axes": AXES, **keys})
     with pytest.raises(InputError, match=message):
         sweep.check(given)
     assert not (tmp_path / "out").exists()

@@ -34,7 +34,7 @@ def build(
         import optuna
     except ImportError:
         raise InputError(
-            "search: optuna is not installed: pip install 'mshisto_ray[search]', or "
+            "search: optuna is not installed: pip install 'mshisto-ray[search]', or "
             "give search={name: random, points: 20}"
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -27,5 +27,5 @@ def test_it_finds_the_best_region_faster_than_chance():
 
 def test_a_package_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(InputError, match=r"pip install 'mshisto_ray\[search\]'"):
+    with pytest.raises(InputError, match=r"pip install 'mshisto-ray\[search\]'"):
         optuna.build(points=3)
