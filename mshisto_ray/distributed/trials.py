@@ -7,13 +7,13 @@ Workers import this file, so it imports no plots and no MLflow.
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 import shutil
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,23 +27,17 @@ from mshisto_ray.config import InputError
 from mshisto_ray.distributed.room import wait_for_room
 from mshisto_ray.distributed.session import connect
 from mshisto_ray.distributed.workers import plan_actors
-from mshisto_ray.mil import experiment, sweep_results
+from mshisto_ray.learning.sweep import results as sweep_results
+from mshisto_ray.learning.sweep.experiment import Experiment
+from mshisto_ray.learning.sweep.points import Point
 from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.fit.splits import plan_splits
-from mshisto_ray.mil.input.bags import Bags, read_bags
 from mshisto_ray.mil.refits import num_refits, run_refits
-from mshisto_ray.mil.sweep import Point
 from mshisto_ray.progress import say
 from mshisto_ray.runtime import Resources
 
 _REPORT_EVERY_S = 2.0
 _PRINT_EVERY_S = 5.0
 _MAX_RESTARTS = 2
-# What decides the bags of a trial.
-_SOURCE = {
-    "embeddings", "cohort", "bags", "scale", "scales", "unit", "target", "split",
-    "runtime",
-}  # fmt: skip
 
 
 class Watch(Protocol):
@@ -107,8 +101,9 @@ def _make_tuner(
     plan = plan_actors(resources, use_gpu=True)
     wait_for_room(plan)
     work = {d: p.config.model_dump(mode="json") for d, p in pending.items()}
+    kind = next(iter(pending.values())).config.point_class()
     trainable = tune.with_parameters(
-        train_point, work=work, out=out, threads=plan.threads, refits=refits
+        train_point, work=work, kind=kind, out=out, threads=plan.threads, refits=refits
     )
     return tune.Tuner(
         tune.with_resources(trainable, {"cpu": plan.cpus, "gpu": plan.gpus}),
@@ -178,7 +173,7 @@ class _Progress(Callback):
         # Tests are for the end: who watches them chooses by them.
         text = "no result"
         if found:  # without inner folds there is no validation
-            target = self._pending[digest].config.target.build()
+            target = self._pending[digest].config.kind
             value = found.get(f"val_{target.chooses}_mean")
             title = target.titles[target.chooses]
             text = "done" if value is None else f"validation {title} {value:.3f}"
@@ -190,6 +185,7 @@ class _Progress(Callback):
 def train_point(
     config: dict[str, Any],
     work: Mapping[str, Any],
+    kind: type[Experiment],
     out: Path,
     threads: int,
     refits: int = 0,
@@ -201,6 +197,7 @@ def train_point(
     Args:
         config: of the trial: ``digest`` of the config.
         work: configs by digest, as JSON values.
+        kind: class of the configs.
         out: directory of the sweep.
         threads: of torch.
         refits: see ``run_trials``.
@@ -218,29 +215,29 @@ def train_point(
             reported = time.monotonic()
 
     try:
-        point = configs.validate(ExperimentConfig, work[digest])
-        source = point.model_dump(mode="json", include=_SOURCE)
-        bags = _read(json.dumps(source, sort_keys=True))
+        point = configs.validate(kind, work[digest])
+        data = _read(_DataOf(point.source(), point))
         folder = sweep_results.folder(out, digest)
         if not sweep_results.read_metrics(out, digest):
-            splits = plan_splits(bags, point.split, point)
-            experiment.run(point, bags, splits, folder, on_fold)
-        if refits and num_refits(folder) != refits:
-            run_refits(folder, bags, point.split, point, refits, on_fold)
+            point.train(data, folder, on_fold)
+        wanted = refits and num_refits(folder) != refits
+        if wanted and isinstance(point, ExperimentConfig):
+            run_refits(folder, data, point.split, point, refits, on_fold)
     except InputError as error:
         tune.report({"models": 0, "error": str(error)})
     except Exception:
         tune.report({"models": 0, "error": traceback.format_exc()})
 
 
+@dataclass(frozen=True)
+class _DataOf:
+    """The data of a config, known by ``Experiment.source``."""
+
+    key: str
+    config: Experiment = field(compare=False)
+
+
 @functools.lru_cache(maxsize=2)
-def _read(source: str) -> Bags:
-    """Bags of an input; the trials of one process share them."""
-    config = configs.validate(ExperimentConfig, json.loads(source))
-    return read_bags(
-        config,
-        config.target,
-        config.split.column,
-        config.runtime.cache,
-        config.split.group,
-    )
+def _read(source: _DataOf) -> Any:
+    """Data of a config; the trials of one process share them."""
+    return source.config.load()

@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from mshisto_ray.jobs._experiment_run import describe_result, inputs, readable
+from mshisto_ray.jobs._experiment_run import describe_result, readable
 from mshisto_ray.learning.comparison import Comparison
-from mshisto_ray.mil import sweep_results
-from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.mil.point_names import differing, point_names
-from mshisto_ray.mil.sweep import Point
-from mshisto_ray.mil.sweep_results import PointResult
+from mshisto_ray.learning.sweep import results as sweep_results
+from mshisto_ray.learning.sweep.names import differing, point_names
+from mshisto_ray.learning.sweep.points import Point
+from mshisto_ray.learning.sweep.results import PointResult
 from mshisto_ray.reporting.sweep_tables import told_apart
 from mshisto_ray.tracking import (
     Child,
@@ -43,18 +43,16 @@ class SweepRuns:
     (Ctrl-C, SIGTERM) or FAILED.
     """
 
-    def __init__(
-        self, out: Path, store: Store, points: Mapping[str, Point], bags: Bags
-    ):
+    def __init__(self, out: Path, store: Store, points: Mapping[str, Point], data: Any):
         self._out, self._points = out, points
         self._names, self._params = point_names(points), differing(points)
-        self._tags = {"embeddings_digest": bags.digest, "labels_digest": bags.identity}
-        self._target = bags.kind
+        self._tags = {"embeddings_digest": data.digest, "labels_digest": data.identity}
+        self._target = next(iter(points.values())).config.kind
         self._started: dict[str, float] = {}
         self._writing: list[Future] = []
         self._thread = ThreadPoolExecutor(1, "mlflow")
         self._group = RunGroup(store, "sweep")
-        given = [i for p in points.values() for i in inputs(p.config, bags)]
+        given = [i for p in points.values() for i in p.config.inputs(data)]
         log_inputs(store, self.parent, list({i.path: i for i in given}.values()))
 
     @property
@@ -82,7 +80,7 @@ class SweepRuns:
         """Give every child its place, and end the parent.
 
         Args:
-            ranked: finished configs, of ``mil.sweep_results.rank``.
+            ranked: finished configs, of ``learning.sweep.results.rank``.
             failed: configs without a result.
             select: metric that the first was chosen by.
             compared: with the chosen one, by digest.
@@ -149,7 +147,7 @@ class SweepRuns:
                     self._names[digest],
                     self._params[digest],
                     Path(scratch),
-                    self._target,
+                    self._points[digest].config,
                 )
                 self._group.write(digest, child)
 

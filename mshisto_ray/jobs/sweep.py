@@ -1,4 +1,4 @@
-"""Sweep MIL configs with Ray Tune: a trial is one config over all folds and repeats.
+"""Sweep MIL models or tile heads with Ray Tune: a trial is one config over all folds.
 
 Results are files, one folder per config named by its digest. Finished configs are
 skipped, so the same command resumes after a kill. Only this driver writes MLflow.
@@ -15,19 +15,22 @@ from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs._decisions import DECISIONS, decided, keep_decision
 from mshisto_ray.jobs._report import write_report
-from mshisto_ray.jobs._sweep_config import SweepConfig
+from mshisto_ray.jobs._sweep_config import AnySweepConfig
 from mshisto_ray.jobs._sweep_report import (
     COMPARISONS,
     SUMMARY,
     SweepReport,
+    make_report,
     plot_name,
 )
 from mshisto_ray.jobs._sweep_runs import SweepRuns
-from mshisto_ray.mil import experiment, experiment_result, sweep, sweep_results
-from mshisto_ray.mil.head import head_digest, load_head
+from mshisto_ray.learning import result_files
+from mshisto_ray.learning.sweep import points as sweep
+from mshisto_ray.learning.sweep import results as sweep_results
+from mshisto_ray.learning.sweep.points import Point
+from mshisto_ray.learning.sweep.results import PointResult
+from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.refits import RefitInterval, num_refits, refit_interval
-from mshisto_ray.mil.sweep import Point
-from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.progress import say
 from mshisto_ray.reporting import sweep_plot, sweep_summary, sweep_tables
 from mshisto_ray.reporting.decisions import (
@@ -46,14 +49,14 @@ _NOISE = "noise.png"
 _WRITTEN = (SUMMARY, COMPARISONS, _NOISE, DECISIONS, "sweep.yaml")
 
 
-def check(config: SweepConfig) -> None:
+def check(config: AnySweepConfig) -> None:
     """Check every point of the axes, input, labels, folds and ``out``."""
     sweep.check(sweep.expand(config, config.axes), config.chosen_by)
     check_stage(config.out, STAGE, {"stage": STAGE})
 
 
-def run(config: SweepConfig) -> int:
-    """Train a MIL config at every combination of axes, and compare them."""
+def run(config: AnySweepConfig) -> int:
+    """Train a MIL model or a tile head at every combination of axes; compare them."""
     points, notes = sweep.check(sweep.expand(config, config.axes), config.chosen_by)
     # Other axes may be added to the directory later: configs are identified by their
     # digests, so its recipe only marks it as a sweep.
@@ -62,25 +65,26 @@ def run(config: SweepConfig) -> int:
         return _run(config, points, notes)
 
 
-def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> int:
+def _run(config: AnySweepConfig, points: Mapping[str, Point], notes: list[str]) -> int:
     store = config.runtime.open_store(config.out)  # before work that it is to record
-    bags, splits = experiment.check(next(iter(points.values())).config)
+    first = next(iter(points.values())).config
+    data, splits = first.check()
     for note in notes:
         say(f"sweep: {note}")
-    experiment_result.write_folds(config.out / "folds.parquet", bags, splits)
+    first.write_folds(config.out / "folds.parquet", data, splits)
     write_text(config.out / "sweep.yaml", configs.to_yaml(config))
     finished = [d for d in points if _is_finished(config, d)]
     pending = {d: p for d, p in points.items() if d not in finished}
     done, total = len(finished), len(points)
     say(f"sweep: {done} of {total} configs already done -> {config.out}")
-    with SweepRuns(config.out, store, points, bags) as runs:
+    with SweepRuns(config.out, store, points, data) as runs:
         errors = {}
         if pending:
             # Ray Tune takes seconds to import, which --check and a finished sweep save.
             from mshisto_ray.distributed.trials import run_trials
 
             errors = run_trials(
-                config.out, pending, config.runtime, runs, config.refits
+                config.out, pending, config.runtime, runs, config.redraws
             )
         found = _rank(config, points, errors)
         for outcome in found.failed:
@@ -91,22 +95,22 @@ def _run(config: SweepConfig, points: Mapping[str, Point], notes: list[str]) -> 
         return _conclude(config, store, found, notes, runs)
 
 
-def _is_finished(config: SweepConfig, digest: str) -> bool:
+def _is_finished(config: AnySweepConfig, digest: str) -> bool:
     """Whether a config has its result, and the refits that are wanted."""
     if not sweep_results.read_metrics(config.out, digest):
         return False
     folder = sweep_results.folder(config.out, digest)
-    return not config.refits or num_refits(folder) == config.refits
+    return not config.redraws or num_refits(folder) == config.redraws
 
 
-def read_report(config: SweepConfig, folder: Path) -> SweepReport:
+def read_report(config: AnySweepConfig, folder: Path) -> SweepReport:
     """The report of a finished sweep, with paths relative to a folder."""
     points, notes = sweep.check(sweep.expand(config, config.axes), config.chosen_by)
-    return SweepReport(config, _rank(config, points, {}), notes, folder)
+    return make_report(config, _rank(config, points, {}), notes, folder)
 
 
 def _rank(
-    config: SweepConfig, points: Mapping[str, Point], errors: Mapping[str, str]
+    config: AnySweepConfig, points: Mapping[str, Point], errors: Mapping[str, str]
 ) -> SweepRanking:
     """Read the results of all points; compare them with the best on validation."""
     outcomes = [
@@ -136,17 +140,18 @@ def _rank(
         held = nested.value if nested else out_of_fold_metrics(ranked[0])[select]
         refits = _refits(config, outcomes, held)
         chosen = sweep_results.folder(config.out, ranked[0].digest)
-        decisions = decided(chosen, config.decision)
+        decisions = decided(chosen, config.decides) if config.decides else None
     return SweepRanking(
-        ranked, failed, select, compared, plot, nested, decisions, refits
-    )
+        ranked, failed, select, compared, plot, nested, decisions, refits,
+        config.out / _NOISE,
+    )  # fmt: skip
 
 
 def _refits(
-    config: SweepConfig, outcomes: Sequence[PointResult], held: Interval
+    config: AnySweepConfig, outcomes: Sequence[PointResult], held: Interval
 ) -> RefitInterval | None:
     """The interval that includes training and choosing, where refits are wanted."""
-    if not config.refits or config.chosen_by is None:
+    if not config.redraws or config.chosen_by is None:
         return None
     digests = [o.digest for o in outcomes if o.metrics]
     folders = {d: sweep_results.folder(config.out, d) for d in digests}
@@ -154,7 +159,7 @@ def _refits(
 
 
 def _conclude(
-    config: SweepConfig,
+    config: AnySweepConfig,
     store: Store,
     found: SweepRanking,
     notes: Sequence[str],
@@ -171,7 +176,7 @@ def _conclude(
         )
     _write_tables(config, found)
     best = _keep_best(config, ranked[0]) if config.chosen_by else None
-    report = SweepReport(config, found, notes, config.out.parent)
+    report = make_report(config, found, notes, config.out.parent)
     page = write_report("sweep", config, config.out, report)
     written = [config.out / name for name in (*_WRITTEN, plot_name(config))]
     written = [path for path in (*written, *page) if path.exists()]
@@ -188,12 +193,12 @@ def _conclude(
     return 1 if found.failed else 0
 
 
-def _write_tables(config: SweepConfig, found: SweepRanking) -> None:
+def _write_tables(config: AnySweepConfig, found: SweepRanking) -> None:
     given = found.ranked, found.failed, config.chosen_by, found.compared, found.nested
     text = sweep_summary.summary(*given, found.refits)
-    if found.decisions:
+    if found.decisions and config.decides:
         about = (WITHIN_FOLDS,)
-        text += decision_section(found.decisions, config.decision, about)
+        text += decision_section(found.decisions, config.decides, about)
         save_decisions(config.out / DECISIONS, found.decisions)
     write_text(config.out / SUMMARY, text)
     if config.chosen_by:
@@ -202,31 +207,33 @@ def _write_tables(config: SweepConfig, found: SweepRanking) -> None:
     plot_noise(
         config.out / _NOISE,
         found.ranked,
-        config.chosen_by or config.target.build().chooses,
+        config.chosen_by or config.kind.chooses,
     )
     chosen = bool(config.chosen_by)
     sweep_plot.plot(found.plot, found.ranked, chosen, found.compared)
 
 
-def _keep_best(config: SweepConfig, chosen: PointResult) -> Path:
+def _keep_best(config: AnySweepConfig, chosen: PointResult) -> Path:
     """Copy the chosen config's head to ``out/best``."""
     best = config.out / "best"
     temporary = config.out / ".best.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     folder = sweep_results.folder(config.out, chosen.digest)
-    shutil.copytree(folder / experiment_result.HEAD_FOLDER, temporary)
-    keep_decision(temporary, config.decision, chosen.point.config, folder, best)
+    shutil.copytree(folder / result_files.HEAD_FOLDER, temporary)
+    trained = chosen.point.config
+    if config.decides and isinstance(trained, ExperimentConfig):
+        keep_decision(temporary, config.decides, trained, folder, best)
     shutil.rmtree(best, ignore_errors=True)
     os.rename(temporary, best)
     return best
 
 
 def _register(
-    config: SweepConfig, store: Store, parent: str, best: Path, about: str
+    config: AnySweepConfig, store: Store, parent: str, best: Path, about: str
 ) -> None:
     """Make the chosen head the champion of the sweep's registered model."""
-    head = load_head(best)
+    head = config.head_facts(best)
     name = f"{config.runtime.mlflow.experiment}-{config.out.name}"
-    model = Model(name, best, head_digest(best), head.dims[0], head.classes, about)
+    model = Model(name, best, head.digest, head.dim, head.classes, about)
     reference = register_model(store, parent, model)
     say(f"sweep: registered for predict: head={reference}")

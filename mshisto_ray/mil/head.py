@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -28,7 +27,6 @@ from mshisto_ray.store.temporary import temporary_beside
 
 VERSION = 2  # of ``model.json``
 _REFIT = "refit"
-_MLFLOW = "MLmodel"
 FITTED, REFIT_FITTED = "fitted", "refit_fitted"
 INSTANCES = "instances"
 
@@ -166,14 +164,6 @@ def load_head(path: Path) -> Head:
         kind,
         read_decision(path),
     )
-
-
-def head_digest(path: Path) -> str:
-    """Digest of a head directory's files, without the one that MLflow adds."""
-    digest = hashlib.blake2b(digest_size=16)
-    for file in sorted(file for file in path.iterdir() if file.name != _MLFLOW):
-        digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
 
 
 def _file_name(repeat: int | None, fold: int | None) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from mshisto_ray.decision.examination import Examination
 from mshisto_ray.learning.comparison import Comparison
-from mshisto_ray.mil.nested_choice import NestedChoice
+from mshisto_ray.learning.sweep.nested_choice import NestedChoice
+from mshisto_ray.learning.sweep.results import PointResult
 from mshisto_ray.mil.refits import RefitInterval, about_refits
-from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.reporting import sweep_summary, sweep_tables
 from mshisto_ray.reporting.page.blocks import (
     Block,
@@ -34,7 +34,8 @@ class SweepRanking:
     ``ranked``, ``failed``, ``select``, ``compared``, ``nested``: as of
     ``sweep_summary.summary``;
     ``plot``: the picture that ``sweep_plot.plot`` wrote; ``decisions``: of the
-    chosen config, out of fold; ``refits``: the interval that includes training.
+    chosen config, out of fold; ``refits``: the interval that includes training;
+    ``noise_plot``: the picture that ``noise_curve.plot_noise`` wrote, if it did.
     """
 
     ranked: Sequence[PointResult]
@@ -45,6 +46,7 @@ class SweepRanking:
     nested: NestedChoice | None = None
     decisions: Examination | None = None
     refits: RefitInterval | None = None
+    noise_plot: Path | None = None
 
     @property
     def chosen(self) -> PointResult | None:
@@ -112,6 +114,8 @@ def ranking_section(ranking: SweepRanking) -> Section:
     for outcome in ranking.ranked[:1]:
         target = outcome.target
         blocks += _picture(ranking.plot, target.titles[target.chooses])
+    if ranking.noise_plot:
+        blocks += _noise_curve(ranking.noise_plot)
     header, *rows = sweep_tables.other_metrics_table(*given)
     words = {0, len(header) - 1}
     blocks.append(Table(header, rows, "Other metrics", marked=mark, text_columns=words))
@@ -130,4 +134,11 @@ def _picture(plot: Path, name: str) -> list[Block]:
     what = (
         f"Test {name} of every config with its interval, the best on validation on top"
     )
+    return [Figures([Figure(photograph(plot, 1280), what, f"{what}.")])]
+
+
+def _noise_curve(plot: Path) -> list[Block]:
+    if not plot.is_file():
+        return []
+    what = "Validation and test against the level of feature noise"
     return [Figures([Figure(photograph(plot, 1280), what, f"{what}.")])]

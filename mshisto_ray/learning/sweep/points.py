@@ -6,20 +6,22 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import field_validator
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.help import model_of
 from mshisto_ray.learning.split import Split
-from mshisto_ray.mil import experiment
-from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.learning.sweep.experiment import Experiment
 
-# Results can only be compared on the same bags, labels and folds.
-_COMMON = ("cohort", "columns", "unit", "target", "split", "decision", "runtime")
+# Results can only be compared on the same rows, labels and folds.
+_COMMON = (
+    "task", "cohort", "columns", "tiles", "unit", "target", "split", "decision",
+    "runtime",
+)  # fmt: skip
 
 
 class AxesConfig(Config):
@@ -53,7 +55,7 @@ class Point:
     """One config of a sweep; ``values``: what its axes are set to."""
 
     values: Mapping[str, Any]
-    config: ExperimentConfig
+    config: Experiment
 
     @property
     def label(self) -> str:
@@ -62,35 +64,52 @@ class Point:
 
 
 def show(value: Any) -> str:
-    """A value as one word: a part by its name, then its parameters."""
+    """A value as one word: a part by its name, then its parameters; views joined."""
     if isinstance(value, Mapping) and "name" in value:
         rest = [f"{k}={show(v)}" for k, v in value.items() if k != "name"]
         return f"{value['name']}({', '.join(rest)})" if rest else str(value["name"])
+    if isinstance(value, list | tuple) and value and all(map(_is_view, value)):
+        return " + ".join(map(_show_view, value))
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def expand(
-    base: ExperimentConfig, axes: Mapping[str, Sequence[Any]]
-) -> tuple[Point, ...]:
+def _is_view(value: Any) -> bool:
+    return isinstance(value, Mapping) and {"embeddings", "mpp"} <= set(value)
+
+
+def _show_view(view: Mapping[str, Any]) -> str:
+    """``embeddings 0.5`` or ``embeddings 0.5 gray``."""
+    words = [Path(view["embeddings"]).name, f"{view['mpp']:g}", view.get("colour")]
+    return " ".join(word for word in words if word)
+
+
+def expand(base: Experiment, axes: Mapping[str, Sequence[Any]]) -> tuple[Point, ...]:
     """Every combination of the axes' values as a validated config.
 
     Raises:
         InputError: a point is not a valid config (named by its values), or two
             points are equal.
     """
-    names = set(ExperimentConfig.model_fields) - {"runtime"}
-    raw = base.model_dump(mode="json", include=names)
+    point_class = base.point_class()
+    raw = base.model_dump(mode="json", include=set(point_class.model_fields))
     # Workers and MLflow runs are those of the sweep, not of its points.
-    raw["runtime"] = base.runtime.model_dump(mode="json", include={"cache"})
+    own = model_of(point_class.model_fields["runtime"].annotation)
+    assert own is not None
+    kept = set(own.model_fields) - {"mlflow"}
+    raw["runtime"] = {k: v for k, v in raw["runtime"].items() if k in kept}
     points: dict[str, Point] = {}
     for combination in itertools.product(*axes.values()):
         values = dict(zip(axes, combination, strict=True))
         varied = raw
-        for key, value in values.items():
+        # A part before its parameters, in whatever order the axes are given.
+        for key in sorted(values, key=lambda key: key.count(".")):
+            value = values[key]
+            if isinstance(value, str) and any(k.startswith(f"{key}.") for k in values):
+                value = {"name": value}
             varied = configs.set_key(varied, key, value)
         point = Point(values, base)
         try:
-            config = configs.validate(ExperimentConfig, varied)
+            config = configs.validate(point_class, varied)
         except InputError as error:
             raise InputError(f"axes, at {point.label}: {error}") from None
         key = config.model_dump_json()
@@ -123,47 +142,31 @@ def check(
         The points by the digest of their results; lines for the user.
 
     Raises:
-        InputError: input cannot be used, bags differ between points, or there are no
-            validation bags to choose by.
+        InputError: input cannot be used, rows differ between points, or there are no
+            validation rows to choose by.
     """
-    loaded: dict[str, Bags] = {}
+    loaded: dict[str, Any] = {}
+    planned: dict[str, Sequence[Split]] = {}
     found: dict[str, Point] = {}
     notes: list[str] = []
     for point in points:
         config = point.config
-        source = json.dumps(
-            config.model_dump(
-                mode="json",
-                include={"embeddings", "bags", "scale", "scales", "early_stopping"},
-            )
-        )
+        source = config.source()
         if source not in loaded:
-            loaded[source], splits = experiment.check(config)
-            check_select(points, splits, select)
-            _check_same(next(iter(loaded.values())), loaded[source], point)
-        found[experiment.digest(config, loaded[source])] = point
-        notes += experiment.notes(config, loaded[source])
+            loaded[source], planned[source] = config.check()
+            check_select(points, planned[source], select)
+            problem = config.check_same(loaded[source], next(iter(loaded.values())))
+            if problem:
+                raise InputError(f"axes, at {point.label}: {problem}")
+        _check_model(point, loaded[source], planned[source])
+        found[config.digest_of(loaded[source])] = point
+        notes += config.notes(loaded[source])
     return found, list(dict.fromkeys(notes))
 
 
-def _check_same(first: Bags, other: Bags, point: Point) -> None:
-    def key(bags: Bags) -> list[Any]:
-        assert bags.targets is not None
-        columns = bags.kind.truth_columns(bags.targets, bags.classes).values()
-        labels = map(repr, zip(*(c.to_pylist() for c in columns), strict=True))
-        return sorted(zip(bags.names, bags.patient_ids, labels, strict=True))
-
-    if key(first) != key(other):
-        raise InputError(
-            f"axes, at {point.label}: other bags, patients or labels than at the first "
-            "point; results on different bags cannot be compared"
-        )
-    with_tiles = [set(np.array(b.names)[b.sizes > 0]) for b in (first, other)]
-    torn = sorted(with_tiles[0] ^ with_tiles[1])
-    if torn:
-        raise InputError(
-            f"axes, at {point.label}: {len(torn)} bags have instances there or at the "
-            f"first point but not at both ({', '.join(torn[:5])}"
-            f"{', ...' if torn[5:] else ''}); results on different bags cannot be "
-            "compared: take them out of the cohort, or sweep each scale by itself"
-        )
+def _check_model(point: Point, data: Any, splits: Sequence[Split]) -> None:
+    try:
+        point.config.check_model(data, splits)
+    except InputError as error:
+        where = f"axes, at {point.label}: " if point.values else ""
+        raise InputError(f"{where}{error}") from None
