@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -36,6 +36,11 @@ class Config(BaseModel):
     """Base of every config: frozen, no unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @classmethod
+    def class_for(cls, raw: Mapping[str, Any]) -> type[Self]:
+        """The class that has the keys of ``raw``: this one, or one of its kinds."""
+        return cls
 
 
 C = TypeVar("C", bound=Config)
@@ -201,7 +206,8 @@ def _nested_keys(config_class: type[BaseModel], prefix: str = "") -> Iterator[st
 
 def load(config_class: type[C], path: Path | None, overrides: Mapping[str, Any]) -> C:
     """The config of a YAML file with dotted overrides applied."""
-    return validate(config_class, set_keys(read_yaml(path) if path else {}, overrides))
+    raw = set_keys(read_yaml(path) if path else {}, overrides)
+    return validate(config_class.class_for(raw), raw)
 
 
 def to_yaml(config: Config) -> str:

@@ -125,7 +125,8 @@ def run_job(load_job: Callable[[], Job], words: Sequence[str], command: str) -> 
 
 def _run(job: Job, words: list[str], command: str) -> None:
     if "--help" in words or "-h" in words:
-        print(help_text(job.config, job.run.__doc__ or "", command))
+        given = parse_overrides([word for word in words if "=" in word])
+        print(help_text(job.config.class_for(given), job.run.__doc__ or "", command))
         sys.exit(0)
     only_check = "--check" in words
     words = [word for word in words if word != "--check"]

@@ -11,8 +11,8 @@ from mshisto_ray import config as configs
 from mshisto_ray import entry, shipped
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs._study_config import RunConfig, plan_steps
-from mshisto_ray.jobs.sweep import SweepConfig
-from mshisto_ray.mil import sweep
+from mshisto_ray.jobs._sweep_config import SweepConfig
+from mshisto_ray.learning.sweep import points as sweep
 
 LANGUAGES = {"sh", "text", "python", "toml", "yaml", "diff"}
 # Commands that are not ours: their words are not checked.

@@ -15,9 +15,9 @@ import torch
 
 from mshisto_ray import config as configs
 from mshisto_ray.learning.predictions import Predictions, as_table
+from mshisto_ray.learning.result_files import measure
 from mshisto_ray.learning.target_split import GroupedSplitConfig
 from mshisto_ray.learning.targets import TargetConfig
-from mshisto_ray.mil.experiment_result import measure
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import cross_validate
 from mshisto_ray.mil.fit.splits import plan_splits

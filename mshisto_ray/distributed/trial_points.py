@@ -11,8 +11,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from mshisto_ray.mil.rungs import Rungs
-from mshisto_ray.mil.sweep import Point
+from mshisto_ray.learning.sweep.points import Point
+from mshisto_ray.learning.sweep.rungs import Rungs
 
 
 class HandOut(Searcher):

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from mshisto_ray.mil import sweep_results
-from mshisto_ray.mil.pruning import Pruned
-from mshisto_ray.mil.sweep import Point
+from mshisto_ray.learning.sweep import results as sweep_results
+from mshisto_ray.learning.sweep.points import Point
+from mshisto_ray.learning.sweep.pruning import Pruned
 from mshisto_ray.progress import say
 
 _PRINT_EVERY_S = 5.0
@@ -104,7 +104,7 @@ class SweepProgress(Callback):
 
     def _outcome(self, digest: str, point: Point) -> str:
         # Tests are for the end: who watches them chooses by them.
-        target = point.config.target.build()
+        target = point.config.kind
         title = target.titles[target.chooses]
         found = sweep_results.read_metrics(self._out, digest)
         if not found:

@@ -10,6 +10,7 @@ import json
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,22 @@ from ray import tune
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.predictions import Predictions
-from mshisto_ray.mil import experiment, sweep_results
+from mshisto_ray.learning.sweep import results as sweep_results
+from mshisto_ray.learning.sweep.experiment import Experiment
+from mshisto_ray.learning.sweep.nested_choice import score_of
+from mshisto_ray.learning.sweep.pruning import PruningConfig
+from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.fit.splits import plan_splits
-from mshisto_ray.mil.input.bags import Bags, read_bags
-from mshisto_ray.mil.input.config import InputConfig
-from mshisto_ray.mil.nested_choice import score_of
-from mshisto_ray.mil.pruning import PruningConfig
+from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.refits import num_refits, run_refits
 
 _REPORT_EVERY_S = 2.0
-# What decides the bags of a trial; ``combine`` has to suit the scales.
-_SOURCE = {*InputConfig.model_fields, "combine", "target", "split", "runtime"}
 
 
 def train_point(
     config: dict[str, Any],
+    kind: type[Experiment],
     out: Path,
     threads: int,
     refits: int = 0,
@@ -48,31 +49,48 @@ def train_point(
     Args:
         config: of the trial: ``digest`` of the config, and the config as JSON
             (``point``).
+        kind: class of the config.
         out: directory of the sweep.
         threads: of torch.
-        refits: see ``run_trials``.
-        prune: when to report what the models have on validation, for a decision.
+        refits: see ``run_trials``; of MIL models.
+        prune: when to report what the models have on validation, for a decision; of
+            MIL models.
         metric: of the target, by which is decided.
     """
     torch.set_num_threads(threads)
     try:
-        point = configs.validate(ExperimentConfig, json.loads(config["point"]))
-        source = point.model_dump(mode="json", include=_SOURCE)
-        bags = _read(json.dumps(source, sort_keys=True))
+        point = configs.validate(kind, json.loads(config["point"]))
+        data = _read(_DataOf(point.source(), point))
         folder = sweep_results.folder(out, config["digest"])
-        report = _Reports()
-        if not sweep_results.read_metrics(out, config["digest"]):
-            splits = plan_splits(bags, point.split, point)
-            stages = prune.rungs(len(splits)) if prune and metric else []
-            report = _Reports(metric, stages, len(splits))
-            given = (point, bags, splits, folder)
-            experiment.run(*given, report.trained, report.validated, stages)
+        report, done = _Reports(), sweep_results.read_metrics(out, config["digest"])
+        if not isinstance(point, ExperimentConfig):
+            if not done:
+                point.train(data, folder, report.trained)
+            return
+        if not done:
+            report = _train_bags(point, data, folder, prune, metric)
         if refits and num_refits(folder) != refits:
-            run_refits(folder, bags, point.split, point, refits, report.trained)
+            run_refits(folder, data, point.split, point, refits, report.trained)
     except InputError as error:
         tune.report({"models": 0, "error": str(error)})
     except Exception:
         tune.report({"models": 0, "error": traceback.format_exc()})
+
+
+def _train_bags(
+    point: ExperimentConfig,
+    bags: Bags,
+    folder: Path,
+    prune: PruningConfig | None,
+    metric: str | None,
+) -> _Reports:
+    """Train the models of a config, and report them where they may be pruned."""
+    splits = plan_splits(bags, point.split, point)
+    stages = prune.rungs(len(splits)) if prune and metric else []
+    report = _Reports(metric, stages, len(splits))
+    given = (point, bags, splits, folder)
+    experiment.run(*given, report.trained, report.validated, stages)
+    return report
 
 
 class _Reports:
@@ -105,14 +123,15 @@ class _Reports:
             tune.report({"models": done, "error": None, **found})
 
 
+@dataclass(frozen=True)
+class _DataOf:
+    """The data of a config, known by ``Experiment.source``."""
+
+    key: str
+    config: Experiment = field(compare=False)
+
+
 @functools.lru_cache(maxsize=2)
-def _read(source: str) -> Bags:
-    """Bags of an input; the trials of one process share them."""
-    config = configs.validate(ExperimentConfig, json.loads(source))
-    return read_bags(
-        config,
-        config.target,
-        config.split.column,
-        config.runtime.cache,
-        config.split.group,
-    )
+def _read(source: _DataOf) -> Any:
+    """Data of a config; the trials of one process share them."""
+    return source.config.load()

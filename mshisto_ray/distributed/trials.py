@@ -20,9 +20,10 @@ from mshisto_ray.distributed.trial_points import HandOut, Pruner
 from mshisto_ray.distributed.trial_progress import SweepProgress, Watch
 from mshisto_ray.distributed.trial_worker import train_point
 from mshisto_ray.distributed.workers import plan_actors
-from mshisto_ray.mil.pruning import PruningConfig, read_pruned
-from mshisto_ray.mil.rungs import Rungs
-from mshisto_ray.mil.sweep import Point
+from mshisto_ray.learning.sweep.experiment import Experiment
+from mshisto_ray.learning.sweep.points import Point
+from mshisto_ray.learning.sweep.pruning import PruningConfig, read_pruned
+from mshisto_ray.learning.sweep.rungs import Rungs
 from mshisto_ray.runtime import Resources
 
 _MAX_RESTARTS = 2
@@ -33,6 +34,7 @@ class WantedTrials:
     """What a sweep trains.
 
     Attributes:
+        kind: class of the configs.
         points: configs by digest; a search adds to them.
         take: the next point to train and its digest; None: there is no other.
         total: how many are to be trained.
@@ -43,6 +45,7 @@ class WantedTrials:
         prune: when configs are ended early.
     """
 
+    kind: type[Experiment]
     points: Mapping[str, Point]
     take: Callable[[], tuple[str, Point] | None]
     total: int
@@ -93,6 +96,7 @@ def _make_tuner(
     wait_for_room(plan)
     trainable = tune.with_parameters(
         train_point,
+        kind=wanted.kind,
         out=out,
         threads=plan.threads,
         refits=wanted.refits,

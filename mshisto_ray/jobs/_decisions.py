@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mshisto_ray.decision.config import DecisionConfig
 from mshisto_ray.decision.examination import Examination
-from mshisto_ray.mil import experiment, experiment_result
+from mshisto_ray.learning import result_files
+from mshisto_ray.mil import experiment
 from mshisto_ray.mil.decisions import examine_result, former_decision, write_rules
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.input.bags import Bags
@@ -17,8 +18,8 @@ DECISIONS = "decisions.png"
 def decided(folder: Path, config: DecisionConfig) -> Examination | None:
     """Decisions on the out-of-fold bags of a result; None of other targets."""
     test, validation = (
-        experiment_result.read_test(folder),
-        experiment_result.read_validation(folder),
+        result_files.read_test(folder),
+        result_files.read_validation(folder),
     )
     return examine_result(test, validation, config)
 
@@ -42,5 +43,5 @@ def keep_decision(
         bags: that it was trained on, if they are at hand.
     """
     own = bags or experiment.load(trained)[0]
-    validation = experiment_result.read_validation(folder)
+    validation = result_files.read_validation(folder)
     write_rules(head, config, own, validation, former_decision(former, own))

@@ -1,4 +1,4 @@
-"""What MLflow keeps of one MIL config: eight numbers, curves, plots and tables."""
+"""What MLflow keeps of one config: eight numbers, curves, plots and tables."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from mshisto_ray.learning.sweep.curves import read_mean_curve
+from mshisto_ray.learning.sweep.experiment import Experiment
 from mshisto_ray.learning.targets import Target
-from mshisto_ray.mil import experiment_result
-from mshisto_ray.mil.curves import read_mean_curve
-from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.reporting.prediction_plots import plot_predictions
-from mshisto_ray.tracking import Child, Input
+from mshisto_ray.tracking import Child
 
 INTERVALS = "intervals.csv"
 
@@ -25,29 +23,29 @@ def describe_result(
     name: str,
     params: Mapping[str, str],
     scratch: Path,
-    target: Target,
+    config: Experiment,
 ) -> Child:
     """A finished config as a run.
 
     Args:
         folder: of ``experiment.run``.
-        metrics: of ``experiment_result.read_metrics``.
+        metrics: of ``result_files.read_metrics``.
         name: of the run.
         params: of the run.
         scratch: folder for what is drawn, which is emptied first.
-        target: what is predicted.
+        config: of the result.
     """
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     _write_intervals(scratch / INTERVALS, metrics)
-    plots = scratch / target.picture
-    plot_predictions(plots, experiment_result.read_test(folder), name)
+    plots = scratch / config.kind.picture
+    plot_predictions(plots, config.read_test(folder), name)
     end = (folder / "metrics.json").stat().st_mtime
     return Child(
         name,
         params,
         (end - metrics.get("seconds", 0.0), end),
-        main_metrics(metrics, target),
+        main_metrics(metrics, config.kind),
         artifacts=(
             folder / "config.yaml",
             folder / "predictions.parquet",
@@ -77,18 +75,6 @@ def readable(metrics: Mapping[str, float]) -> dict[str, float]:
     Files keep all digits.
     """
     return {name: round(v, 4) for name, v in metrics.items() if math.isfinite(v)}
-
-
-def inputs(config: ExperimentConfig, bags: Bags) -> list[Input]:
-    """The embeddings and the cohort of a config, or its bag table."""
-    sizes = {"bags": len(bags), "instances": int(bags.sizes.sum())}
-    labels = {"bags": len(bags), "patients": len(set(bags.patient_ids))}
-    if config.bags:
-        return [Input(config.bags.name, config.bags, bags.digest, sizes)]
-    paths = dict.fromkeys(config.directories)
-    found = [Input(path.name, path, bags.digest, sizes) for path in paths]
-    assert config.cohort is not None
-    return [*found, Input(config.cohort.name, config.cohort, bags.identity, labels)]
 
 
 def _write_intervals(path: Path, metrics: Mapping[str, float]) -> None:

@@ -18,9 +18,9 @@ from mshisto_ray.jobs._predict_config import (
 )
 from mshisto_ray.jobs._report_inputs import EarlierSteps, read_failures
 from mshisto_ray.learning.predictions import Predictions
+from mshisto_ray.learning.sweep.points import show
 from mshisto_ray.mil.head import Head
 from mshisto_ray.mil.loading import open_head
-from mshisto_ray.mil.sweep import show
 from mshisto_ray.prediction.bags import make_bags
 from mshisto_ray.prediction.decisions import examine_predicted, read_calibrated
 from mshisto_ray.prediction.result import METRICS, PREDICTIONS, SUBGROUPS

@@ -16,7 +16,7 @@ from mshisto_ray.jobs._contact_sheet import page_path
 from mshisto_ray.jobs._coverage import coverage_by_scale, coverage_notes
 from mshisto_ray.jobs._embed_config import EmbedConfig
 from mshisto_ray.jobs.tile import TileConfig
-from mshisto_ray.mil.sweep import show
+from mshisto_ray.learning.sweep.points import show
 from mshisto_ray.reporting.page.cohort import CohortSlides
 from mshisto_ray.store.cohort import Cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory

@@ -11,7 +11,7 @@ import numpy as np
 from mshisto_ray import components
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs._select_config import SCORES, SUMMARY, SelectConfig
-from mshisto_ray.learning.tile_metrics import TileMetrics
+from mshisto_ray.learning.tile_metrics import TileMetrics, mean_metrics
 from mshisto_ray.reporting.encoder_ranking import EncoderFacts
 from mshisto_ray.reporting.encoder_tables import (
     few_shot_table,
@@ -23,7 +23,7 @@ from mshisto_ray.tile_classification.head.run import draw_folds
 from mshisto_ray.tile_classification.head.samples import TileSamples
 from mshisto_ray.tile_classification.probes import FAMILY as PROBES
 from mshisto_ray.tile_classification.probes import Probe, simpleshot
-from mshisto_ray.tile_classification.ranking import mean_metrics, score_probe
+from mshisto_ray.tile_classification.ranking import score_probe
 from mshisto_ray.tile_classification.sites import measure_robustness
 
 

@@ -13,13 +13,14 @@ from mshisto_ray.embedding.worker import ENCODERS
 from mshisto_ray.encoders import check_takes
 from mshisto_ray.jobs import predict, sweep, tile
 from mshisto_ray.jobs._study_config import RunConfig, StudySteps
-from mshisto_ray.mil import sweep as points
+from mshisto_ray.learning.sweep import points
+from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.fit.splits import check_stopping
-from mshisto_ray.mil.head import head_digest
 from mshisto_ray.mil.input.labels import split_cohort
 from mshisto_ray.progress import say
 from mshisto_ray.store import tiles
 from mshisto_ray.store.cohort import Cohort, CohortSlide, read_cohort
+from mshisto_ray.store.head_files import head_digest
 from mshisto_ray.store.identity import check_ids
 from mshisto_ray.store.manifest import MANIFEST, check_stage, read_manifest
 from mshisto_ray.store.same_slides import explain_same_slides
@@ -47,17 +48,18 @@ def check_study(config: RunConfig, steps: StudySteps) -> None:
     splits = split_cohort(cohort, given.target, given.split, given.unit)
     points.check_select(wanted, splits, given.select)
     for point in wanted:
+        assert isinstance(point.config, ExperimentConfig)
         check_stopping(splits, given.split, point.config)
-        _check_scales(point, steps.tile.scales)
+        _check_scales(point.label, point.config, steps.tile.scales)
 
 
-def _check_scales(point: points.Point, tiled: Sequence[float]) -> None:
-    one = point.config.scale
-    for scale in point.config.scales or (() if one is None else (one,)):
+def _check_scales(label: str, config: ExperimentConfig, tiled: Sequence[float]) -> None:
+    one = config.scale
+    for scale in config.scales or (() if one is None else (one,)):
         if scale not in tiled:
             have = ", ".join(f"{mpp:g}" for mpp in tiled)
             raise InputError(
-                f"sweep, at {point.label}: scale {scale:g} um/px is not one of scales "
+                f"sweep, at {label}: scale {scale:g} um/px is not one of scales "
                 f"({have}): add it there, or sweep those"
             )
 

@@ -11,13 +11,13 @@ from mshisto_ray import config as configs
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
 from mshisto_ray.embedding.worker import ENCODERS
+from mshisto_ray.jobs._sweep_config import SweepConfig
 from mshisto_ray.jobs.embed import EmbedConfig
 from mshisto_ray.jobs.predict import PredictConfig
-from mshisto_ray.jobs.sweep import SweepConfig
 from mshisto_ray.jobs.tile import TileConfig
+from mshisto_ray.learning.sweep.axes import Axes
 from mshisto_ray.learning.target_split import GroupedSplitConfig
 from mshisto_ray.learning.targets import TargetConfig
-from mshisto_ray.mil.axes import Axes
 from mshisto_ray.runtime import Runtime
 from mshisto_ray.store.columns import ColumnsConfig
 

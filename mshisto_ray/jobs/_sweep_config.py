@@ -1,19 +1,33 @@
-"""Config of a sweep."""
+"""Config of a sweep: of MIL models, or of heads on tiles."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
 from pydantic import model_validator
 
-from mshisto_ray.config import Config, OutputPath, option
-from mshisto_ray.mil.axes import AxesConfig
-from mshisto_ray.mil.experiment import ExperimentConfig, ExperimentRuntime
+from mshisto_ray.config import Config, InputError, OutputPath, option
+from mshisto_ray.decision.config import DecisionConfig
+from mshisto_ray.evaluation.labelled_tiles import ANNOTATION
+from mshisto_ray.learning.sweep.axes import AxesConfig
+from mshisto_ray.learning.sweep.experiment import Experiment
+from mshisto_ray.learning.sweep.pruning import PruningConfig
+from mshisto_ray.mil.experiment import ExperimentConfig
+from mshisto_ray.mil.experiment_keys import ExperimentRuntime
 from mshisto_ray.mil.learning_curve import LearningCurveConfig
-from mshisto_ray.mil.pruning import PruningConfig
-from mshisto_ray.runtime import Resources
+from mshisto_ray.runtime import Resources, WorkersRuntime
+from mshisto_ray.tile_classification.head.config import TileRuntime
+from mshisto_ray.tile_classification.head.experiment import TileExperiment
 
 
 class SweepRuntime(ExperimentRuntime, Resources):
     """Workers, node cache and MLflow runs of a sweep."""
+
+
+class TileSweepRuntime(TileRuntime, Resources):
+    """Workers, node cache and MLflow runs of a sweep of heads on tiles."""
 
 
 class BudgetConfig(Config):
@@ -22,15 +36,73 @@ class BudgetConfig(Config):
     minutes: float | None = option(
         None,
         "no config is begun after so many, those in training end; the same command "
-        "goes on; null: no limit",
+        "resumes; null: no limit",
         unit="min",
         gt=0,
     )
 
 
-class SweepConfig(AxesConfig, LearningCurveConfig, ExperimentConfig):
+class AnySweepConfig(AxesConfig, Experiment):
+    """What the sweeps of all tasks have."""
+
+    out: OutputPath
+    budget: BudgetConfig = BudgetConfig()
+    runtime: WorkersRuntime
+
+    @classmethod
+    def class_for(cls, raw: Mapping[str, Any]) -> type[Self]:
+        """``task: tile`` has keys of its own."""
+        task = raw.get("task", "mil")
+        kinds: dict[Any, Any] = {"mil": SweepConfig, "tile": TileSweepConfig}
+        if task not in kinds:
+            raise InputError(f"task: mil (bags) or tile (heads on tiles); got {task!r}")
+        return kinds[task]
+
+    @property
+    def chosen_by(self) -> str | None:
+        """The metric of the target that chooses; None: none is chosen."""
+        return self.kind.chooses if self.select == "auto" else self.select
+
+    @property
+    def directories_read(self) -> tuple[Path, ...]:
+        """Embeddings that it reads; none of a table."""
+        return ()
+
+    @property
+    def row_is(self) -> tuple[str, str]:
+        """What is predicted one by one, as a fact of the page."""
+        return ("a row is", "")
+
+    @property
+    def redraws(self) -> int:
+        """Of the patients, on which every config is trained anew."""
+        return 0
+
+    @property
+    def pruning(self) -> PruningConfig | None:
+        """When configs are ended early; None: never."""
+        return None
+
+    @property
+    def decides(self) -> DecisionConfig | None:
+        """What the head makes of its probabilities; None: nothing."""
+        return None
+
+    @model_validator(mode="after")
+    def _metric_is_of_the_target(self) -> Self:
+        kind = self.kind
+        if self.chosen_by not in (None, *kind.shown):
+            raise ValueError(
+                f"select: target.kind={kind.kind} has {', '.join(kind.shown)}; got "
+                f"{self.select!r}; auto: {kind.chooses}"
+            )
+        return self
+
+
+class SweepConfig(AnySweepConfig, LearningCurveConfig, ExperimentConfig):
     """Train a MIL config at every combination of axes, and compare them."""
 
+    task: Literal["mil"] = option("mil", "tile: heads on tiles, with their own keys")
     out: OutputPath = option(text="output directory; an unfinished one is resumed")
     refits: int = option(
         0,
@@ -47,22 +119,35 @@ class SweepConfig(AxesConfig, LearningCurveConfig, ExperimentConfig):
     prune: PruningConfig | None = option(
         None, "null: every config trains all its models"
     )
-    budget: BudgetConfig = BudgetConfig()
     runtime: SweepRuntime = SweepRuntime()  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @property
-    def chosen_by(self) -> str | None:
-        """The metric of the target that chooses; None: none is chosen."""
-        return self.target.build().chooses if self.select == "auto" else self.select
+    def directories_read(self) -> tuple[Path, ...]:
+        """Of every scale or view."""
+        return () if self.bags else self.directories
+
+    @property
+    def row_is(self) -> tuple[str, str]:
+        """A bag."""
+        return ("a bag is", "a bag of the table" if self.bags else f"a {self.unit}")
+
+    @property
+    def redraws(self) -> int:
+        """``refits``."""
+        return self.refits
+
+    @property
+    def pruning(self) -> PruningConfig | None:
+        """``prune``."""
+        return self.prune
+
+    @property
+    def decides(self) -> DecisionConfig | None:
+        """``decision``."""
+        return self.decision
 
     @model_validator(mode="after")
-    def _metric_is_of_the_target(self) -> SweepConfig:
-        target = self.target.build()
-        if self.chosen_by not in (None, *target.shown):
-            raise ValueError(
-                f"select: target.kind={target.kind} has {', '.join(target.shown)}; got "
-                f"{self.select!r}; auto: {target.chooses}"
-            )
+    def _refits_can_choose(self) -> SweepConfig:
         if self.refits and (self.chosen_by is None or not self.split.validation):
             raise ValueError(
                 f"refits: {self.refits} choose a config by validation patients each: "
@@ -88,3 +173,30 @@ class SweepConfig(AxesConfig, LearningCurveConfig, ExperimentConfig):
         if self.refits == 1:
             raise ValueError("refits: one does not vary; give 20 or more, or 0")
         return self
+
+
+class TileSweepConfig(AnySweepConfig, TileExperiment):
+    """Train a head on tiles at every combination of axes, and compare them."""
+
+    task: Literal["tile"] = option("tile", "mil: bags, with their own keys")
+    out: OutputPath = option(text="output directory; an unfinished one is resumed")
+    runtime: TileSweepRuntime = TileSweepRuntime()  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @property
+    def directories_read(self) -> tuple[Path, ...]:
+        """Of every view."""
+        return self.sources
+
+    @property
+    def row_is(self) -> tuple[str, str]:
+        """A tile, and where its class comes from."""
+        if self.target.table:
+            source = f"the table {self.target.table.name}"
+        elif self.target.column == ANNOTATION:
+            source = "its annotation"
+        else:
+            source = f"the column {self.target.column} of the cohort"
+        return ("a row is", f"a tile; its class is from {source}")
+
+
+Sweep = SweepConfig | TileSweepConfig

@@ -7,33 +7,33 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mshisto_ray.jobs._decisions import decided
-from mshisto_ray.jobs._sweep_config import SweepConfig
+from mshisto_ray.jobs._sweep_config import AnySweepConfig
 from mshisto_ray.jobs._sweep_report import plot_name
-from mshisto_ray.mil import sweep_results
-from mshisto_ray.mil.point_source import PointSource
-from mshisto_ray.mil.pruning import Pruned, read_pruned
+from mshisto_ray.learning.sweep import results as sweep_results
+from mshisto_ray.learning.sweep.point_source import PointSource
+from mshisto_ray.learning.sweep.points import Point
+from mshisto_ray.learning.sweep.pruning import Pruned, read_pruned
+from mshisto_ray.learning.sweep.results import PointResult
+from mshisto_ray.learning.sweep.searches import Tried
 from mshisto_ray.mil.refits import RefitInterval, num_refits, refit_interval
-from mshisto_ray.mil.searches import Tried
-from mshisto_ray.mil.sweep import Point
-from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.reporting.page.ranking import SweepRanking, out_of_fold_metrics
 from mshisto_ray.statistics.bootstrap import Interval
 from mshisto_ray.store.manifest import write_text
 
-_FAILED = "failed.json"
+_FAILED, NOISE = "failed.json", "noise.png"
 
 
-def is_done(config: SweepConfig, digest: str) -> bool:
+def is_done(config: AnySweepConfig, digest: str) -> bool:
     """Whether a config has its result and the refits that are wanted, or was pruned."""
     if not sweep_results.read_metrics(config.out, digest):
         return pruned_of(config, digest) is not None
     folder = sweep_results.folder(config.out, digest)
-    return not config.refits or num_refits(folder) == config.refits
+    return not config.redraws or num_refits(folder) == config.redraws
 
 
-def tried(config: SweepConfig, digest: str, point: Point) -> Tried:
+def tried(config: AnySweepConfig, digest: str, point: Point) -> Tried:
     """What a search may know of a point: its validation, no test."""
-    target, metric = config.target.build(), config.chosen_by
+    target, metric = config.kind, config.chosen_by
     sign = -1 if metric in target.lower_is_better else 1
     found = sweep_results.read_metrics(config.out, digest)
     pruned = None if found else pruned_of(config, digest)
@@ -44,7 +44,7 @@ def tried(config: SweepConfig, digest: str, point: Point) -> Tried:
 
 
 def write_failed(
-    config: SweepConfig, source: PointSource, errors: Mapping[str, str]
+    config: AnySweepConfig, source: PointSource, errors: Mapping[str, str]
 ) -> None:
     """Record why configs failed, for reports that are written later."""
     path = config.out / _FAILED
@@ -52,17 +52,17 @@ def write_failed(
     write_text(path, json.dumps(known | dict(errors), indent=1) + "\n")
 
 
-def _read_failed(config: SweepConfig) -> dict[str, str]:
+def _read_failed(config: AnySweepConfig) -> dict[str, str]:
     path = config.out / _FAILED
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def pruned_of(config: SweepConfig, digest: str) -> Pruned | None:
+def pruned_of(config: AnySweepConfig, digest: str) -> Pruned | None:
     """How a config was pruned; None if it was not."""
-    return read_pruned(config.out, digest, config.prune, config.chosen_by)
+    return read_pruned(config.out, digest, config.pruning, config.chosen_by)
 
 
-def read_ranking(config: SweepConfig, source: PointSource) -> SweepRanking:
+def read_ranking(config: AnySweepConfig, source: PointSource) -> SweepRanking:
     """Read the results of all points; compare them with the best on validation."""
     errors = _read_failed(config)
     outcomes = [
@@ -86,7 +86,7 @@ def read_ranking(config: SweepConfig, source: PointSource) -> SweepRanking:
         held = nested.value if nested else out_of_fold_metrics(ranked[0])[select]
         refits = _refits(config, outcomes, held)
         chosen = sweep_results.folder(config.out, ranked[0].digest)
-        decisions = decided(chosen, config.decision)
+        decisions = decided(chosen, config.decides) if config.decides else None
     rest = [o for o in outcomes if not o.metrics]
     return SweepRanking(
         ranked,
@@ -100,11 +100,12 @@ def read_ranking(config: SweepConfig, source: PointSource) -> SweepRanking:
         [o for o in rest if o.pruned],
         [o for o in rest if not (o.error or o.pruned)],
         source.total - len(source.points),
+        noise_plot=config.out / NOISE,
     )
 
 
 def _result(
-    config: SweepConfig, digest: str, point: Point, error: str | None
+    config: AnySweepConfig, digest: str, point: Point, error: str | None
 ) -> PointResult:
     metrics = sweep_results.read_metrics(config.out, digest)
     pruned = None if metrics else pruned_of(config, digest)
@@ -112,10 +113,10 @@ def _result(
 
 
 def _refits(
-    config: SweepConfig, outcomes: Sequence[PointResult], held: Interval
+    config: AnySweepConfig, outcomes: Sequence[PointResult], held: Interval
 ) -> RefitInterval | None:
     """The interval that includes training and choosing, where refits are wanted."""
-    if not config.refits or config.chosen_by is None:
+    if not config.redraws or config.chosen_by is None:
         return None
     digests = [o.digest for o in outcomes if o.metrics]
     folders = {d: sweep_results.folder(config.out, d) for d in digests}

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from mshisto_ray.jobs._commands import command_of
 from mshisto_ray.jobs._report_inputs import EarlierSteps
-from mshisto_ray.jobs._sweep_config import SweepConfig
+from mshisto_ray.jobs._sweep_config import AnySweepConfig, Sweep, SweepConfig
+from mshisto_ray.learning import result_files
 from mshisto_ray.learning.predictions import Predictions
-from mshisto_ray.mil import experiment_result, sweep_results
+from mshisto_ray.learning.sweep import results as sweep_results
+from mshisto_ray.learning.sweep.points import show, show_axis
 from mshisto_ray.mil.learning_curve import CURVE_PLOT
-from mshisto_ray.mil.sweep import show, show_axis
-from mshisto_ray.prediction.table import read_predicted
+from mshisto_ray.prediction.table import PredictedBags, read_predicted
 from mshisto_ray.reporting.decisions import WITHIN_FOLDS
 from mshisto_ray.reporting.page.blocks import (
     Block,
@@ -52,7 +53,7 @@ class SweepReport:
     ``folder``: that shown paths are relative to.
     """
 
-    config: SweepConfig
+    config: Sweep
     ranking: SweepRanking
     notes: Sequence[str]
     folder: Path
@@ -60,10 +61,8 @@ class SweepReport:
     @cached_property
     def steps(self) -> EarlierSteps | None:
         """Embeddings and tiles; None of a table of bags."""
-        config = self.config
-        return (
-            EarlierSteps(config.directories, self.folder) if config.embeddings else None
-        )
+        read = self.config.directories_read
+        return EarlierSteps(read, self.folder) if read else None
 
     @property
     def files(self) -> list[Path]:
@@ -76,7 +75,7 @@ class SweepReport:
     @property
     def page(self) -> Page:
         """The whole page."""
-        target = self.config.target.build()
+        target = self.config.kind
         steps, title = self.steps, f"Models that predict {target.title}"
         return Page(
             title,
@@ -105,15 +104,15 @@ class SweepReport:
     def facts(self) -> list[tuple[str, str]]:
         """Question, encoder, axes, folds."""
         config, split = self.config, self.config.split
-        target, classes = self.config.target.build(), self.predictions.classes
+        target, classes = config.kind, self.predictions.classes
         times = f", {split.repeats} times" if split.repeats > 1 else ""
-        who = split.group or "patient"
+        who = split.together or "patient"
         axes = [(f"axis {key}", show_axis(axis)) for key, axis in config.axes.items()]
         axes += [("search", show(config.search.model_dump()))] if axes else []
         source = self.steps.facts if self.steps else [("bags", self._bags_path)]
         return [
             ("target", target.explain(classes)),
-            ("a bag is", f"a {config.unit}" if self.steps else "a bag of the table"),
+            config.row_is,
             *source,
             *axes,
             ("folds", f"{split.folds}{times}, seed {split.seed}, by {who}"),
@@ -121,20 +120,22 @@ class SweepReport:
 
     @property
     def _bags_path(self) -> str:
+        assert isinstance(self.config, SweepConfig)
         return os.path.relpath(str(self.config.bags), self.folder)
 
     @property
     def answers(self) -> list[tuple[str, str, str]]:
         """How many take part, and the result in short."""
         patients = len(set(self.predictions.patient_id))
-        bags = len(set(self.predictions.bag))
-        who = ("patients in the sweep", str(patients), f"{bags} bags")
+        rows = len(set(self.predictions.bag))
+        noun = self.predictions.kind.noun
+        who = ("patients in the sweep", str(patients), f"{rows} {noun}s")
         return [*answers(self.ranking), who]
 
     @cached_property
     def predictions(self) -> Predictions:
         """Out of fold, of the chosen config or, where none is, of the first."""
-        return experiment_result.read_test(self._folder)
+        return self.config.read_test(self._folder)
 
     @property
     def _folder(self) -> Path:
@@ -148,9 +149,7 @@ class SweepReport:
             return Section(name, title, blocks)
         cohort = read_cohort(config.cohort, False, config.columns)
         last = {"in the sweep": _slides_in(self.predictions, cohort)}
-        slides = steps.slides_of(
-            cohort, config.target.build().columns[0], last, notes=self.notes
-        )
+        slides = steps.slides_of(cohort, config.kind.columns[0], last, notes=self.notes)
         return cohort_section(slides, name, title)
 
     def chosen(self, name: str, title: str, wrong: bool = True) -> list[Section]:
@@ -165,21 +164,32 @@ class SweepReport:
         if curve:
             blocks = curve_blocks(curve, self.config.out / CURVE_PLOT)
             sections.append(Section("curve", "Would more patients help?", blocks))
-        decisions, config = self.ranking.decisions, self.config.decision
-        if decisions:
+        decisions, config = self.ranking.decisions, self.config.decides
+        if decisions and config:
             blocks = decision_blocks(decisions, config, (WITHIN_FOLDS,))
             about = "Decisions of the chosen config"
             sections.append(Section("decisions", about, blocks))
         if wrong and chosen.target.of_classes:
-            bags = read_predicted(self._folder / experiment_result.PREDICTIONS)
-            section = Section("wrong", "Most wrong with confidence", wrong_blocks(bags))
+            blocks = wrong_blocks(self._predicted, chosen.target.noun)
+            section = Section("wrong", "Most wrong with confidence", blocks)
             sections.append(section)
         return sections
+
+    @property
+    def _predicted(self) -> PredictedBags:
+        """Of the first repeat; of bags, one row each, of all repeats."""
+        found = self.predictions
+        if not found.kind.counted:
+            return read_predicted(self._folder / result_files.PREDICTIONS)
+        found = found.take(found.repeat == found.repeat[0])
+        targets = [found.classes[code] for code in found.target.tolist()]
+        rows = found.bag.tolist(), found.patient_id.tolist(), targets
+        return PredictedBags(found.classes, *rows, found.probabilities)
 
     def command(self) -> str:
         """What was typed."""
         settings = self.config.model_dump(mode="json")
-        return command_of("sweep", SweepConfig, settings, self.folder)
+        return command_of("sweep", type(self.config), settings, self.folder)
 
     def _making(self, steps: EarlierSteps | None) -> Section:
         stages = steps.stages if steps else {}
@@ -192,34 +202,45 @@ class SweepReport:
         )
 
 
-def report_files(config: SweepConfig) -> list[Path]:
+def make_report(
+    config: AnySweepConfig, ranking: SweepRanking, notes: Sequence[str], folder: Path
+) -> SweepReport:
+    """The report of a sweep of any task."""
+    assert isinstance(config, Sweep)
+    return SweepReport(config, ranking, notes, folder)
+
+
+def report_files(config: Sweep) -> list[Path]:
     """``SweepReport.files``, which do not take its ranking."""
     own = [config.out / name for name in (SUMMARY, COMPARISONS)]
-    if config.cohort is None or not config.embeddings:
+    read = config.directories_read
+    if config.cohort is None or not read:
         return own
-    return [*own, config.cohort, *EarlierSteps(config.directories, config.out).files]
+    return [*own, config.cohort, *EarlierSteps(read, config.out).files]
 
 
 def _slides_in(predictions: Predictions, cohort: Cohort) -> list[str]:
     """The slides of the bags, which are slides or all of a patient."""
+    slides = set(predictions.slide_id.tolist())
+    if None not in slides:
+        return [row.slide_id for row in cohort.rows if row.slide_id in slides]
     bags = set(predictions.bag.tolist())
-    if all(slide is not None for slide in predictions.slide_id):
-        return [row.slide_id for row in cohort.rows if row.slide_id in bags]
     return [row.slide_id for row in cohort.rows if row.patient_id in bags]
 
 
-def plot_name(config: SweepConfig) -> str:
+def plot_name(config: AnySweepConfig) -> str:
     """File of the picture of all configs."""
-    return f"test_{config.target.build().chooses}.png"
+    return f"test_{config.kind.chooses}.png"
 
 
 def _bags_table(predictions: Predictions) -> Table:
     first = predictions.repeat == predictions.repeat[0]
+    noun = predictions.kind.noun
     if not predictions.kind.of_classes:
         truth = predictions.target[first]
         about = predictions.kind.describe(truth, predictions.classes)
         counts = [str(first.sum()), str(len(set(predictions.patient_id[first])))]
-        return Table(["target", "bags", "patients"], [[about, *counts]])
+        return Table(["target", f"{noun}s", "patients"], [[about, *counts]])
     patients: dict[str, set[str]] = {}
     for code, patient in zip(
         predictions.target[first], predictions.patient_id[first], strict=True
@@ -230,4 +251,4 @@ def _bags_table(predictions: Predictions) -> Table:
         [name, str(sizes[name]), str(len(patients.get(name, ())))]
         for name in predictions.classes
     ]
-    return Table(["label", "bags", "patients"], rows)
+    return Table(["label", f"{noun}s", "patients"], rows)

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mshisto_ray.config import InputError
-from mshisto_ray.jobs._sweep_config import SweepConfig
+from mshisto_ray.jobs._sweep_config import AnySweepConfig, SweepConfig
 from mshisto_ray.learning.split import Split
-from mshisto_ray.mil import sweep_results
-from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.learning.sweep import results as sweep_results
 from mshisto_ray.mil.learning_curve import (
     CURVE,
     CURVE_PLOT,
@@ -30,18 +29,20 @@ _PRINT_EVERY_S = 5.0
 
 
 def train_again(
-    config: SweepConfig, found: SweepRanking, bags: Bags, splits: Sequence[Split]
+    config: AnySweepConfig, found: SweepRanking, data: Any, splits: Sequence[Split]
 ) -> None:
-    """Train what is missing of the learning curve and the permutations.
+    """Train what is missing of the learning curve and the permutations of MIL models.
 
     Raises:
         InputError: a unit failed, for the reason of the first that did.
     """
+    if not isinstance(config, SweepConfig):
+        return
     units = _missing(config, found)
     if config.learning_curve and found.chosen:
         folder = sweep_results.folder(config.out, found.chosen.digest)
         sizes, seed = config.learning_curve, config.split.seed
-        write_patients(folder, bags, splits, seed, sizes)
+        write_patients(folder, data, splits, seed, sizes)
     if not units:
         return
     # Ray takes seconds to import, which --check and a finished sweep save.
@@ -76,10 +77,10 @@ def _missing(config: SweepConfig, found: SweepRanking) -> list[dict[str, Any]]:
     return units
 
 
-def with_reruns(config: SweepConfig, found: SweepRanking) -> SweepRanking:
+def with_reruns(config: AnySweepConfig, found: SweepRanking) -> SweepRanking:
     """The ranking with its learning curve and permuted choice, as far as trained."""
     chosen, metric = found.chosen, config.chosen_by
-    if chosen is None or metric is None:
+    if chosen is None or metric is None or not isinstance(config, SweepConfig):
         return found
     digests = [outcome.digest for outcome in found.ranked]
     folders = {d: sweep_results.folder(config.out, d) for d in digests}

@@ -11,16 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from mshisto_ray.jobs._experiment_run import describe_result, inputs, readable
+from mshisto_ray.jobs._experiment_run import describe_result, readable
 from mshisto_ray.jobs._sweep_verdict import difference, verdict
 from mshisto_ray.learning.comparison import Comparison
-from mshisto_ray.mil import sweep_results
-from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.mil.point_names import differing, point_names
-from mshisto_ray.mil.pruning import PRUNED, Pruned
-from mshisto_ray.mil.sweep import Point
-from mshisto_ray.mil.sweep_results import PointResult
+from mshisto_ray.learning.sweep import results as sweep_results
+from mshisto_ray.learning.sweep.names import differing, point_names
+from mshisto_ray.learning.sweep.points import Point
+from mshisto_ray.learning.sweep.pruning import PRUNED, Pruned
+from mshisto_ray.learning.sweep.results import PointResult
+from mshisto_ray.learning.targets import Target
 from mshisto_ray.reporting.page.ranking import SweepRanking
 from mshisto_ray.reporting.sweep_tables import told_apart
 from mshisto_ray.tracking import (
@@ -50,19 +51,20 @@ class SweepRuns:
         out: Path,
         store: Store,
         points: Mapping[str, Point],
-        bags: Bags,
+        target: Target,
+        data: Any,
         pruned: Callable[[str], Pruned | None] = lambda digest: None,
     ):
         self._out, self._points, self._pruned = out, points, pruned
         self._count = 0
         self._name_points()
-        self._tags = {"embeddings_digest": bags.digest, "labels_digest": bags.identity}
-        self._target = bags.kind
+        self._tags = {"embeddings_digest": data.digest, "labels_digest": data.identity}
+        self._target = target
         self._started: dict[str, float] = {}
         self._writing: list[Future] = []
         self._thread = ThreadPoolExecutor(1, "mlflow")
         self._group = RunGroup(store, "sweep")
-        given = [i for p in points.values() for i in inputs(p.config, bags)]
+        given = [i for p in points.values() for i in p.config.inputs(data)]
         log_inputs(store, self.parent, list({i.path: i for i in given}.values()))
 
     @property
@@ -174,7 +176,7 @@ class SweepRuns:
                     self._names[digest],
                     self._params[digest],
                     Path(scratch),
-                    self._target,
+                    self._points[digest].config,
                 )
                 self._group.write(digest, child)
 

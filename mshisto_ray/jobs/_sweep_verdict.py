@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mshisto_ray.jobs._experiment_run import readable
 from mshisto_ray.learning.comparison import Comparison
-from mshisto_ray.mil.sweep_results import PointResult
+from mshisto_ray.learning.sweep.results import PointResult
 from mshisto_ray.reporting.sweep_tables import told_apart
 
 _DOUBT = ", hardly trained"

@@ -20,7 +20,7 @@ from mshisto_ray.jobs._predict_report import PredictReport
 from mshisto_ray.jobs._predict_summary import say_metrics, write_summary
 from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._units import Collected, UnitStage, on_workers, run_units
-from mshisto_ray.mil.head import Head, head_digest
+from mshisto_ray.mil.head import Head
 from mshisto_ray.prediction.bags import make_bags, trained_on_notes
 from mshisto_ray.prediction.joined import write_joined
 from mshisto_ray.prediction.labels import find_truth
@@ -42,6 +42,7 @@ from mshisto_ray.prediction.unit import (
 from mshisto_ray.progress import say
 from mshisto_ray.store.cohort import Cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.head_files import head_digest
 from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.shards import read_metadata
 from mshisto_ray.tracking import ResultRun, fetch_model

@@ -11,17 +11,20 @@ from mshisto_ray import config as configs
 from mshisto_ray.config import Config, OutputPath, option
 from mshisto_ray.distributed.session import one_session
 from mshisto_ray.evaluation.localisation import localise
-from mshisto_ray.jobs import predict, sweep
+from mshisto_ray.jobs import predict
 from mshisto_ray.jobs._contact_sheet import page_path
 from mshisto_ray.jobs._phantom import write_slides, write_table
 from mshisto_ray.jobs._report import report_path
 from mshisto_ray.jobs._study import check_study, say_places, say_ranking, say_step
 from mshisto_ray.jobs._study_config import RunConfig, plan_steps
+from mshisto_ray.jobs._sweep_config import SweepConfig
 from mshisto_ray.jobs.run import train
+from mshisto_ray.learning import result_files
 from mshisto_ray.learning.comparison import compare
 from mshisto_ray.learning.predictions import read_predictions
-from mshisto_ray.mil import experiment_result, sweep_results
-from mshisto_ray.mil import sweep as points
+from mshisto_ray.learning.sweep import points
+from mshisto_ray.learning.sweep import results as sweep_results
+from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.phantom.config import PhantomConfig
 from mshisto_ray.progress import say
 from mshisto_ray.store.manifest import open_stage
@@ -62,7 +65,7 @@ def run(config: QuickstartConfig) -> None:
         train(study, steps)
         gated = _folder(steps.sweep, "gated_attention")
         say_step("predict new patients with the gated attention's models; heat maps")
-        new, head = out / "slides" / "new.csv", gated / experiment_result.HEAD_FOLDER
+        new, head = out / "slides" / "new.csv", gated / result_files.HEAD_FOLDER
         predict.run(steps.prediction(new, out / "predictions", head))
     say_ranking(out)
     _say_truth(out, gated, _folder(steps.sweep, "embedding_mean"))
@@ -139,14 +142,16 @@ def _study(config: QuickstartConfig) -> RunConfig:
     return configs.validate(RunConfig, raw)
 
 
-def _folder(config: sweep.SweepConfig, pooling: str) -> Path:
+def _folder(config: SweepConfig, pooling: str) -> Path:
     """Results of a pooling without noise."""
     found, _ = points.check(points.expand(config, config.axes), config.chosen_by)
+    configs_of = {digest: point.config for digest, point in found.items()}
     (digest,) = (
         digest
-        for digest, point in found.items()
-        if point.config.pooling.name == pooling
-        and not point.config.noise.parameters["sigma"]
+        for digest, given in configs_of.items()
+        if isinstance(given, ExperimentConfig)
+        and given.pooling.name == pooling
+        and not given.noise.parameters["sigma"]
     )
     return sweep_results.folder(config.out, digest)
 

@@ -21,7 +21,7 @@ from mshisto_ray.jobs._study import (
 )
 from mshisto_ray.jobs._study_config import RunConfig, StudySteps, all_slides, plan_steps
 from mshisto_ray.jobs._study_report import StudyReport
-from mshisto_ray.mil import sweep as points
+from mshisto_ray.learning.sweep import points
 from mshisto_ray.store.manifest import write_text
 
 

@@ -1,4 +1,4 @@
-"""Sweep MIL configs with Ray Tune: a trial is one config over all folds and repeats.
+"""Sweep MIL models or tile heads with Ray Tune: a trial is one config over all folds.
 
 Results are files, one folder per config named by its digest. Finished configs are
 skipped, so the same command resumes after a kill. Only this driver writes MLflow.
@@ -16,8 +16,9 @@ from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs._decisions import DECISIONS, keep_decision
 from mshisto_ray.jobs._report import write_report
-from mshisto_ray.jobs._sweep_config import SweepConfig
+from mshisto_ray.jobs._sweep_config import AnySweepConfig, SweepConfig
 from mshisto_ray.jobs._sweep_ranking import (
+    NOISE,
     is_done,
     pruned_of,
     read_ranking,
@@ -28,6 +29,7 @@ from mshisto_ray.jobs._sweep_report import (
     COMPARISONS,
     SUMMARY,
     SweepReport,
+    make_report,
     plot_name,
 )
 from mshisto_ray.jobs._sweep_reruns import (
@@ -37,10 +39,12 @@ from mshisto_ray.jobs._sweep_reruns import (
     write_reruns,
 )
 from mshisto_ray.jobs._sweep_runs import SweepRuns
-from mshisto_ray.mil import experiment, experiment_result, sweep, sweep_results
-from mshisto_ray.mil.head import head_digest, load_head
-from mshisto_ray.mil.point_source import PointSource
-from mshisto_ray.mil.sweep_results import PointResult
+from mshisto_ray.learning import result_files
+from mshisto_ray.learning.sweep import points as sweep
+from mshisto_ray.learning.sweep import results as sweep_results
+from mshisto_ray.learning.sweep.point_source import PointSource
+from mshisto_ray.learning.sweep.results import PointResult
+from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.thinning import check_sizes
 from mshisto_ray.progress import say
 from mshisto_ray.reporting import sweep_plot, sweep_summary, sweep_tables
@@ -56,22 +60,21 @@ from mshisto_ray.store.manifest import check_stage, open_stage, write_text
 from mshisto_ray.tracking import Model, Store, register_model
 
 STAGE = "sweep"
-_NOISE = "noise.png"
-_WRITTEN = (SUMMARY, COMPARISONS, _NOISE, DECISIONS, "sweep.yaml")
+_WRITTEN = (SUMMARY, COMPARISONS, NOISE, DECISIONS, "sweep.yaml")
 
 
-def check(config: SweepConfig) -> None:
+def check(config: AnySweepConfig) -> None:
     """Check every point of the axes, input, labels, folds and ``out``."""
     points = sweep.expand(config, config.axes, config.search)
     sweep.check(points, config.chosen_by)
-    if config.learning_curve:
-        bags, splits = experiment.check(points[0].config)
+    if isinstance(config, SweepConfig) and config.learning_curve:
+        bags, splits = points[0].config.check()
         check_sizes(bags, splits, config.split.seed, config.learning_curve)
     check_stage(config.out, STAGE, {"stage": STAGE})
 
 
-def run(config: SweepConfig) -> int:
-    """Train a MIL config at the points of some axes, and compare them."""
+def run(config: AnySweepConfig) -> int:
+    """Train MIL models or tile heads at the points of some axes, and compare them."""
     source = PointSource(config, config, config.out)
     # Other axes may be added to the directory later: configs are identified by their
     # digests, so its recipe only marks it as a sweep.
@@ -80,18 +83,20 @@ def run(config: SweepConfig) -> int:
         return _run(config, source)
 
 
-def _run(config: SweepConfig, source: PointSource) -> int:
+def _run(config: AnySweepConfig, source: PointSource) -> int:
     store = config.runtime.open_store(config.out)  # before work that it is to record
-    bags, splits = experiment.check(source.first)
+    data, splits = source.first.check()
     for note in source.notes:
         say(f"sweep: {note}")
-    experiment_result.write_folds(config.out / "folds.parquet", bags, splits)
+    source.first.write_folds(config.out / "folds.parquet", data, splits)
     write_text(config.out / "sweep.yaml", configs.to_yaml(config))
     pending = source.remaining(partial(is_done, config))
     done, total = source.total - pending, source.total
     say(f"sweep: {done} of {total} configs already done -> {config.out}")
     pruned = partial(pruned_of, config)
-    with SweepRuns(config.out, store, source.points, bags, pruned) as runs:
+    with SweepRuns(
+        config.out, store, source.points, source.first.kind, data, pruned
+    ) as runs:
         errors = _train(config, source, pending, runs) if pending else {}
         write_failed(config, source, errors)
         found = read_ranking(config, source)
@@ -103,40 +108,41 @@ def _run(config: SweepConfig, source: PointSource) -> int:
             say(f"sweep: {num} configs were not run; the same command goes on")
         if not found.ranked:
             raise InputError(f"no config of {config.out} has a result; see above")
-        train_again(config, found, bags, splits)
+        train_again(config, found, data, splits)
         found = with_reruns(config, found)
         return _conclude(config, store, found, source.notes, runs)
 
 
 def _train(
-    config: SweepConfig, source: PointSource, pending: int, runs: SweepRuns
+    config: AnySweepConfig, source: PointSource, pending: int, runs: SweepRuns
 ) -> dict[str, str]:
     # Ray Tune takes seconds to import, which --check and a finished sweep save.
     from mshisto_ray.distributed.trials import WantedTrials, run_trials
 
     metric = config.chosen_by
     wanted = WantedTrials(
+        config.point_class(),
         source.points,
         lambda: source.take(partial(is_done, config), partial(tried, config)),
         pending,
         metric,
-        metric in config.target.build().lower_is_better,
-        config.refits,
+        metric in config.kind.lower_is_better,
+        config.redraws,
         config.budget.minutes,
-        config.prune,
+        config.pruning,
     )
     return run_trials(config.out, wanted, config.runtime, runs)
 
 
-def read_report(config: SweepConfig, folder: Path) -> SweepReport:
+def read_report(config: AnySweepConfig, folder: Path) -> SweepReport:
     """The report of a finished sweep, with paths relative to a folder."""
     source = PointSource(config, config, config.out)
     found = with_reruns(config, read_ranking(config, source))
-    return SweepReport(config, found, source.notes, folder)
+    return make_report(config, found, source.notes, folder)
 
 
 def _conclude(
-    config: SweepConfig,
+    config: AnySweepConfig,
     store: Store,
     found: SweepRanking,
     notes: Sequence[str],
@@ -154,7 +160,7 @@ def _conclude(
     _write_tables(config, found)
     curve = write_reruns(config.out, found)
     best = _keep_best(config, ranked[0]) if config.chosen_by else None
-    report = SweepReport(config, found, notes, config.out.parent)
+    report = make_report(config, found, notes, config.out.parent)
     page = write_report("sweep", config, config.out, report)
     written = [config.out / name for name in (*_WRITTEN, plot_name(config))]
     written = [path for path in (*written, *curve, *page) if path.exists()]
@@ -170,46 +176,48 @@ def _conclude(
     return 1 if found.failed or lost else 0
 
 
-def _write_tables(config: SweepConfig, found: SweepRanking) -> None:
+def _write_tables(config: AnySweepConfig, found: SweepRanking) -> None:
     given = found.ranked, found.failed, config.chosen_by, found.compared, found.nested
     text = sweep_summary.summary(*given, found.refits, found.unfinished)
     text += rerun_sections(found.curve, found.permuted)
-    if found.decisions:
+    if found.decisions and config.decides:
         about = (WITHIN_FOLDS,)
-        text += decision_section(found.decisions, config.decision, about)
+        text += decision_section(found.decisions, config.decides, about)
         save_decisions(config.out / DECISIONS, found.decisions)
     write_text(config.out / SUMMARY, text)
     if config.chosen_by:
         table = sweep_tables.comparison_table(found.ranked, found.compared)
         write_text(config.out / COMPARISONS, table)
     plot_noise(
-        config.out / _NOISE,
+        config.out / NOISE,
         found.ranked,
-        config.chosen_by or config.target.build().chooses,
+        config.chosen_by or config.kind.chooses,
     )
     chosen = bool(config.chosen_by)
     sweep_plot.plot(found.plot, found.ranked, chosen, found.compared)
 
 
-def _keep_best(config: SweepConfig, chosen: PointResult) -> Path:
+def _keep_best(config: AnySweepConfig, chosen: PointResult) -> Path:
     """Copy the chosen config's head to ``out/best``."""
     best = config.out / "best"
     temporary = config.out / ".best.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     folder = sweep_results.folder(config.out, chosen.digest)
-    shutil.copytree(folder / experiment_result.HEAD_FOLDER, temporary)
-    keep_decision(temporary, config.decision, chosen.point.config, folder, best)
+    shutil.copytree(folder / result_files.HEAD_FOLDER, temporary)
+    trained = chosen.point.config
+    if config.decides and isinstance(trained, ExperimentConfig):
+        keep_decision(temporary, config.decides, trained, folder, best)
     shutil.rmtree(best, ignore_errors=True)
     os.rename(temporary, best)
     return best
 
 
 def _register(
-    config: SweepConfig, store: Store, parent: str, best: Path, about: str
+    config: AnySweepConfig, store: Store, parent: str, best: Path, about: str
 ) -> None:
     """Make the chosen head the champion of the sweep's registered model."""
-    head = load_head(best)
+    head = config.head_facts(best)
     name = f"{config.runtime.mlflow.experiment}-{config.out.name}"
-    model = Model(name, best, head_digest(best), head.dims[0], head.classes, about)
+    model = Model(name, best, head.digest, head.dim, head.classes, about)
     reference = register_model(store, parent, model)
     say(f"sweep: registered for predict: head={reference}")

@@ -45,7 +45,7 @@ def run(config: TileHeadJobConfig) -> None:
     """Cross-validate one tile head and keep it."""
     samples = read_samples(config)
     splits = plan_folds(samples, config)
-    for line in [_summary(samples), *samples.notes]:
+    for line in [samples.summary(), *samples.notes]:
         print(f"tile_head: {line}", flush=True)
     settings = recipe(config, samples)
     with open_stage(
@@ -69,18 +69,6 @@ def run(config: TileHeadJobConfig) -> None:
         key = f"{config.out} {manifest.digest}"
         if store.find_run("training_out", key) is None:
             _log(config, store, metrics, samples, key, started)
-
-
-def _summary(samples: TileSamples) -> str:
-    counts = np.bincount(samples.target, minlength=len(samples.classes))
-    shown = []
-    for code, name in enumerate(samples.classes):
-        groups = len(np.unique(samples.group[samples.target == code]))
-        shown.append(f"{name}: {counts[code]:,} tiles of {groups}")
-    return (
-        f"{len(samples):,} tiles of {len(samples.groups)} patients or groups at "
-        f"{samples.mpp:g} um/px; {'; '.join(shown)}"
-    )
 
 
 def _say(done: int, total: int) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mshisto_ray.config import OutputPath, option
 from mshisto_ray.jobs._decisions import DECISIONS, decided, keep_decision
-from mshisto_ray.jobs._experiment_run import describe_result, inputs
+from mshisto_ray.jobs._experiment_run import describe_result
+from mshisto_ray.learning import result_files
 from mshisto_ray.learning.split import Split
 from mshisto_ray.mil import experiment, experiment_result
 from mshisto_ray.mil.experiment import ExperimentConfig
@@ -67,14 +68,14 @@ def _run(
     for note in experiment.notes(config, bags):
         print(f"train: {note}", flush=True)
     folder = config.out / RESULT
-    metrics = experiment_result.read_metrics(folder)
+    metrics = result_files.read_metrics(folder)
     if metrics:
         print(f"train: {folder} is already done", flush=True)
     else:
         experiment_result.write_folds(config.out / "folds.parquet", bags, splits)
         metrics = experiment.run(config, bags, splits, folder, _say)
     _train_on_fewer(config, bags, splits, folder)
-    head = folder / experiment_result.HEAD_FOLDER
+    head = folder / result_files.HEAD_FOLDER
     keep_decision(head, config.decision, config, folder, head, bags)
     _report(config, store, metrics, bags, folder, manifest)
 
@@ -115,7 +116,7 @@ def _report(
     warnings = experiment.warnings(config, metrics)
     for warning in warnings:
         print(f"train: warning: {warning}")
-    print(f"train: head in {folder / experiment_result.HEAD_FOLDER}", flush=True)
+    print(f"train: head in {folder / result_files.HEAD_FOLDER}", flush=True)
     # Another recipe trained in the same folder is another run.
     key = f"{config.out} {manifest.digest}"
     if config.learning_curve:
@@ -156,9 +157,9 @@ def _log(
     folder = config.out / RESULT
     with tempfile.TemporaryDirectory() as scratch:
         run = describe_result(
-            folder, metrics, config.out.name, params, Path(scratch), bags.kind
+            folder, metrics, config.out.name, params, Path(scratch), config
         )
-        artifacts = [*run.artifacts, folder / experiment_result.HEAD_FOLDER]
+        artifacts = [*run.artifacts, folder / result_files.HEAD_FOLDER]
         names = (SUMMARY, DECISIONS, CURVE, CURVE_PLOT)
         written = [config.out / name for name in names]
         artifacts += [path for path in written if path.exists()]
@@ -170,4 +171,4 @@ def _log(
             artifacts,
             course=Course(run.times, run.curve),
         )
-    log_inputs(store, run_id, inputs(config, bags))
+    log_inputs(store, run_id, config.inputs(bags))

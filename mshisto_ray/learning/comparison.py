@@ -10,8 +10,9 @@ import numpy as np
 
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.estimates import Estimates
-from mshisto_ray.learning.intervals import interval
+from mshisto_ray.learning.intervals import estimate, interval
 from mshisto_ray.learning.predictions import Predictions
+from mshisto_ray.learning.tile_estimates import TileEstimates
 from mshisto_ray.statistics.bootstrap import Interval, percentile_interval
 from mshisto_ray.statistics.delong import join
 from mshisto_ray.statistics.paired import (
@@ -70,12 +71,12 @@ def compare_all(
     models: Iterable[Predictions], reference: Predictions, metric: str = "auroc"
 ) -> list[Comparison]:
     """Compare each model with a reference as ``compare`` does, with Holm over all."""
-    known = Estimates(reference)
+    known = estimate(reference)
     _check_metric(metric, known)
     found = []
     for model in models:
         check_same_bags(model, reference)
-        found.append(_compare(model, reference, Estimates(model), known, metric))
+        found.append(_compare(model, reference, estimate(model), known, metric))
     adjusted = holm(np.array([comparison.p for comparison in found]))
     return [
         replace(comparison, p_holm=float(p))
@@ -91,7 +92,7 @@ def compare_pairs(
     Returns:
         By the names of the first and the second, who comes earlier and later.
     """
-    known = {name: Estimates(model) for name, model in models.items()}
+    known = {name: estimate(model) for name, model in models.items()}
     for own in known.values():
         _check_metric(metric, own)
     found: dict[tuple[str, str], Comparison] = {}
@@ -104,7 +105,7 @@ def compare_pairs(
     return {key: replace(c, p_holm=p) for (key, c), p in each}
 
 
-def _check_metric(metric: str, known: Estimates) -> None:
+def _check_metric(metric: str, known: Estimates | TileEstimates) -> None:
     if metric not in known.names:
         raise InputError(f"no metric {metric!r}; have {', '.join(known.names)}")
 
@@ -112,13 +113,17 @@ def _check_metric(metric: str, known: Estimates) -> None:
 def _compare(
     model: Predictions,
     reference: Predictions,
-    own: Estimates,
-    known: Estimates,
+    own: Estimates | TileEstimates,
+    known: Estimates | TileEstimates,
     metric: str,
 ) -> Comparison:
     if _same_probabilities(model, reference):
         gap = Interval(0.0, 0.0, 0.0)
-    elif not known.kind.of_classes:
+    elif (
+        isinstance(own, TileEstimates)
+        or isinstance(known, TileEstimates)
+        or not known.kind.of_classes
+    ):
         gaps = own.replicates[metric] - known.replicates[metric]
         gap = percentile_interval(own.values[metric] - known.values[metric], gaps)
     else:

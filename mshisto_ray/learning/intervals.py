@@ -6,6 +6,7 @@ import numpy as np
 
 from mshisto_ray.learning.estimates import Estimates
 from mshisto_ray.learning.predictions import Predictions
+from mshisto_ray.learning.tile_estimates import TileEstimates
 from mshisto_ray.statistics.bootstrap import Interval, percentile_interval
 from mshisto_ray.statistics.score_interval import score_interval
 
@@ -22,12 +23,20 @@ def intervals(predictions: Predictions) -> dict[str, Interval]:
     It holds the trained models fixed, so the variation between training sets is not
     included.
     """
-    estimates = Estimates(predictions)
+    estimates = estimate(predictions)
     return {name: interval(estimates, name) for name in estimates.names}
 
 
-def interval(estimates: Estimates, metric: str) -> Interval:
+def estimate(predictions: Predictions) -> Estimates | TileEstimates:
+    """The estimates that suit the target."""
+    counted = predictions.kind.counted
+    return TileEstimates(predictions) if counted else Estimates(predictions)
+
+
+def interval(estimates: Estimates | TileEstimates, metric: str) -> Interval:
     """One metric with its interval; all NaN where it is not defined."""
+    if isinstance(estimates, TileEstimates):
+        return estimates.interval(metric)
     value = estimates.values[metric]
     if np.isnan(value):
         return Interval(value, value, value)

@@ -8,6 +8,7 @@ drawn patients give every metric of the replicate, whatever the number of tiles.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,6 +112,15 @@ def tile_metrics(
         {name: float(values[name][0]) for name in METRICS},
         {name: replicates.get(name, np.zeros(0)) for name in METRICS},
         _theories(confusion.sum(2), positives),
+    )
+
+
+def mean_metrics(found: Sequence[TileMetrics]) -> TileMetrics:
+    """Means of the metrics of repeats on the same patients."""
+    return TileMetrics(
+        {n: float(np.mean([f.values[n] for f in found])) for n in METRICS},
+        {n: np.mean([f.replicates[n] for f in found], axis=0) for n in METRICS},
+        found[0].theories,
     )
 
 

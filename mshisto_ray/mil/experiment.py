@@ -10,84 +10,100 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import model_validator
 
 from mshisto_ray import components
-from mshisto_ray.config import option
-from mshisto_ray.decision.config import DecisionConfig
 from mshisto_ray.learning.predictions import Predictions
+from mshisto_ray.learning.result_files import measure
 from mshisto_ray.learning.split import Split
-from mshisto_ray.learning.target_split import GroupedSplitConfig
-from mshisto_ray.learning.targets import TargetConfig
-from mshisto_ray.mil.experiment_result import measure, write_result
-from mshisto_ray.mil.fit.config import NOISES, TrainConfig
+from mshisto_ray.learning.sweep.experiment import Experiment, HeadFacts, OnFold
+from mshisto_ray.learning.targets import Target
+from mshisto_ray.mil.experiment_data import bag_inputs, difference
+from mshisto_ray.mil.experiment_keys import ExperimentKeys
+from mshisto_ray.mil.experiment_result import write_folds, write_result
+from mshisto_ray.mil.fit.config import NOISES
 from mshisto_ray.mil.fit.cross_validation import cross_validate
+from mshisto_ray.mil.fit.preparation import check_folds, check_representation
 from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.fit.trained import hardly_trained, trained_share, undecided_share
+from mshisto_ray.mil.head import load_head
 from mshisto_ray.mil.input.bags import Bags, read_bags
 from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.mil.input.summary import summarise
-from mshisto_ray.mil.model import COMBINATIONS, POOLINGS
+from mshisto_ray.mil.model import POOLINGS
 from mshisto_ray.representation.preparation import by_content
-from mshisto_ray.runtime import Runtime
 from mshisto_ray.store.cache import CacheConfig
+from mshisto_ray.store.head_files import head_digest
+from mshisto_ray.tracking import Input
 
 
-class ExperimentRuntime(Runtime):
-    """Node cache and MLflow runs of an experiment."""
-
-    cache: CacheConfig = CacheConfig()
-
-
-class ExperimentConfig(TrainConfig, InputConfig):
+class ExperimentConfig(ExperimentKeys, Experiment):
     """Bags, target, split, model and training: everything that decides a result."""
 
-    target: TargetConfig = option(TargetConfig(), "what is predicted")
-    split: GroupedSplitConfig = GroupedSplitConfig()
-    decision: DecisionConfig = DecisionConfig()
-    refit: bool = option(False, "train one more model on all bags, for new patients")
-    runtime: ExperimentRuntime = ExperimentRuntime()
+    @classmethod
+    def point_class(cls) -> type[ExperimentConfig]:
+        """Without the keys of a job."""
+        return ExperimentConfig
 
-    @model_validator(mode="after")
-    def _target_can_be_learned(self) -> ExperimentConfig:
-        target = self.target.build()
-        self.decision.check_target(target)
-        name = self.pooling.name
-        needs = components.declaration(POOLINGS, name, "NEEDS_CLASSES", False)
-        if needs and not target.of_classes:
-            closed = components.declarations(POOLINGS, "NEEDS_CLASSES")
-            others = [n for n in components.available(POOLINGS) if n not in closed]
-            raise ValueError(
-                f"pooling: {name} gives probabilities of classes, so it cannot learn "
-                f"target.kind={target.kind}; take {', '.join(others)}"
-            )
-        if self.draws == "balanced" and not target.of_classes:
-            raise ValueError(
-                f"draws: balanced is of classes, and target.kind={target.kind}: "
-                "leave it out"
-            )
-        stopping = self.early_stopping
-        if stopping and stopping.metric not in ("loss", target.chooses):
-            raise ValueError(
-                f"early_stopping.metric: target.kind={target.kind} has loss and "
-                f"{target.chooses}, got {stopping.metric!r}"
-            )
-        return self
+    @property
+    def plain_name(self) -> str:
+        """The pooling."""
+        return self.pooling.name
 
-    @model_validator(mode="after")
-    def _scales_are_combined(self) -> ExperimentConfig:
-        takes_one = components.declaration(
-            COMBINATIONS, self.combine.name, "ONE_SCALE", False
-        )
-        if takes_one != (self.scales is None):
-            one = components.declarations(COMBINATIONS, "ONE_SCALE")
-            others = [n for n in components.available(COMBINATIONS) if n not in one]
-            raise ValueError(
-                f"combine: {' and '.join(one)} takes one scale (scale); "
-                f"{' and '.join(others)} take several (scales, as [2.0, 1.0]); got "
-                f"combine={self.combine.name}, scales={self.scales}"
-            )
-        return self
+    @property
+    def kind(self) -> Target:
+        """The target."""
+        return self.target.build()
+
+    def source(self) -> str:
+        """Everything that bags and splits depend on."""
+        names = {*InputConfig.model_fields, "target", "split", "early_stopping"}
+        return self.model_dump_json(include={*names, "runtime"})
+
+    def load(self) -> Bags:
+        """The bags."""
+        return _read(self)
+
+    def check(self) -> tuple[Bags, list[Split]]:
+        """Bags and splits."""
+        return check(self)
+
+    def check_model(self, data: Bags, splits: Sequence[Split]) -> None:
+        """Reduction and noise."""
+        check_representation(data, self)
+        check_folds(data, [split.train for split in splits], self)
+
+    def check_same(self, data: Bags, first: Bags) -> str | None:
+        """Other bags, patients or labels; bags without instances in one of both."""
+        return difference(data, first)
+
+    def digest_of(self, data: Bags) -> str:
+        """See ``digest``."""
+        return digest(self, data)
+
+    def notes(self, data: Bags) -> list[str]:
+        """See ``notes``."""
+        return notes(self, data)
+
+    def train(self, data: Bags, folder: Path, on_fold: OnFold) -> None:
+        """See ``run``."""
+        run(self, data, plan_splits(data, self.split, self), folder, on_fold)
+
+    def warnings(self, metrics: Mapping[str, float]) -> list[str]:
+        """See ``warnings``."""
+        return warnings(self, metrics)
+
+    def write_folds(self, path: Path, data: Bags, splits: Sequence[Split]) -> None:
+        """A row per bag of every split."""
+        write_folds(path, data, splits)
+
+    def inputs(self, data: Bags) -> list[Input]:
+        """The embeddings and the cohort, or the table of bags."""
+        return bag_inputs(self, data)
+
+    def head_facts(self, path: Path) -> HeadFacts:
+        """Of the head."""
+        head = load_head(path)
+        return HeadFacts(head_digest(path), head.dims[0], head.classes)
 
 
 def load(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
@@ -96,19 +112,23 @@ def load(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
     Raises:
         InputError: input, target or split cannot be used.
     """
-    bags = read_bags(
-        config,
-        config.target,
-        config.split.column,
-        config.runtime.cache,
-        config.split.group,
-    )
+    bags = _read(config)
     splits = plan_splits(bags, config.split, config)
     if bags.kind.of_classes:
         config.decision.check_classes(bags.classes)
     given = any(len(split.validation) for split in splits)
     config.decision.check_validation(config.split.validation, given)
     return bags, splits
+
+
+def _read(config: ExperimentConfig) -> Bags:
+    return read_bags(
+        config,
+        config.target,
+        config.split.column,
+        config.runtime.cache,
+        config.split.group,
+    )
 
 
 def notes(config: ExperimentConfig, bags: Bags) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,11 +12,13 @@ from typing import Any
 import pyarrow as pa
 
 from mshisto_ray.config import to_yaml
-from mshisto_ray.learning.intervals import CURRENT, intervals
-from mshisto_ray.learning.predictions import (
-    Predictions,
-    read_predictions,
-    write_predictions,
+from mshisto_ray.learning.predictions import write_predictions
+from mshisto_ray.learning.result_files import (
+    HEAD_FOLDER,
+    METRICS,
+    PREDICTIONS,
+    VALIDATION,
+    write_metrics,
 )
 from mshisto_ray.learning.split import Split
 from mshisto_ray.mil.fit.config import TrainConfig
@@ -26,11 +27,6 @@ from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.trained_head import save_head
 from mshisto_ray.store.shards import write_shard
 from mshisto_ray.store.temporary import temporary_beside
-
-HEAD_FOLDER = "head"
-PREDICTIONS, _VALIDATION = "predictions.parquet", "validation.parquet"
-_METRICS = "metrics.json"
-_INTERVALS = "intervals"  # key of _METRICS: how the bounds in it were made
 
 
 def write_result(
@@ -57,17 +53,14 @@ def write_result(
     save_head(temporary / HEAD_FOLDER, result, bags, config, about)
     write_predictions(temporary / PREDICTIONS, result.test)
     if result.validation:
-        write_predictions(temporary / _VALIDATION, result.validation)
+        write_predictions(temporary / VALIDATION, result.validation)
     (temporary / "history.json").write_text(json.dumps(_curves(result)))
     (temporary / "config.yaml").write_text(to_yaml(config))
-    # JSON has no NaN; a metric that is not defined is null.
-    known = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
-    content = {**known, _INTERVALS: bags.kind.interval_name}
-    (temporary / _METRICS).write_text(json.dumps(content, indent=2) + "\n")
+    write_metrics(temporary, metrics, bags.kind)
     try:
         os.rename(temporary, folder)
     except OSError:  # not empty: another run of this config has finished it
-        if not (folder / _METRICS).is_file():
+        if not (folder / METRICS).is_file():
             raise
         shutil.rmtree(temporary)
 
@@ -83,52 +76,6 @@ def _curves(result: CrossValidation) -> list[dict[str, Any]]:
         }
         for split, model in zip(result.splits, result.models, strict=True)
     ]
-
-
-def measure(test: Predictions, validation: Predictions | None) -> dict[str, float]:
-    """``test_<metric>_mean``, ``_ci_low``, ``_ci_high``, and ``val_...`` likewise.
-
-    See ``learning.intervals.intervals`` for what is computed. ``test``: out-of-fold
-    predictions of all bags; ``val``: those of the bags set aside within training
-    folds, which is what configs are chosen by. A value that is not defined is NaN.
-    """
-    found: dict[str, float] = {}
-    for prefix, predictions in (("val", validation), ("test", test)):
-        if predictions is None:
-            continue
-        for name, interval in intervals(predictions).items():
-            found[f"{prefix}_{name}_mean"] = interval.value
-            found[f"{prefix}_{name}_ci_low"] = interval.low
-            found[f"{prefix}_{name}_ci_high"] = interval.high
-    return found
-
-
-def read_metrics(folder: Path) -> dict[str, float] | None:
-    """The metrics that ``write_result`` wrote, or None if it has not finished.
-
-    Bounds that an earlier version made in another way are made anew from the
-    predictions, so that those of a sweep can be compared.
-    """
-    file = folder / _METRICS
-    if not file.is_file():
-        return None
-    found = json.loads(file.read_text())
-    made_by = found.pop(_INTERVALS, None)
-    metrics = {k: math.nan if v is None else v for k, v in found.items()}
-    if made_by in CURRENT:
-        return metrics
-    return metrics | measure(read_test(folder), read_validation(folder))
-
-
-def read_test(folder: Path) -> Predictions:
-    """The out-of-fold predictions that ``write_result`` wrote."""
-    return read_predictions(folder / PREDICTIONS)
-
-
-def read_validation(folder: Path) -> Predictions | None:
-    """The predictions of the bags set aside in training; None where none were."""
-    file = folder / _VALIDATION
-    return read_predictions(file) if file.is_file() else None
 
 
 def write_folds(path: Path, bags: Bags, splits: Sequence[Split]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -28,7 +27,6 @@ from mshisto_ray.store.temporary import temporary_beside
 
 VERSION = 2  # of ``model.json``
 _REFIT = "refit"
-_MLFLOW = "MLmodel"
 FITTED, REFIT_FITTED = "fitted", "refit_fitted"
 INSTANCES = "instances"
 
@@ -126,7 +124,16 @@ def load_head(path: Path) -> Head:
     if not about.is_file():
         raise InputError(f"{path}: no model.json; this is not a head")
     content = json.loads(about.read_text())
-    _check_version(path, content)
+    if content.get("version") != VERSION:
+        raise InputError(
+            f"{path}: head version {content.get('version')}, this package reads "
+            f"{VERSION}; train it again"
+        )
+    if content["scales"] and content.get(INSTANCES) != "own":
+        raise InputError(
+            f"{path}: this head of several scales is of an earlier version, whose bags "
+            "held coarse tiles with hardly any tissue, too; train it again"
+        )
     config = configs.validate(TrainConfig, content["config"])
     dims, classes = tuple(content["dims"]), tuple(content["classes"])
     kind = restore_target(content.get("target", {}))
@@ -157,28 +164,6 @@ def load_head(path: Path) -> Head:
         kind,
         read_decision(path),
     )
-
-
-def _check_version(path: Path, content: Mapping[str, Any]) -> None:
-    """Raise InputError for a head of a version that this package cannot apply."""
-    if content.get("version") != VERSION:
-        raise InputError(
-            f"{path}: head version {content.get('version')}, this package reads "
-            f"{VERSION}; train it again"
-        )
-    if content["scales"] and content.get(INSTANCES) != "own":
-        raise InputError(
-            f"{path}: this head of several scales is of an earlier version, whose bags "
-            "held coarse tiles with hardly any tissue, too; train it again"
-        )
-
-
-def head_digest(path: Path) -> str:
-    """Digest of a head directory's files, without the one that MLflow adds."""
-    digest = hashlib.blake2b(digest_size=16)
-    for file in sorted(file for file in path.iterdir() if file.name != _MLFLOW):
-        digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
 
 
 def _file_name(repeat: int | None, fold: int | None) -> str:

@@ -17,8 +17,8 @@ from mshisto_ray.config import Config, option
 from mshisto_ray.learning.estimates import Estimates
 from mshisto_ray.learning.intervals import interval
 from mshisto_ray.learning.predictions import read_predictions, write_predictions
+from mshisto_ray.learning.result_files import PREDICTIONS
 from mshisto_ray.learning.split import Split
-from mshisto_ray.mil.experiment_result import PREDICTIONS
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import cross_validate
 from mshisto_ray.mil.input.bags import Bags

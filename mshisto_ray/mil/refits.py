@@ -16,10 +16,10 @@ from mshisto_ray.learning.predictions import (
     write_predictions,
 )
 from mshisto_ray.learning.split import Split, SplitConfig, set_aside
+from mshisto_ray.learning.sweep.nested_choice import choices_within_folds
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import cross_validate
 from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.mil.nested_choice import choices_within_folds
 from mshisto_ray.statistics.bootstrap import Interval
 from mshisto_ray.statistics.refits import (
     TrainingVariance,

@@ -12,7 +12,8 @@ import torch
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.mil import experiment, sweep_results
+from mshisto_ray.learning.sweep import results as sweep_results
+from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.learning_curve import Size, missing_sizes, run_size
 from mshisto_ray.mil.permuted import missing_permutations, run_permutation

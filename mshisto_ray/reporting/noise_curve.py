@@ -1,35 +1,40 @@
-"""A metric against the level of feature noise, a line per pooling."""
+"""A metric against the level of feature noise, a line per kind of noise or model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mshisto_ray.mil.sweep_results import PointResult
+from mshisto_ray.learning.sweep.names import shorten
+from mshisto_ray.learning.sweep.results import PointResult
 
 _SIGMA = "sigma"
+# Axes that have lines of their own.
+_LINES = ("noise", "pooling", "views", "embeddings", "reduction", "hidden")
 
 
 def plot_noise(path: Path, ranked: Sequence[PointResult], metric: str) -> bool:
     """Draw it (PNG) where the configs have several levels; return whether they have.
 
-    Of several configs with the same pooling and level the one that ranks highest on
-    validation is drawn. Bars: the 95 % interval of the test metric.
+    A line for each value of the axes ``noise``, ``pooling``, ``views``, ``reduction``
+    and ``hidden``. Of several configs of the same line and level the one that ranks
+    highest on validation is drawn. Bars: the 95 % interval of the test metric.
 
     Args:
         path: to write.
-        ranked: of ``mil.sweep_results.rank``.
-        metric: of ``learning.metrics``.
+        ranked: of ``learning.sweep.results.rank``.
+        metric: of the target.
     """
     found: dict[str, dict[float, PointResult]] = {}
     for outcome in ranked:
-        config = outcome.point.config
-        sigma = config.noise.parameters.get(_SIGMA)
-        if sigma is not None:
-            line = found.setdefault(config.pooling.name, {})
+        given = outcome.point.config.model_dump(mode="json", include=set(_LINES))
+        sigma = given["noise"].get(_SIGMA)
+        if isinstance(sigma, int | float):
+            line = found.setdefault(_line(outcome, given), {})
             line.setdefault(float(sigma), outcome)
     levels = sorted({sigma for line in found.values() for sigma in line})
     if len(levels) < 2:
@@ -38,7 +43,7 @@ def plot_noise(path: Path, ranked: Sequence[PointResult], metric: str) -> bool:
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2, sharey=True)
     for part, axes in zip(("val", "test"), panels, strict=True):
-        for number, (pooling, line) in enumerate(sorted(found.items())):
+        for number, (name, line) in enumerate(sorted(found.items())):
             # Levels are shifted a little, so that intervals do not hide each other.
             shift = 0.03 * (number - (len(found) - 1) / 2)
             sigmas = sorted(line)
@@ -48,7 +53,7 @@ def plot_noise(path: Path, ranked: Sequence[PointResult], metric: str) -> bool:
                 places,
                 [v for v, _, _ in values],
                 [[v - a for v, a, _ in values], [b - v for v, _, b in values]],
-                marker="o", markersize=4, elinewidth=0.8, label=pooling,
+                marker="o", markersize=4, elinewidth=0.8, label=name,
             )  # fmt: skip
         axes.set_xticks(range(len(levels)), [f"{sigma:g}" for sigma in levels])
         axes.set_xlabel("noise.sigma, times the standard deviation of a feature")
@@ -59,6 +64,15 @@ def plot_noise(path: Path, ranked: Sequence[PointResult], metric: str) -> bool:
     panels[0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
     return True
+
+
+def _line(outcome: PointResult, given: Mapping[str, Any]) -> str:
+    """Which line a config belongs to, in the words of the axes."""
+    words = [given["noise"]["name"]] if "noise" in outcome.point.values else []
+    for axis in _LINES[1:]:
+        if axis in outcome.point.values:
+            words.append(shorten(outcome.point.values[axis]))
+    return ", ".join(words) or given.get("pooling", given["noise"])["name"]
 
 
 def _ends(outcome: PointResult, name: str) -> tuple[float, float, float]:

@@ -28,5 +28,8 @@ def plot_predictions(path: Path, predictions: Predictions, title: str) -> None:
     given = predictions.probabilities, predictions.target, predictions.classes
     predictions.kind.draw(figure, *given)
     repeats = len(np.unique(predictions.repeat))
-    figure.suptitle(f"{title}: test bags of all folds, {repeats} repeats", fontsize=10)
+    noun = predictions.kind.noun
+    figure.suptitle(
+        f"{title}: test {noun}s of all folds, {repeats} repeats", fontsize=10
+    )
     figure.savefig(path, dpi=_DPI)

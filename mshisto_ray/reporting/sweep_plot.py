@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mshisto_ray.learning.comparison import Comparison
-from mshisto_ray.mil.sweep_results import PointResult
+from mshisto_ray.learning.sweep.results import PointResult
 from mshisto_ray.reporting.sweep_tables import (
     told_apart,
 )

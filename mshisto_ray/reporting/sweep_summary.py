@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mshisto_ray.learning.comparison import Comparison
-from mshisto_ray.mil.nested_choice import NestedChoice
-from mshisto_ray.mil.pruning import about_pruned
+from mshisto_ray.learning.sweep.nested_choice import NestedChoice
+from mshisto_ray.learning.sweep.pruning import about_pruned
+from mshisto_ray.learning.sweep.results import PointResult
 from mshisto_ray.mil.refits import RefitInterval, about_refits
-from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.reporting.decisions import markdown_table
 from mshisto_ray.reporting.sweep_tables import (
     groups,
@@ -31,12 +31,12 @@ def summary(
     """Markdown: configs from best to worst on validation, with 95 % intervals.
 
     Args:
-        ranked: finished configs, of ``mil.sweep_results.rank``.
+        ranked: finished configs, of ``learning.sweep.results.rank``.
         failed: configs without a result.
         select: metric that the first one was chosen by; None: none was chosen.
-        compared: with the chosen one, of ``mil.sweep_results.compare_with_first``, by
-            digest.
-        nested: of ``mil.sweep_results.choose_nested``.
+        compared: with the chosen one, by digest, of
+            ``learning.sweep.results.compare_with_first``.
+        nested: of ``learning.sweep.results.choose_nested``.
         refits: of ``mil.refits.refit_interval``.
         others: of ``unfinished``; None: the failed alone.
     """

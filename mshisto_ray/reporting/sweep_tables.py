@@ -8,8 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mshisto_ray.learning.comparison import Comparison
-from mshisto_ray.mil.sweep import show
-from mshisto_ray.mil.sweep_results import PointResult
+from mshisto_ray.learning.sweep.points import show
+from mshisto_ray.learning.sweep.results import PointResult
 
 _LEVEL = 0.05
 _COLUMNS = (

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mshisto_ray.learning.split import Split
-from mshisto_ray.learning.tile_metrics import METRICS, TileMetrics, tile_metrics
+from mshisto_ray.learning.tile_metrics import (
+    TileMetrics,
+    mean_metrics,
+    tile_metrics,
+)
 from mshisto_ray.statistics.bootstrap import Interval, percentile_interval
 from mshisto_ray.tile_classification.head.samples import TileSamples
 from mshisto_ray.tile_classification.probes import Fold, Probe
@@ -49,15 +53,6 @@ def score_probe(
         target, group = samples.target[rows], samples.group[rows]
         found.append(tile_metrics(probabilities[rows], target, group))
     return mean_metrics(found)
-
-
-def mean_metrics(found: Sequence[TileMetrics]) -> TileMetrics:
-    """Means of the metrics of repeats on the same patients."""
-    return TileMetrics(
-        {n: float(np.mean([f.values[n] for f in found])) for n in METRICS},
-        {n: np.mean([f.replicates[n] for f in found], axis=0) for n in METRICS},
-        found[0].theories,
-    )
 
 
 def rank(scores: Mapping[str, TileMetrics], metric: str) -> list[Ranked]:

@@ -7,8 +7,8 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from mshisto_ray.distributed.trial_points import HandOut, Pruner
-from mshisto_ray.mil.pruning import PruningConfig, read_pruned
-from mshisto_ray.mil.rungs import Rungs
+from mshisto_ray.learning.sweep.pruning import PruningConfig, read_pruned
+from mshisto_ray.learning.sweep.rungs import Rungs
 
 CONFIG = SimpleNamespace(model_dump_json=lambda: json.dumps({"epochs": 3}))
 

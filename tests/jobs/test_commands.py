@@ -7,9 +7,9 @@ import pytest
 
 from mshisto_ray import config as configs
 from mshisto_ray.jobs._commands import command_of
+from mshisto_ray.jobs._sweep_config import SweepConfig
 from mshisto_ray.jobs.embed import EmbedConfig
 from mshisto_ray.jobs.run import RunConfig
-from mshisto_ray.jobs.sweep import SweepConfig
 from mshisto_ray.jobs.tile import TileConfig
 
 GIVEN = [

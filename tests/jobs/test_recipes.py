@@ -12,10 +12,11 @@ import pytest
 
 from mshisto_ray import config as configs
 from mshisto_ray.jobs import _embed_config as embed
-from mshisto_ray.jobs import finetune, pretrain, sweep, tile, train
+from mshisto_ray.jobs import finetune, pretrain, tile, train
+from mshisto_ray.jobs._sweep_config import SweepConfig
+from mshisto_ray.learning.sweep.points import expand
 from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil import experiment
-from mshisto_ray.mil.sweep import expand
 from mshisto_ray.store.manifest import Manifest, recipe_digest
 
 TILES = SimpleNamespace(
@@ -26,7 +27,7 @@ INDEX = SimpleNamespace(
     slide_ids=["a", "b"], patient=np.array([0, 1]), label=np.array([0, 1])
 )
 DATA = SimpleNamespace(
-    tiles=TILES, whole=SimpleNamespace(classes=("no", "yes"), index=INDEX)
+    tiles=TILES, whole=SimpleNamespace(classes=("no", "yes"), index=INDEX), tested=None
 )
 BAGS = SimpleNamespace(
     scales=None, scale=0.5, identity="0" * 32, kind=TargetConfig().build()
@@ -62,7 +63,7 @@ def embed_recipe():
 
 def point_recipe():
     keys = {"embeddings": "/embeddings", "cohort": "/cohort.csv"}
-    given = config(sweep.SweepConfig, axes={"noise.sigma": [0.1]}, **keys)
+    given = config(SweepConfig, axes={"noise.sigma": [0.1]}, **keys)
     (point,) = expand(given, given.axes)
     return experiment.recipe(point.config, BAGS)
 

@@ -16,8 +16,9 @@ from mshisto_ray.jobs._predict_report import PredictReport
 from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._study_config import RunConfig, plan_steps
 from mshisto_ray.jobs._study_report import StudyReport
-from mshisto_ray.mil import experiment, sweep_results
-from mshisto_ray.mil import sweep as points
+from mshisto_ray.learning.sweep import points
+from mshisto_ray.learning.sweep import results as sweep_results
+from mshisto_ray.mil import experiment
 from mshisto_ray.store.failures import Failure, write_failures
 from mshisto_ray.store.file_names import file_name
 from mshisto_ray.store.manifest import MANIFEST, open_stage

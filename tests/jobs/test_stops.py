@@ -19,9 +19,11 @@ from safetensors.torch import load_file
 
 from mshisto_ray import config as configs
 from mshisto_ray.contrastive.pretrain import pretrain
+from mshisto_ray.jobs._sweep_config import SweepConfig
 from mshisto_ray.jobs.pretrain import PretrainJobConfig
-from mshisto_ray.jobs.sweep import SweepConfig
-from mshisto_ray.mil import experiment, sweep, sweep_results
+from mshisto_ray.learning.sweep import points as sweep
+from mshisto_ray.learning.sweep import results as sweep_results
+from mshisto_ray.mil import experiment
 from mshisto_ray.tracking import open_store
 
 JOBS = Path(__file__).parents[2] / "jobs"

@@ -21,10 +21,11 @@ from mlflow.tracking import MlflowClient
 from mshisto_ray import config
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs import sweep
-from mshisto_ray.jobs.sweep import SweepConfig
+from mshisto_ray.jobs._sweep_config import SweepConfig
+from mshisto_ray.learning import result_files
 from mshisto_ray.learning.comparison import compare
 from mshisto_ray.learning.predictions import read_predictions
-from mshisto_ray.mil import experiment, experiment_result
+from mshisto_ray.mil import experiment
 from mshisto_ray.mil.head import load_head
 from mshisto_ray.tracking import fetch_model
 
@@ -73,7 +74,7 @@ def test_all_configs_share_their_folds(done):
 
 @pytest.mark.ray
 def test_the_best_on_validation_is_marked_and_kept(done):
-    metrics = {d: experiment_result.read_metrics(p.parent) for d, p in
+    metrics = {d: result_files.read_metrics(p.parent) for d, p in
                results(done.out).items()}  # fmt: skip
     best = max(metrics.values(), key=lambda m: m["val_auroc_mean"])["val_auroc_mean"]
     lines = (done.out / "summary.md").read_text().splitlines()
@@ -133,7 +134,7 @@ def test_children_have_the_times_and_curves_of_their_training(done):
     client = MlflowClient(tracking_uri=f"sqlite:///{done.out.parent / 'mlflow.db'}")
     for child in children:
         digest = child.data.tags["mshisto_ray.result"].split()[-1]
-        found = experiment_result.read_metrics(done.out / "configs" / digest)
+        found = result_files.read_metrics(done.out / "configs" / digest)
         seconds = (child.info.end_time - child.info.start_time) / 1000
         assert seconds == pytest.approx(found["seconds"], abs=0.01)
         assert parent.info.start_time <= child.info.end_time <= parent.info.end_time

@@ -2,7 +2,7 @@
 
 import pytest
 from fixtures.pages import read_page
-from jobs.test_sweep import QUICK, parent_and_children, settings, write_bags
+from fixtures.sweeps import QUICK, parent_and_children, settings, write_bags
 
 from mshisto_ray import config
 from mshisto_ray.config import InputError

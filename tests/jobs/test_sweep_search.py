@@ -8,7 +8,8 @@ import pytest
 from fixtures.sweeps import parent_and_children, results, settings, write_bags
 
 from mshisto_ray.jobs import sweep
-from mshisto_ray.mil import experiment, experiment_result
+from mshisto_ray.learning import result_files
+from mshisto_ray.mil import experiment
 
 RATE = {"low": 1e-4, "high": 0.1, "log": True}
 AXES = {
@@ -75,7 +76,7 @@ def test_what_goes_on_is_as_without_pruning_and_what_stops_had_its_values(
     for name in ("predictions.parquet", "validation.parquet"):
         plain = pq.read_table(tmp_path / digest / name)
         assert plain.equals(pq.read_table(path.parent / name))
-    found = experiment_result.read_validation(tmp_path / stopped.stem)
+    found = result_files.read_validation(tmp_path / stopped.stem)
     values = json.loads(stopped.read_text())["values"]
     for fold, value in enumerate(values):
         part = found.take(found.fold == fold)
@@ -106,7 +107,7 @@ def test_a_search_that_goes_on_equals_one_that_was_not_stopped(
     run("halves", 11)
     halves, whole = run("halves", 13), run("whole", 13)
     both = [
-        {d: experiment_result.read_metrics(p.parent) for d, p in results(g.out).items()}
+        {d: result_files.read_metrics(p.parent) for d, p in results(g.out).items()}
         for g in (halves, whole)
     ]
     assert both[0].keys() == both[1].keys() and len(both[0]) == 13

@@ -10,6 +10,7 @@ import pytest
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs import predict, sweep
+from mshisto_ray.jobs._sweep_config import SweepConfig
 from mshisto_ray.mil.head import load_head
 
 KINDS = {
@@ -93,7 +94,7 @@ def test_a_kind_is_swept_and_predicts_new_slides(local_ray, study, kind):
     }  # fmt: skip
     if kind == "classes":
         keys |= {"decision": DECISION, "draws": "balanced"}
-    given = configs.validate(sweep.SweepConfig, keys)
+    given = configs.validate(SweepConfig, keys)
     assert sweep.run(given) == 0
     text = (given.out / "summary.md").read_text()
     assert "4 redraws of the patients" in text
@@ -143,5 +144,5 @@ def test_what_does_not_go_together_is_refused_before_work(study, keys, message):
         "target": {"kind": "regression", "column": "age"},
     }
     with pytest.raises((InputError, ValueError), match=message):
-        sweep.check(configs.validate(sweep.SweepConfig, raw | keys))
+        sweep.check(configs.validate(SweepConfig, raw | keys))
     assert not (study / "sweep").exists()

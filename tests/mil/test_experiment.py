@@ -10,6 +10,7 @@ import pytest
 from mshisto_ray import config
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs.train import TrainJobConfig, check, run
+from mshisto_ray.learning import result_files
 from mshisto_ray.learning.intervals import intervals
 from mshisto_ray.learning.metrics import METRICS
 from mshisto_ray.learning.predictions import read_predictions
@@ -57,7 +58,7 @@ def test_the_folder_holds_the_whole_result(table, tmp_path):
     found = intervals(test)["auroc"]
     assert metrics["test_auroc_mean"] == found.value
     assert metrics["test_auroc_ci_low"] == found.low <= metrics["test_auroc_ci_high"]
-    assert experiment_result.read_metrics(tmp_path / "result") == metrics
+    assert result_files.read_metrics(tmp_path / "result") == metrics
     for name in METRICS:
         for value in ("mean", "ci_low", "ci_high"):
             assert {f"val_{name}_{value}", f"test_{name}_{value}"} <= metrics.keys()
@@ -122,7 +123,7 @@ def test_bounds_of_an_earlier_version_are_made_anew(table, tmp_path):
     assert old.pop("intervals") == "score"
     old["test_auroc_ci_low"] = old["val_f1_ci_high"] = 0.123
     file.write_text(json.dumps(old))
-    assert experiment_result.read_metrics(tmp_path / "result") == metrics
+    assert result_files.read_metrics(tmp_path / "result") == metrics
     assert json.loads(file.read_text()) == old
 
 
@@ -133,9 +134,7 @@ def test_a_metric_that_is_not_defined_is_null_in_the_file(table, tmp_path, monke
     experiment.run(given, *experiment.load(given), tmp_path / "result")
     text = (tmp_path / "result" / "metrics.json").read_text()
     assert json.loads(text)["test_auroc_mean"] is None
-    assert math.isnan(
-        experiment_result.read_metrics(tmp_path / "result")["test_auroc_mean"]
-    )
+    assert math.isnan(result_files.read_metrics(tmp_path / "result")["test_auroc_mean"])
 
 
 def test_a_result_that_another_process_made_meanwhile_is_kept(table, tmp_path):

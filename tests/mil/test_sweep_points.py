@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -6,12 +7,12 @@ import pytest
 
 from mshisto_ray import config
 from mshisto_ray.config import InputError
-from mshisto_ray.mil import experiment, sweep
-from mshisto_ray.mil.axes import AxesConfig
+from mshisto_ray.learning.sweep.axes import AxesConfig
+from mshisto_ray.learning.sweep.points import Point, check, expand, show
+from mshisto_ray.learning.sweep.results import PointResult, rank
+from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.poolings import noisy_or
-from mshisto_ray.mil.sweep import Point, check, expand, show
-from mshisto_ray.mil.sweep_results import PointResult, rank
 
 
 @pytest.fixture
@@ -50,6 +51,15 @@ def test_points_are_all_combinations_as_typed_configs(table):
     assert last.pooling.name == "attention" and last.pooling.parameters["hidden"] == 4
     assert last.noise.parameters == {"sigma": 0.1} and last.optimiser.lr == 1e-3
     assert len(set(check(points, "auroc")[0])) == 4
+
+
+def test_a_part_by_its_name_takes_the_parameters_of_another_axis(table):
+    axes = {"noise.sigma": [0, 0.1], "noise": ["gaussian", "covariance"]}
+    points = expand(base(table), axes)
+    found = [(p.config.noise.name, p.config.noise.parameters["sigma"]) for p in points]
+    assert found == [
+        ("gaussian", 0), ("covariance", 0), ("gaussian", 0.1), ("covariance", 0.1)
+    ]  # fmt: skip
 
 
 def test_without_axes_there_is_one_point(table):
@@ -107,9 +117,10 @@ def test_bags_have_instances_at_every_point_or_at_none(table):
     empty = bags.sizes.copy()
     empty[3] = 0
     fewer = dataclasses.replace(bags, sizes=empty)
-    sweep._check_same(fewer, fewer, points[1])
-    with pytest.raises(InputError, match=f"1 bags have instances .*{bags.names[3]}"):
-        sweep._check_same(bags, fewer, points[1])
+    second = points[1].config
+    assert second.check_same(fewer, fewer) is None
+    problem = second.check_same(fewer, bags)
+    assert re.search(f"1 bags have instances .*{bags.names[3]}", str(problem))
 
 
 def test_notes_of_every_point_are_listed_once(table, monkeypatch):

@@ -8,7 +8,8 @@ import pytest
 from mshisto_ray import config
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs._sweep_config import SweepConfig
-from mshisto_ray.mil import experiment, sweep
+from mshisto_ray.learning.sweep import points as sweep
+from mshisto_ray.mil import experiment
 
 SURVIVAL = {"kind": "survival", "time": "months", "event": "died"}
 AGE = {"kind": "regression", "column": "age"}

@@ -7,10 +7,10 @@ import pytest
 from fixtures.predictions import predictions
 
 from mshisto_ray.learning.comparison import compare_all
+from mshisto_ray.learning.result_files import measure
+from mshisto_ray.learning.sweep.points import Point
+from mshisto_ray.learning.sweep.results import PointResult
 from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.experiment_result import measure
-from mshisto_ray.mil.sweep import Point
-from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.reporting.sweep_plot import plot
 from mshisto_ray.reporting.sweep_summary import summary
 from mshisto_ray.reporting.sweep_tables import comparison_table, told_apart

@@ -58,6 +58,9 @@ class Target(ABC):
             poolings do; other targets take the outputs of those that have any.
         whole_fold: whether a step needs all training bags (``loss`` is then one number
             for all of them).
+        noun: what a row is, in words.
+        counted: whether rows are so many of a patient that metrics are replicated from
+            counts per patient (``TileEstimates``).
         learned: share of the loss of a constant prediction that training has to get
             below before an epoch counts.
         chooses: the metric that chooses between configs and epochs.
@@ -73,6 +76,8 @@ class Target(ABC):
     kind: ClassVar[str]
     of_classes: ClassVar[bool] = False
     whole_fold: ClassVar[bool] = False
+    noun: ClassVar[str] = "bag"
+    counted: ClassVar[bool] = False
     learned: ClassVar[float] = 0.9
     chooses: ClassVar[str]
     lower_is_better: ClassVar[frozenset[str]] = frozenset()

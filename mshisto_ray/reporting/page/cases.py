@@ -47,16 +47,19 @@ class Looks:
         return []
 
 
-def wrong_blocks(bags: PredictedBags) -> list[Block]:
-    """The wrong predictions, those with the highest probability first."""
+def wrong_blocks(bags: PredictedBags, noun: str = "bag") -> list[Block]:
+    """The wrong predictions, those with the highest probability first.
+
+    ``noun``: what a row is.
+    """
     wrong = _sorted(bags, lambda i: bags.targets[i] not in (None, bags.predicted[i]))
     known = sum(target is not None for target in bags.targets)
     if not known:
-        return [Text("No bag has a label, so none is known to be wrong.", "note")]
-    said = f"{len(wrong)} of {known} labelled bags are predicted wrongly."
+        return [Text(f"No {noun} has a label, so none is known to be wrong.", "note")]
+    said = f"{len(wrong)} of {known} labelled {noun}s are predicted wrongly."
     if not wrong:
         return [Text(said)]
-    header = ["bag", "patient", "label", "predicted", "p(predicted)", "p(label)"]
+    header = [noun, "patient", "label", "predicted", "p(predicted)", "p(label)"]
     return [
         Text(f"{said} The most confident ones, which are worth a look at the slide:"),
         Table(

@@ -52,7 +52,9 @@ def _who(predictions: Predictions) -> str:
         counts = np.bincount(predictions.target[first], minlength=len(names))
         of = ", ".join(f"{n} {name!r}" for name, n in zip(names, counts, strict=True))
     patients = len(set(predictions.patient_id))
-    text = f"{first.sum()} labelled bags of {patients} patients: {of}."
+    text = (
+        f"{first.sum()} labelled {predictions.kind.noun}s of {patients} patients: {of}."
+    )
     if repeats > 1:
         text += f" {repeats} repeats: a thin line for each; counts are means over them."
     return text

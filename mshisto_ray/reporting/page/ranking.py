@@ -8,11 +8,11 @@ from pathlib import Path
 
 from mshisto_ray.decision.examination import Examination
 from mshisto_ray.learning.comparison import Comparison
+from mshisto_ray.learning.sweep.nested_choice import NestedChoice
+from mshisto_ray.learning.sweep.results import PointResult
 from mshisto_ray.mil.learning_curve import LearningCurve
-from mshisto_ray.mil.nested_choice import NestedChoice
 from mshisto_ray.mil.permuted import PermutedChoice
 from mshisto_ray.mil.refits import RefitInterval, about_refits
-from mshisto_ray.mil.sweep_results import PointResult
 from mshisto_ray.reporting import sweep_summary, sweep_tables
 from mshisto_ray.reporting.learning_curve import (
     about_curve,
@@ -44,7 +44,8 @@ class SweepRanking:
     chosen config, out of fold; ``refits``: the interval that includes training;
     ``curve``: of the chosen config; ``permuted``: choices on exchanged labels;
     ``pruned``, ``not_run``: configs without a result; ``not_suggested``: points that a
-    search was still to suggest.
+    search was still to suggest;
+    ``noise_plot``: the picture that ``noise_curve.plot_noise`` wrote, if it did.
     """
 
     ranked: Sequence[PointResult]
@@ -60,6 +61,7 @@ class SweepRanking:
     not_suggested: int = 0
     curve: LearningCurve | None = None
     permuted: PermutedChoice | None = None
+    noise_plot: Path | None = None
 
     @property
     def unfinished(self) -> list[tuple[str, list[str]]]:
@@ -135,6 +137,8 @@ def ranking_section(ranking: SweepRanking) -> Section:
     for outcome in ranking.ranked[:1]:
         target = outcome.target
         blocks += _picture(ranking.plot, target.titles[target.chooses])
+    if ranking.noise_plot:
+        blocks += _noise_curve(ranking.noise_plot)
     header, *rows = sweep_tables.other_metrics_table(*given)
     words = {0, len(header) - 1}
     blocks.append(Table(header, rows, "Other metrics", marked=mark, text_columns=words))
@@ -162,4 +166,11 @@ def _picture(plot: Path, name: str) -> list[Block]:
     what = (
         f"Test {name} of every config with its interval, the best on validation on top"
     )
+    return [Figures([Figure(photograph(plot, 1280), what, f"{what}.")])]
+
+
+def _noise_curve(plot: Path) -> list[Block]:
+    if not plot.is_file():
+        return []
+    what = "Validation and test against the level of feature noise"
     return [Figures([Figure(photograph(plot, 1280), what, f"{what}.")])]

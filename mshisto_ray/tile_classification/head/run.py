@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from mshisto_ray.config import InputError, to_yaml
 from mshisto_ray.evaluation.labelled_tiles import ANNOTATION
-from mshisto_ray.learning.metrics import decide
 from mshisto_ray.learning.split import Split, SplitConfig, make_splits
 from mshisto_ray.learning.tile_metrics import METRICS, TileMetrics, tile_metrics
 from mshisto_ray.representation.preparation import by_content, check_noise, reduction_of
-from mshisto_ray.store.shards import write_shard
 from mshisto_ray.store.temporary import temporary_beside
 from mshisto_ray.tile_classification.head.config import (
     NOISES,
@@ -29,6 +26,7 @@ from mshisto_ray.tile_classification.head.config import (
 )
 from mshisto_ray.tile_classification.head.files import save_heads
 from mshisto_ray.tile_classification.head.fit import TileModel, fit_head, predict_tiles
+from mshisto_ray.tile_classification.head.predictions import write_tile_predictions
 from mshisto_ray.tile_classification.head.preparation import (
     check_folds,
     fit_preparation,
@@ -48,11 +46,22 @@ def plan_folds(samples: TileSamples, config: TileHeadConfig) -> list[Split]:
         InputError: see ``draw_folds``; a reduction or noise that does not suit the
             embeddings.
     """
+    splits = draw_folds(samples, config.split)
+    check_model(samples, splits, config)
+    return splits
+
+
+def check_model(
+    samples: TileSamples, splits: Sequence[Split], config: TileModelConfig
+) -> None:
+    """Refuse a reduction or noise that does not suit the embeddings or the folds.
+
+    Raises:
+        InputError: as the part says.
+    """
     reduction_of(config.reduction, samples.features.dim, len(samples.classes))
     check_noise(config.noise, config.reduction, samples.views)
-    splits = draw_folds(samples, config.split)
     check_folds(samples, splits, config)
-    return splits
 
 
 def draw_folds(samples: TileSamples, config: SplitConfig) -> list[Split]:
@@ -187,6 +196,7 @@ def read_metrics(folder: Path) -> dict[str, float] | None:
     if not file.is_file():
         return None
     found = json.loads(file.read_text())
+    found.pop("intervals", None)
     return {k: math.nan if v is None else v for k, v in found.items()}
 
 
@@ -203,27 +213,9 @@ def write_predictions(
 
     ``probabilities``: [repeats, N, C]; tiles without are left out.
     """
-    classes = np.array(samples.classes, object)
-    slides = np.array(list(samples.features.slide_ids), object)
-    tables = []
+    parts = []
     for split in splits:
         rows = np.sort(split.test)
         rows = rows[np.isfinite(probabilities[split.repeat, rows, 0])]
-        found = probabilities[split.repeat, rows]
-        columns: dict[str, Any] = {
-            "slide_id": pa.array(slides[samples.slide[rows]], pa.string()),
-            "mpp": np.full(len(rows), samples.mpp),
-            "row": samples.place[rows, 0].astype(np.int32),
-            "col": samples.place[rows, 1].astype(np.int32),
-            "patient_id": pa.array(
-                np.array(samples.groups, object)[samples.group[rows]], pa.string()
-            ),
-            "target": pa.array(classes[samples.target[rows]], pa.string()),
-            "fold": np.full(len(rows), split.fold, np.int32),
-            "repeat": np.full(len(rows), split.repeat, np.int32),
-        }
-        for i, name in enumerate(samples.classes):
-            columns[f"prob_{name}"] = np.ascontiguousarray(found[:, i])
-        columns["predicted"] = pa.array(classes[decide(found)], pa.string())
-        tables.append(pa.table(columns))
-    write_shard(path, tables, {"classes": list(samples.classes)})
+        parts.append((split, rows, probabilities[split.repeat, rows]))
+    write_tile_predictions(path, samples, parts)

@@ -76,6 +76,18 @@ class TileSamples:
             return np.array(self.groups, str)[self.group]
         return np.array(self.patients, str)[self.slide]
 
+    def summary(self) -> str:
+        """Tiles and groups of each class, in a line."""
+        shown = []
+        for code, name in enumerate(self.classes):
+            own = self.target == code
+            groups = len(np.unique(self.group[own]))
+            shown.append(f"{name}: {own.sum():,} tiles of {groups}")
+        return (
+            f"{len(self):,} tiles of {len(self.groups)} patients or groups at "
+            f"{self.mpp:g} um/px; {'; '.join(shown)}"
+        )
+
     @property
     def identity(self) -> str:
         """Digest of what a result depends on."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mshisto_ray.mil import sweep_results
-from mshisto_ray.mil.experiment_result import read_validation
-from mshisto_ray.mil.nested_choice import score_of
-from mshisto_ray.mil.pruning import (
+from mshisto_ray.learning.result_files import read_validation
+from mshisto_ray.learning.sweep import results as sweep_results
+from mshisto_ray.learning.sweep.nested_choice import score_of
+from mshisto_ray.learning.sweep.pruning import (
     Pruned,
     PruningConfig,
     mean_of,

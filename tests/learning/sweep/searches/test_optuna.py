@@ -4,15 +4,17 @@ import sys
 import pytest
 
 from mshisto_ray.config import InputError
-from mshisto_ray.mil.axes import Range, SearchSpace
-from mshisto_ray.mil.searches import Tried, optuna
+from mshisto_ray.learning.sweep.axes import Range, SearchSpace
+from mshisto_ray.learning.sweep.searches import Tried, optuna
+from mshisto_ray.mil.experiment import ExperimentConfig
 
 EXAMPLES = [{"points": 8}]
 
 
 def test_it_finds_the_best_region_faster_than_chance():
     space = SearchSpace(
-        {"optimiser.lr": Range(low=1e-5, high=1, log=True), "pooling": ("mean", "max")}
+        {"optimiser.lr": Range(low=1e-5, high=1, log=True), "pooling": ("mean", "max")},
+        ExperimentConfig,
     )
     search, tried = optuna.build(points=40), []
     for number in range(40):

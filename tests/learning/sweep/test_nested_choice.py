@@ -2,7 +2,7 @@ import numpy as np
 
 from mshisto_ray.learning.intervals import intervals
 from mshisto_ray.learning.predictions import Predictions, concatenate
-from mshisto_ray.mil.nested_choice import choose_within_folds
+from mshisto_ray.learning.sweep.nested_choice import choose_within_folds
 
 
 def made(target, given, fold, repeat):

@@ -12,11 +12,13 @@ from mshisto_ray import components
 from mshisto_ray import config as configs
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, InputError, option
-from mshisto_ray.mil.fit.config import TrainConfig
 
-SEARCHES = "mshisto_ray.mil.searches"
-# Results can only be compared on the same bags, labels and folds.
-_COMMON = ("cohort", "columns", "unit", "target", "split", "decision", "runtime")
+SEARCHES = "mshisto_ray.learning.sweep.searches"
+# Results can only be compared on the same rows, labels and folds.
+_COMMON = (
+    "task", "cohort", "columns", "tiles", "unit", "target", "split", "decision",
+    "runtime",
+)  # fmt: skip
 _DIGITS = 3  # of a drawn number: more say nothing and are hard to read
 
 
@@ -119,26 +121,23 @@ class AxesConfig(Config):
         return self
 
 
-_FAMILIES: dict[str, str] = {
-    key: mark.package
-    for key, field in TrainConfig.model_fields.items()
-    for mark in field.metadata
-    if isinstance(mark, Family)
-}
-
-
 class SearchSpace:
     """The points of axes, with the parameters that belong to one part alone.
 
     ``pooling.hidden`` beside an axis ``pooling`` is a parameter of those of its values
     that have it; points of the others do without.
 
+    Args:
+        axes: by key.
+        point_class: config of a point, which knows the family of each key.
+
     Raises:
         InputError: a parameter that no value of its part has.
     """
 
-    def __init__(self, axes: Mapping[str, Axis]):
+    def __init__(self, axes: Mapping[str, Axis], point_class: type[Config]):
         self.axes = axes
+        self._families = _families(point_class)
         # A part before its parameters, which it would replace.
         self.keys = sorted(axes, key=lambda key: key.count("."))
         for key in axes:
@@ -147,9 +146,9 @@ class SearchSpace:
     def applies(self, key: str, values: Mapping[str, Any]) -> bool:
         """Whether a key belongs to a point, given the values of its shorter keys."""
         owner, _, parameter = key.partition(".")
-        if not parameter or owner not in values or owner not in _FAMILIES:
+        if not parameter or owner not in values or owner not in self._families:
             return True
-        return _takes(owner, values[owner], parameter)
+        return _takes(self._families[owner], values[owner], parameter)
 
     def complete(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values without the keys that do not apply, in the order of the axes."""
@@ -159,40 +158,50 @@ class SearchSpace:
             if key in values and self.applies(key, values)
         }
 
+    def as_part(self, key: str, value: Any) -> Any:
+        """A part given by its name alone as a mapping, so that keys can be set."""
+        named = key in self._families and isinstance(value, str)
+        return {"name": value} if named else value
+
     def _check(self, key: str) -> None:
         owner, _, parameter = key.partition(".")
-        axis = self.axes.get(owner)
-        if not parameter or owner not in _FAMILIES or not isinstance(axis, tuple):
+        axis, family = self.axes.get(owner), self._families.get(owner)
+        if not parameter or family is None or not isinstance(axis, tuple):
             return
-        if not any(_takes(owner, value, parameter) for value in axis):
-            takes = [f"{_name(v)} takes {_parameters(owner, v)}" for v in axis]
+        if not any(_takes(family, value, parameter) for value in axis):
+            takes = [f"{_name(v)} takes {_parameters(family, v)}" for v in axis]
             raise InputError(
                 f"axes.{key}: no value of the axis {owner} has {parameter!r}: "
                 + "; ".join(dict.fromkeys(takes))
             )
 
 
-def _takes(owner: str, value: Any, parameter: str) -> bool:
+def _families(point_class: type[Config]) -> dict[str, str]:
+    """The package of the family of each key that holds a part."""
+    return {
+        key: mark.package
+        for key, field in point_class.model_fields.items()
+        for mark in field.metadata
+        if isinstance(mark, Family)
+    }
+
+
+def _takes(family: str, value: Any, parameter: str) -> bool:
     try:
-        schema = components.schema(_FAMILIES[owner], _name(value))
+        schema = components.schema(family, _name(value))
     except ValueError:
         return True  # no such part: the point says so
     free = schema.model_config.get("extra") == "allow"
     return free or parameter.split(".")[0] in schema.model_fields
 
 
-def _parameters(owner: str, value: Any) -> str:
-    found = components.schema(_FAMILIES[owner], _name(value)).model_fields
+def _parameters(family: str, value: Any) -> str:
+    found = components.schema(family, _name(value)).model_fields
     return ", ".join(found) or "none"
 
 
 def _name(value: Any) -> str:
     return str(value.get("name") if isinstance(value, Mapping) else value)
-
-
-def as_part(key: str, value: Any) -> Any:
-    """A part that is given by its name alone as a mapping, so that keys can be set."""
-    return {"name": value} if key in _FAMILIES and isinstance(value, str) else value
 
 
 def extremes(axes: Mapping[str, Axis]) -> Iterator[dict[str, Any]]:

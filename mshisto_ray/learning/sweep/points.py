@@ -6,21 +6,18 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from mshisto_ray import components
 from mshisto_ray import config as configs
 from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
+from mshisto_ray.help import model_of
 from mshisto_ray.learning.split import Split
-from mshisto_ray.mil import experiment
-from mshisto_ray.mil.axes import SEARCHES, Axis, Range, SearchSpace, as_part, extremes
-from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.mil.input.config import InputConfig
-from mshisto_ray.mil.searches import PointSearch
+from mshisto_ray.learning.sweep.axes import SEARCHES, Axis, Range, SearchSpace, extremes
+from mshisto_ray.learning.sweep.experiment import Experiment
+from mshisto_ray.learning.sweep.searches import PointSearch
 
 _GRID = Part(name="grid")
 # Combinations of values that are checked before a search that goes on without end.
@@ -34,7 +31,7 @@ class Point:
     """One config of a sweep; ``values``: what its axes are set to."""
 
     values: Mapping[str, Any]
-    config: ExperimentConfig
+    config: Experiment
 
     @property
     def label(self) -> str:
@@ -43,11 +40,23 @@ class Point:
 
 
 def show(value: Any) -> str:
-    """A value as one word: a part by its name, then its parameters."""
+    """A value as one word: a part by its name, then its parameters; views joined."""
     if isinstance(value, Mapping) and "name" in value:
         rest = [f"{k}={show(v)}" for k, v in value.items() if k != "name"]
         return f"{value['name']}({', '.join(rest)})" if rest else str(value["name"])
+    if isinstance(value, list | tuple) and value and all(map(_is_view, value)):
+        return " + ".join(map(_show_view, value))
     return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _is_view(value: Any) -> bool:
+    return isinstance(value, Mapping) and {"embeddings", "mpp"} <= set(value)
+
+
+def _show_view(view: Mapping[str, Any]) -> str:
+    """``embeddings 0.5`` or ``embeddings 0.5 gray``."""
+    words = [Path(view["embeddings"]).name, f"{view['mpp']:g}", view.get("colour")]
+    return " ".join(word for word in words if word)
 
 
 def show_axis(axis: Axis) -> str:
@@ -65,12 +74,16 @@ class PointMaker:
         InputError: an axis that no point has.
     """
 
-    def __init__(self, base: ExperimentConfig, axes: Mapping[str, Axis]):
-        self.space = SearchSpace(axes)
-        names = set(ExperimentConfig.model_fields) - {"runtime"}
-        raw = base.model_dump(mode="json", include=names)
+    def __init__(self, base: Experiment, axes: Mapping[str, Axis]):
+        self._class = base.point_class()
+        self.space = SearchSpace(axes, self._class)
+        fields = self._class.model_fields
+        raw = base.model_dump(mode="json", include=set(fields))
         # Workers and MLflow runs are those of the sweep, not of its points.
-        raw["runtime"] = base.runtime.model_dump(mode="json", include={"cache"})
+        own = model_of(fields["runtime"].annotation)
+        assert own is not None
+        kept = set(own.model_fields) - {"mlflow"}
+        raw["runtime"] = {k: v for k, v in raw["runtime"].items() if k in kept}
         self._base, self._raw = base, raw
 
     def make(self, values: Mapping[str, Any]) -> Point:
@@ -83,9 +96,10 @@ class PointMaker:
         point = Point(values, self._base)
         for key in self.space.keys:
             if key in values:
-                varied = configs.set_key(varied, key, as_part(key, values[key]))
+                value = self.space.as_part(key, values[key])
+                varied = configs.set_key(varied, key, value)
         try:
-            return Point(values, configs.validate(ExperimentConfig, varied))
+            return Point(values, configs.validate(self._class, varied))
         except InputError as error:
             raise InputError(f"axes, at {point.label}: {error}") from None
 
@@ -96,7 +110,7 @@ def build_search(search: Part) -> PointSearch:
 
 
 def expand(
-    base: ExperimentConfig, axes: Mapping[str, Axis], search: Part = _GRID
+    base: Experiment, axes: Mapping[str, Axis], search: Part = _GRID
 ) -> tuple[Point, ...]:
     """The points of a search, each a validated config.
 
@@ -168,7 +182,7 @@ def check_select(
 
 
 class PointCheck:
-    """Checks the input of points as they come; the bags of each input are read once.
+    """Checks the input of points as they come; the data of each input is read once.
 
     Attributes:
         notes: lines for the user.
@@ -176,7 +190,7 @@ class PointCheck:
 
     def __init__(self, select: str | None):
         self._select = select
-        self._loaded: dict[str, tuple[Bags, list[Split]]] = {}
+        self._loaded: dict[str, tuple[Any, Sequence[Split]]] = {}
         self.notes: list[str] = []
 
     def add(self, points: Sequence[Point]) -> dict[str, Point]:
@@ -188,20 +202,24 @@ class PointCheck:
         found: dict[str, Point] = {}
         for point in points:
             config = point.config
-            bags, splits = self._load(config)
-            check_select(points, splits, self._select)
-            _check_same(next(iter(self._loaded.values()))[0], bags, point)
-            found[experiment.digest(config, bags)] = point
-            notes = experiment.notes(config, bags)
-            self.notes += [line for line in notes if line not in self.notes]
+            source = config.source()
+            if source not in self._loaded:
+                self._loaded[source] = config.check()
+                self._check_rows(points, point)
+            data, splits = self._loaded[source]
+            _check_model(point, data, splits)
+            found[config.digest_of(data)] = point
+            new = [line for line in config.notes(data) if line not in self.notes]
+            self.notes += new
         return found
 
-    def _load(self, config: ExperimentConfig) -> tuple[Bags, list[Split]]:
-        keys = {*InputConfig.model_fields, "early_stopping"}
-        source = json.dumps(config.model_dump(mode="json", include=keys))
-        if source not in self._loaded:
-            self._loaded[source] = experiment.check(config)
-        return self._loaded[source]
+    def _check_rows(self, points: Sequence[Point], point: Point) -> None:
+        data, splits = self._loaded[point.config.source()]
+        check_select(points, splits, self._select)
+        first, _ = next(iter(self._loaded.values()))
+        problem = point.config.check_same(data, first)
+        if problem:
+            raise InputError(f"axes, at {point.label}: {problem}")
 
 
 def check(
@@ -213,31 +231,16 @@ def check(
         The points by the digest of their results; lines for the user.
 
     Raises:
-        InputError: input cannot be used, bags differ between points, or there are no
-            validation bags to choose by.
+        InputError: input cannot be used, rows differ between points, or there are no
+            validation rows to choose by.
     """
     checked = PointCheck(select)
     return checked.add(points), checked.notes
 
 
-def _check_same(first: Bags, other: Bags, point: Point) -> None:
-    def key(bags: Bags) -> list[Any]:
-        assert bags.targets is not None
-        columns = bags.kind.truth_columns(bags.targets, bags.classes).values()
-        labels = map(repr, zip(*(c.to_pylist() for c in columns), strict=True))
-        return sorted(zip(bags.names, bags.patient_ids, labels, strict=True))
-
-    if key(first) != key(other):
-        raise InputError(
-            f"axes, at {point.label}: other bags, patients or labels than at the first "
-            "point; results on different bags cannot be compared"
-        )
-    with_tiles = [set(np.array(b.names)[b.sizes > 0]) for b in (first, other)]
-    torn = sorted(with_tiles[0] ^ with_tiles[1])
-    if torn:
-        raise InputError(
-            f"axes, at {point.label}: {len(torn)} bags have instances there or at the "
-            f"first point but not at both ({', '.join(torn[:5])}"
-            f"{', ...' if torn[5:] else ''}); results on different bags cannot be "
-            "compared: take them out of the cohort, or sweep each scale by itself"
-        )
+def _check_model(point: Point, data: Any, splits: Sequence[Split]) -> None:
+    try:
+        point.config.check_model(data, splits)
+    except InputError as error:
+        where = f"axes, at {point.label}: " if point.values else ""
+        raise InputError(f"{where}{error}") from None

@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import Field
 
 from mshisto_ray.config import InputError
-from mshisto_ray.mil.axes import Axis, Range, SearchSpace
-from mshisto_ray.mil.searches import PointSearch, Tried
+from mshisto_ray.learning.sweep.axes import Axis, Range, SearchSpace
+from mshisto_ray.learning.sweep.searches import PointSearch, Tried
 
 if TYPE_CHECKING:
     import optuna

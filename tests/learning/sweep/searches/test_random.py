@@ -1,7 +1,8 @@
 import numpy as np
 
-from mshisto_ray.mil.axes import Range, SearchSpace
-from mshisto_ray.mil.searches import random
+from mshisto_ray.learning.sweep.axes import Range, SearchSpace
+from mshisto_ray.learning.sweep.searches import random
+from mshisto_ray.mil.experiment import ExperimentConfig
 
 EXAMPLES = [{"points": 8}]
 
@@ -12,7 +13,7 @@ def test_draws_are_even_and_do_not_depend_on_how_many_are_wanted():
         "optimiser.lr": Range(low=1e-4, high=1, log=True),
         "dropout": Range(low=0, high=0.5),
     }
-    space = SearchSpace(axes)
+    space = SearchSpace(axes, ExperimentConfig)
     few, many = random.build(points=5), random.build(points=5000)
     found = [many.suggest(space, number, ()) for number in range(3000)]
     assert found[:5] == [few.suggest(space, number, ()) for number in range(5)]

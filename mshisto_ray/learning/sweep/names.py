@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mshisto_ray.mil.sweep import Point, show
+from mshisto_ray.learning.sweep.points import Point, show
 from mshisto_ray.tracking import flatten
 
 _MAX_CHARACTERS = 40
 # A noise of whatever kind has a level, which its name alone says best.
 _WORDS = {"noise.sigma": "noise"}
-_PARTS = ("pooling", "combine", "noise")
+_PARTS = ("pooling", "combine", "noise", "reduction")
+_ALONE = (*_PARTS, "views")  # whose values need no word
 
 
 def point_names(points: Mapping[str, Point]) -> dict[str, str]:
@@ -28,7 +29,7 @@ def point_names(points: Mapping[str, Point]) -> dict[str, str]:
     columns = {key: _words(key, axes, points) for key in axes}
     names = {
         digest: ", ".join(columns[key][digest] for key in point.values)
-        or point.config.pooling.name
+        or point.config.plain_name
         for digest, point in points.items()
     }
     short = {digest: _cut(name) for digest, name in names.items()}
@@ -74,13 +75,13 @@ def _words(
     """The words for an axis at each point, by digest."""
     values = {d: p.values[key] for d, p in points.items() if key in p.values}
     given = {json.dumps(value, default=str) for value in values.values()}
-    short = {digest: _short(value) for digest, value in values.items()}
+    short = {digest: shorten(value) for digest, value in values.items()}
     if len(set(short.values())) < len(given):
         short = {digest: show(value) for digest, value in values.items()}
-    if key in _PARTS:
+    if key in _ALONE:
         return short
     word = _word(key)
-    if [_word(other) for other in axes].count(word) > 1:
+    if [_word(other) for other in axes if other not in _ALONE].count(word) > 1:
         word = key
     return {digest: f"{word} {text}" for digest, text in short.items()}
 
@@ -89,7 +90,8 @@ def _word(key: str) -> str:
     return _WORDS.get(key) or key.rpartition(".")[2]
 
 
-def _short(value: Any) -> str:
+def shorten(value: Any) -> str:
+    """A value as a word: a part by its name alone, a path by its last folder."""
     if isinstance(value, Mapping) and "name" in value:
         return str(value["name"])
     if isinstance(value, float):

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from mshisto_ray.mil.axes import Range, SearchSpace
-from mshisto_ray.mil.searches import PointSearch, Tried
+from mshisto_ray.learning.sweep.axes import Range, SearchSpace
+from mshisto_ray.learning.sweep.searches import PointSearch, Tried
 
 
 def build(

@@ -4,9 +4,9 @@ import pytest
 
 from mshisto_ray import config
 from mshisto_ray.config import InputError
-from mshisto_ray.mil.axes import AxesConfig, Range, SearchSpace
+from mshisto_ray.learning.sweep.axes import AxesConfig, Range, SearchSpace
+from mshisto_ray.learning.sweep.points import expand
 from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.sweep import expand
 
 POOLINGS = [{"name": "embedding_max"}, {"name": "attention"}, "gated_attention"]
 
@@ -112,5 +112,7 @@ def test_a_range_gives_whole_or_readable_numbers_within_its_ends():
 
 
 def test_a_part_is_set_before_its_parameters():
-    space = SearchSpace({"noise.sigma": (0.1,), "noise": ({"name": "gaussian"},)})
+    space = SearchSpace(
+        {"noise.sigma": (0.1,), "noise": ({"name": "gaussian"},)}, ExperimentConfig
+    )
     assert space.keys == ["noise", "noise.sigma"]

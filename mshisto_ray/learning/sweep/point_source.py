@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mshisto_ray.components import Part
-from mshisto_ray.mil.axes import Axis
-from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.searches import Tried
-from mshisto_ray.mil.sweep import Point, PointCheck, PointMaker, build_search, expand
+from mshisto_ray.learning.sweep.axes import Axis
+from mshisto_ray.learning.sweep.experiment import Experiment
+from mshisto_ray.learning.sweep.points import (
+    Point,
+    PointCheck,
+    PointMaker,
+    build_search,
+    expand,
+)
+from mshisto_ray.learning.sweep.searches import Tried
 from mshisto_ray.store.manifest import write_text
 
 RECORD = "search.json"
@@ -60,7 +66,7 @@ class PointSource:
         InputError: as of ``sweep.expand`` and ``sweep.check``.
     """
 
-    def __init__(self, base: ExperimentConfig, swept: Swept, out: Path):
+    def __init__(self, base: Experiment, swept: Swept, out: Path):
         self._search = build_search(swept.search)
         self._maker = PointMaker(base, swept.axes)
         self._check = PointCheck(swept.chosen_by)
@@ -148,7 +154,7 @@ class PointSource:
             self.points |= self._add(values)
 
 
-def _identity(base: ExperimentConfig, swept: Swept) -> str:
+def _identity(base: Experiment, swept: Swept) -> str:
     """What decides the suggestions of a search, apart from how many are wanted."""
     parameters = {k: v for k, v in swept.search.parameters.items() if k != "points"}
     whole = {
@@ -156,7 +162,7 @@ def _identity(base: ExperimentConfig, swept: Swept) -> str:
         "axes": {key: _plain(axis) for key, axis in swept.axes.items()},
         "select": swept.chosen_by,
         "config": base.model_dump(
-            mode="json", include=set(ExperimentConfig.model_fields) - {"runtime"}
+            mode="json", include=set(base.point_class().model_fields) - {"runtime"}
         ),
     }
     text = json.dumps(whole, sort_keys=True, default=str)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mshisto_ray.mil.axes import SearchSpace
+from mshisto_ray.learning.sweep.axes import SearchSpace
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mshisto_ray.learning import result_files
 from mshisto_ray.learning.comparison import Comparison, compare_all
+from mshisto_ray.learning.sweep.nested_choice import NestedChoice, choose_within_folds
+from mshisto_ray.learning.sweep.points import Point
+from mshisto_ray.learning.sweep.pruning import Pruned
 from mshisto_ray.learning.targets import Target
-from mshisto_ray.mil import experiment, experiment_result
-from mshisto_ray.mil.experiment_result import read_test, read_validation
-from mshisto_ray.mil.nested_choice import NestedChoice, choose_within_folds
-from mshisto_ray.mil.pruning import Pruned
-from mshisto_ray.mil.sweep import Point
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,12 @@ class PointResult:
     @property
     def target(self) -> Target:
         """What is predicted."""
-        return self.point.config.target.build()
+        return self.point.config.kind
 
     @property
     def warnings(self) -> list[str]:
-        """Lines for the user; see ``experiment.warnings``."""
-        return experiment.warnings(self.point.config, self.metrics or {})
+        """Lines for the user; see ``Experiment.warnings``."""
+        return self.point.config.warnings(self.metrics or {})
 
 
 def folder(out: Path, digest: str) -> Path:
@@ -47,7 +46,7 @@ def folder(out: Path, digest: str) -> Path:
 
 def read_metrics(out: Path, digest: str) -> dict[str, float] | None:
     """Metrics of a finished config, None if it has no result."""
-    return experiment_result.read_metrics(folder(out, digest))
+    return result_files.read_metrics(folder(out, digest))
 
 
 def compare_with_first(
@@ -60,8 +59,11 @@ def compare_with_first(
         ranked: finished configs, the reference first.
         metric: of the target.
     """
-    first, *others = (read_test(folder(out, o.digest)) for o in ranked)
-    found = compare_all(others, first, metric)
+    # One after the other: those of a million tiles are large.
+    first, *others = (o.point.config.read_test for o in ranked)
+    paths = [folder(out, o.digest) for o in ranked]
+    models = (read(path) for read, path in zip(others, paths[1:], strict=True))
+    found = compare_all(models, first(paths[0]), metric)
     return {o.digest: c for o, c in zip(ranked[1:], found, strict=True)}
 
 
@@ -75,12 +77,12 @@ def choose_nested(
         outcomes: finished configs, in the order of the axes.
         metric: that chooses.
     """
-    folders = {o.digest: folder(out, o.digest) for o in outcomes}
-    validation = {d: read_validation(path) for d, path in folders.items()}
+    each = [(o.digest, o.point.config, folder(out, o.digest)) for o in outcomes]
+    validation = {d: config.read_validation(path) for d, config, path in each}
     known = {d: v for d, v in validation.items() if v is not None}
     if len(outcomes) < 2 or len(known) < len(outcomes):
         return None
-    test = {d: read_test(path) for d, path in folders.items()}
+    test = {d: config.read_test(path) for d, config, path in each}
     return choose_within_folds(known, test, metric)
 
 

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from mshisto_ray.mil.axes import SearchSpace, extremes
-from mshisto_ray.mil.searches import PointSearch, Tried
+from mshisto_ray.learning.sweep.axes import SearchSpace, extremes
+from mshisto_ray.learning.sweep.searches import PointSearch, Tried
 
 
 def build() -> PointSearch:

@@ -3,10 +3,10 @@ from types import SimpleNamespace
 import pytest
 
 from mshisto_ray import config
-from mshisto_ray.mil.curves import mean_curve
+from mshisto_ray.learning.sweep.curves import mean_curve
+from mshisto_ray.learning.sweep.names import differing, point_names
+from mshisto_ray.learning.sweep.points import expand
 from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.point_names import differing, point_names
-from mshisto_ray.mil.sweep import expand
 
 
 def points(**axes):

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-_TRAINING = "bag_loss"
+# Of bags; of tiles.
+_TRAINING = ("bag_loss", "loss")
 
 
 def read_mean_curve(folder: Path) -> list[dict[str, float]]:
@@ -31,10 +32,11 @@ def mean_curve(models: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
             break
         point = {"step": float(epoch + 1)}
         keys = dict.fromkeys(key for record in records for key in record)
+        training = next((key for key in _TRAINING if key in keys), None)
         for key in keys:
             values = [r[key] for r in records if r.get(key) is not None]
-            if values and (key == _TRAINING or key.startswith("val_")):
-                name = "train_loss" if key == _TRAINING else key
+            if values and (key == training or key.startswith("val_")):
+                name = "train_loss" if key == training else key
                 point[f"epoch_{name}"] = float(np.mean(values))
         found.append(point)
     return found

@@ -4,8 +4,9 @@ import pytest
 from fixtures.parts import checked, examples
 
 from mshisto_ray import components
-from mshisto_ray.mil.axes import SEARCHES, Range, SearchSpace
-from mshisto_ray.mil.searches import Tried
+from mshisto_ray.learning.sweep.axes import SEARCHES, Range, SearchSpace
+from mshisto_ray.learning.sweep.searches import Tried
+from mshisto_ray.mil.experiment import ExperimentConfig
 
 AXES = {
     "pooling.hidden": (4, 8),
@@ -17,7 +18,7 @@ RANGES = {**AXES, "optimiser.lr": Range(low=1e-5, high=1e-1, log=True)}
 
 def suggestions(part, axes, num=10):
     search = components.build(SEARCHES, checked(SEARCHES, part))
-    space, tried, found = SearchSpace(axes), [], []
+    space, tried, found = SearchSpace(axes, ExperimentConfig), [], []
     for number in range(num):
         values = search.suggest(space, number, tried)
         if values is None:
@@ -44,7 +45,10 @@ def test_a_search_that_was_killed_goes_on_from_what_was_tried(part):
     _, found = suggestions(part, AXES)
     tried = [Tried(v, 0.1 * len(v) + 0.01 * v["epochs"]) for v in found[:-1]]
     again = components.build(SEARCHES, checked(SEARCHES, part))
-    assert again.suggest(SearchSpace(AXES), len(tried), tried) == found[-1]
+    assert (
+        again.suggest(SearchSpace(AXES, ExperimentConfig), len(tried), tried)
+        == found[-1]
+    )
 
 
 @pytest.mark.parametrize("part", [p for p in examples(SEARCHES) if "grid" not in p.id])
@@ -53,4 +57,4 @@ def test_ranges_are_kept_and_failures_and_pruned_points_are_taken(part):
     rates = [values["optimiser.lr"] for values in found]
     assert all(1e-5 <= rate <= 1e-1 for rate in rates) and len({*rates}) > 8
     tried = [Tried(found[0], None), Tried(found[1], 0.5, True), Tried(found[2], 0.7)]
-    assert search.suggest(SearchSpace(RANGES), 3, tried)
+    assert search.suggest(SearchSpace(RANGES, ExperimentConfig), 3, tried)

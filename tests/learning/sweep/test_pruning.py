@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from mshisto_ray.mil.pruning import PruningConfig, read_pruned
-from mshisto_ray.mil.rungs import Rungs
+from mshisto_ray.learning.sweep.pruning import PruningConfig, read_pruned
+from mshisto_ray.learning.sweep.rungs import Rungs
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Configs of one task compared: their points, results and choice, whatever the task."""

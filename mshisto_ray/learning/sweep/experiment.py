@@ -1,0 +1,120 @@
+"""What a sweep needs to know of an experiment, whatever it trains."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mshisto_ray.config import Config
+from mshisto_ray.learning import result_files
+from mshisto_ray.learning.predictions import Predictions
+from mshisto_ray.learning.split import Split
+from mshisto_ray.learning.targets import Target
+from mshisto_ray.tracking import Input
+
+OnFold = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class HeadFacts:
+    """A saved head: its digest, the width that it takes, and its classes."""
+
+    digest: str
+    dim: int
+    classes: tuple[str, ...]
+
+
+class Experiment(Config):
+    """A config that decides one result, and how that is made and read.
+
+    MIL models and tile heads are experiments. ``data`` is what ``load`` returns: of all
+    points of a sweep the same rows, of which every point may have other features. It
+    has a ``digest`` (of its embeddings) and an ``identity`` (of all that a result
+    depends on).
+    """
+
+    @classmethod
+    @abstractmethod
+    def point_class(cls) -> type[Experiment]:
+        """The config of a point: these keys without those of a job."""
+
+    @property
+    @abstractmethod
+    def plain_name(self) -> str:
+        """Name of the one config of a sweep without axes."""
+
+    @property
+    @abstractmethod
+    def kind(self) -> Target:
+        """What is predicted, with its metrics."""
+
+    @abstractmethod
+    def source(self) -> str:
+        """Two configs with the same one load the same data and splits."""
+
+    @abstractmethod
+    def load(self) -> Any:
+        """Read the data, through the node cache."""
+
+    @abstractmethod
+    def check(self) -> tuple[Any, list[Split]]:
+        """Data and splits, for a check before work: the node cache is not filled.
+
+        Raises:
+            InputError: data, target or split that cannot be used.
+        """
+
+    @abstractmethod
+    def check_model(self, data: Any, splits: Sequence[Split]) -> None:
+        """Refuse what cannot be trained on this data.
+
+        Raises:
+            InputError: a part that does not suit the width, views or folds.
+        """
+
+    @abstractmethod
+    def check_same(self, data: Any, first: Any) -> str | None:
+        """Why results on this data cannot be compared with those on the first's."""
+
+    @abstractmethod
+    def digest_of(self, data: Any) -> str:
+        """Digest of everything that decides the result."""
+
+    @abstractmethod
+    def notes(self, data: Any) -> list[str]:
+        """Lines for the user: what is trained on, what is left out."""
+
+    @abstractmethod
+    def train(self, data: Any, folder: Path, on_fold: OnFold) -> None:
+        """Cross-validate, and write ``folder`` whole or not at all.
+
+        ``config.yaml``, ``metrics.json``, ``predictions.parquet`` (out of fold),
+        ``validation.parquet``, ``history.json``, ``head/``.
+        """
+
+    @abstractmethod
+    def warnings(self, metrics: Mapping[str, float]) -> list[str]:
+        """Lines for the user on a result that says little."""
+
+    def read_test(self, folder: Path) -> Predictions:
+        """The out-of-fold predictions of a result."""
+        return result_files.read_test(folder)
+
+    def read_validation(self, folder: Path) -> Predictions | None:
+        """The predictions of what was set aside in training; None: nothing was."""
+        return result_files.read_validation(folder)
+
+    @abstractmethod
+    def write_folds(self, path: Path, data: Any, splits: Sequence[Split]) -> None:
+        """Write who is trained on, validated and tested in every split (Parquet)."""
+
+    @abstractmethod
+    def inputs(self, data: Any) -> list[Input]:
+        """What is read, for MLflow."""
+
+    @abstractmethod
+    def head_facts(self, path: Path) -> HeadFacts:
+        """Of the head in a folder."""
