@@ -134,11 +134,16 @@ def _own(family: str) -> list[str]:
 def _installed(family: str) -> EntryPoints:
     """Parts that other packages add to a family."""
     group = f"mshisto_ray.{family.rsplit('.', 1)[-1]}"
-    return _entry_points(tuple(sys.path)).select(group=group)
+    return _entry_points(tuple(sys.path), group)
 
 
 @functools.cache  # a scan of every installed package takes a tenth of a second
-def _entry_points(_path: tuple[str, ...]) -> Any:
+def _entry_points(_path: tuple[str, ...], group: str) -> EntryPoints:
+    return _all_entry_points(_path).select(group=group)
+
+
+@functools.cache
+def _all_entry_points(_path: tuple[str, ...]) -> Any:
     return entry_points()
 
 

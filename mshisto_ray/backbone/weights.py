@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import safetensors.torch
@@ -170,7 +172,7 @@ def _strip(state: dict[str, torch.Tensor], wanted: set[str]) -> dict[str, torch.
     return stripped if len(stripped) == len(state) else state
 
 
-def download_weights(network: nn.Module) -> None:
+def download_weights(network: nn.Module, model: str) -> None:
     """Load timm's own weights of a network, from its cache or the network.
 
     Raises:
@@ -179,12 +181,30 @@ def download_weights(network: nn.Module) -> None:
     from timm.models import load_pretrained
 
     try:
-        load_pretrained(network)  # pyright: ignore[reportArgumentType]
+        with quiet_download():
+            load_pretrained(network)  # pyright: ignore[reportArgumentType]
     except Exception as error:  # of any library between here and the server
-        first = (str(error).splitlines() or [""])[0]
         raise InputError(
-            f"weights=pretrained: cannot be downloaded ({type(error).__name__}: "
-            f'{first}): on a machine with a connection run python -c "import timm; '
-            'timm.create_model(NAME, pretrained=True)" and copy its file, then give '
-            "weights=/path/to/file"
+            f"weights=pretrained: cannot be downloaded ({first_sentence(error)}): on a "
+            'machine with a connection run python -c "import timm; '
+            f"timm.create_model('{model}', pretrained=True)\" and copy its file, then "
+            "give weights=/path/to/file"
         ) from None
+
+
+@contextlib.contextmanager
+def quiet_download() -> Iterator[None]:
+    """Keep the hub's lines on each try that failed from the user, who gets one."""
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def first_sentence(error: Exception) -> str:
+    """Kind and first sentence of an error of another library."""
+    line = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {line.split('. ')[0].rstrip('.')}"

@@ -7,15 +7,17 @@ how Arrow guesses the types of a block.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import ray.data
-from ray.data import ActorPoolStrategy
+from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from mshisto_ray.distributed.room import wait_for_room
 from mshisto_ray.distributed.workers import ActorPlan
@@ -28,24 +30,40 @@ Work = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class _Worker:
-    """Builds the unit's function once per actor."""
+    """Makes units in an actor of its own; builds their function once."""
 
     def __init__(self, make: Callable[..., Work], arguments: Sequence[Any]):
         self._work = make(*arguments)
-        self._name = f"{ray.get_runtime_context().get_node_id()} {os.getpid()}"
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        rows = [json.dumps(self._row(json.loads(unit))) for unit in batch["unit"]]
-        return {"row": np.array(rows, dtype=object)}
+        return _rows(batch, self._work)
 
-    def _row(self, unit: dict[str, Any]) -> dict[str, Any]:
-        started = time.monotonic()
-        row = self._work(unit)
-        return row | {
-            "unit_s": time.monotonic() - started,
-            "worker": self._name,
-            "worker_cpu_s": time.process_time(),
-        }
+
+def _make_in_task(batch: dict[str, np.ndarray], given: bytes) -> dict[str, np.ndarray]:
+    """Make units in whichever worker of the session is free."""
+    return _rows(batch, _work_of(given))
+
+
+@functools.lru_cache(maxsize=1)
+def _work_of(given: bytes) -> Work:
+    """The units' function, built by the first unit that a process makes of a stage."""
+    make, arguments = pickle.loads(given)
+    return make(*arguments)
+
+
+def _rows(batch: dict[str, np.ndarray], work: Work) -> dict[str, np.ndarray]:
+    rows = [json.dumps(_row(json.loads(unit), work)) for unit in batch["unit"]]
+    return {"row": np.array(rows, dtype=object)}
+
+
+def _row(unit: dict[str, Any], work: Work) -> dict[str, Any]:
+    started = time.monotonic()
+    row = work(unit)
+    return row | {
+        "unit_s": time.monotonic() - started,
+        "worker": f"{ray.get_runtime_context().get_node_id()} {os.getpid()}",
+        "worker_cpu_s": time.process_time(),
+    }
 
 
 def stream(
@@ -60,26 +78,40 @@ def stream(
     process that made it, and ``worker_cpu_s``, the CPU time of that process so far,
     Ray's own threads included.
 
-    A worker whose process ends is restarted and its block retried, so ``make``'s
-    function has to skip finished units and to count its attempts.
+    Without GPUs the units are tasks: the stages of a session share its processes, which
+    have started and imported once. With GPUs they are of actors that hold their network
+    on a GPU, as many as the plan has. A worker whose process ends is replaced and its
+    block retried, so ``make``'s function has to skip finished units and to count its
+    attempts.
 
     Args:
         units: JSON objects.
-        make: importable function; called once per actor, returns the unit's function.
+        make: importable function; called once per worker, returns the unit's function.
         arguments: of ``make``, picklable and small.
-        plan: number of actors and what each reserves.
+        plan: number of workers and what each reserves.
     """
     wait_for_room(plan)
     items = [{"unit": json.dumps(unit)} for unit in units]
-    rows = ray.data.from_items(
+    dataset = ray.data.from_items(
         items, override_num_blocks=min(len(items), _MAX_BLOCKS)
-    ).map_batches(
-        _Worker,
-        fn_constructor_args=(make, tuple(arguments)),
-        batch_size=1,
-        compute=ActorPoolStrategy(size=min(plan.actors, len(items))),
-        num_cpus=plan.cpus,
-        num_gpus=plan.gpus,
     )
+    workers = min(plan.actors, len(items))
+    if plan.gpus:
+        rows = dataset.map_batches(
+            _Worker,
+            fn_constructor_args=(make, tuple(arguments)),
+            batch_size=1,
+            compute=ActorPoolStrategy(size=workers),
+            num_cpus=plan.cpus,
+            num_gpus=plan.gpus,
+        )
+    else:
+        rows = dataset.map_batches(
+            _make_in_task,
+            fn_args=(pickle.dumps((make, tuple(arguments))),),
+            batch_size=1,
+            compute=TaskPoolStrategy(size=workers),
+            num_cpus=plan.cpus,
+        )
     for row in rows.iter_rows():
         yield json.loads(row["row"])

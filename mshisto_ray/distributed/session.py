@@ -147,7 +147,7 @@ def _start_local() -> None:
             said = str(error).strip().split("\n")[0]
             raise InputError(
                 f"Ray does not start here, twice ({type(error).__name__}: {said}): is "
-                "the machine busy, or short of memory? python jobs/doctor.py checks"
+                "the machine busy, or short of memory? mshisto doctor checks"
             ) from error
 
 

@@ -65,7 +65,7 @@ def draw_overview(
     picture, scale = canvas.fit_picture(thumbnail)
     px = scale / ratio
     layers = sorted(tiles.items())
-    pixels = np.asarray(picture, np.float32)
+    pixels = np.array(picture, np.float32)
     for _, one in layers:
         x, y, extent = one.x, one.y, one.extent
         boxes = np.stack([x, y, x + extent, y + extent], 1).reshape(-1, 4) * px
@@ -73,8 +73,8 @@ def draw_overview(
         for chosen, opacity in ((~one.own, 0.35), (one.own, 0.9)):
             mask, lines = _tile_mask(boxes[chosen], picture.size, width)
             strength = opacity * (1.0 if lines else _TINT)
-            pixels = _blend(pixels, mask, legend.scale_colour(one.rank), strength)
-    pixels = _blend(pixels, _outline(tissue, picture.size), legend.TISSUE, 1.0)
+            _blend(pixels, mask, legend.scale_colour(one.rank), strength)
+    _blend(pixels, _outline(tissue, picture.size), legend.TISSUE, 1.0)
     picture = Image.fromarray(np.rint(pixels).astype(np.uint8))
     draw_outlines(picture, outlines, px)
     if mpp:
@@ -116,9 +116,12 @@ def _outline(tissue: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _blend(
     pixels: np.ndarray, mask: np.ndarray, colour: legend.Colour, strength: float
-) -> np.ndarray:
-    opacity = (mask * strength)[..., None].astype(np.float32)
-    return pixels * (1 - opacity) + np.array(colour, np.float32) * opacity
+) -> None:
+    """Mix a colour into float32 pixels [h, w, 3], where there is any mask [h, w]."""
+    flat, where = pixels.reshape(-1, 3), np.flatnonzero(mask)
+    opacity = (mask.ravel()[where] * strength)[:, None].astype(np.float32)
+    mixed = flat[where] * (1 - opacity) + np.array(colour, np.float32) * opacity
+    flat[where] = mixed
 
 
 def _with_header(

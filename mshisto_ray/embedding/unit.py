@@ -186,7 +186,7 @@ class UnitEmbedder:
         if fingerprint != record["fingerprint"]:
             raise SlideError(
                 "SlideChanged",
-                f"{path} is not the file that was tiled: run jobs/tile.py again",
+                f"{path} is not the file that was tiled: run mshisto tile again",
             )
         tile_px = self._tiles.manifest.recipe["tile_px"]
         return SlideSource(path, record["reader"], readings_of(record), tile_px)

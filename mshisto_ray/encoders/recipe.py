@@ -9,7 +9,11 @@ from typing import Any
 
 from mshisto_ray.backbone.precision import Precision
 from mshisto_ray.backbone.taking import Take
-from mshisto_ray.backbone.weights import find_weights
+from mshisto_ray.backbone.weights import (
+    find_weights,
+    first_sentence,
+    quiet_download,
+)
 from mshisto_ray.config import InputError
 from mshisto_ray.encoders import onnx
 from mshisto_ray.encoders._build import build_network
@@ -110,12 +114,12 @@ def _download(name: str, recipe: Recipe) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(source.hub, source.files[0]))
+        with quiet_download():
+            return Path(hf_hub_download(source.hub, source.files[0]))
     except Exception as error:  # of any library between here and the server
-        first = (str(error).splitlines() or [""])[0]
         accept = "accept its terms and log in there, or " if source.gated else ""
         raise InputError(
             f"encoder: {name}: weights=pretrained: cannot be downloaded "
-            f"({type(error).__name__}: {first}): {accept}copy {_files(recipe)} from "
+            f"({first_sentence(error)}): {accept}copy {_files(recipe)} from "
             f"{source.address} and give weights: PATH"
         ) from None

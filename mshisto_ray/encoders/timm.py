@@ -102,7 +102,7 @@ def _make_network(
         torch.manual_seed(seed)
         network = create_network(model, options)
     if weights == "pretrained":
-        download_weights(network)
+        download_weights(network, model)
     elif weights != "random":
         load_weights(network, find_weights(Path(weights).expanduser()))
     return network

@@ -164,7 +164,7 @@ def _annotated(
     if lacks.all():
         raise InputError(
             f"{tiles.path}: none of {len(tile_set):,} tiles at {tile_set.mpp:g} um/px "
-            "is annotated: give jobs/tile.py a cohort whose annotation files belong to "
+            "is annotated: give mshisto tile a cohort whose annotation files belong to "
             "their slides (level-0 pixels), name a column of the cohort in "
             "label.column, or set it to null to evaluate spatial pairs and parents only"
         )

@@ -36,7 +36,7 @@ def localise(
     against which of them are annotated, mean over the parents that hold both kinds.
 
     Args:
-        shards: tile scores of one bag each, as written by jobs/predict.py.
+        shards: tile scores of one bag each, as written by mshisto predict.
         tiles: the same tiles with their annotations.
         name: annotation class of the positive tiles.
         positive: class of the head that such tiles are evidence for; None: none.

@@ -76,7 +76,7 @@ def check_same_tiles(
             if known and known["fingerprint"] != fingerprint:
                 raise InputError(
                     f"{name}: {directory.path} embeds another file of slide "
-                    f"{slide_id!r} than {tiles.path}; run jobs/embed.py on these tiles"
+                    f"{slide_id!r} than {tiles.path}; run mshisto embed on these tiles"
                 )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mshisto_ray.drawing.canvas import save_png
 from mshisto_ray.evaluation.froc import Froc
 from mshisto_ray.evaluation.overlap import dice, iou
 from mshisto_ray.exchange.geojson import write_objects
@@ -54,7 +55,7 @@ def write_slide(config: DetectConfig, names: Sequence[str], found: Detected) -> 
     folder = config.out / "pictures"
     folder.mkdir(exist_ok=True)
     for name, picture in found.pictures.items():
-        picture.save(folder / f"{stem}.{file_name(name)}.png")
+        save_png(picture, folder / f"{stem}.{file_name(name)}.png")
 
 
 def write_tables(config: DetectConfig, found: Sequence[Detected]) -> None:

@@ -60,7 +60,7 @@ class EmbedRuntime(UnitsRuntime):
 class EmbedConfig(Config):
     """Embed every planned tile of a tiles directory."""
 
-    tiles: InputPath = option(text="tiles directory that jobs/tile.py made")
+    tiles: InputPath = option(text="tiles directory that mshisto tile made")
     out: OutputPath = option(
         text="embeddings directory; an unfinished one is resumed; with encoders, the "
         "folder of their directories"

@@ -28,7 +28,7 @@ class _SlidesConfig(Config):
     """What heads are applied to."""
 
     embeddings: InputPath | tuple[InputPath, ...] = option(
-        text="directory that jobs/embed.py made; a list: one per scale or view of the "
+        text="directory that mshisto embed made; a list: one per scale or view of the "
         "head"
     )
     cohort: InputPath = option(text="the slides to predict; labels are not needed")

@@ -223,7 +223,7 @@ def _print_reading(
     note(
         f"to embed: reading takes {duration(total)} with one worker "
         f"({milliseconds(sum(read) / len(read))} a tile, {_READ_TILES} tiles a slide "
-        "timed); for the encoder's time: jobs/embed.py --check, once tiled"
+        "timed); for the encoder's time: mshisto embed --check, once tiled"
     )
 
 

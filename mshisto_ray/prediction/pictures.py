@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mshisto_ray.drawing.canvas import save_png
 from mshisto_ray.drawing.gallery import A_ROW, ShownTile, draw_gallery
 from mshisto_ray.drawing.heatmap import Caption, ScoredTiles, draw_heatmap
 from mshisto_ray.drawing.outlines import Outline
@@ -161,7 +162,7 @@ def _draw_layers(drawing: _Drawing, layers: Sequence[Layer]) -> None:
             drawing.mpp,
             drawing.outlines,
         )
-        image.save(stem.with_name(f"{stem.name}.{file_name(layer.name)}.png"))
+        save_png(image, stem.with_name(f"{stem.name}.{file_name(layer.name)}.png"))
     _draw_gallery(drawing, thumbnail, layers[0])
 
 
@@ -181,7 +182,7 @@ def _draw_gallery(drawing: _Drawing, thumbnail: Thumbnail, layer: Layer) -> None
     lowest = [shown(i) for i in order[::-1][:num]]
     title = f"{drawing.title}; tiles by {layer.label}"
     image = draw_gallery(thumbnail.pixels, thumbnail.span, highest, lowest, title)
-    image.save(drawing.stem.with_name(f"{drawing.stem.name}.tiles.png"))
+    save_png(image, drawing.stem.with_name(f"{drawing.stem.name}.tiles.png"))
 
 
 def _draw_children(
@@ -204,4 +205,4 @@ def _draw_children(
         place = (fine.x, fine.y, fine.extent)
         path = drawing.stem.with_name(f"{stem}.geojson")
         write_tiles(path, *place, scores, origin=origin)
-        image.save(drawing.stem.with_name(f"{stem}.png"))
+        save_png(image, drawing.stem.with_name(f"{stem}.png"))

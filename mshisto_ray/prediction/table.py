@@ -1,4 +1,4 @@
-"""Reading ``predictions.parquet``: of ``jobs/predict.py``, or out of fold."""
+"""Reading ``predictions.parquet``: of ``mshisto predict``, or out of fold."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def read_predicted(path: Path) -> PredictedBags:
 def _read_values(
     table: pa.Table, kind: Target, names: tuple[str, ...]
 ) -> PredictedBags:
-    """Of a target that is not classes, as ``jobs/predict.py`` writes it."""
+    """Of a target that is not classes, as ``mshisto predict`` writes it."""
     truth_names = list(kind.truth_columns(_no_truth(kind, names), names))
     missing = np.all([table[n].is_null().to_numpy() for n in truth_names], axis=0)
     labelled = table.filter(pa.array(~missing))

@@ -201,7 +201,7 @@ def _read(
     slides = []
     for slide_id in bag.slide_ids:
         error = "NoTiles"
-        reason = "no complete embeddings: run jobs/tile.py and jobs/embed.py on it"
+        reason = "no complete embeddings: run mshisto tile and mshisto embed on it"
         if all(slide_id in directory.patient_ids for directory in directories):
             with watchdog.watching():
                 found = read_slide(head, directories, slide_id)

@@ -23,7 +23,7 @@ _TOLERANCE = 1e-6
 class ViewConfig(Config):
     """One view: an encoder's embeddings at a scale, of a colour mode."""
 
-    embeddings: InputPath = option(text="directory that jobs/embed.py made")
+    embeddings: InputPath = option(text="directory that mshisto embed made")
     mpp: float = option(text="scale", unit="um/px", gt=0)
     colour: str | None = option(None, "rgb or gray; null: the first of the embeddings")
 
@@ -243,7 +243,7 @@ def _check_same_grid(
         if known and first.fingerprints[slide_id] != other.fingerprints[slide_id]:
             raise InputError(
                 f"views.{number}: {other.path} embeds another file of slide "
-                f"{slide_id!r} than {first.path}: run jobs/embed.py on the same tiles"
+                f"{slide_id!r} than {first.path}: run mshisto embed on the same tiles"
             )
     if not set(first.slide_ids) & set(other.slide_ids):
         raise InputError(

@@ -46,7 +46,7 @@ class TileEmbeddings:
 
 
 class EmbeddingDirectory:
-    """A finished embeddings directory, as ``jobs/embed.py`` writes it.
+    """A finished embeddings directory, as ``mshisto embed`` writes it.
 
     Opened in a ``colour`` that is not its first, it is another one: reads give that
     column, and digest and encoder have its name.
@@ -67,7 +67,7 @@ class EmbeddingDirectory:
         table = path / "slides.parquet"
         if not table.is_file():
             raise InputError(
-                f"{path}: embedding is not finished; run jobs/embed.py again to resume "
+                f"{path}: embedding is not finished; run mshisto embed again to resume "
                 "it"
             )
         rows = sorted(pq.read_table(table).to_pylist(), key=lambda row: row["slide_id"])

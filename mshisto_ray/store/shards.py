@@ -88,7 +88,7 @@ def read_shard(
         raise UnitError(
             "DamagedShard",
             f"{path}: damaged ({error}): delete it and run the job that made it "
-            "(jobs/tile.py, jobs/embed.py or jobs/import_h5.py) again",
+            "(mshisto tile, mshisto embed or mshisto import_h5) again",
         ) from None
 
 

@@ -21,7 +21,7 @@ def shard_path(directory: Path, slide_id: str) -> Path:
 
 
 class TileDirectory:
-    """A finished tiles directory, as ``jobs/tile.py`` writes it.
+    """A finished tiles directory, as ``mshisto tile`` writes it.
 
     Attributes:
         slides: rows of ``slides.parquet`` by slide_id, in cohort order.
@@ -34,7 +34,7 @@ class TileDirectory:
         table = path / "slides.parquet"
         if not table.is_file():
             raise InputError(
-                f"{path}: tiling is not finished; run jobs/tile.py again to resume it"
+                f"{path}: tiling is not finished; run mshisto tile again to resume it"
             )
         rows = pq.read_table(table).to_pylist()
         self.slides: dict[str, dict[str, Any]] = {row["slide_id"]: row for row in rows}

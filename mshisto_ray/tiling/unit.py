@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mshisto_ray.drawing.canvas import save_png
 from mshisto_ray.drawing.overview import ScaleTiles, draw_overview
 from mshisto_ray.exchange.geojson import write_tiles, write_tissue
 from mshisto_ray.slides import (
@@ -142,4 +143,4 @@ def _write_overview(out: Path, tiled: TiledSlide) -> None:
     )  # fmt: skip
     path = overview_path(out, record["slide_id"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
+    save_png(image, path)

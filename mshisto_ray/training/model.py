@@ -141,7 +141,7 @@ def build_model(config: ModelConfig, tile_px: int, seed: int) -> ContrastiveMode
         torch.manual_seed(seed)
         backbone = create_network(config.backbone, config.options)
         if config.weights == "pretrained":
-            download_weights(backbone)
+            download_weights(backbone, config.backbone)
         elif config.weights != "random":
             _load(backbone, config, Path(config.weights).expanduser())
         return ContrastiveModel(backbone, config.projection, tile_px, config.norm)

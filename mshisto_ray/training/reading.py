@@ -55,7 +55,7 @@ def check_slides(tiles: TileDirectory) -> None:
     if gone:
         raise InputError(
             f"tiles: {len(gone)} of {len(paths)} slides are not where they were tiled, "
-            f"such as {gone[0]}: put them back, or give jobs/tile.py a cohort of their "
+            f"such as {gone[0]}: put them back, or give mshisto tile a cohort of their "
             f"new paths with out={tiles.path}; tiles are not planned again"
         )
 
@@ -112,7 +112,7 @@ class IndexedTileReader:
         try:
             if slide_fingerprint(path) != record["fingerprint"]:
                 raise InputError(
-                    f"{path} is not the file that was tiled: run jobs/tile.py again"
+                    f"{path} is not the file that was tiled: run mshisto tile again"
                 )
             opened = open_slide(path, record["reader"])
         except (SlideError, OSError) as error:

@@ -184,9 +184,11 @@ def test_real_imagenet_weights(test_data, tiles):
         timm.build("cpu", "float32", model="mobilenetv2_100", weights=str(weights))
 
 
-def test_weights_that_cannot_be_downloaded_end_in_one_line_with_the_way_out():
+def test_weights_that_cannot_be_downloaded_end_in_one_line_with_the_way_out(caplog):
     with pytest.raises(InputError) as error:
         timm.build("cpu", "float32", model="resnet10t", weights="pretrained")
     (line,) = str(error.value).splitlines()
     assert line.startswith("weights=pretrained: cannot be downloaded (")
+    assert "create_model('resnet10t', pretrained=True)" in line
     assert "weights=/path/to/file" in line
+    assert not caplog.records, "the hub's own lines on every try"

@@ -93,7 +93,7 @@ def test_a_truncated_shard_costs_its_slide(plain, chain, tmp_path):
     run(copy, "predict", tmp_path / "out")
     (failure,) = pq.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
     assert (failure["slide_id"], failure["kind"]) == ("s1", "input")
-    assert "s1" in failure["message"] and "jobs/embed.py" in failure["message"]
+    assert "s1" in failure["message"] and "mshisto embed" in failure["message"]
     shard.write_bytes(whole)
     run(copy, "predict", tmp_path / "out")
     assert_same("predict", tmp_path / "out", chain / "predict")

@@ -114,8 +114,7 @@ def workers_of(driver):
     return [
         child
         for child in psutil.Process(driver.pid).children(recursive=True)
-        if child.name().startswith("ray::MapWorker")
-        or "ray::MapWorker" in " ".join(child.cmdline())
+        if "ray::MapBatches" in " ".join(child.cmdline())
     ]
 
 

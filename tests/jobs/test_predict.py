@@ -148,7 +148,7 @@ def test_a_slide_without_embeddings_is_a_failure(predicted):
         "predict",
         "NoTiles",
     )
-    assert "jobs/embed.py" in row["message"]
+    assert "mshisto embed" in row["message"]
 
 
 def test_heat_maps_are_drawn(predicted):

@@ -17,7 +17,7 @@ class InputConfig(Config):
 
     embeddings: InputPath | tuple[InputPath, ...] | None = option(
         None,
-        "directory that jobs/embed.py made; a list: one per entry of scales, if each "
+        "directory that mshisto embed made; a list: one per entry of scales, if each "
         "scale has its own encoder",
     )
     cohort: InputPath | None = option(None, "table of slides with their labels")

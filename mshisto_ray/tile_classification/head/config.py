@@ -37,7 +37,7 @@ class TileInputConfig(Config):
     """Embeddings of tiles, and their classes."""
 
     embeddings: InputPath | None = option(
-        None, "directory that jobs/embed.py made; or views"
+        None, "directory that mshisto embed made; or views"
     )
     scale: float | None = option(
         None, "of the tiles; null: the finest", unit="um/px", gt=0
