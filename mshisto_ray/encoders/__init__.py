@@ -6,6 +6,7 @@ network is a recipe, a YAML file in ``recipes/``, and needs no code. An encoder 
 """
 
 from mshisto_ray.encoders._encoder import Encoder, check_takes
+from mshisto_ray.encoders._licence import licence_of
 from mshisto_ray.encoders.checkpoint import build as read_encoder
 from mshisto_ray.encoders.checkpoint import load_start, read_digest, read_transform
 from mshisto_ray.encoders.checkpoint import save as save_encoder
@@ -13,6 +14,7 @@ from mshisto_ray.encoders.checkpoint import save as save_encoder
 __all__ = [
     "Encoder",
     "check_takes",
+    "licence_of",
     "load_start",
     "read_digest",
     "read_encoder",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_score
@@ -24,7 +26,7 @@ def robustness_index(
     index is SO / (SO + OS) of all tiles together: 1, the class decides; 0, the site.
 
     Source: Koemen et al. 2025, PathoROB; after de Jong et al. 2025, whose index is
-    SO / OS. As ``croma`` of all tiles, not of pairs of classes and sites.
+    SO / OS. As ``croma`` (its design ``all``) at this ``k``.
 
     Args:
         values: embeddings [N, D].
@@ -48,6 +50,35 @@ def robustness_index(
         same_other[part] = (usable & same & ~here).sum(1)
         other_same[part] = (usable & ~same & here).sum(1)
     return same_other, other_same
+
+
+def paired_robustness_index(
+    values: np.ndarray,
+    target: np.ndarray,
+    site: np.ndarray,
+    group: np.ndarray,
+    k: int = 50,
+) -> tuple[np.ndarray, np.ndarray]:
+    """As ``robustness_index``, among the tiles of two classes and two sites at a time.
+
+    Counts are sums over all pairs of classes and pairs of sites of which all four
+    combinations have tiles: what a cohort lacks (a class that one site alone has)
+    cannot be taken for robustness. Zeros where there is no such pair.
+
+    Source: Koemen et al. 2025, PathoROB; as ``croma`` (its design ``paired_2x2`` over
+    all complete pairs) at this ``k``.
+    """
+    found = np.zeros((2, len(target)), np.int64)
+    for classes in combinations(np.unique(target), 2):
+        for sites in combinations(np.unique(site), 2):
+            rows = np.flatnonzero(np.isin(target, classes) & np.isin(site, sites))
+            cells = {*zip(target[rows].tolist(), site[rows].tolist(), strict=True)}
+            if len(cells) < 4:
+                continue
+            found[:, rows] += robustness_index(
+                values[rows], target[rows], site[rows], group[rows], k
+            )
+    return found[0], found[1]
 
 
 def index_of(same_other: np.ndarray, other_same: np.ndarray) -> float:

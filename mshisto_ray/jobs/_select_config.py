@@ -76,6 +76,9 @@ class SelectConfig(Config):
     metric: Literal["balanced_accuracy", "kappa", "weighted_f1", "auroc", "pr_auc"] = (
         option("balanced_accuracy", "metric that ranks the encoders")
     )
+    embedding_map: bool = option(
+        False, "draw each encoder's tiles on a plane by UMAP (needs the extra `plots`)"
+    )
     precision: Precision = option("float32", "with images: precision of the encoders")
     out: OutputPath = option(text=f"folder of {SUMMARY} and {SCORES}")
     runtime: TileRuntime = TileRuntime()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from mshisto_ray import components
 from mshisto_ray.config import InputError
-from mshisto_ray.jobs._select_config import SCORES, SUMMARY, SelectConfig
+from mshisto_ray.jobs._select_config import SelectConfig
 from mshisto_ray.learning.tile_metrics import TileMetrics, mean_metrics
 from mshisto_ray.reporting.encoder_ranking import EncoderFacts
 from mshisto_ray.reporting.encoder_tables import (
+    EncoderTable,
     few_shot_table,
     second_table,
     site_table,
@@ -47,8 +49,10 @@ def with_sites(config: SelectConfig, samples: TileSamples) -> TileSamples:
     return replace(samples, site=np.array(names, str)[samples.slide])
 
 
-def few_shots(config: SelectConfig, given: Mapping[str, TileSamples]) -> list[str]:
-    """Lines on SimpleShot with a few tiles a class; none without ``few_shot``."""
+def few_shots(
+    config: SelectConfig, given: Mapping[str, TileSamples]
+) -> list[EncoderTable]:
+    """SimpleShot with a few tiles a class; none without ``few_shot``."""
     if config.few_shot is None:
         return []
     scores: dict[str, dict[int, TileMetrics]] = {}
@@ -63,15 +67,15 @@ def few_shots(config: SelectConfig, given: Mapping[str, TileSamples]) -> list[st
             )
             for shots in config.few_shot.shots
         }
-    return few_shot_table(scores, config.metric, config.few_shot.draws)
+    return [few_shot_table(scores, config.metric, config.few_shot.draws)]
 
 
 def robustness(
     config: SelectConfig,
     given: Mapping[str, TileSamples],
     known: Mapping[str, TileMetrics],
-) -> list[str]:
-    """Lines on sites, with the probe that ranks; none where there are none.
+) -> list[EncoderTable]:
+    """Sites, with the probe that ranks; none where there are none.
 
     ``known``: its metrics, of each encoder.
     """
@@ -82,15 +86,15 @@ def robustness(
         name: measure_robustness(samples, _probe(config), share)
         for name, samples in given.items()
     }
-    return site_table(found, known, config.metric, next(iter(config.probes)))
+    return [site_table(found, known, config.metric, next(iter(config.probes)))]
 
 
 def carried_over(
     config: SelectConfig,
     second: Mapping[str, TileSamples],
     first: Mapping[str, TileMetrics],
-) -> list[str]:
-    """Lines on whether the ranking by the first probe holds on a second task."""
+) -> EncoderTable:
+    """Whether the ranking by the first probe holds on a second task."""
     scores = {
         name: score_probe(_probe(config), samples, draw_folds(samples, config.split))
         for name, samples in second.items()
@@ -102,11 +106,11 @@ def log_comparison(
     config: SelectConfig,
     by_probe: Mapping[str, Mapping[str, TileMetrics]],
     facts: Mapping[str, EncoderFacts],
+    files: Sequence[Path],
 ) -> None:
-    """Log a run for the comparison, and one of each encoder under it."""
+    """Log a run for the comparison with its files, and one of each encoder under it."""
     store = config.runtime.open_store(config.out)
     params = config.model_dump(mode="json", exclude={"runtime", "out"})
-    files = [config.out / SUMMARY, config.out / SCORES]
     parent = store.log_run(config.out.name, params, {}, {}, files)
     for name, own in facts.items():
         metrics = {"width": float(own.width)}

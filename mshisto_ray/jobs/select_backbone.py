@@ -6,6 +6,7 @@ import csv
 import io
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from mshisto_ray.backbone.precision import Precision
 from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
 from mshisto_ray.embedding.worker import ENCODERS
-from mshisto_ray.encoders import Encoder, check_takes
+from mshisto_ray.encoders import Encoder, check_takes, licence_of
+from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._select_config import SCORES, SUMMARY, SelectConfig
+from mshisto_ray.jobs._select_report import SelectReport
 from mshisto_ray.jobs._select_tables import (
     carried_over,
     few_shots,
@@ -26,8 +29,16 @@ from mshisto_ray.jobs._select_tables import (
     with_sites,
 )
 from mshisto_ray.learning.tile_metrics import TileMetrics
-from mshisto_ray.reporting.encoder_ranking import EncoderFacts, score_row, summary
+from mshisto_ray.reporting.embedding_map import check_installed, draw_map
+from mshisto_ray.reporting.encoder_ranking import (
+    EncoderFacts,
+    cost_table,
+    ranking_table,
+    score_row,
+)
+from mshisto_ray.reporting.encoder_tables import EncoderTable
 from mshisto_ray.representation.preparation import reduction_of
+from mshisto_ray.store.file_names import file_name
 from mshisto_ray.store.manifest import write_text
 from mshisto_ray.tile_classification.head.config import (
     TileHeadConfig,
@@ -52,6 +63,8 @@ _FLOORS = {
 
 def check(config: SelectConfig) -> None:
     """Check images or embeddings, encoders, classes and folds."""
+    if config.embedding_map:
+        check_installed()
     if config.images is None:
         for samples, _ in _embedded(config).values():
             draw_folds(samples, config.split)
@@ -78,7 +91,7 @@ def run(config: SelectConfig) -> None:
     facts: dict[str, EncoderFacts] = {}
     for encoder, (samples, rate) in given.items():
         splits = draw_folds(samples, config.split)
-        facts[encoder] = EncoderFacts(samples.features.dim, rate)
+        facts[encoder] = _facts_of(config, encoder, samples, rate)
         for name, part in config.probes.items():
             started = time.perf_counter()
             probe = components.build(PROBES, part)
@@ -93,27 +106,49 @@ def run(config: SelectConfig) -> None:
             )
     config.out.mkdir(parents=True, exist_ok=True)
     _write_scores(config, rows)
-    samples = next(iter(given.values()))[0]
-    text = summary(samples, by_probe, facts, config.metric)
-    text += _more(config, {name: own for name, (own, _) in given.items()}, by_probe)
-    write_text(config.out / SUMMARY, text)
-    print(text)
+    tiles = {name: samples for name, (samples, _) in given.items()}
+    tables = _tables(config, tiles, by_probe, facts)
+    report = SelectReport(config, tiles, by_probe, tables, _draw_maps(config, tiles))
+    write_text(config.out / SUMMARY, report.summary)
+    print(report.summary)
     print(f"select_backbone: {config.out / SUMMARY}", flush=True)
-    log_comparison(config, by_probe, facts)
+    written = [config.out / SUMMARY, config.out / SCORES]
+    written += write_report("select_backbone", config, config.out, report)
+    log_comparison(config, by_probe, facts, written)
 
 
-def _more(
+def _tables(
     config: SelectConfig,
     given: Mapping[str, TileSamples],
     by_probe: Mapping[str, Mapping[str, TileMetrics]],
-) -> str:
-    """The tables beside the ranking, of what the config asks for."""
-    main = next(iter(config.probes))
-    lines = few_shots(config, given)
-    lines += robustness(config, given, by_probe[main])
+    facts: Mapping[str, EncoderFacts],
+) -> list[EncoderTable]:
+    """The ranking by each probe, cost, and what else the config asks for."""
+    main = by_probe[next(iter(config.probes))]
+    tables = [
+        ranking_table(probe, scores, facts, config.metric)
+        for probe, scores in by_probe.items()
+    ]
+    tables.append(cost_table(facts, main, config.metric, _FLOORS))
+    tables += few_shots(config, given)
+    tables += robustness(config, given, main)
     if second := _second(config, given):
-        lines += carried_over(config, second, by_probe[main])
-    return "".join(f"{line}\n" for line in lines)
+        tables.append(carried_over(config, second, main))
+    return tables
+
+
+def _draw_maps(
+    config: SelectConfig, given: Mapping[str, TileSamples]
+) -> dict[str, Path]:
+    """A picture of the tiles of each encoder; none where they are not wanted."""
+    found = {}
+    for name, samples in given.items() if config.embedding_map else ():
+        path = config.out / f"map.{file_name(name)}.png"
+        values = samples.read(np.arange(len(samples)))
+        names = np.array(samples.classes)[samples.target]
+        draw_map(path, name, values, names, samples.classes)
+        found[name] = path
+    return found
 
 
 def _second(
@@ -135,6 +170,15 @@ def _check_probes(config: SelectConfig, width: int, num_classes: int) -> None:
         if "reduction" in part.parameters:
             reduction = Part.model_validate(part.parameters["reduction"])
             reduction_of(reduction, width, num_classes)
+
+
+def _facts_of(
+    config: SelectConfig, name: str, samples: TileSamples, rate: float
+) -> EncoderFacts:
+    part = _encoders(config).get(name)
+    known = part.model_dump(mode="json") if part else samples.encoder
+    engine = f"torch {config.precision}" if part else ""
+    return EncoderFacts(samples.features.dim, rate, engine, licence_of(known))
 
 
 def _encoders(config: SelectConfig) -> dict[str, Part]:

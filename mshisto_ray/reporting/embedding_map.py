@@ -51,21 +51,47 @@ def draw_embedding_map(
 
     Source: McInnes, Healy and Melville 2018, UMAP.
     """
-    import umap  # pyright: ignore[reportMissingImports]
-
-    rng = np.random.default_rng(seed)
-    rows = np.arange(len(values))
-    if len(rows) > _POINTS:
-        rows = np.sort(rng.choice(rows, _POINTS, replace=False))
+    rows = _some(len(values), seed)
     metric = "cosine" if normalise else "euclidean"
-    reducer = umap.UMAP(metric=metric, random_state=seed, n_jobs=1)
-    points = np.asarray(reducer.fit_transform(values[rows].astype(np.float32)))
+    points = _on_a_plane(values[rows], metric, seed)
     slide_id, mpp, row, col = labelled.tiles.select(rows).identity()
     names = np.array(labelled.classes)[labelled.label[rows]]
     columns = {"slide_id": slide_id.astype(str), "mpp": mpp, "row": row, "col": col}
     columns |= {"class": names, "u": points[:, 0], "v": points[:, 1]}
     write_shard(path.with_suffix(".parquet"), [pa.table(columns)])
     _plot(path, title, points, names, labelled.classes)
+
+
+def draw_map(
+    path: Path,
+    title: str,
+    values: np.ndarray,
+    names: np.ndarray,
+    classes: tuple[str, ...],
+    seed: int = 0,
+) -> None:
+    """As ``draw_embedding_map``, of rows by angle; the picture alone.
+
+    ``values``: [N, D]; ``names``: class of each [N].
+    """
+    rows = _some(len(values), seed)
+    points = _on_a_plane(values[rows], "cosine", seed)
+    _plot(path, title, points, names[rows], classes)
+
+
+def _some(num: int, seed: int) -> np.ndarray:
+    """Rows to draw, sorted."""
+    if num <= _POINTS:
+        return np.arange(num)
+    chosen = np.random.default_rng(seed).choice(np.arange(num), _POINTS, replace=False)
+    return np.sort(chosen)
+
+
+def _on_a_plane(values: np.ndarray, metric: str, seed: int) -> np.ndarray:
+    import umap  # pyright: ignore[reportMissingImports]
+
+    reducer = umap.UMAP(metric=metric, random_state=seed, n_jobs=1)
+    return np.asarray(reducer.fit_transform(values.astype(np.float32)))
 
 
 def _plot(

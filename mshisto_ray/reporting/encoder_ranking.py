@@ -1,16 +1,15 @@
-"""Encoders compared: a row of scores each, and a page of the ranking."""
+"""Encoders compared: a row of scores each, their ranking and their cost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from mshisto_ray.learning.tile_metrics import TileMetrics
+from mshisto_ray.reporting.encoder_tables import EncoderTable, show
 from mshisto_ray.tile_classification.head.samples import TileSamples
-from mshisto_ray.tile_classification.ranking import Ranked, rank
+from mshisto_ray.tile_classification.ranking import rank
 
 _SHOWN = ("balanced_accuracy", "kappa", "weighted_f1", "auroc")
 _FEW_GROUPS = 10
@@ -18,10 +17,16 @@ _FEW_GROUPS = 10
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """Width of an encoder's embeddings, and its speed: NaN where it did not run."""
+    """Of an encoder.
+
+    ``width``: of its embeddings; ``images_per_second``: NaN where it did not run;
+    ``engine``: what ran it; ``licence``: of its weights, empty where it is not known.
+    """
 
     width: int
     images_per_second: float
+    engine: str = ""
+    licence: str = ""
 
 
 def score_row(
@@ -43,59 +48,64 @@ def score_row(
     return row
 
 
-def summary(
-    samples: TileSamples,
-    by_probe: Mapping[str, Mapping[str, TileMetrics]],
-    facts: Mapping[str, EncoderFacts],
-    metric: str,
-) -> str:
-    """Markdown: a table per probe, encoders ranked by ``metric``.
-
-    Args:
-        samples: the tiles that all were scored on.
-        by_probe: scores of each encoder by each probe.
-        facts: of each encoder.
-        metric: that ranks.
-    """
+def about(samples: TileSamples) -> list[str]:
+    """Sentences on what was compared, and how far it can be trusted."""
     groups = len(samples.groups)
     lines = [
-        "# Encoders compared",
-        "",
         f"{len(samples):,} tiles of {groups} patients (or groups), classes "
         f"{', '.join(samples.classes)}. Intervals are 95 %, over patients; differences "
-        "are paired on the same patients. Encoders of one group cannot be told apart.",
+        "are paired on the same patients. Encoders of one group cannot be told apart."
     ]
     if groups < _FEW_GROUPS:
-        lines += ["", f"Only {groups} groups: intervals of so few say little."]
-    for name, scores in by_probe.items():
-        lines += ["", f"## {name}", "", *_table(rank(scores, metric), scores,
-                                                facts, metric)]  # fmt: skip
-    return "\n".join(lines) + "\n"
+        lines.append(f"Only {groups} groups: intervals of so few say little.")
+    return lines
 
 
-def _table(
-    ranked: Sequence[Ranked],
+def ranking_table(
+    probe: str,
     scores: Mapping[str, TileMetrics],
     facts: Mapping[str, EncoderFacts],
     metric: str,
-) -> list[str]:
+) -> EncoderTable:
+    """Encoders ranked by the metric of a probe.
+
+    Args:
+        probe: its name.
+        scores: of each encoder.
+        facts: of each encoder.
+        metric: that ranks.
+    """
     others = [name for name in _SHOWN if name != metric]
-    heads = ["group", "encoder", metric, "from the best of its group", *others]
-    lines = [
-        "| " + " | ".join([*heads, "width", "images/s"]) + " |",
-        "|" + "---|" * (len(heads) + 2),
-    ]
-    for row in ranked:
-        width, rate = facts[row.name].width, facts[row.name].images_per_second
-        score, gap = row.score, row.difference
-        cells = [
-            str(row.group),
-            row.name,
-            f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})",
-            f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})",
-            *(f"{scores[row.name].values[name]:.3f}" for name in others),
-            str(width),
-            f"{rate:.1f}" if np.isfinite(rate) else "",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+    rows = []
+    for row in rank(scores, metric):
+        rate = facts[row.name].images_per_second
+        cells = [str(row.group), row.name, show(row.score), show(row.difference, "+")]
+        cells += [f"{scores[row.name].values[name]:.3f}" for name in others]
+        cells += [str(facts[row.name].width), f"{rate:.1f}" if rate > 0 else ""]
+        rows.append(cells)
+    header = ["group", "encoder", metric, "from the best of its group", *others]
+    return EncoderTable(probe, probe, "", [*header, "width", "images/s"], rows)
+
+
+def cost_table(
+    facts: Mapping[str, EncoderFacts],
+    scores: Mapping[str, TileMetrics],
+    metric: str,
+    floors: Collection[str],
+) -> EncoderTable:
+    """What an encoder costs, and on what terms its weights are had."""
+    rows = []
+    for row in rank(scores, metric):
+        own = facts[row.name]
+        rate = f"{own.images_per_second:.1f}" if own.images_per_second > 0 else ""
+        kind = "floor" if row.name in floors else ""
+        cells = [row.name, kind, f"{row.score.value:.3f}", str(own.width)]
+        rows.append([*cells, f"{2 * own.width:,}", rate, own.engine, own.licence])
+    header = ["encoder", "", metric, "width", "bytes a tile", "images/s", "engine",
+              "licence of the weights"]  # fmt: skip
+    text = (
+        "Bytes of an embedding in float16. Images a second on the machine that ran "
+        "this, one batch after the other; empty of embeddings made before. A licence "
+        "is that of the recipe: empty where none is known, so look it up."
+    )
+    return EncoderTable("cost", "Cost and licence", text, header, rows)

@@ -9,6 +9,7 @@ import numpy as np
 from mshisto_ray.evaluation.robustness import (
     clustering_score,
     index_of,
+    paired_robustness_index,
     robustness_index,
 )
 from mshisto_ray.learning.tile_metrics import TileMetrics, tile_metrics
@@ -24,12 +25,14 @@ _NEIGHBOURS = 50
 class Robustness:
     """Of one encoder.
 
-    ``index``: SO / (SO + OS) with its interval over patients; ``clustering``: see
+    ``index``: SO / (SO + OS) with its interval over patients; ``paired``: the same of
+    ``paired_robustness_index``, NaN where no pair is complete; ``clustering``: see
     ``clustering_score``; ``left_out``: metrics of a probe on sites that it did not
     learn from, None where no site can be left out.
     """
 
     index: Interval
+    paired: Interval
     clustering: float
     left_out: TileMetrics | None
 
@@ -45,12 +48,11 @@ def measure_robustness(samples: TileSamples, probe: Probe, share: float) -> Robu
     assert samples.site is not None
     values, site = samples.read(np.arange(len(samples))), samples.site
     given = samples.target, site, samples.group
-    same_other, other_same = robustness_index(values, *given, _NEIGHBOURS)
     draws = ClusterDraws(samples.group)
-    columns = np.stack([same_other, same_other + other_same], 1).astype(float)
-    top, bottom = draws.means(columns).T
-    value = index_of(same_other, other_same)
-    index = percentile_interval(value, weighted_ratio(top, bottom))
+    index, paired = (
+        _index(*counts(values, *given, _NEIGHBOURS), draws)
+        for counts in (robustness_index, paired_robustness_index)
+    )
     probabilities = sites_left_out(probe, samples, share)
     rows = np.flatnonzero(np.isfinite(probabilities[:, 0]))
     left_out = None
@@ -58,7 +60,19 @@ def measure_robustness(samples: TileSamples, probe: Probe, share: float) -> Robu
         left_out = tile_metrics(
             probabilities[rows], samples.target[rows], samples.group[rows]
         )
-    return Robustness(index, clustering_score(values, samples.target, site), left_out)
+    clustering = clustering_score(values, samples.target, site)
+    return Robustness(index, paired, clustering, left_out)
+
+
+def _index(
+    same_other: np.ndarray, other_same: np.ndarray, draws: ClusterDraws
+) -> Interval:
+    columns = np.stack([same_other, same_other + other_same], 1).astype(float)
+    top, bottom = draws.means(columns).T
+    value = index_of(same_other, other_same)
+    if np.isnan(value):
+        return Interval(value, value, value)
+    return percentile_interval(value, weighted_ratio(top, bottom))
 
 
 def sites_left_out(probe: Probe, samples: TileSamples, share: float) -> np.ndarray:

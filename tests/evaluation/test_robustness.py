@@ -7,6 +7,7 @@ from sklearn.neighbors import NearestNeighbors
 from mshisto_ray.evaluation.robustness import (
     clustering_score,
     index_of,
+    paired_robustness_index,
     robustness_index,
 )
 
@@ -81,3 +82,43 @@ def test_the_score_is_that_of_scikit_learn():
     ]
     found = clustering_score(values, target, site, seeds=3)
     assert found == pytest.approx(np.mean(wanted))
+
+
+def three_classes(num=180, seed=1):
+    """Three classes, of which the third site lacks one; six tiles a slide."""
+    rng = np.random.default_rng(seed)
+    group = np.arange(num) // 6
+    site = group % 3
+    target = np.where(site == 2, np.arange(num) % 2, np.arange(num) % 3)
+    values = rng.normal(size=(num, 8))
+    values[np.arange(num), target] += 1.5
+    values[np.arange(num), 3 + site] += 1.0
+    return values, target, site, group
+
+
+# RobustnessIndex.compute_curve of croma 1.0.1 on the same embeddings, group_id the
+# slide: evaluation_design "all", and "paired_2x2" with a subset for each complete pair.
+CROMA = {
+    "two": {1: (0.8103448275862069, 0.6451612903225806),
+            7: (0.8183962264150944, 0.6689655172413793),
+            30: (0.7724425887265136, 0.615648201027984)},
+    "three": {1: (0.6071428571428571, 0.6338797814207651),
+              7: (0.6219931271477663, 0.6008676789587852),
+              30: (0.6264637002341921, 0.5846605845059533)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CROMA)
+def test_the_indices_are_those_of_croma(name):
+    given = drawn(1.0, 1.0) if name == "two" else three_classes()
+    for k, wanted in CROMA[name].items():
+        found = (
+            index_of(*robustness_index(*given, k=k)),
+            index_of(*paired_robustness_index(*given, k=k)),
+        )
+        assert found == pytest.approx(wanted, abs=1e-12)
+
+
+def test_without_a_complete_pair_there_is_no_paired_index():
+    values, target, _, group = drawn(1, 1)
+    assert np.isnan(index_of(*paired_robustness_index(values, target, target, group)))

@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pytest
+from fixtures.pages import read_page
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
@@ -54,6 +55,11 @@ def test_a_table_of_every_encoder_and_probe(table, tmp_path, capsys):
         rows = {(r["encoder"], r["probe"]): r for r in csv.DictReader(file)}
     assert len(rows) == 6
     assert float(rows["colours", "linear"]["balanced_accuracy"]) == 1
+    page = read_page(tmp_path / "out" / "report.html")
+    assert {"question", "dense", "linear", "knn", "cost", "making"} <= set(
+        page.sections
+    )
+    assert "cannot be told apart" in page.text and "no weights" in page.text
     text = (tmp_path / "out" / "summary.md").read_text()
     assert text in capsys.readouterr().out
     assert "Only 8 groups" in text and "## knn" in text and "| 1 | colours |" in text
@@ -118,7 +124,7 @@ def test_few_tiles_sites_and_a_second_task(sited, tmp_path):
     sites = text.split("## Sites")[1].split("##")[0]
     (row,) = (line for line in sites.splitlines() if line.startswith("| colours"))
     cells = [cell.split()[0] for cell in row.strip("| ").split(" | ")]
-    assert cells[3:] == ["1.000", "1.000", "+0.000"]
+    assert cells[4:] == ["1.000", "1.000", "+0.000"]
     assert "Kendall's tau" in text
     runs = {run.info.run_name: run for run in runs_of(out)}
     assert runs.keys() == {"out", "colours", "median"}

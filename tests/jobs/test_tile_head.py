@@ -100,9 +100,11 @@ def test_classes_of_slides_and_given_folds(stage):
     cohort = stage[2] / "cohort.csv"
     lines = [f"{s}.tiff,{s},p{i // 2},{'ab'[i % 2]},{i // 4}"
              for i, s in enumerate(SLIDES)]  # fmt: skip
+    lines.append("s9.tiff,s9,p9,a,0")
     cohort.write_text("path,slide_id,patient_id,label,fold\n" + "\n".join(lines))
     config = settings(stage, cohort=cohort, target={"column": "label"}, patience=None)
     samples = read_samples(config)
+    assert samples.notes == ("1 slides of the cohort are not embedded: s9",)
     # A patient has slides, so tiles, of both classes.
     assert samples.groups == ("p0", "p1", "p2", "p3")
     splits = plan_folds(samples, config)

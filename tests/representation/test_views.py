@@ -5,6 +5,7 @@ import pytest
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
+from mshisto_ray.learning.sweep.points import check, expand
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.representation import views as module
@@ -132,6 +133,27 @@ def test_bags_take_views(joined, tmp_path):
     wrong = configs.validate(ExperimentConfig, {**raw, "noise": noise})
     with pytest.raises(InputError, match="2 strengths for 3 view"):
         experiment.load(wrong)
+
+
+def test_every_point_of_a_sweep_has_its_own_views(joined, tmp_path):
+    views, cache = joined
+    cohort = tmp_path / "cohort.csv"
+    rows = [f"{s}.tiff,{s},{'ab'[i % 2]}" for i, s in enumerate(SLIDES)]
+    cohort.write_text("path,slide_id,label\n" + "\n".join(rows) + "\n")
+    one, all_ = ([v.model_dump(mode="json") for v in own] for own in (views[:1], views))
+    raw = {
+        "views": one,
+        "cohort": str(cohort),
+        "split": {"folds": 2, "validation": 0},
+        "early_stopping": None,
+        "runtime": {"cache": cache.model_dump()},
+    }
+    config = configs.validate(ExperimentConfig, raw)
+    found, _ = check(expand(config, {"views": [one, all_]}), None)
+    assert len(found) == 2
+    assert [p.config.load().dims for p in found.values()] == [(5,), (19,)]
+    labels = [p.label for p in found.values()]
+    assert labels == ["views=one 0.5", "views=one 0.5 + two 1 + two 0.5"]
 
 
 @pytest.mark.parametrize(

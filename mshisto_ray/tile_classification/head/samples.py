@@ -160,15 +160,27 @@ def _open(config: TileHeadConfig, cohort: Cohort | None) -> _TileSource:
         features = open_features(directory, mpp, cache)
         patients = known or directory.patient_ids
         used = {s: patients[s] for s in directory.slide_ids if s in patients}
+        missing = sorted(set(known or ()) - set(used))
         source = _TileSource(
             features,
             lambda i: read_places(directory, directory.slide_ids[i], mpp, True),
             used, mpp, (features.dim,), directory.digest,
-            directory.manifest.recipe["encoder"], (),
+            directory.manifest.recipe["encoder"], _not_embedded(missing),
         )  # fmt: skip
     if not source.slide_patients:
         raise InputError(f"{config.cohort}: none of its slides is embedded")
     return source
+
+
+def _not_embedded(slides: Sequence[str]) -> tuple[str, ...]:
+    """A line on the slides of a cohort that cannot take part; none without any."""
+    if not slides:
+        return ()
+    more = ", ..." if slides[5:] else ""
+    return (
+        f"{len(slides)} slides of the cohort are not embedded: "
+        f"{', '.join(slides[:5])}{more}",
+    )
 
 
 def _assemble(
