@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import ray.data
 from ray.data import ActorPoolStrategy
@@ -31,6 +32,9 @@ class _Worker:
     """Builds the unit's function once per actor."""
 
     def __init__(self, make: Callable[..., Work], arguments: Sequence[Any]):
+        # OpenCV would take every core of the node, whatever Ray has reserved, and
+        # share out single tiles, which costs more than it saves.
+        cv2.setNumThreads(1)
         self._work = make(*arguments)
         self._name = f"{ray.get_runtime_context().get_node_id()} {os.getpid()}"
 
