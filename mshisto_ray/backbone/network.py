@@ -63,7 +63,9 @@ class NetworkEncoder:
 
     def features(self, tiles: torch.Tensor) -> torch.Tensor:
         """uint8 [B, H, W, 3] on the device to embeddings [B, D]."""
-        return self._pooled(self.network, self.transform.apply(tiles))
+        batch = self.transform.apply(tiles)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        return self._pooled(self.network, batch)
 
     def _probe(self) -> int:
         size = self.transform.size

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import ray.data
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
@@ -33,6 +34,9 @@ class _Worker:
     """Makes units in an actor of its own; builds their function once."""
 
     def __init__(self, make: Callable[..., Work], arguments: Sequence[Any]):
+        # OpenCV would take every core of the node, whatever Ray has reserved, and
+        # share out single tiles, which costs more than it saves.
+        cv2.setNumThreads(1)
         self._work = make(*arguments)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,8 +1,9 @@
-"""HDF5 files of tile features as TRIDENT and CLAM lay them out.
+"""HDF5 files of tile features as TRIDENT, CLAM and STAMP lay them out.
 
-Both keep ``features`` [N, D] and ``coords`` [N, 2], the level-0 pixels (x, y) of the
-tiles' top-left corners. TRIDENT describes the tiles in attributes of ``coords``; CLAM
-does so only in its files of coordinates, not in those of features.
+The first two keep ``features`` [N, D] and ``coords`` [N, 2], the level-0 pixels (x, y)
+of the tiles' top-left corners. TRIDENT describes the tiles in attributes of ``coords``;
+CLAM does so only in its files of coordinates, not in those of features. STAMP 2 keeps
+``feats``, and ``coords`` in micrometres, with attributes of the file.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ Layout = Literal["trident", "clam"]
 _MADE_FROM = "mshisto_made_from"
 _EXTENT = "extent_level0"
 _DTYPES = (np.float16, np.float32)
+# Of STAMP: side of a tile in micrometres, since version 2.1 and before.
+_SIDE_UM, _SIDE_UM_FIRST = "tile_size_um", "tile_size"
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,26 @@ class TileShape:
 
 @dataclass(frozen=True)
 class H5Features:
-    """Tiles of one slide: ``x``, ``y`` int64 [N]; ``values`` float16 or 32 [N, D]."""
+    """Tiles of one slide: ``x``, ``y`` int64 [N]; ``values`` float16 or 32 [N, D].
+
+    ``in_um``: places and shape are in micrometres, and ``x``, ``y`` float64.
+    """
 
     x: np.ndarray
     y: np.ndarray
     values: np.ndarray
     shape: TileShape | None
+    in_um: bool = False
+
+    def on_pixels(self, mpp: float) -> H5Features:
+        """Places and shape in level-0 pixels, of ``mpp`` micrometres each."""
+        if not self.in_um:
+            return self
+        assert self.shape
+        x, y = (np.rint(v / mpp).astype(np.int64) for v in (self.x, self.y))
+        extent, step = self.shape.extent / mpp, self.shape.step / mpp
+        shape = TileShape(extent, step, self.shape.tile_px)
+        return H5Features(x, y, self.values, shape)
 
 
 def read_h5(path: Path) -> H5Features:
@@ -62,8 +79,9 @@ def read_h5(path: Path) -> H5Features:
         OSError: the storage fails.
     """
     with opened(path, "`features` and `coords`") as file:
-        coords, features = dataset(file, "coords"), dataset(file, "features")
-        shape = _tile_shape(dict(coords.attrs))
+        coords, features = dataset(file, "coords"), dataset(file, _named(file))
+        in_um = _is_stamp(file)
+        shape = _tile_shape(dict(file.attrs if in_um else coords.attrs))
         places, values = np.asarray(coords), np.asarray(features)
     # Some published features have a batch axis of one slide.
     places, values = (
@@ -83,6 +101,11 @@ def read_h5(path: Path) -> H5Features:
             f"{path.name}: features of {values.dtype}; float16 and float32 can be kept "
             "exactly: save them as one of these",
         )
+    if in_um:
+        x, y = places.astype(np.float64).T
+        if not np.isfinite(places).all() or (len(x) and places.min() < 0):
+            raise H5Error("BadPlaces", f"{path.name}: coords are no places in um")
+        return H5Features(x, y, values, shape, in_um)
     whole = places.astype(np.int64)
     if not np.array_equal(whole, places) or (len(whole) and whole.min() < 0):
         raise H5Error(
@@ -110,7 +133,20 @@ def width_of(path: Path) -> int:
         H5Error: no HDF5 file with ``features``.
     """
     with opened(path, "`features`") as file:
-        return int(dataset(file, "features").shape[-1])
+        return int(dataset(file, _named(file)).shape[-1])
+
+
+def _named(file: h5py.File) -> str:
+    """Name of the features: STAMP's, where it is there alone."""
+    return "feats" if "feats" in file and "features" not in file else "features"
+
+
+def _is_stamp(file: h5py.File) -> bool:
+    """Whether a file is of STAMP 2, with places in micrometres."""
+    return _named(file) == "feats" and (
+        _SIDE_UM in file.attrs
+        or (_SIDE_UM_FIRST in file.attrs and file.attrs.get("unit") == "um")
+    )
 
 
 def _tile_shape(attributes: Mapping[str, Any]) -> TileShape | None:
@@ -134,6 +170,10 @@ def _claimed_shape(attributes: Mapping[str, Any]) -> TileShape | None:
         overlap = int(attributes.get("overlap", 0))
         step = extent * (tile_px - overlap) / tile_px if tile_px else 0.0
         return TileShape(extent, step, tile_px)
+    side = attributes.get(_SIDE_UM, attributes.get(_SIDE_UM_FIRST))
+    if side is not None:  # STAMP, in micrometres; its tiles do not overlap
+        tile_px = int(attributes.get("tile_size_px", 0))
+        return TileShape(float(side), float(side), tile_px or None)
     if "patch_level" in attributes:  # CLAM: pixels of that level; resizing unknown
         downsample = np.ravel(attributes.get("downsample", 1.0))
         if "downsample" not in attributes and int(attributes["patch_level"]):

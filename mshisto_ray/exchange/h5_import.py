@@ -27,6 +27,8 @@ from mshisto_ray.store.cohort import CohortSlide
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.shards import tensor_column
 
+OpenSlide = Callable[[Path], Slide]
+
 # Of fewer tiles side by side, the distance says little about the file.
 _FEW = 8
 
@@ -55,7 +57,7 @@ def import_slide(
     features: Path,
     coordinates: Path | None,
     recipe: ImportRecipe,
-    open_slide: Callable[[Path], Slide] = open_slide,
+    open_slide: OpenSlide = open_slide,
     watching: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> tuple[pa.Table, list[Failure]]:
     """A slide's tiles, sorted by (row, col), and the failures of those left out.
@@ -77,6 +79,9 @@ def import_slide(
     with watching():
         found = read_h5(features)
         shape = found.shape or (read_tile_shape(coordinates) if coordinates else None)
+    if found.in_um:
+        found = found.on_pixels(_mpp(features.name, row, recipe, open_slide))
+        shape = found.shape
     if shape is None and recipe.extent is not None:
         shape = TileShape(recipe.extent, recipe.extent, None)
     _check(features.name, found, shape, recipe)
@@ -204,6 +209,25 @@ def _spacing(found: H5Features) -> int | None:
         return None
     values, counts = np.unique(apart, return_counts=True)
     return int(values[counts.argmax()]) if counts.max() * 2 > len(apart) else None
+
+
+def _mpp(
+    name: str, row: CohortSlide, recipe: ImportRecipe, open_slide: OpenSlide
+) -> float:
+    """Micrometres per level-0 pixel of a slide, by which STAMP's places are divided."""
+    if not recipe.check_slides:
+        if row.mpp is None:
+            raise H5Error(
+                "NoMpp",
+                f"{name}: places are in micrometres: give the slide's in the cohort's "
+                "mpp column, or the slide and check_slides=true",
+            )
+        return row.mpp
+    slide = open_slide(row.path)
+    try:
+        return checked_mpp(slide.mpp, row.mpp)
+    finally:
+        slide.close()
 
 
 def _check_slide(

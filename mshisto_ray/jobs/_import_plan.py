@@ -21,7 +21,7 @@ from mshisto_ray.store.shards import read_metadata
 
 
 class ImportConfig(Config):
-    """Import tile features that TRIDENT or CLAM extracted as embeddings."""
+    """Import tile features that TRIDENT, CLAM or STAMP extracted as embeddings."""
 
     features: InputPath = option(
         text="folder of NAME.h5; NAME: a slide_id, or a slide file without suffix"
@@ -91,7 +91,7 @@ def make_recipe(config: ImportConfig, files: Mapping[str, Path]) -> dict[str, An
     else:
         raise InputError(
             f"features: none of the {len(files)} files in {config.features} is HDF5 "
-            "with `features`, as TRIDENT and CLAM write them"
+            "with `features`, as TRIDENT and CLAM write them, or STAMP's `feats`"
         )
     keys = ("extent", "mpp_tolerance", "check_slides")
     return {

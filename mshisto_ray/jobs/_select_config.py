@@ -44,6 +44,9 @@ class SelectConfig(Config):
     embeddings: dict[str, InputPath] = option(
         {}, "in place of images: {name: embeddings directory} of the same tiles"
     )
+    colours: dict[str, str] = option(
+        {}, "{name: colour mode} of embeddings; without one: their first"
+    )
     scale: float | None = option(
         None,
         "with embeddings: scale of the tiles; null: the finest",
@@ -89,6 +92,12 @@ class SelectConfig(Config):
             raise ValueError("give images with encoders, or embeddings")
         if self.images and not self.encoders:
             raise ValueError("encoders: give {name: encoder, ...} for the images")
+        unknown = sorted(self.colours.keys() - self.embeddings.keys())
+        if unknown:
+            have = ", ".join(self.embeddings) or "none"
+            raise ValueError(
+                f"colours: {unknown[0]!r} is not among the embeddings; have {have}"
+            )
         if not self.probes:
             raise ValueError("probes: give one or more")
         if self.images and (self.site or self.second_task):

@@ -216,6 +216,7 @@ def _embedded(config: SelectConfig) -> dict[str, tuple[TileSamples, float]]:
         raw = {
             "embeddings": path,
             "scale": config.scale,
+            "colour": config.colours.get(name),
             "cohort": config.cohort,
             "columns": config.columns,
             "tiles": config.tiles,

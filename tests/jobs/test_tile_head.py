@@ -8,7 +8,8 @@ import pytest
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.jobs import tile_head
+from mshisto_ray.jobs import select_backbone, tile_head
+from mshisto_ray.jobs._select_config import SelectConfig
 from mshisto_ray.jobs.tile_head import TileHeadJobConfig
 from mshisto_ray.tile_classification.head.files import load_heads
 from mshisto_ray.tile_classification.head.run import plan_folds
@@ -159,3 +160,39 @@ def test_a_table_that_cannot_be_used_is_refused(stage):
     path.write_text("slide_id,row,col,label\nt9,1,1,a\n")
     with pytest.raises(InputError, match="no labelled row of an embedded slide"):
         read_samples(config)
+
+
+def test_a_colour_mode_is_read_named_and_told_apart(stage, stages):
+    two = stages.embeddings(embed, "two", gray=lambda table: -embed(table))
+    first, gray = (
+        read_samples(settings(stage, embeddings=two, colour=colour))
+        for colour in (None, "gray")
+    )
+    rows = np.arange(len(first))
+    np.testing.assert_array_equal(gray.read(rows), -first.read(rows))
+    assert "colour" not in first.encoder and gray.encoder["colour"] == "gray"
+    assert first.digest != gray.digest
+    with pytest.raises(InputError, match=r"colour: 'red' is not in .*have rgb, gray"):
+        read_samples(settings(stage, embeddings=two, colour="red"))
+    view = {"embeddings": str(two), "mpp": 0.5}
+    with pytest.raises(InputError, match="colour: of embeddings; each of the views"):
+        settings(stage, embeddings=None, views=[view], colour="gray")
+
+
+def test_encoders_are_compared_by_the_colours_named(stage, stages):
+    tiles, _, folder = stage
+    two = stages.embeddings(embed, "two", gray=lambda table: np.abs(embed(table)))
+    raw = {
+        "embeddings": {"rgb": two, "gray": two},
+        "colours": {"gray": "gray"},
+        "tiles": tiles,
+        "target": {"column": "annotation"},
+        "out": folder / "select",
+        "runtime": {"cache": {"dir": folder / "cache", "max_gib": 1}},
+    }
+    found = select_backbone._embedded(configs.validate(SelectConfig, raw))
+    ours, theirs = (samples for samples, _ in found.values())
+    rows = np.arange(len(ours))
+    np.testing.assert_array_equal(theirs.read(rows), np.abs(ours.read(rows)))
+    with pytest.raises(InputError, match="colours: 'red' is not among the embeddings"):
+        configs.validate(SelectConfig, raw | {"colours": {"red": "gray"}})

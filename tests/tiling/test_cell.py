@@ -12,6 +12,7 @@ from mshisto_ray.tiling.pixels import read_tile
 from mshisto_ray.tiling.resolution import resolve
 
 TILE = 16
+SCALES = (0.5, 1.0, 2.0)
 
 
 class DrawnSlide:
@@ -30,12 +31,13 @@ class DrawnSlide:
             if x <= bad_x < x + width and y <= bad_y < y + height:
                 raise SlideError("UnreadableRegion", "damaged")
         out = np.full((height, width, 3), 255, np.uint8)
-        part = self.pixels[y : y + height, x : x + width]
+        down = int(self.levels[level].downsample)
+        part = self.pixels[y::down, x::down][:height, :width]
         out[: part.shape[0], : part.shape[1]] = part
         return out
 
 
-def readings(mpp, slide, scales=(0.5, 1.0, 2.0)):
+def readings(mpp, slide, scales=SCALES):
     found = resolve(mpp, slide.levels, scales, TILE, 0.02, from_finest=True)
     return {reading.mpp: reading for reading in found}
 
@@ -77,6 +79,17 @@ def test_a_damaged_tile_costs_only_itself_and_its_ancestors():
         except SlideError:
             lost.append((reading.mpp, x, y))
     assert lost == [(0.5, 16, 0), (1.0, 0, 0), (2.0, 0, 0)]
+
+
+def test_coarser_scales_of_one_level_share_its_decode():
+    slide = DrawnSlide((1, 2))
+    scales = {r.mpp: r for r in resolve(0.5, slide.levels, SCALES, TILE, 0.02)}
+    assert [(r.level, r.factor) for r in scales.values()] == [(0, 1), (1, 1), (1, 2)]
+    read = CellReader(slide, scales, TILE)
+    for reading, x, y in tiles(scales):
+        expected = read_tile(DrawnSlide((1, 2)), reading, x, y, TILE)
+        np.testing.assert_array_equal(read(reading, x, y), expected)
+    assert len(slide.reads) == 4 * (16 + 4)
 
 
 def test_coarse_scales_alone_never_touch_level_0():

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from mshisto_ray import components
+from mshisto_ray.backbone.engine import Engine, Pair, on_engine
 from mshisto_ray.components import Part
 from mshisto_ray.slides import (
     open_slide,
@@ -35,27 +36,41 @@ class Ended:
 
 
 def plain(
-    tiles: Path, out: Path, encoder: dict[str, Any], actors: int, chunks: range
+    tiles: Path,
+    out: Path,
+    encoder: dict[str, Any],
+    engine: Engine,
+    actors: int,
+    chunks: range,
 ) -> list[Ended]:
     """Embed in ``actors`` plain processes, each with its share of the chunks."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(actors, mp_context=context) as pool:
         shares = [chunks[start::actors] for start in range(actors)]
         found = [
-            pool.submit(_plain_loop, tiles, out, encoder, share) for share in shares
+            pool.submit(_plain_loop, tiles, out, encoder, engine, share)
+            for share in shares
         ]
         return [end for future in found for end in future.result()]
 
 
 def _plain_loop(
-    directory: Path, out: Path, encoder: dict[str, Any], chunks: range
+    directory: Path,
+    out: Path,
+    encoder: dict[str, Any],
+    engine: Engine,
+    chunks: range,
 ) -> list[Ended]:
     """Read, embed and save one chunk after the other."""
     torch.set_num_threads(1)
-    embedder = components.build(
-        "mshisto_ray.encoders", Part(**encoder), "cpu", "float32"
-    )
     tiles = TileDirectory(directory)
+    embedder = on_engine(
+        components.build("mshisto_ray.encoders", Part(**encoder), "cpu", "float32"),
+        Pair(engine, "float32"),
+        "cpu",
+        out / f"plain_{chunks.start}",
+        tiles.manifest.recipe["tile_px"],
+    )
     (record,) = tiles.slides.values()
     slide = open_slide(Path(record["path"]), record["reader"])
     readings = readings_of(record)

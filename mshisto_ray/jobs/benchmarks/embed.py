@@ -15,9 +15,11 @@ import numpy as np
 from pydantic import Field
 
 from mshisto_ray import config as configs
+from mshisto_ray.backbone.engine import Engine
 from mshisto_ray.config import InputError, InputPath
 from mshisto_ray.jobs import embed, tile
 from mshisto_ray.jobs._embed_config import make_targets
+from mshisto_ray.jobs._embed_settle import settle, work_of
 from mshisto_ray.jobs.benchmarks._benchmark import Benchmark, Measure
 from mshisto_ray.jobs.benchmarks._embed_engines import engines
 from mshisto_ray.jobs.benchmarks._embed_plain import BATCH, Ended, plain
@@ -38,6 +40,7 @@ def build(
     cases: tuple[Case, ...] = ("engines", "cost", "split", "memory"),
     encoders: dict[str, dict[str, Any]] | None = None,
     model: str = "mobilenetv2_100",
+    engine: Engine = "torch",
     actors: Annotated[int, Field(ge=1)] = 2,
     slide: InputPath | None = None,
     mpp: Annotated[float | None, Field(gt=0)] = None,
@@ -53,13 +56,14 @@ def build(
             large.
         encoders: for ``engines``, by name; null: three networks with random weights.
         model: timm's name of the network for ``cost``, with random weights.
+        engine: that runs it in float32, through Ray and in the plain processes.
         actors: Ray workers, and plain processes.
         slide: take this slide for ``engines`` and ``cost`` instead of the one made.
         mpp: of that slide, if its file does not give it.
     """
     measures = {
         "engines": partial(engines, encoders=encoders, given=slide, mpp=mpp),
-        "cost": partial(_cost, model=model, given=slide, mpp=mpp),
+        "cost": partial(_cost, model=model, engine=engine, given=slide, mpp=mpp),
         "split": _split,
         "memory": _memory,
     }
@@ -74,7 +78,12 @@ def build(
 
 
 def _cost(
-    folder: Path, actors: int, model: str, given: Path | None, mpp: float | None
+    folder: Path,
+    actors: int,
+    model: str,
+    engine: Engine,
+    given: Path | None,
+    mpp: float | None,
 ) -> dict[str, Measure]:
     out = _fresh(folder / "embed_cost")
     slides = [given or make_repeated(folder, _COST_SIDE)]
@@ -85,11 +94,11 @@ def _cost(
     # Half of the plain loop before and half after: the machine's pace drifts.
     half = len(chunks) // 2
     with PeakMemory() as plain_memory:
-        plainly = plain(tiles, out, encoder, actors, chunks[:half])
+        plainly = plain(tiles, out, encoder, engine, actors, chunks[:half])
     started = time.perf_counter()
     with PeakMemory() as memory:
-        ours = _through_ray(tiles, out / "embeddings", encoder, actors)
-    plainly += plain(tiles, out, encoder, actors, chunks[half:])
+        ours = _through_ray(tiles, out / "embeddings", encoder, actors, engine)
+    plainly += plain(tiles, out, encoder, engine, actors, chunks[half:])
     first = min(end.at_s for end in ours) - started
     rate = _rate(ours, actors)
     value, base = _cpu_ms(ours), _cpu_ms(plainly)
@@ -204,12 +213,19 @@ def _embed_settings(
 
 
 def _through_ray(
-    tiles: Path, out: Path, encoder: dict[str, Any], actors: int
+    tiles: Path,
+    out: Path,
+    encoder: dict[str, Any],
+    actors: int,
+    engine: Engine | None = None,
 ) -> list[Ended]:
     raw = _embed_settings(tiles, out, encoder, actors)
+    raw |= {"engine": engine, "precision": "float32"} if engine else {}
     config = configs.validate(embed.EmbedConfig, raw)
     directory = TileDirectory(tiles)
     targets = make_targets(config, directory)
+    if engine:
+        targets = settle(config, targets, work_of(config, targets))
     _, units = embed.plan_units(targets[0], directory)
     rows = embed.embed_units(config, targets, [asdict(unit) for unit in units])
     return [

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import cv2
 import numpy as np
 import openslide
 from PIL import Image
@@ -65,8 +66,13 @@ def build(
         slides = [_given(slide, mpp)] if slide else make_slides(folder)
         forget_peak_memory()
         found: dict[str, Measure] = {}
-        for item in slides:
-            found |= _measure(item, cells, repeats)
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)  # as in a worker
+        try:
+            for item in slides:
+                found |= _measure(item, cells, repeats)
+        finally:
+            cv2.setNumThreads(threads)
         return found | {"read.peak_memory": Measure(peak_memory_mib(), "MiB")}
 
     return measure

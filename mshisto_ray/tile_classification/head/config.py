@@ -42,6 +42,9 @@ class TileInputConfig(Config):
     scale: float | None = option(
         None, "of the tiles; null: the finest", unit="um/px", gt=0
     )
+    colour: str | None = option(
+        None, "colour mode of the embeddings, as gray; null: their first"
+    )
     views: tuple[ViewConfig, ...] | None = option(
         None, "in place of embeddings and scale: several of a tile, side by side"
     )
@@ -60,6 +63,8 @@ class TileInputConfig(Config):
             raise ValueError("give embeddings, or views in place of it")
         if self.views and self.scale is not None:
             raise ValueError("views: each has its mpp; leave scale null")
+        if self.views and self.colour:
+            raise ValueError("colour: of embeddings; each of the views has its own")
         return self
 
 

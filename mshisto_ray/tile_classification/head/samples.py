@@ -155,7 +155,7 @@ def _open(config: TileHeadConfig, cohort: Cohort | None) -> _TileSource:
         )  # fmt: skip
     else:
         assert config.embeddings is not None
-        directory = EmbeddingDirectory(config.embeddings)
+        directory = EmbeddingDirectory(config.embeddings, config.colour)
         mpp = directory.choose_scale(config.scale)
         features = open_features(directory, mpp, cache)
         patients = known or directory.patient_ids
@@ -164,8 +164,8 @@ def _open(config: TileHeadConfig, cohort: Cohort | None) -> _TileSource:
         source = _TileSource(
             features,
             lambda i: read_places(directory, directory.slide_ids[i], mpp, True),
-            used, mpp, (features.dim,), directory.digest,
-            directory.manifest.recipe["encoder"], _not_embedded(missing),
+            used, mpp, (features.dim,), directory.digest, directory.encoder,
+            _not_embedded(missing),
         )  # fmt: skip
     if not source.slide_patients:
         raise InputError(f"{config.cohort}: none of its slides is embedded")
