@@ -36,6 +36,7 @@ from mshisto_ray.studies import (
 STUDIES = "mshisto_ray.studies"
 STAGE = "study"
 _UNITS = "units"
+_PICTURES = "pictures"
 _AREA = ".area.parquet"
 _RECORDED = ("mshisto-ray", "numpy", "torch")
 
@@ -174,6 +175,10 @@ def _write(
     write_predictions(file.with_suffix(".parquet"), result.predictions)
     if result.area:
         write_predictions(file.with_suffix(_AREA), result.area)
+    for name, picture in result.pictures.items():
+        path = out / _PICTURES / f"{unit.name}-{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        picture.save(path)
     extras = result.extras
     content = {
         "recipe_digest": recipe_digest(unit.recipe),

@@ -176,6 +176,15 @@ def predict(
     return np.concatenate(found), float(np.mean(areas)) if areas else float("nan")
 
 
+def attention(model: ImageModel, bags: ImageBags, bag: int) -> np.ndarray | None:
+    """Attention of the images of one bag, float64 [n]; None where there is none."""
+    rows = slice(bags.offsets[bag], bags.offsets[bag + 1])
+    images = model.standardise(bags.images[rows])
+    with torch.inference_mode():
+        out = model(images, torch.tensor([0, len(images)]))
+    return None if out.attention is None else out.attention.double().cpu().numpy()
+
+
 def _loss(
     model: ImageModel, bags: ImageBags, pixels: torch.Tensor, index: np.ndarray
 ) -> float:

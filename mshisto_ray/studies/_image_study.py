@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from mshisto_ray import components
 from mshisto_ray import config as configs
 from mshisto_ray.components import Part
+from mshisto_ray.drawing.instance_map import draw_instances
 from mshisto_ray.encoders import Encoder, colour_stats
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.learning.split import Split, SplitConfig
@@ -23,7 +25,7 @@ from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.store.features import ArrayFeatures
 from mshisto_ray.studies import _image_bags, _study
-from mshisto_ray.studies._image_bags import ImageBags
+from mshisto_ray.studies._image_bags import ImageBags, ImageModel
 from mshisto_ray.studies._image_table import (
     ImageTable,
     Protocol,
@@ -36,6 +38,8 @@ from mshisto_ray.studies._study import StudyUnit, UnitResult
 ENCODERS = "mshisto_ray.encoders"
 # Images per call of a frozen encoder, and its names in the table.
 _IMAGES_AT_ONCE = 256
+# Test bags of the first fold whose attention is drawn.
+_PICTURES = 3
 KINDS = {"colour": "colour statistics", "frozen": "frozen features"}
 # Poolings that are tried on frozen features.
 _FROZEN = (
@@ -139,7 +143,20 @@ class ImageStudy:
         )
         found, area = _image_bags.predict(model, self._data.bags, split.test)
         predictions, extras = self._predictions(split, found), {"attention_auroc": area}
-        return UnitResult(predictions, extras, device=name)
+        pictures = self._draw(model, split) if split.fold == split.repeat == 0 else {}
+        return UnitResult(predictions, extras, device=name, pictures=pictures)
+
+    def _draw(self, model: ImageModel, split: Split) -> dict[str, Image.Image]:
+        """Where attention looks in the first positive test bags."""
+        bags, found = self._data.bags, {}
+        for bag in split.test[bags.targets[split.test] == 1][:_PICTURES].tolist():
+            scores = _image_bags.attention(model, bags, bag)
+            if scores is not None:
+                rows = slice(bags.offsets[bag], bags.offsets[bag + 1])
+                name = self._data.names[bag]
+                parts = bags.images[rows], scores, bags.instance[rows]
+                found[name] = draw_instances(*parts, name)
+        return found
 
     def _run_frozen(self, kind: str, pooling: str) -> UnitResult:
         """All folds of one pooling on features that are not trained."""

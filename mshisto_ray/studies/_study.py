@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 
 from mshisto_ray import components
 from mshisto_ray.components import Part
@@ -27,13 +28,14 @@ class UnitResult:
     """Predictions of a unit's held-out bags, and other numbers of it.
 
     ``area``: predictions of the same models for the bags' annotated area, if known;
-    ``device``: what trained them.
+    ``device``: what trained them; ``pictures``: by name, for who looks at them.
     """
 
     predictions: Predictions
     extras: Mapping[str, float]
     area: Predictions | None = None
     device: str = "cpu"
+    pictures: Mapping[str, Image.Image] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
