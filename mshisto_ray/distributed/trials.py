@@ -33,12 +33,16 @@ from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.input.bags import Bags, read_bags
 from mshisto_ray.mil.refits import num_refits, run_refits
 from mshisto_ray.mil.sweep import Point
-from mshisto_ray.progress import say
+from mshisto_ray.progress import CountBar, say
 from mshisto_ray.runtime import Resources
 
 _REPORT_EVERY_S = 2.0
 _PRINT_EVERY_S = 5.0
 _MAX_RESTARTS = 2
+_NO_MEMORY = (
+    "Ray ended workers, as a node ran low on memory: end other programs there, or give "
+    "fewer runtime.actors; the same command resumes"
+)
 # What decides the bags of a trial.
 _SOURCE = {
     "embeddings", "cohort", "bags", "scale", "scales", "unit", "target", "split",
@@ -85,7 +89,13 @@ def run_trials(
     for leftover in (state, *(out / "configs").glob(".*.tmp")):
         shutil.rmtree(leftover, ignore_errors=True)
     with connect():
-        results = _make_tuner(out, pending, resources, state, watch, refits).fit()
+        tuner = _make_tuner(out, pending, resources, state, watch, refits)
+        try:
+            results = tuner.fit()
+        except RuntimeError as error:  # Tune's word for an error it does not expect
+            if "low on memory" not in str(error):
+                raise
+            raise InputError(_NO_MEMORY) from None
     shutil.rmtree(state, ignore_errors=True)
     errors = {}
     for result in results:
@@ -129,13 +139,15 @@ def _make_tuner(
 
 
 class _Progress(Callback):
-    """A line per finished config, and one every few seconds between them."""
+    """A line per finished config; between them a bar, or a line every few seconds."""
 
     def __init__(self, pending: Mapping[str, Point], out: Path, watch: Watch):
         self._pending = pending
         self._out = out
         self._watch = watch
         self._models: dict[str, int] = {}
+        self._bar = CountBar("sweep", len(pending), "configs")
+        self._best: dict[str, float] = {}
         self._ended = 0
         self._printed = time.monotonic()
 
@@ -154,10 +166,11 @@ class _Progress(Callback):
     ) -> None:
         """Print the number of models done, at most every few seconds."""
         self._models[trial.trial_id] = result["models"]
-        if time.monotonic() - self._printed > _PRINT_EVERY_S:
-            models = sum(self._models.values())
-            say(f"sweep: {self._ended}/{len(self._pending)} configs, {models} models")
-            self._printed = time.monotonic()
+        models = self._show()
+        if self._bar.is_shown or time.monotonic() - self._printed <= _PRINT_EVERY_S:
+            return
+        say(f"sweep: {self._ended}/{len(self._pending)} configs, {models} models")
+        self._printed = time.monotonic()
 
     def on_trial_complete(
         self, iteration: int, trials: list, trial: Trial, **info: Any
@@ -171,6 +184,13 @@ class _Progress(Callback):
         """Print the line of a config whose process ended once too often."""
         self._end(trial.config["digest"], str(trial.get_error()))
 
+    def _show(self) -> int:
+        """Move the bar; returns the number of models done."""
+        models = sum(self._models.values())
+        best = [f"best validation {name} {v:.3f}" for name, v in self._best.items()]
+        self._bar.show(self._ended, ", ".join([f"{models} models", *best]))
+        return models
+
     def _end(self, digest: str, error: str | None) -> None:
         self._ended += 1
         self._watch.ended(digest, error)
@@ -182,8 +202,13 @@ class _Progress(Callback):
             value = found.get(f"val_{target.chooses}_mean")
             title = target.titles[target.chooses]
             text = "done" if value is None else f"validation {title} {value:.3f}"
+            if value is not None:
+                better = min if target.chooses in target.lower_is_better else max
+                self._best[title] = better(value, self._best.get(title, value))
         label = self._pending[digest].label
-        say(f"sweep: {self._ended}/{len(self._pending)} configs, {label}: {text}")
+        line = f"sweep: {self._ended}/{len(self._pending)} configs, {label}: {text}"
+        self._bar.say(line)
+        self._show()
         self._printed = time.monotonic()
 
 
