@@ -128,7 +128,9 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
         try:
             overrides[key] = _load_yaml(text)
         except yaml.YAMLError as error:
-            raise InputError(f"{word!r}: the value is not YAML: {error}") from None
+            raise InputError(
+                f"{word!r}: the value is not YAML: {_where(error)}"
+            ) from None
     return overrides
 
 
@@ -139,6 +141,14 @@ def _load_yaml(text: str) -> Any:
     return yaml.safe_load(text)
 
 
+def _where(error: yaml.YAMLError) -> str:
+    """What is wrong with a YAML text, and at which place, in one line."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    mark = error.problem_mark
+    return f"{error.problem} at line {mark.line + 1}, column {mark.column + 1}"
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file."""
     if not path.is_file():
@@ -146,7 +156,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = _load_yaml(path.read_text())
     except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from None
+        raise InputError(f"{path}: not valid YAML: {_where(error)}") from None
     if raw is None:
         return {}
     if not isinstance(raw, dict):
@@ -177,6 +187,8 @@ def _explain(config_class: type[BaseModel], item: Any) -> str:
         return f"{key}: unknown key; known: {known}{meant}"
     if item["type"] == "missing":
         return f"{key}: required, but not given (key=value or in the YAML)"
+    if item["type"] == "model_type":
+        return f"{key}: has keys of its own, as {key}.KEY=VALUE (got {item['input']!r})"
     message = item["msg"].removeprefix("Value error, ")
     given = "" if item["type"] == "value_error" else f" (got {item['input']!r})"
     return f"{key}: {message}{given}"

@@ -199,6 +199,44 @@ class Progress:
         return str(timedelta(seconds=round(seconds)))
 
 
+class CountBar:
+    """A terminal's bar of things that are counted, below the lines on them.
+
+    Where output goes to a file there is no bar, and the lines are as of ``say``.
+    """
+
+    def __init__(self, name: str, total: int, unit: str):
+        self._bar = None
+        if sys.stdout.isatty():
+            shown = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit}"
+            self._bar = tqdm(
+                total=total, desc=name, unit=unit, file=sys.stdout,
+                dynamic_ncols=True, bar_format=shown + "{postfix}",
+            )  # fmt: skip
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is a bar."""
+        return self._bar is not None
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar."""
+        if self._bar is None:
+            say(line)
+        else:
+            self._bar.write(line, file=sys.stdout)
+
+    def show(self, done: int, note: str) -> None:
+        """Move the bar, which ends when all is done; ``note``: at its end."""
+        if self._bar is None:
+            return
+        self._bar.n = done
+        self._bar.set_postfix_str(note)
+        if done == self._bar.total:
+            self._bar.close()
+            self._bar = None
+
+
 def say(line: str) -> None:
     """Print a line and flush it, also when output goes to a file."""
     print(line, flush=True)

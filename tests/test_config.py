@@ -138,6 +138,26 @@ def test_addresses_are_no_paths(path):
     assert str(error.value).count(f"{scheme} is not supported") == 2
 
 
+def test_yaml_that_is_none_is_refused_in_one_line_with_its_place(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("lr: 1\nout: [unclosed\n")
+    with pytest.raises(InputError) as caught:
+        configs.read_yaml(path)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{path}: not valid YAML: expected ',' or ']'")
+    assert line.endswith("at line 3, column 1")
+    with pytest.raises(
+        InputError, match=r"the value is not YAML: .* at line 1"
+    ) as caught:
+        configs.parse_overrides(["noise={sigma: [1}"])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_word_where_keys_are_wanted_is_told_how_to_give_them():
+    with pytest.raises(InputError, match=r"noise: has keys of its own, as noise\.KEY"):
+        configs.validate(Example, {"out": "x", "noise": "gaussian"})
+
+
 def test_a_flood_of_aliases_is_refused(tmp_path):
     lines = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     for one, two in zip("abcdefghijk", "bcdefghijkl", strict=True):

@@ -111,7 +111,7 @@ def stream(
         )
     else:
         rows = dataset.map_batches(
-            _make_in_task,
+            _make_in_task,  # pyright: ignore[reportArgumentType]
             fn_args=(pickle.dumps((make, tuple(arguments))),),
             batch_size=1,
             compute=TaskPoolStrategy(size=workers),

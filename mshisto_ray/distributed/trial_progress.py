@@ -13,7 +13,7 @@ from ray.tune.experiment import Trial
 from mshisto_ray.learning.sweep import results as sweep_results
 from mshisto_ray.learning.sweep.points import Point
 from mshisto_ray.learning.sweep.pruning import Pruned
-from mshisto_ray.progress import say
+from mshisto_ray.progress import CountBar, say
 
 _PRINT_EVERY_S = 5.0
 _TABLE_EVERY_S = 30.0
@@ -33,7 +33,7 @@ class Watch(Protocol):
 
 
 class SweepProgress(Callback):
-    """A line per config that ends, one every few seconds between, a table now and then.
+    """A line per config that ends; between them a bar, or lines; a table now and then.
 
     Args:
         points: configs by digest; more may come.
@@ -54,6 +54,7 @@ class SweepProgress(Callback):
         self._points, self._total, self._out = points, total, out
         self._watch, self._pruned = watch, pruned
         self._models: dict[str, int] = {}
+        self._bar = CountBar("sweep", total, "configs")
         self._best: list[tuple[float, str]] = []
         self._ended = 0
         self._printed = self._tabled = time.monotonic()
@@ -73,10 +74,11 @@ class SweepProgress(Callback):
     ) -> None:
         """Print the number of models done, at most every few seconds."""
         self._models[trial.trial_id] = result["models"]
-        if time.monotonic() - self._printed > _PRINT_EVERY_S:
-            models = sum(self._models.values())
-            say(f"sweep: {self._ended}/{self._total} configs, {models} models")
-            self._printed = time.monotonic()
+        models = self._show()
+        if self._bar.is_shown or time.monotonic() - self._printed <= _PRINT_EVERY_S:
+            return
+        say(f"sweep: {self._ended}/{self._total} configs, {models} models")
+        self._printed = time.monotonic()
 
     def on_trial_complete(
         self, iteration: int, trials: list, trial: Trial, **info: Any
@@ -90,12 +92,20 @@ class SweepProgress(Callback):
         """Print the line of a config whose process ended once too often."""
         self._end(trial.config["digest"], str(trial.get_error()))
 
+    def _show(self) -> int:
+        """Move the bar; returns the number of models done."""
+        models = sum(self._models.values())
+        best = f", best {self._best[0][1]}" if self._best else ""
+        self._bar.show(self._ended, f"{models} models{best}")
+        return models
+
     def _end(self, digest: str, error: str | None) -> None:
         self._ended += 1
         self._watch.ended(digest, error)
         point = self._points[digest]
         line = f"sweep: {self._ended}/{self._total} configs, {point.label}: "
-        say(line + self._outcome(digest, point))
+        self._bar.say(line + self._outcome(digest, point))
+        self._show()
         self._printed = time.monotonic()
         # The last line is followed by the summary, and the first says all there is.
         late = self._printed - self._tabled > _TABLE_EVERY_S
@@ -122,6 +132,6 @@ class SweepProgress(Callback):
     def _say_best(self) -> None:
         self._tabled = time.monotonic()
         if self._best:
-            say(f"sweep: best of {self._ended} configs so far:")
+            self._bar.say(f"sweep: best of {self._ended} configs so far:")
         for _, text in self._best[:_TABLE_ROWS]:
-            say(f"sweep:   {text}")
+            self._bar.say(f"sweep:   {text}")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ray import tune
 
+from mshisto_ray.config import InputError
 from mshisto_ray.distributed.room import wait_for_room
 from mshisto_ray.distributed.session import connect
 from mshisto_ray.distributed.trial_points import HandOut, Pruner
@@ -27,6 +28,10 @@ from mshisto_ray.learning.sweep.rungs import Rungs
 from mshisto_ray.runtime import Resources
 
 _MAX_RESTARTS = 2
+_NO_MEMORY = (
+    "Ray ended workers, as a node ran low on memory: end other programs there, or give "
+    "fewer runtime.actors; the same command resumes"
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,13 @@ def run_trials(
     for leftover in (state, *(out / "configs").glob(".*.tmp")):
         shutil.rmtree(leftover, ignore_errors=True)
     with connect():
-        results = _make_tuner(out, wanted, resources, state, watch).fit()
+        tuner = _make_tuner(out, wanted, resources, state, watch)
+        try:
+            results = tuner.fit()
+        except RuntimeError as error:  # Tune's word for an error it does not expect
+            if "low on memory" not in str(error):
+                raise
+            raise InputError(_NO_MEMORY) from None
     shutil.rmtree(state, ignore_errors=True)
     errors = {}
     for result in results:

@@ -172,7 +172,7 @@ def read_manifest(directory: Path, stage: str) -> Manifest:
     """
     path = directory / MANIFEST
     if not path.is_file():
-        raise InputError(f"{directory}: no {MANIFEST}; this is not a {stage} directory")
+        raise InputError(f"{directory}: no {MANIFEST}; this is no {stage} directory")
     try:
         content = json.loads(path.read_text())
         found = content["stage"], content["schema_version"], content["recipe"]

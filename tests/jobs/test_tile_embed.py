@@ -307,7 +307,7 @@ def test_unusable_inputs_leave_nothing_behind(plain, slides, cohort, tmp_path):
         tile_config(cohort, out, scales=[0.5, 0.75])
     with pytest.raises(InputError, match="no 'hest' in tissue_masks; have annotation"):
         tile_config(cohort, out, tissue={"name": "hest"})
-    with pytest.raises(InputError, match="not a tiles directory"):
+    with pytest.raises(InputError, match="no tiles directory"):
         embed.run(embed_config(tmp_path, out))
     assert not out.exists()
 
