@@ -133,8 +133,12 @@ def _own(family: str) -> list[str]:
 
 def _installed(family: str) -> EntryPoints:
     """Parts that other packages add to a family."""
-    group = f"mshisto_ray.{family.rsplit('.', 1)[-1]}"
-    return _entry_points(tuple(sys.path)).select(group=group)
+    return _of_group(f"mshisto_ray.{family.rsplit('.', 1)[-1]}", tuple(sys.path))
+
+
+@functools.cache  # to select takes milliseconds, and every model of a fold builds parts
+def _of_group(group: str, path: tuple[str, ...]) -> EntryPoints:
+    return _entry_points(path).select(group=group)
 
 
 @functools.cache  # a scan of every installed package takes a tenth of a second
