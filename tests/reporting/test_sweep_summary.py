@@ -109,10 +109,7 @@ def test_the_picture_is_drawn(sweep, tmp_path):
 
 def test_pruned_failed_and_configs_that_were_not_run_are_told_from_each_other(sweep):
     ranked, compared = sweep
-    first = ranked[0]
-    point = Point(
-        {"seed": 3}, ExperimentConfig.model_construct(**vars(first.point.config))
-    )
+    point = Point({"seed": 3}, ranked[0].point.config)
     found = Pruned("auroc", (0.4, 0.6), 5)
     failed = PointResult("d_failed", point, None, "Traceback\nlast line")
     pruned = PointResult("d_pruned", point, None, None, found)
