@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import field_validator
+
 from mshisto_ray import tracking
 from mshisto_ray.config import Config, option
 
@@ -45,9 +47,17 @@ class WorkerSize(Config):
     )
     gpus: float | None = option(
         None,
-        "GPUs of a worker; null = 1 where a stage can use one and there is one, else 0",
+        "GPUs of a worker, or a share of one, as 0.25; null = 1 where a stage can use "
+        "one and there is one, else 0",
         ge=0,
     )
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_or_a_share(cls, gpus: float | None) -> float | None:
+        if gpus is not None and gpus > 1 and not gpus.is_integer():
+            raise ValueError(f"a share of one, as 0.25, or whole GPUs; got {gpus:g}")
+        return gpus
 
 
 class Resources(WorkerSize):

@@ -60,7 +60,14 @@ def test_more_than_the_nodes_have_is_refused_in_one_line(nodes, asked):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("bad", [{"actors": 0}, {"cpus": 0}, {"gpus": -1}])
+def test_workers_share_a_gpu(nodes):
+    nodes([Node("a", "10.0.0.1", 8, 1)])
+    assert plan_actors(Resources(gpus=0.25), use_gpu=True) == ActorPlan(4, 2, 0.25)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"actors": 0}, {"cpus": 0}, {"gpus": -1}, {"gpus": 1.5}]
+)
 def test_impossible_resources_are_refused(bad):
     with pytest.raises(InputError, match=next(iter(bad))):
         validate(Resources, bad)

@@ -2,15 +2,26 @@
 
 import json
 import math
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from fixtures.sweeps import parent_and_children, results, settings, write_bags
 
+from mshisto_ray import config
 from mshisto_ray.jobs import sweep
+from mshisto_ray.jobs.sweep import SweepConfig
 from mshisto_ray.learning import result_files
 from mshisto_ray.mil import experiment
 
+SWEEP = Path(__file__).parents[2] / "jobs" / "sweep.py"
 RATE = {"low": 1e-4, "high": 0.1, "log": True}
 AXES = {
     "pooling": ["attention", "embedding_max"],
@@ -118,3 +129,57 @@ def test_a_search_that_goes_on_equals_one_that_was_not_stopped(
     parent, children = parent_and_children(halves)
     assert len(children) == 13 and parent.info.status == "FINISHED"
     assert len({child.info.run_name for child in children}) == 13
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_search_that_is_killed_again_and_again_equals_one_that_is_not(tmp_path):
+    """The driver by SIGKILL and SIGTERM, a worker by SIGKILL, at random moments."""
+    table, rng = write_bags(tmp_path / "bags.parquet", 60), random.Random(0)
+    words = {
+        "bags": table, "axes": json.dumps(AXES), "epochs": 10, "hidden": "[8]",
+        "search": "{name: random, points: 10, seed: 5}", "early_stopping": "null",
+        "runtime.actors": 1,
+    }  # fmt: skip
+    command = [sys.executable, str(SWEEP), *(f"{k}={v}" for k, v in words.items())]
+    for number in range(6):
+        _interrupt([*command, f"out={tmp_path / 'killed'}"], number % 3, rng)
+    given = []
+    for name in ("killed", "whole"):
+        last = [*command, f"out={tmp_path / name}"]
+        subprocess.run(last, check=True, timeout=600, stdout=subprocess.DEVNULL)
+        overrides = config.parse_overrides(last[2:])
+        given.append(config.load(SweepConfig, None, overrides))
+    killed, whole = (results(g.out) for g in given)
+    assert killed.keys() == whole.keys() and len(whole) == 10
+    for digest, path in killed.items():
+        tables = [pq.read_table(p.parent / "predictions.parquet")
+                  for p in (path, whole[digest])]  # fmt: skip
+        assert tables[0].equals(tables[1])
+    chosen = [(g.out / "summary.md").read_text() for g in given]
+    assert chosen[0] == chosen[1]
+    parent, children = parent_and_children(given[0], within=given[0].out)
+    names = [child.info.run_name for child in children]
+    assert len(names) == 10 == len({*names})
+    assert {r.info.status for r in [parent, *children]} == {"FINISHED"}
+
+
+def _interrupt(command, what, rng):
+    """Start a sweep and kill its driver (0), end it (1) or kill a worker (2)."""
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert driver.stdout
+    for line in driver.stdout:  # Ray has started when a config or model is done
+        if re.search(r"sweep: \d+/\d+ configs", line):
+            break
+    time.sleep(rng.random() * 2)
+    family = psutil.Process(driver.pid).children(recursive=True)
+    if what == 2:
+        workers = [p for p in family if p.is_running() and "ray::" in p.name()]
+        for worker in workers[:1]:
+            worker.kill()
+        time.sleep(rng.random() * 2)
+    if driver.poll() is None:
+        driver.send_signal(signal.SIGTERM if what == 1 else signal.SIGKILL)
+    driver.stdout.read()
+    driver.wait(120)
+    psutil.wait_procs(family, timeout=60)

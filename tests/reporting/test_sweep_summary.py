@@ -9,10 +9,11 @@ from fixtures.predictions import predictions
 from mshisto_ray.learning.comparison import compare_all
 from mshisto_ray.learning.result_files import measure
 from mshisto_ray.learning.sweep.points import Point
+from mshisto_ray.learning.sweep.pruning import Pruned
 from mshisto_ray.learning.sweep.results import PointResult
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.reporting.sweep_plot import plot
-from mshisto_ray.reporting.sweep_summary import summary
+from mshisto_ray.reporting.sweep_summary import summary, unfinished
 from mshisto_ray.reporting.sweep_tables import comparison_table, told_apart
 
 SKILLS = {"good": 2.0, "as_good": 1.9, "poor": 0.2}
@@ -104,3 +105,21 @@ def test_the_picture_is_drawn(sweep, tmp_path):
     ranked, compared = sweep
     plot(tmp_path / "plot.png", ranked, True, compared)
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_pruned_failed_and_configs_that_were_not_run_are_told_from_each_other(sweep):
+    ranked, compared = sweep
+    point = Point({"seed": 3}, ranked[0].point.config)
+    found = Pruned("auroc", (0.4, 0.6), 5)
+    failed = PointResult("d_failed", point, None, "Traceback\nlast line")
+    pruned = PointResult("d_pruned", point, None, None, found)
+    idle = PointResult("d_idle", point, None, None)
+    others = unfinished([failed], [pruned], [idle], 2)
+    text = summary(ranked, [failed], "auroc", compared, others=others)
+    assert "1 configs have no result:\n\n- seed=3 (d_failed): last line\n" in text
+    assert (
+        "- seed=3 (d_pruned): pruned after 2 of 5 models, validation AUROC 0.500\n"
+        in text
+    )
+    assert "3 configs were not run, 2 of them not yet suggested; the same" in text
+    assert "- seed=3 (d_idle)\n" in text and "no candidates" in text
