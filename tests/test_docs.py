@@ -11,7 +11,7 @@ from mshisto_ray import config as configs
 from mshisto_ray import entry, shipped
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs._study_config import RunConfig, plan_steps
-from mshisto_ray.jobs._sweep_config import SweepConfig
+from mshisto_ray.jobs._sweep_config import AnySweepConfig
 from mshisto_ray.learning.sweep import points as sweep
 
 LANGUAGES = {"sh", "text", "python", "toml", "yaml", "diff"}
@@ -86,7 +86,7 @@ def check_job(job_name, words, complete):
         return
     if isinstance(found, RunConfig):
         plan_steps(found)
-    if isinstance(found, SweepConfig):
+    if isinstance(found, AnySweepConfig):
         sweep.expand(found, found.axes)
 
 
