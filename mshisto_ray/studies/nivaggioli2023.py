@@ -107,8 +107,8 @@ def build(
     encoders: tuple[str, ...] = ("mobilenetv2", "gleason", "colour", "random"),
     encoder: str = "mobilenetv2",
     proxy: str = "organ",
-    second: str = "metastasis",
-    deep: tuple[str, ...] = ("organ", "lymphoid", "metastasis", "sign"),
+    second: str = "node",
+    deep: tuple[str, ...] = ("organ", "lymphoid", "node", "sign"),
     sigmas: Annotated[tuple[float, ...], Field(min_length=2)] = (0.0, 0.1, 0.5),
     hidden: Annotated[int, Field(ge=1)] = 256,
 ) -> _study.Study:
