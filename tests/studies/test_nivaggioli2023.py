@@ -16,7 +16,7 @@ from mshisto_ray.jobs import embed, reproduce
 from mshisto_ray.jobs.reproduce import ReproduceConfig
 from mshisto_ray.learning.tile_metrics import tile_metrics
 from mshisto_ray.studies import nivaggioli2023
-from mshisto_ray.studies._nivaggioli2023_table import Plan, render
+from mshisto_ray.studies._nivaggioli2023_table import TablePlan, render
 
 PUBLISHED = Path(__file__).parents[2] / "published" / "nivaggioli2023"
 PLAN = {
@@ -143,7 +143,9 @@ def test_what_does_not_fit_is_refused(data, plan, message):
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="no units are published")
 def test_published_tables_are_those_of_their_units():
     plan = json.loads((PUBLISHED / "plan.json").read_text())
-    plan = Plan(**{k: tuple(v) if isinstance(v, list) else v for k, v in plan.items()})
+    plan = TablePlan(
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in plan.items()}
+    )
     done = {}
     for file in (PUBLISHED / "units").glob("*.json"):
         done[file.stem] = reproduce._read(file, json.loads(file.read_text()))
