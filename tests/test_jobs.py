@@ -98,6 +98,8 @@ STUDIES = {
     "ilse2018_breast": "cohort.csv",
     "ilse2018_colon": "no colon_bags27.npz in",
     "tan2023": "no cohort.csv in",
+    "nivaggioli2023": "no task.yaml in",
+    "gildenblat2019": "no tiles in",
 }
 
 

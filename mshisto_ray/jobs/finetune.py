@@ -93,12 +93,14 @@ def run(config: FinetuneJobConfig) -> None:
 
 def _of_fold(config: FinetuneJobConfig, fold: HeadFold) -> FinetuneJobConfig:
     """The config of one fold's network, in a folder of its own."""
-    split = fold.split
-    only = config.against.model_copy(
-        update={"repeat": split.repeat, "fold": split.fold}
-    )
-    out = config.out / f"fold-{split.repeat}-{split.fold}"
-    return config.model_copy(update={"against": only, "out": out})
+    repeat, number = fold.split.repeat, fold.split.fold
+    only = config.against.model_copy(update={"repeat": repeat, "fold": number})
+    out = config.out / f"fold-{repeat}-{number}"
+    # The store of the whole job, not one beside the fold's folder.
+    uri = config.runtime.store_uri(config.out)
+    mlflow = config.runtime.mlflow.model_copy(update={"uri": uri})
+    runtime = config.runtime.model_copy(update={"mlflow": mlflow})
+    return config.model_copy(update={"against": only, "out": out, "runtime": runtime})
 
 
 def _folds_recipe(

@@ -19,7 +19,7 @@ _THREE = ("precision", "recall", "pr_auc")
 
 
 @dataclass(frozen=True)
-class Plan:
+class TablePlan:
     """Settings of the study; see its ``build``."""
 
     tasks: tuple[str, ...]
@@ -52,7 +52,7 @@ def head_name(task: str, encoder: str, multi: bool, sigma: float, kind: str) -> 
     return f"{task}.{encoder}-{views}-{sigma:g}"
 
 
-def render(plan: Plan, done: Mapping[str, UnitResult]) -> str:
+def render(plan: TablePlan, done: Mapping[str, UnitResult]) -> str:
     """All tables; rows whose units are not done are left empty."""
     parts = [
         f"Table 1, backbones on the proxy task {plan.proxy!r}",
@@ -67,7 +67,7 @@ def render(plan: Plan, done: Mapping[str, UnitResult]) -> str:
     return "\n".join(parts)
 
 
-def _table_1(plan: Plan, done: Mapping[str, UnitResult]) -> str:
+def _table_1(plan: TablePlan, done: Mapping[str, UnitResult]) -> str:
     arms = {
         name: _head(done, head_name(plan.proxy, name, False, plan.sigmas[-1], PROXY))
         for name in plan.encoders
@@ -86,7 +86,7 @@ def _table_1(plan: Plan, done: Mapping[str, UnitResult]) -> str:
     return _study.markdown(header, rows)
 
 
-def _table_3(plan: Plan, done: Mapping[str, UnitResult]) -> str:
+def _table_3(plan: TablePlan, done: Mapping[str, UnitResult]) -> str:
     rows = []
     for task in plan.tasks:
         deep = _deep(task, done)
@@ -107,7 +107,7 @@ def _table_3(plan: Plan, done: Mapping[str, UnitResult]) -> str:
     return _study.markdown(header, rows)
 
 
-def _table_4(plan: Plan, done: Mapping[str, UnitResult]) -> str:
+def _table_4(plan: TablePlan, done: Mapping[str, UnitResult]) -> str:
     arms = {
         name: _head(done, head_name(plan.second, name, False, plan.sigmas[-1], ""))
         for name in plan.encoders
@@ -125,7 +125,7 @@ def _table_4(plan: Plan, done: Mapping[str, UnitResult]) -> str:
     return _study.markdown(header, rows)
 
 
-def _table_5(plan: Plan, done: Mapping[str, UnitResult]) -> str:
+def _table_5(plan: TablePlan, done: Mapping[str, UnitResult]) -> str:
     rows = []
     for task in plan.tasks:
         for multi, label in ((False, "single zoom"), (True, "multi zoom")):

@@ -15,7 +15,7 @@ from mshisto_ray.studies import _study
 from mshisto_ray.studies._nivaggioli2023_table import (
     FINETUNED,
     PROXY,
-    Plan,
+    TablePlan,
     head_name,
     render,
 )
@@ -28,7 +28,7 @@ _NETWORK = "finetune.yaml"
 class NivaggioliStudy:
     """A unit is a task and an arm of it, or a fold of its trained network."""
 
-    def __init__(self, data: Path, plan: Plan):
+    def __init__(self, data: Path, plan: TablePlan):
         self._plan = plan
         self._tasks = {name: TileTask(data / name) for name in plan.tasks}
         for name in {plan.proxy, plan.second}:
@@ -107,8 +107,8 @@ def build(
     encoders: tuple[str, ...] = ("mobilenetv2", "gleason", "colour", "random"),
     encoder: str = "mobilenetv2",
     proxy: str = "organ",
-    second: str = "metastasis",
-    deep: tuple[str, ...] = ("organ", "lymphoid", "metastasis", "sign"),
+    second: str = "node",
+    deep: tuple[str, ...] = ("organ", "lymphoid", "node", "sign"),
     sigmas: Annotated[tuple[float, ...], Field(min_length=2)] = (0.0, 0.1, 0.5),
     hidden: Annotated[int, Field(ge=1)] = 256,
 ) -> _study.Study:
@@ -120,7 +120,7 @@ def build(
     trained; ``sigmas``: noise of table 5, none first, the last one in other tables;
     ``hidden``: width of the head's layer (the proxy's has none).
     """  # fmt: skip
-    plan = Plan(tasks, encoders, encoder, proxy, second, deep, sigmas, hidden)
+    plan = TablePlan(tasks, encoders, encoder, proxy, second, deep, sigmas, hidden)
     absent = sorted(set(deep) - set(tasks))
     if absent:
         raise InputError(f"study.deep: {absent[0]!r} is none of study.tasks")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from mshisto_ray.config import Config, InputError, InputPath, option
 from mshisto_ray.evaluation.labelled_tiles import ANNOTATION
 from mshisto_ray.store.cohort import read_cohort
@@ -140,6 +142,11 @@ def fold_data(
     train, held_out = (
         whole.part(fold.tiles(p)) for p in (split.train, split.validation)
     )
+    if config.best == "val_auroc" and len(np.unique(held_out.code)) == 1:
+        raise InputError(
+            f"best=val_auroc: the validation tiles of fold {split.fold} are of one "
+            "class: take val_balanced_accuracy, as tile_head does, or val_loss"
+        )
     note = (
         f"repeat {split.repeat}, fold {split.fold} of a tile head: {len(split.test):,} "
         "tiles are tested"
