@@ -12,11 +12,15 @@ from mshisto_ray.evaluation.tile_set import (
     read_values,
 )
 from mshisto_ray.jobs import import_h5
+from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.mil.input.scales import open_chain
+from mshisto_ray.mil.input.source import open_source
 from mshisto_ray.representation.views import ViewConfig, open_views
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.tiles import TileDirectory
+from mshisto_ray.tile_classification.head.config import TileHeadConfig
+from mshisto_ray.tile_classification.head.samples import read_samples
 
 SLIDES = ["s0", "s1", "s2"]
 
@@ -113,6 +117,26 @@ def test_they_are_a_scale_of_bags(study):
     moved = EmbeddingDirectory(take("moved", 1.0, move=80))
     with pytest.raises(InputError, match="scales: most tiles of"):
         open_chain([moved, fine], [1.0, 0.5], SLIDES, cache)
+
+
+def test_off_our_grid_they_are_bags_and_labelled_tiles_by_themselves(study, tmp_path):
+    _, _, take, cache = study
+    theirs = take("moved", move=30)
+    lines = [f"{name}.tiff,{name},{i % 2}" for i, name in enumerate(SLIDES)]
+    cohort = tmp_path / "labelled.csv"
+    cohort.write_text("\n".join(["path,slide_id,label", *lines]) + "\n")
+    stored = EmbeddingDirectory(theirs).read("s1", 0.5, own_only=True).values
+    named = {"embeddings": str(theirs), "cohort": str(cohort)}
+    given = configs.validate(InputConfig, named)
+    bags = open_source(given, ["label"], None, cache)
+    assert [(row.name, row.label) for row in bags.rows] == [
+        (name, (str(i % 2),)) for i, name in enumerate(SLIDES)
+    ]
+    np.testing.assert_array_equal(bags.features.read(1), stored)
+    raw = named | {"runtime": {"cache": cache.model_dump()}}
+    tiles = read_samples(configs.validate(TileHeadConfig, raw))
+    np.testing.assert_array_equal(tiles.read(np.flatnonzero(tiles.slide == 1)), stored)
+    assert tiles.classes == ("0", "1")
 
 
 def test_an_encoder_is_its_name_and_width_whatever_the_slides(study):
