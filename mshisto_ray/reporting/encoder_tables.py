@@ -97,7 +97,7 @@ def second_table(
     heads = ["encoder", metric, "group", f"{metric}, second task", "group"]
     values = [[scores[name].values[metric] for name in places] for scores in
               (first, second)]  # fmt: skip
-    tau = kendalltau(*values)[0] if len(places) > 1 else np.nan
+    tau = float(kendalltau(*values)[0]) if len(places) > 1 else np.nan  # pyright: ignore[reportArgumentType]
     agree = f"{tau:.2f}" if np.isfinite(tau) else "not defined, a task ranks none"
     best = next(iter(places))
     holds = "is" if others[best].group == 1 else "is not"
