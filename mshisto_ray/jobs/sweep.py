@@ -1,4 +1,4 @@
-"""Sweep MIL models or tile heads with Ray Tune: a trial is one config over all folds.
+"""Sweep MIL models or tile heads with Ray Tune; a trial is one config.
 
 Results are files, one folder per config named by its digest. Finished configs are
 skipped, so the same command resumes after a kill. Only this driver writes MLflow.
