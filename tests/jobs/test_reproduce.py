@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
@@ -185,7 +186,9 @@ def test_machines_share_units_by_a_key(tmp_path, capsys, config, musk):
     """Each makes its share; joined, nothing is left."""
 
     def made(name):
-        result = UnitResult(few([0, 1], [0.1, 0.9]), {"x": 1.0})
+        pictures = {"bag": Image.new("RGB", (4, 4))}
+        given = few([0, 1], [0.1, 0.9]), {"x": 1.0}
+        result = UnitResult(*given, pictures=pictures)
         return _study.StudyUnit(name, {"name": name}, lambda: result, 2.0)
 
     class Five:
@@ -199,6 +202,7 @@ def test_machines_share_units_by_a_key(tmp_path, capsys, config, musk):
         out = tmp_path / f"out{number}"
         with reproduce.open_stage(out, "study", {"study": "five"}, {}, ["units"]):
             reproduce._run(Five(), out, f"{number}/2")
+        assert (out / "pictures" / f"{names[0]}-bag.png").is_file()
         assert (out / "table.md").read_text().replace(" ", "") == names.replace(" ", "")
     text = capsys.readouterr().out
     assert "3 units to make, about 6 hours of one CPU core, the longest 2" in text
