@@ -60,7 +60,8 @@ def plan_splits(
         if (config.validation or given) and not len(split.validation):
             raise InputError(
                 f"split: fold {split.fold} of repeat {split.repeat} has no validation "
-                "bag; give a larger split.validation, or 0 with early_stopping=null"
+                "bag with instances; leave the slides without tiles out of the "
+                "cohort, give a larger split.validation, or 0 with early_stopping=null"
             )
     if training is not None:
         check_folds(bags, [split.train for split in kept], training)
