@@ -25,7 +25,7 @@ def write_slides(config: PhantomConfig, out: Path) -> list[dict[str, str]]:
     with connect():
         plan = plan_actors(Resources())
         arguments = (config.model_dump(mode="json"), out)
-        rows = list(stream(units, make_writer, arguments, plan))
+        rows = [row["cohort"] for row in stream(units, make_writer, arguments, plan)]
     return sorted(rows, key=lambda row: row["slide_id"])
 
 
@@ -34,7 +34,7 @@ def make_writer(
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """The function that writes one slide."""
     settings = PhantomConfig(**config)
-    return lambda unit: write_slide(settings, unit["slide"], out)
+    return lambda unit: {"cohort": write_slide(settings, unit["slide"], out)}
 
 
 def write_table(rows: list[dict[str, str]], path: Path) -> Path:

@@ -45,7 +45,7 @@ class QuickstartConfig(Config):
     """Make slides; tile, embed, sweep six poolings, predict new slides."""
 
     out: OutputPath = option(Path("quickstart"), "folder; an unfinished one is resumed")
-    num_patients: int = option(40, "patients to train on, two slides each", ge=16)
+    num_patients: int = option(40, "patients to train on, a slide each", ge=16)
     new_patients: int = option(8, "held-out patients to predict", ge=4)
     witness_rate: float = option(
         0.03, "share of a positive slide's tiles with the sign", unit="share", gt=0
@@ -88,6 +88,7 @@ def _write_phantom(config: QuickstartConfig) -> None:
     folder = config.out / "slides"
     phantom = PhantomConfig(
         num_patients=config.num_patients + config.new_patients,
+        slides_per_patient=1,
         size=2048,
         witness_rate=config.witness_rate,
         colour_matched=False,
@@ -131,7 +132,7 @@ def _study(config: QuickstartConfig) -> RunConfig:
             "hidden": [],
             "optimiser": {"lr": 3e-3, "schedule": "constant", "warmup_steps": 0},
             "epochs": 80,
-            "batch_size": 8,
+            "batch_size": 4,
             "early_stopping": None,
             "seed": config.seed,
             "runtime": {"cache": {"dir": str(out / "cache")}},

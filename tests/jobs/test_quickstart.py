@@ -41,7 +41,7 @@ def test_everything_it_names_is_there(quickstart):
         assert (out / name).stat().st_size > 0
     drawn = {path.name for path in (out / "predictions" / "heatmaps").iterdir()}
     slides = {name.split(".")[0] for name in drawn}
-    assert len(slides) == 16
+    assert len(slides) == 8
     endings = ("attention.png", "tiles.png", "geojson")
     assert drawn == {f"{slide}.{ending}" for slide in slides for ending in endings}
     for stage in ("tiles", "embeddings", "predictions"):
@@ -53,9 +53,9 @@ def test_again_it_does_no_work_and_prints_the_same(quickstart):
     command, _, said = quickstart
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert "96 of 96 slides already done" in again.stdout
+    assert "48 of 48 slides already done" in again.stdout
     assert "12 of 12 configs already done" in again.stdout
-    assert "16 of 16 bags already done" in again.stdout
+    assert "8 of 8 bags already done" in again.stdout
     truth = "gated attention against embedding mean"
     line = next(x for x in said.splitlines() if x.startswith(truth))
     assert line in again.stdout

@@ -77,7 +77,8 @@ def _check_not_empty(split: Split, validates: bool) -> None:
         )
     if validates and not len(split.validation):
         raise InputError(
-            f"{where} has no validation bag; give a larger split.validation, or 0 with "
+            f"{where} has no validation bag with instances; leave the slides without "
+            "tiles out of the cohort, give a larger split.validation, or 0 with "
             "early_stopping=null"
         )
 
