@@ -207,7 +207,11 @@ class SweepRuns:
             return "None was chosen."
         first = ranked[0]
         values = first.metrics or {}
-        val, test = values[f"val_{select}_mean"], values[f"test_{select}_mean"]
+        test = values[f"test_{select}_mean"]
+        if not len(compared):  # one config, which may do without validation
+            name = self._names[first.digest]
+            return f"**{name}** is the only config; its test_{select} is {test:.3f}."
+        val = values[f"val_{select}_mean"]
         apart = [found for found in compared.values() if told_apart(found)]
         worse = sum(found.worse for found in apart)
         return (

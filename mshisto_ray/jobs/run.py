@@ -60,7 +60,7 @@ def run(config: RunConfig) -> int:
         [
             *(("all of it, to open in a browser", path) for path in page),
             ("what was tiled", page_path(out / "tiles", 0)),
-            ("what failed, and why", out / "tiles" / "failures.parquet"),
+            ("what failed, and why", out / "tiles" / "failures.csv"),
             ("the ranking", out / "sweep" / "summary.md"),
             *looks,
             ("all runs, compared", store.view_command()),
