@@ -98,6 +98,7 @@ STUDIES = {
     "ilse2018_breast": "cohort.csv",
     "ilse2018_colon": "no colon_bags27.npz in",
     "tan2023": "no cohort.csv in",
+    "tcga_rna": "no cohort_blca.csv in",
 }
 
 

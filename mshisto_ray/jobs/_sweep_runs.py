@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
+from mshisto_ray.decision.examination import Examination
 from mshisto_ray.jobs._experiment_run import describe_result, inputs, readable
 from mshisto_ray.learning.comparison import Comparison
 from mshisto_ray.mil import sweep_results
@@ -79,6 +80,7 @@ class SweepRuns:
         compared: Mapping[str, Comparison],
         artifacts: Sequence[Path],
         metrics: Mapping[str, float],
+        decisions: Examination | None,
     ) -> tuple[str, str]:
         """Give every child its place, and end the parent.
 
@@ -89,6 +91,7 @@ class SweepRuns:
             compared: with the chosen one, by digest.
             artifacts: of the parent; ``summary.md`` becomes its description.
             metrics: of the parent, beside its counts.
+            decisions: of the chosen config, out of fold.
 
         Returns:
             The page to look at, and what it shows, in a sentence or two.
@@ -106,7 +109,7 @@ class SweepRuns:
                 _verdict(outcome, found, chosen, place),
             )
         page = save_view(self._group.store, self._view(select))
-        answer = self._answer(ranked, select, compared)
+        answer = self._answer(ranked, select, compared) + _calibration(decisions)
         text = (self._out / "summary.md").read_text()
         link = f"[All configs, the best first]({page})."
         describe(self._group.store, self.parent, f"{answer} {link}\n\n{text}")
@@ -181,13 +184,15 @@ class SweepRuns:
         first = ranked[0]
         values = first.metrics or {}
         val, test = values[f"val_{select}_mean"], values[f"test_{select}_mean"]
+        low, high = (values[f"test_{select}_ci_{end}"] for end in ("low", "high"))
         apart = [found for found in compared.values() if told_apart(found)]
         worse = sum(found.worse for found in apart)
         return (
             f"**{self._names[first.digest]}** is chosen by val_{select} {val:.3f}; its "
-            f"test_{select} is {test:.3f}. Of {len(compared)} others, "
-            f"{len(compared) - len(apart)} cannot be told apart from it on the test "
-            f"patients, {worse} are worse, {len(apart) - worse} better."
+            f"test_{select} is {test:.3f} ({low:.3f} to {high:.3f}). Of "
+            f"{len(compared)} others, {len(compared) - len(apart)} cannot be told "
+            f"apart from it on the test patients, {worse} are worse, "
+            f"{len(apart) - worse} better."
         )
 
     def _view(self, select: str | None) -> RunsView:
@@ -200,6 +205,19 @@ class SweepRuns:
         columns += [f"params.`{key}`" for key in list(axes)[:_MAX_PARAMS]]
         columns += ["tags.`verdict`"] if select else []
         return RunsView(self.parent, columns, f"metrics.`{chooses}`")
+
+
+def _calibration(found: Examination | None) -> str:
+    """How far probabilities lie from shares, as one more sentence."""
+    if found is None:
+        return ""
+    parts = [f"{found.errors['ece'].value:.3f} as the models give them"]
+    if found.is_calibrated:
+        parts.append(f"{found.errors['ece_calibrated'].value:.3f} calibrated")
+    return (
+        " Probabilities differ from the shares that came true (ECE, out of fold) by "
+        f"{' and '.join(parts)}: decisions.png."
+    )
 
 
 def _difference(found: Comparison | None, chosen: bool) -> dict[str, float]:

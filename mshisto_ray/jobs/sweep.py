@@ -196,6 +196,7 @@ def _conclude(
         found.compared,
         written,
         rerun_metrics(found),
+        found.decisions,
     )
     say(f"sweep: {store.view_command()}")
     say(f"sweep: all configs, the best first: {store.address(parent)}")
