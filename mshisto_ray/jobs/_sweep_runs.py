@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from mshisto_ray.jobs._experiment_run import describe_result, readable
-from mshisto_ray.jobs._sweep_verdict import difference, verdict
+from mshisto_ray.jobs._sweep_verdict import about_calibration, difference, verdict
 from mshisto_ray.learning.comparison import Comparison
 from mshisto_ray.learning.sweep import results as sweep_results
 from mshisto_ray.learning.sweep.names import differing, point_names
@@ -114,6 +114,7 @@ class SweepRuns:
             )
         page = save_view(self._group.store, self._view(select))
         answer = self._answer(ranked, select, compared)
+        answer += about_calibration(found.decisions)
         text = (self._out / "summary.md").read_text()
         link = f"[All configs, the best first]({page})."
         describe(self._group.store, self.parent, f"{answer} {link}\n\n{text}")
@@ -208,17 +209,22 @@ class SweepRuns:
         first = ranked[0]
         values = first.metrics or {}
         test = values[f"test_{select}_mean"]
+        low, high = (values[f"test_{select}_ci_{end}"] for end in ("low", "high"))
         if not len(compared):  # one config, which may do without validation
             name = self._names[first.digest]
-            return f"**{name}** is the only config; its test_{select} is {test:.3f}."
+            return (
+                f"**{name}** is the only config; its test_{select} is {test:.3f} "
+                f"({low:.3f} to {high:.3f})."
+            )
         val = values[f"val_{select}_mean"]
         apart = [found for found in compared.values() if told_apart(found)]
         worse = sum(found.worse for found in apart)
         return (
             f"**{self._names[first.digest]}** is chosen by val_{select} {val:.3f}; its "
-            f"test_{select} is {test:.3f}. Of {len(compared)} others, "
-            f"{len(compared) - len(apart)} cannot be told apart from it on the test "
-            f"patients, {worse} are worse, {len(apart) - worse} better."
+            f"test_{select} is {test:.3f} ({low:.3f} to {high:.3f}). Of "
+            f"{len(compared)} others, {len(compared) - len(apart)} cannot be told "
+            f"apart from it on the test patients, {worse} are worse, "
+            f"{len(apart) - worse} better."
         )
 
     def _view(self, select: str | None) -> RunsView:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mshisto_ray.decision.examination import Examination
 from mshisto_ray.jobs._experiment_run import readable
 from mshisto_ray.learning.comparison import Comparison
 from mshisto_ray.learning.sweep.results import PointResult
@@ -36,3 +37,16 @@ def verdict(
     else:
         found_to_be = "worse" if found.worse else "better"
     return {**tags, "verdict": found_to_be + (_DOUBT if outcome.warnings else "")}
+
+
+def about_calibration(found: Examination | None) -> str:
+    """How far probabilities lie from shares, as one more sentence."""
+    if found is None:
+        return ""
+    parts = [f"{found.errors['ece'].value:.3f} as the models give them"]
+    if found.is_calibrated:
+        parts.append(f"{found.errors['ece_calibrated'].value:.3f} calibrated")
+    return (
+        " Probabilities differ from the shares that came true (ECE, out of fold) by "
+        f"{' and '.join(parts)}: decisions.png."
+    )

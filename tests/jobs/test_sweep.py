@@ -150,6 +150,7 @@ def test_the_parent_shows_summary_and_data_and_its_head_is_registered(done, caps
     assert len(children) == 4
     note = parent.data.tags["mlflow.note.content"]
     assert "is chosen by val_auroc" in note and "# Sweep" in note
+    assert "Probabilities differ from the shares that came true (ECE" in note
     assert {"summary.md", "noise.png", "test_auroc.png", "heads"} <= artifacts(parent)
     (data,) = parent.inputs.dataset_inputs
     assert data.dataset.name == "bags.parquet"
