@@ -100,8 +100,10 @@ def _run(
             measured, config.peak_threshold, config.points is not None
         )
         for key, value in metrics[name].items():
-            say(f"detect: {name}: {key} {value.value:.3f} "
-                f"[{value.low:.3f}, {value.high:.3f}]")  # fmt: skip
+            # Of a single slide there is no interval.
+            known = math.isfinite(value.low)
+            ends = f" [{value.low:.3f}, {value.high:.3f}]" if known else ""
+            say(f"detect: {name}: {key} {value.value:.3f}{ends}")
     write_metrics(config.out, metrics)
     plots = write_curves(config.out, names, found)
     say(f"detect: {len(found)} maps -> {config.out}")
