@@ -111,7 +111,7 @@ def test_a_search_that_goes_on_equals_one_that_was_not_stopped(
 ):
     def run(out, points):
         search = {"name": name, "points": points, "seed": 1}
-        given = settings(table, tmp_path / out, axes=AXES, search=search)
+        given = settings(table, tmp_path / out / "sweep", axes=AXES, search=search)
         assert sweep.run(given) == 0
         return given
 
