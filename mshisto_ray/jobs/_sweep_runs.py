@@ -74,6 +74,7 @@ class SweepRuns:
 
     def started(self, digest: str) -> None:
         """Note that the training of a config begins."""
+        self._name_points()
         self._started.setdefault(digest, time.time())
 
     def ended(self, digest: str, error: str | None) -> None:

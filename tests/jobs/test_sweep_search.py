@@ -19,6 +19,7 @@ from mshisto_ray import config
 from mshisto_ray.jobs import sweep
 from mshisto_ray.jobs.sweep import SweepConfig
 from mshisto_ray.learning import result_files
+from mshisto_ray.learning.sweep.point_source import PointSource
 from mshisto_ray.mil import experiment
 
 SWEEP = Path(__file__).parents[2] / "jobs" / "sweep.py"
@@ -111,7 +112,7 @@ def test_a_search_that_goes_on_equals_one_that_was_not_stopped(
 ):
     def run(out, points):
         search = {"name": name, "points": points, "seed": 1}
-        given = settings(table, tmp_path / out, axes=AXES, search=search)
+        given = settings(table, tmp_path / out / "sweep", axes=AXES, search=search)
         assert sweep.run(given) == 0
         return given
 
@@ -133,53 +134,44 @@ def test_a_search_that_goes_on_equals_one_that_was_not_stopped(
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_search_that_is_killed_again_and_again_equals_one_that_is_not(tmp_path):
+def test_a_search_that_is_killed_again_and_again_equals_plain_python(tmp_path):
     """The driver by SIGKILL and SIGTERM, a worker by SIGKILL, at random moments."""
     table, rng = write_bags(tmp_path / "bags.parquet", 60), random.Random(0)
     words = {
         "bags": table, "axes": json.dumps(AXES), "epochs": 10, "hidden": "[8]",
-        "search": "{name: random, points: 10, seed: 5}", "early_stopping": "null",
-        "runtime.actors": 1,
+        "search": "{name: random, points: 6, seed: 5}", "early_stopping": "null",
+        "runtime.actors": 1, "out": tmp_path / "out",
     }  # fmt: skip
     command = [sys.executable, str(SWEEP), *(f"{k}={v}" for k, v in words.items())]
-    for number in range(6):
-        _interrupt([*command, f"out={tmp_path / 'killed'}"], number % 3, rng)
-    given = []
-    for name in ("killed", "whole"):
-        last = [*command, f"out={tmp_path / name}"]
-        subprocess.run(last, check=True, timeout=600, stdout=subprocess.DEVNULL)
-        overrides = config.parse_overrides(last[2:])
-        given.append(config.load(SweepConfig, None, overrides))
-    killed, whole = (results(g.out) for g in given)
-    assert killed.keys() == whole.keys() and len(whole) == 10
-    for digest, path in killed.items():
-        tables = [pq.read_table(p.parent / "predictions.parquet")
-                  for p in (path, whole[digest])]  # fmt: skip
-        assert tables[0].equals(tables[1])
-    chosen = [(g.out / "summary.md").read_text() for g in given]
-    assert chosen[0] == chosen[1]
-    parent, children = parent_and_children(given[0], within=given[0].out)
-    names = [child.info.run_name for child in children]
-    assert len(names) == 10 == len({*names})
+    for number in range(3):
+        _interrupt(command, number, rng)
+    subprocess.run(command, check=True, timeout=600, stdout=subprocess.DEVNULL)
+    given = config.load(SweepConfig, None, config.parse_overrides(command[2:]))
+    points = PointSource(given, given, given.out).points
+    assert results(given.out).keys() == points.keys() and len(points) == 6
+    for digest, path in results(given.out).items():
+        point = points[digest].config
+        experiment.run(point, *experiment.load(point), tmp_path / digest)
+        plain = pq.read_table(tmp_path / digest / "predictions.parquet")
+        assert plain.equals(pq.read_table(path.parent / "predictions.parquet"))
+    parent, children = parent_and_children(given)
+    assert len(children) == 6 == len({child.info.run_name for child in children})
     assert {r.info.status for r in [parent, *children]} == {"FINISHED"}
 
 
 def _interrupt(command, what, rng):
-    """Start a sweep and kill its driver (0), end it (1) or kill a worker (2)."""
-    driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert driver.stdout
-    for line in driver.stdout:  # Ray has started when a config or model is done
-        if re.search(r"sweep: \d+/\d+ configs", line):
-            break
-    time.sleep(rng.random() * 2)
-    family = psutil.Process(driver.pid).children(recursive=True)
-    if what == 2:
-        workers = [p for p in family if p.is_running() and "ray::" in p.name()]
-        for worker in workers[:1]:
-            worker.kill()
+    """Start a sweep and kill its driver (0), end it (1) or kill a worker first (2)."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout
+        for line in driver.stdout:  # Ray has started when a config or model is done
+            if re.search(r"sweep: \d+/\d+ configs", line):
+                break
         time.sleep(rng.random() * 2)
-    if driver.poll() is None:
+        family = psutil.Process(driver.pid).children(recursive=True)
+        if what == 2:
+            names = [(p, p.name()) for p in family if p.is_running()]
+            for worker in [p for p, name in names if "ray::" in name][:1]:
+                worker.kill()
+            time.sleep(rng.random() * 2)
         driver.send_signal(signal.SIGTERM if what == 1 else signal.SIGKILL)
-    driver.stdout.read()
-    driver.wait(120)
     psutil.wait_procs(family, timeout=60)
