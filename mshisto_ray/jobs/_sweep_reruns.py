@@ -51,10 +51,11 @@ def train_again(
     from mshisto_ray.distributed.workers import plan_actors
 
     points = {o.digest: o.point.config for o in found.ranked}
-    work = {digest: point.model_dump(mode="json") for digest, point in points.items()}
+    texts = {digest: point.model_dump_json() for digest, point in points.items()}
+    units = [{**unit, "config": texts[unit["digest"]]} for unit in units]
     with connect():
         plan = plan_actors(config.runtime, use_gpu=True)
-        arguments = (work, str(config.out), plan.threads)
+        arguments = (str(config.out), plan.threads)
         printed = time.monotonic()
         rows = stream(units, make_rerunner, arguments, plan)
         for done, row in enumerate(rows, start=1):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,26 +35,25 @@ def permutation_units(out: Path, digest: str, metric: str, num: int) -> list[dic
     ]
 
 
-def make_rerunner(
-    work: Mapping[str, Any], out: str, threads: int
-) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def make_rerunner(out: str, threads: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """A function that trains a unit and returns ``{"error": ...}``, None for none.
 
+    A unit brings its ``config`` as JSON text: units of one config share its bags.
+
     Args:
-        work: configs by digest, as JSON values.
         out: directory of the sweep.
         threads: of torch.
     """
     torch.set_num_threads(threads)
 
     @functools.lru_cache(maxsize=1)
-    def load(digest: str):
-        config = configs.validate(ExperimentConfig, work[digest])
+    def load(text: str):
+        config = configs.validate(ExperimentConfig, json.loads(text))
         return config, *experiment.load(config)
 
     def rerun(unit: dict[str, Any]) -> dict[str, Any]:
         try:
-            config, bags, splits = load(unit["digest"])
+            config, bags, splits = load(unit["config"])
             folder = sweep_results.folder(Path(out), unit["digest"])
             if "size" in unit:
                 seed = config.split.seed
