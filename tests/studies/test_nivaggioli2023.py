@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -29,6 +30,10 @@ PLAN = {
     "sigmas": [0.0, 0.5],
     "hidden": 8,
 }
+
+
+def as_keys(plan: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in plan.items()}
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +140,7 @@ def test_all_tables_are_made_and_differences_are_paired(data, tmp_path, capsys):
     ],
 )
 def test_what_does_not_fit_is_refused(data, plan, message):
-    keys = {k: tuple(v) if isinstance(v, list) else v for k, v in (PLAN | plan).items()}
+    keys = as_keys(PLAN | plan)
     with pytest.raises(InputError, match=message):
         nivaggioli2023.build(data, **keys)
 
