@@ -148,9 +148,7 @@ def test_what_does_not_fit_is_refused(data, plan, message):
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="no units are published")
 def test_published_tables_are_those_of_their_units():
     plan = json.loads((PUBLISHED / "plan.json").read_text())
-    plan = TablePlan(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in plan.items()}
-    )
+    plan = TablePlan(**as_keys(plan))
     done = {}
     for file in (PUBLISHED / "units").glob("*.json"):
         done[file.stem] = reproduce._read(file, json.loads(file.read_text()))
