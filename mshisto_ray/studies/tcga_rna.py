@@ -18,11 +18,11 @@ from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.estimates import Estimates
 from mshisto_ray.learning.predictions import concatenate
+from mshisto_ray.learning.sweep.nested_choice import choices_within_folds
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.fit.cross_validation import CrossValidation, cross_validate
 from mshisto_ray.mil.fit.trained import trained_share
-from mshisto_ray.mil.nested_choice import choices_within_folds
 from mshisto_ray.studies import _study
 from mshisto_ray.studies._study import StudyUnit, UnitResult
 

@@ -47,7 +47,8 @@ def test_the_widest_thresholds_as_good_as_the_best_are_taken(make_index):
     assert best is not None and (best.near_um, best.far_um) == (200, 250)
     # Without intervals the highest counts.
     blind = [dataclasses.replace(r, replicates=np.zeros(0)) for r in results]
-    assert best_thresholds(blind).auc == max(r.auc for r in results)
+    best = best_thresholds(blind)
+    assert best is not None and best.auc == max(r.auc for r in results)
 
 
 def test_intervals_are_those_of_samples_of_patients(make_index):

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -29,6 +30,10 @@ PLAN = {
     "sigmas": [0.0, 0.5],
     "hidden": 8,
 }
+
+
+def as_keys(plan: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in plan.items()}
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +140,7 @@ def test_all_tables_are_made_and_differences_are_paired(data, tmp_path, capsys):
     ],
 )
 def test_what_does_not_fit_is_refused(data, plan, message):
-    keys = {k: tuple(v) if isinstance(v, list) else v for k, v in (PLAN | plan).items()}
+    keys = as_keys(PLAN | plan)
     with pytest.raises(InputError, match=message):
         nivaggioli2023.build(data, **keys)
 
@@ -143,9 +148,7 @@ def test_what_does_not_fit_is_refused(data, plan, message):
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="no units are published")
 def test_published_tables_are_those_of_their_units():
     plan = json.loads((PUBLISHED / "plan.json").read_text())
-    plan = TablePlan(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in plan.items()}
-    )
+    plan = TablePlan(**as_keys(plan))
     done = {}
     for file in (PUBLISHED / "units").glob("*.json"):
         done[file.stem] = reproduce._read(file, json.loads(file.read_text()))
