@@ -74,7 +74,7 @@ def check(config: AnySweepConfig) -> None:
 
 
 def run(config: AnySweepConfig) -> int:
-    """Train MIL models or tile heads at the points of some axes, and compare them."""
+    """Train MIL models or tile heads at points of some axes, and compare them."""
     source = PointSource(config, config, config.out)
     # Other axes may be added to the directory later: configs are identified by their
     # digests, so its recipe only marks it as a sweep.

@@ -43,6 +43,7 @@ def test_gildenblat2019_has_the_papers_numbers(phantom, tmp_path):
         assert made.augment.model_dump() == {
             "flips": True, "quarter_turns": False, "rotation": 20.0, "hed": 0.0,
             "brightness": 0.075, "saturation": 0.075, "hue": 0.075, "contrast": 0.0,
+            "zoom": 0.0, "shear": 0.0, "noise": 0.0,
         }  # fmt: skip
         head = made.model.projection
         assert (head.hidden, head.dim, head.input) == ((), 128, "pooled")
@@ -96,6 +97,7 @@ def test_tan2023_has_the_papers_numbers(phantom, tmp_path):
         assert made.augment.model_dump() == {
             "flips": True, "quarter_turns": True, "rotation": 0.0, "hed": 0.0,
             "brightness": 0.0, "saturation": 0.0, "hue": 0.0, "contrast": 0.2,
+            "zoom": 0.0, "shear": 0.0, "noise": 0.0,
         }  # fmt: skip
         head = made.model.projection
         assert (made.model.backbone, head.hidden, head.dim) == tuple(sizes.values())
