@@ -139,7 +139,10 @@ def test_the_same_questions_again_are_the_same_answers_others_are_refused(
         ({"scale": 3.0}, r"has no 3 um/px; have \[0.5, 1.0\]"),
         ({"encoders": {"random": "x"}}, "'random' is reserved: give embeddings of the"),
         ({"encoders": {}}, "encoders: Dictionary should have at least 1 item"),
-        ({"encoders": {"x": "nowhere"}}, "nowhere: no manifest.json; this is no embeddings"),
+        (
+            {"encoders": {"x": "nowhere"}},
+            "nowhere: no manifest.json; this is no embeddings",
+        ),
         ({"exclude": {"by": "site"}}, "this is a column of the cohort; give cohort="),
         ({"exclude": {"by": "block", "block_um": 1e5}, "queries": None,
           "slides": 1}, "slides: unknown key"),
