@@ -105,7 +105,7 @@ def _run(config: AnySweepConfig, source: PointSource) -> int:
             say(f"sweep: failed: {outcome.point.label}: {reason}")
         if found.not_run or found.not_suggested:
             num = len(found.not_run) + found.not_suggested
-            say(f"sweep: {num} configs were not run; the same command goes on")
+            say(f"sweep: {num} configs were not run; the same command resumes")
         if not found.ranked:
             raise InputError(f"no config of {config.out} has a result; see above")
         train_again(config, found, data, splits)

@@ -61,7 +61,7 @@ class LearningCurve:
     ``patients``: that a fold learns from, validation included, the mean over folds;
     ``values``: of the metric on all test patients; ``last``: what the last step has
     improved, on the same test patients; ``gain``: what ``more`` patients would improve
-    if the curve goes on as a power law.
+    if the curve continues as a power law.
     """
 
     metric: str

@@ -128,7 +128,7 @@ def unfinished(
     if not_run or not_suggested:
         rest = f", {not_suggested} of them not yet suggested" if not_suggested else ""
         num = len(not_run) + not_suggested
-        heading = f"{num} configs were not run{rest}; the same command goes on"
+        heading = f"{num} configs were not run{rest}; the same command resumes"
         found.append((heading, [_named(o) for o in not_run]))
     return found
 

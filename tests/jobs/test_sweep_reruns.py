@@ -12,6 +12,7 @@ KEYS = {"learning_curve": [0.3, 16], "permutations": 3}
 SMALL = {"axes": {"pooling": [{"name": "embedding_mean"}, {"name": "embedding_max"}]}}
 
 
+@pytest.mark.slow  # three sweeps; what they train is in tests/mil
 @pytest.mark.ray
 def test_curve_and_permutations_are_trained_once_and_shown(local_ray, tmp_path, capsys):
     table = write_bags(tmp_path / "bags.parquet")

@@ -109,6 +109,7 @@ def test_the_task_decides_the_keys(stage, tmp_path):
         settings(stage, tmp_path / "out", pooling="attention")
 
 
+@pytest.mark.slow  # a sweep of its own; that of bags is in test_sweep
 @pytest.mark.ray
 def test_trials_equal_plain_python(done, tmp_path):
     points = points_of(done)
@@ -121,6 +122,7 @@ def test_trials_equal_plain_python(done, tmp_path):
             assert plain.equals(pq.read_table(done.out / "configs" / digest / name))
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_metrics_are_those_of_the_predictions(done):
     for digest in list(points_of(done))[:2]:
@@ -139,6 +141,7 @@ def test_metrics_are_those_of_the_predictions(done):
                 assert given == [interval.value, interval.low, interval.high]
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_the_best_is_compared_kept_and_shown(done):
     found = {d: read_metrics(done.out / "configs" / d) for d in points_of(done)}
@@ -165,6 +168,7 @@ def test_the_best_is_compared_kept_and_shown(done):
     assert (done.out / "noise.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_mlflow_has_a_child_per_config_with_its_axes_and_curve(done):
     logged = runs(done)

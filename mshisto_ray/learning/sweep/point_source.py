@@ -49,7 +49,7 @@ class PointSource:
     """Points of a sweep by the digest of their results, in the order of their making.
 
     A search that learns records its suggestions in ``out/search.json``, so that one
-    that was killed has the same points and goes on from them.
+    that was killed resumes with the same points.
 
     Args:
         base: config of the sweep.

@@ -20,7 +20,7 @@ from mshisto_ray.learning.sweep.experiment import Experiment
 from mshisto_ray.learning.sweep.searches import PointSearch
 
 _GRID = Part(name="grid")
-# Combinations of values that are checked before a search that goes on without end.
+# Combinations of values that are checked before a search without end.
 _MOST_CHECKED = 1000
 # Suggestions a point, after which a search is taken to have no other ones.
 _TRIES = 100

@@ -19,7 +19,7 @@ PRUNED = "pruned"
 class PruningConfig(Config):
     """When configs are pruned: asynchronous successive halving over fold models.
 
-    After ``grace`` models, ``grace * reduction`` and so on, a config goes on only if
+    After ``grace`` models, ``grace * reduction`` and so on, a config is kept only if
     its mean over validation patients is in the best 1 / ``reduction`` of the configs
     that have come as far, once there are ``reduction`` of them. All configs have the
     same folds in the same order, so that means are of the same patients.
@@ -31,7 +31,7 @@ class PruningConfig(Config):
     grace: int = option(
         1, "models of every config before any is pruned", unit="models", ge=1
     )
-    reduction: int = option(3, "one of so many goes on", ge=2)
+    reduction: int = option(3, "one of so many is kept", ge=2)
 
     def rungs(self, total: int) -> list[int]:
         """Numbers of models after which is decided, below all of them."""
@@ -42,7 +42,7 @@ class PruningConfig(Config):
         return found
 
     def keeps(self, value: float, others: Sequence[float], lower: bool) -> bool:
-        """Whether a config goes on from a rung.
+        """Whether a config is kept at a rung.
 
         Args:
             value: its mean so far; one that is not defined is not pruned.
