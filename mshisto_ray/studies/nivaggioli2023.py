@@ -96,14 +96,7 @@ class NivaggioliStudy:
 def build(
     data: Path,
     *,
-    tasks: tuple[str, ...] = (
-        "organ",
-        "lung",
-        "lymphoid",
-        "metastasis",
-        "sign",
-        "relation",
-    ),
+    tasks: tuple[str, ...] = ("organ", "lung", "lymphoid", "node", "sign", "relation"),
     encoders: tuple[str, ...] = ("mobilenetv2", "gleason", "colour", "random"),
     encoder: str = "mobilenetv2",
     proxy: str = "organ",
