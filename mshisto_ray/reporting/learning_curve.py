@@ -34,7 +34,7 @@ def about_curve(curve: LearningCurve) -> str:
     return (
         f"{answer} From {before} to {now} patients to learn from, test_{curve.metric} "
         f"improved by {last.value:+.3f} ({last.low:+.3f} to {last.high:+.3f}, on the "
-        f"same test patients). If the curve continues as a power law, {curve.more} more "
+        f"same test patients). On a power law through the curve, {curve.more} more "
         f"would add {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}); a curve "
         "that falls counts as flat. Patients are those of a fold, its validation "
         "patients included, the mean over folds. Intervals cover which patients were "
