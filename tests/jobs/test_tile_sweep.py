@@ -232,7 +232,7 @@ def cohort(folder):
 @pytest.mark.ray
 def test_a_killed_driver_resumes(stage, tmp_path):
     out = tmp_path / "out"
-    given = keys(stage, out, epochs=200, patience=None)
+    given = keys(stage, out, epochs=60, patience=None)
     command = [sys.executable, str(SWEEP)]
     command += [f"{key}={json.dumps(value)}" for key, value in given.items()]
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -257,7 +257,7 @@ def test_a_killed_driver_resumes(stage, tmp_path):
     assert len(finished()) == 16
     for digest, time_ns in before.items():
         assert finished()[digest].stat().st_mtime_ns == time_ns, "done again"
-    points = points_of(settings(stage, out, epochs=200, patience=None))
+    points = points_of(settings(stage, out, epochs=60, patience=None))
     for digest in (next(iter(before)), next(iter({*points} - {*before}))):
         point = points[digest].config
         point.train(point.load(), tmp_path / digest, lambda a, b: None)
