@@ -63,8 +63,13 @@ def read_validation(folder: Path) -> Predictions | None:
     return read_predictions(file) if file.is_file() else None
 
 
-def write_metrics(folder: Path, metrics: Mapping[str, float], kind: Target) -> None:
-    """Write ``metrics.json``; JSON has no NaN, so what is not defined is null."""
+def write_metrics(
+    folder: Path, metrics: Mapping[str, float], kind: Target | None = None
+) -> None:
+    """Write ``metrics.json``; JSON has no NaN, so what is not defined is null.
+
+    ``kind``: that made the intervals, by which ``read_metrics`` knows their version.
+    """
     known = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
-    content = {**known, _INTERVALS: kind.interval_name}
+    content = known | ({_INTERVALS: kind.interval_name} if kind else {})
     (folder / METRICS).write_text(json.dumps(content, indent=2) + "\n")

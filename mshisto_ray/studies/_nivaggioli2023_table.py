@@ -73,15 +73,7 @@ def _table_1(plan: TablePlan, done: Mapping[str, UnitResult]) -> str:
         for name in plan.encoders
     }
     arms |= {"fully trained": _deep(plan.proxy, done)}
-    best = _best(arms, "balanced_accuracy")
-    rows = [
-        [
-            name,
-            *_cells(arm, _FIRST),
-            _difference(arm, arms[best], "balanced_accuracy") if best else "",
-        ]
-        for name, arm in arms.items()
-    ]
+    rows = _from_the_best(arms, _FIRST, "balanced_accuracy")
     header = ["backbone", "balanced accuracy", "kappa", "weighted F1", "from the best"]
     return _study.markdown(header, rows)
 
@@ -112,15 +104,7 @@ def _table_4(plan: TablePlan, done: Mapping[str, UnitResult]) -> str:
         name: _head(done, head_name(plan.second, name, False, plan.sigmas[-1], ""))
         for name in plan.encoders
     }
-    best = _best(arms, "pr_auc")
-    rows = [
-        [
-            name,
-            *_cells(arm, _THREE),
-            _difference(arm, arms[best], "pr_auc") if best else "",
-        ]
-        for name, arm in arms.items()
-    ]
+    rows = _from_the_best(arms, _THREE, "pr_auc")
     header = ["backbone", "precision", "recall", "PR-AUC", "from the best"]
     return _study.markdown(header, rows)
 
@@ -178,6 +162,21 @@ def _cells(arm: Measured | None, names: Sequence[str]) -> list[str]:
 def _best(arms: Mapping[str, Measured | None], metric: str) -> str | None:
     known = {n: a.metrics.values[metric] for n, a in arms.items() if a is not None}
     return max(known, key=known.__getitem__) if known else None
+
+
+def _from_the_best(
+    arms: Mapping[str, Measured | None], metrics: Sequence[str], metric: str
+) -> list[list[str]]:
+    """A row an arm: its metrics, and ``metric`` less that of the best, paired."""
+    best = _best(arms, metric)
+    return [
+        [
+            name,
+            *_cells(arm, metrics),
+            _difference(arm, arms[best], metric) if best else "",
+        ]
+        for name, arm in arms.items()
+    ]
 
 
 def _difference(one: Measured | None, other: Measured | None, metric: str) -> str:

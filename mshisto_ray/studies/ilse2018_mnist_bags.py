@@ -15,6 +15,7 @@ from torch import nn
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.studies import _image_bags, _study
+from mshisto_ray.studies._ilse2018 import PAPER_POOLINGS
 from mshisto_ray.studies._image_bags import ImageBags, ImageTraining
 from mshisto_ray.studies._mnist_bags_table import FLOOR, DigitTable, unit_name
 from mshisto_ray.studies._study import StudyUnit, UnitResult
@@ -22,14 +23,6 @@ from mshisto_ray.studies._study import StudyUnit, UnitResult
 _TARGET = 9
 # Standard deviation of the sizes of bags, as a share of their mean.
 _SPREAD = 0.2
-_OF_THE_PAPER = (
-    "instance_max",
-    "instance_mean",
-    "embedding_max",
-    "embedding_mean",
-    "attention",
-    "gated_attention",
-)
 # Those of the authors' code.
 _TRAINING = ImageTraining(lr=5e-4, weight_decay=1e-4, epochs=20, flips=False)
 
@@ -171,7 +164,7 @@ def _predictions(test: ImageBags, found: np.ndarray, seed: int) -> Predictions:
 def build(
     data: Path,
     *,
-    poolings: tuple[str, ...] = _OF_THE_PAPER,
+    poolings: tuple[str, ...] = PAPER_POOLINGS,
     mean_sizes: tuple[Annotated[float, Field(ge=2, le=1000)], ...] = (10, 50, 100),
     num_bags: tuple[Annotated[int, Field(ge=2)], ...] = (50, 100, 200),
     seeds: Annotated[int, Field(ge=1)] = 5,

@@ -15,17 +15,16 @@ import numpy as np
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.encoders import Encoder
+from mshisto_ray.learning.result_files import PREDICTIONS, write_metrics
 from mshisto_ray.learning.split import Split
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tile_classification.head.config import TileHeadConfig
 from mshisto_ray.tile_classification.head.run import (
     CONFIG,
-    PREDICTIONS,
     RESULT,
     as_numbers,
     draw_folds,
     measure,
-    write_metrics,
     write_predictions,
 )
 from mshisto_ray.tile_classification.head.samples import TileSamples, read_samples

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import torch
 
 from mshisto_ray.config import InputError, to_yaml
 from mshisto_ray.evaluation.labelled_tiles import ANNOTATION
+from mshisto_ray.learning.result_files import METRICS as METRICS_FILE
+from mshisto_ray.learning.result_files import PREDICTIONS, write_metrics
 from mshisto_ray.learning.split import Split, SplitConfig, make_splits
 from mshisto_ray.learning.tile_metrics import METRICS, TileMetrics, tile_metrics
 from mshisto_ray.representation.preparation import by_content, check_noise, reduction_of
@@ -35,7 +37,6 @@ from mshisto_ray.tile_classification.head.preparation import (
 from mshisto_ray.tile_classification.head.samples import TileSamples
 
 RESULT = "result"  # folder of what follows
-METRICS_FILE, PREDICTIONS = "metrics.json", "predictions.parquet"
 CONFIG = "config.yaml"
 
 
@@ -198,12 +199,6 @@ def read_metrics(folder: Path) -> dict[str, float] | None:
     found = json.loads(file.read_text())
     found.pop("intervals", None)
     return {k: math.nan if v is None else v for k, v in found.items()}
-
-
-def write_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
-    """Write metrics so that ``read_metrics`` finds them."""
-    known = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
-    (folder / METRICS_FILE).write_text(json.dumps(known, indent=2) + "\n")
 
 
 def write_predictions(
