@@ -8,7 +8,9 @@ how Arrow guesses the types of a block.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
+import math
 import os
 import pickle
 import time
@@ -17,14 +19,18 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import ray.data
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from mshisto_ray.distributed.room import wait_for_room
 from mshisto_ray.distributed.workers import ActorPlan
 
-# One block per unit keeps the pool busy to the end; beyond this many, driver memory
-# and scheduling cost more than the last block's skew.
+# Between two blocks a worker waits for the driver, which looks every tenth of a second:
+# short units go in blocks of several. The last ones go one by one, so that the workers
+# end together.
+_MOST_UNITS = 16
+# Beyond this many blocks, driver memory and scheduling cost more than uneven ends.
 _MAX_BLOCKS = 4096
 
 Work = Callable[[dict[str, Any]], dict[str, Any]]
@@ -96,10 +102,14 @@ def stream(
     """
     wait_for_room(plan)
     items = [{"unit": json.dumps(unit)} for unit in units]
-    dataset = ray.data.from_items(
-        items, override_num_blocks=min(len(items), _MAX_BLOCKS)
-    )
     workers = min(plan.actors, len(items))
+    sizes = _block_sizes(len(items), workers)
+    rest = iter(items)
+    dataset = ray.data.from_arrow(
+        [pa.Table.from_pylist(list(itertools.islice(rest, size))) for size in sizes]
+    )
+    # Rows leave a block one by one, so that progress is seen unit by unit.
+    dataset.context.target_max_block_size = 1
     if plan.gpus:
         rows = dataset.map_batches(
             _Worker,
@@ -119,3 +129,16 @@ def stream(
         )
     for row in rows.iter_rows():
         yield json.loads(row["row"])
+
+
+def _block_sizes(units: int, workers: int) -> list[int]:
+    """Units of each block: a quarter of each worker's share of what is left.
+
+    A cohort's slow slides may follow each other, so no block holds many of them.
+    """
+    sizes, left = [], units
+    most = max(_MOST_UNITS, math.ceil(units / _MAX_BLOCKS))
+    while left:
+        sizes.append(min(math.ceil(left / (4 * workers)), most))
+        left -= sizes[-1]
+    return sizes
