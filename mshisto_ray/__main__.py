@@ -12,10 +12,11 @@ import os
 import sys
 import typing
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
-from mshisto_ray import config, entry, new_study, provenance, shipped
+from mshisto_ray import config, ending, entry, new_study, provenance, shipped
 
 _INIT = "init"
 _GROUPS = {
@@ -48,12 +49,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: words after the command; None: those of this process.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        _dispatch(words)
-        sys.stdout.flush()
-    except BrokenPipeError:  # of `| head`; nothing is left to flush at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    with ending.end_at_once() if argv is None else nullcontext():
+        try:
+            _dispatch(words)
+            sys.stdout.flush()
+        except BrokenPipeError:  # of `| head`; nothing is left to flush at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
 
 
 def _dispatch(words: list[str]) -> None:

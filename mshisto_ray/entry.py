@@ -9,6 +9,7 @@ import os
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -21,6 +22,7 @@ from mshisto_ray.config import (
     parse_overrides,
     to_yaml,
 )
+from mshisto_ray.ending import end_at_once
 from mshisto_ray.help import help_text
 from mshisto_ray.shipped import find_config
 from mshisto_ray.signals import StopSignals
@@ -60,7 +62,8 @@ def main(
         command: what a user types before them, for the help; None: this process's.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    run_job(lambda: _load_job(name), words, command or f"python {sys.argv[0]}")
+    with end_at_once() if argv is None else nullcontext():
+        run_job(lambda: _load_job(name), words, command or f"python {sys.argv[0]}")
 
 
 def _load_job(name: str) -> Job:

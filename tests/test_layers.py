@@ -10,6 +10,7 @@ DESIGN = PACKAGE.parent / "docs" / "design.md"
 JOBS = Path(__file__).parents[1] / "jobs"
 ORDER = [
     "signals",
+    "ending",
     "shipped",
     "help",
     "config",
