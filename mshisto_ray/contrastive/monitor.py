@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import nn
 
 from mshisto_ray.evaluation.descriptor_distance import effective_rank
@@ -57,6 +56,8 @@ def near_far_auc(near: np.ndarray, far: np.ndarray) -> float:
     """Chance that a far pair's distance is above a near pair's; ties count half."""
     if not len(near) or not len(far):
         return float("nan")
+    from scipy.stats import rankdata  # takes a second to import
+
     ranks = rankdata(np.concatenate([far, near]))[: len(far)]
     return float((ranks.sum() / len(far) - (len(far) + 1) / 2) / len(near))
 

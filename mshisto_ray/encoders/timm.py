@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.data.config import resolve_model_data_config
 from torch import nn
 
 from mshisto_ray.backbone.network import (
@@ -67,6 +66,9 @@ def build(
         InputError: unknown model or option, weights that do not fit, or weights of a
             published network whose mean and std timm does not know.
     """
+    # timm takes as long to import as torch, and most commands do without.
+    from timm.data.config import resolve_model_data_config
+
     if (fit == "resize_crop") != (resize_to is not None):
         raise InputError("encoder: resize_to goes with fit: resize_crop, and only so")
     if "/" in model:

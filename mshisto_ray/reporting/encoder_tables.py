@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import kendalltau
 
 from mshisto_ray.learning.tile_metrics import TileMetrics
 from mshisto_ray.reporting.decisions import markdown_table
@@ -87,6 +86,8 @@ def second_table(
     first: Mapping[str, TileMetrics], second: Mapping[str, TileMetrics], metric: str
 ) -> EncoderTable:
     """Whether the ranking of a task holds on another."""
+    from scipy.stats import kendalltau  # takes a second to import
+
     places = {row.name: row for row in rank(first, metric)}
     others = {row.name: row for row in rank(second, metric)}
     rows = [

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_curve
 
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.learning.ranking import Ranking
@@ -73,6 +72,8 @@ def plot_roc(
         models: predictions by name; the best twelve are drawn.
         ranking: of the models.
     """
+    from sklearn.metrics import roc_curve  # takes half a second to import
+
     classes = next(iter(models.values())).classes
     codes = [1] if len(classes) == 2 else range(len(classes))
     figure = Figure(figsize=(4.2 * len(codes), 4.2), layout="constrained")

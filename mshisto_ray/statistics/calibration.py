@@ -1,7 +1,8 @@
 """How far probabilities are from what happens, and maps that bring them nearer.
 
 A map is fitted on patients who neither trained the model nor test it: on the inner
-validation of each fold.
+validation of each fold. What fits a map imports scikit-learn, for a second that workers
+which fit none are spared.
 """
 
 from __future__ import annotations
@@ -10,10 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp
-from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
 
 from mshisto_ray.statistics.rank_metrics import weighted_ratio
 
@@ -121,6 +119,8 @@ def fit_temperature(probabilities: np.ndarray, targets: np.ndarray) -> Temperatu
         probabilities: [N, C], of patients who did not train the model.
         targets: class indices [N].
     """
+    from scipy.optimize import minimize_scalar
+
     logits = np.log(np.maximum(probabilities, _TINY))
     own = logits[np.arange(len(targets)), targets]
 
@@ -157,6 +157,8 @@ def fit_platt(probabilities: np.ndarray, targets: np.ndarray) -> Platt:
         probabilities: [N, 2], of patients who did not train the model.
         targets: 0 or 1, [N], with rows of both.
     """
+    from sklearn.linear_model import LogisticRegression
+
     positive, negative = float((targets == 1).sum()), float((targets == 0).sum())
     wanted = np.where(targets == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
     x = np.tile(_logit(probabilities), 2)[:, None]
@@ -187,6 +189,8 @@ def fit_isotonic(probabilities: np.ndarray, targets: np.ndarray) -> Isotonic:
         probabilities: [N, 2], of patients who did not train the model.
         targets: 0 or 1, [N].
     """
+    from sklearn.isotonic import IsotonicRegression
+
     model = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
     model.fit(probabilities[:, 1], targets)
     return Isotonic(model.X_thresholds_, model.y_thresholds_)

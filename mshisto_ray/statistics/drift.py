@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import mannwhitneyu
-from sklearn.covariance import LedoitWolf
+
+if TYPE_CHECKING:
+    from sklearn.covariance import LedoitWolf
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class DriftTest:
     """
 
     def __init__(self, values: np.ndarray, folds: int = 5):
+        from sklearn.covariance import LedoitWolf  # takes half a second to import
+
         place = np.random.default_rng(0).permutation(len(values)) % folds
         self._parts = []
         for fold in range(folds):
@@ -65,6 +69,8 @@ class DriftTest:
         is one p, however they depend on each other (Rueger 1978; Vovk and Wang 2020);
         k is the middle.
         """
+        from scipy.stats import mannwhitneyu  # takes a second to import
+
         found = [
             mannwhitneyu(
                 part.others.mahalanobis(values), part.distances, alternative="greater"

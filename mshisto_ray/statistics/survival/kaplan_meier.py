@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri  # scipy.stats takes a second to import
 
 from mshisto_ray.statistics.rank_metrics import weighted_ratio
 
-_QUANTILE = float(norm.ppf(0.975))
+_QUANTILE = float(ndtri(0.975))
 
 
 @dataclass(frozen=True)
