@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import shutil
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import ray
+from ray._private import parameter
 from ray.exceptions import AuthenticationError
 
 from mshisto_ray.config import InputError
@@ -152,13 +154,30 @@ def _start_local() -> None:
 
 
 def _init_local() -> None:
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=object_store_bytes(),
-    )
+    with _any_port_of_agent():
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=object_store_bytes(),
+        )
+
+
+@contextlib.contextmanager
+def _any_port_of_agent() -> Iterator[None]:
+    """Let the agent of a node that is started inside listen on any free port.
+
+    By default it takes one port of the machine. Where another Ray session has that,
+    it tries for four seconds, in which ``ray.init`` waits, and gives up. ``ray.init``
+    has no argument for it.
+    """
+    made = parameter.RayParams
+    parameter.RayParams = functools.partial(made, dashboard_agent_listen_port=0)
+    try:
+        yield
+    finally:
+        parameter.RayParams = made
 
 
 def object_store_bytes() -> int:

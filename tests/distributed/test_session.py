@@ -1,6 +1,8 @@
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import ray
@@ -123,6 +125,14 @@ def run(code, **env):
     )
 
 
+TWO = """
+import subprocess, sys
+from mshisto_ray.distributed.session import connect
+with connect():
+    if len(sys.argv) == 1:
+        subprocess.run([sys.executable, "-c", CODE, "second"], check=True)
+"""
+
 CONNECT = """
 import os
 from mshisto_ray.config import InputError
@@ -190,3 +200,13 @@ def test_local_session_is_private_quiet_and_leaves_no_token(tmp_path):
     assert done.stdout == "True token\n"
     assert done.stderr == ""
     assert not (tmp_path / ".ray").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_another_session_of_the_machine_delays_no_start(tmp_path):
+    with tempfile.TemporaryDirectory(prefix="mshisto-", dir="/tmp") as folder:
+        done = run(f"CODE = {TWO!r}\nexec(CODE)", RAY_TMPDIR=folder)
+        assert done.returncode == 0, done.stderr
+        logs = [log.read_text() for log in Path(folder).rglob("dashboard_agent.log")]
+    assert len(logs) == 2 and not any("Failed to bind" in log for log in logs)
