@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from fixtures.killing import end_driver
 
 from mshisto_ray import config as configs
 from mshisto_ray.jobs import embed, tile
@@ -121,11 +122,7 @@ def workers_of(driver):
 def test_driver_killed_and_run_again(tiles, uninterrupted, tmp_path):
     out = tmp_path / "out"
     driver = start_and_wait_for(tiles, out, 3)
-    family = psutil.Process(driver.pid).children(recursive=True)
-    driver.kill()
-    driver.wait()
-    # Its own workers end by themselves; what they were writing may still land.
-    psutil.wait_procs(family, timeout=60)
+    end_driver(driver)
     before = {name: p.stat().st_mtime_ns for name, p in shards(out).items()}
     assert 3 <= len(before) < len(shards(uninterrupted))
     said = run("embed", *words(tiles, out))

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from fixtures.killing import end_driver
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -144,10 +145,7 @@ def test_a_killed_driver_changes_no_weight(tiles, uninterrupted):
     out = tiles.parent / "driver"
     process = subprocess.Popen(command("pretrain", *words(tiles, out)))
     wait_for_steps(process, out, 2 * EVERY)
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.wait()
-    psutil.wait_procs(family, timeout=60)  # its workers end with it
+    end_driver(process)
     done = steps_done(out)
     assert 2 * EVERY <= done < STEPS
     assert f"resuming after step {done}" in run("pretrain", *words(tiles, out))

@@ -5,9 +5,9 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
+from fixtures.killing import end_driver
 from fixtures.pages import read_page
 from fixtures.sweeps import (
     parent_and_children,
@@ -280,10 +280,7 @@ def test_a_killed_driver_resumes(tmp_path):
     while len(results(out)) < 2:
         assert driver.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
-    family = psutil.Process(driver.pid).children(recursive=True)
-    driver.kill()
-    driver.wait()
-    psutil.wait_procs(family, timeout=60)
+    end_driver(driver)
     before = {d: p.stat().st_mtime_ns for d, p in results(out).items()}
     assert 2 <= len(before) < 6
     given = config.load(SweepConfig, None, config.parse_overrides(command[2:]))

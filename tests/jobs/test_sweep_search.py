@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from fixtures.killing import end_driver, name_of
 from fixtures.sweeps import parent_and_children, results, settings, write_bags
 
 from mshisto_ray import config
@@ -138,7 +139,7 @@ def test_a_search_that_is_killed_again_and_again_equals_plain_python(tmp_path):
     """The driver by SIGKILL and SIGTERM, a worker by SIGKILL, at random moments."""
     table, rng = write_bags(tmp_path / "bags.parquet", 60), random.Random(0)
     words = {
-        "bags": table, "axes": json.dumps(AXES), "epochs": 10, "hidden": "[8]",
+        "bags": table, "axes": json.dumps(AXES), "epochs": 20, "hidden": "[8]",
         "search": "{name: random, points: 6, seed: 5}", "early_stopping": "null",
         "runtime.actors": 1, "out": tmp_path / "out",
     }  # fmt: skip
@@ -166,12 +167,11 @@ def _interrupt(command, what, rng):
         for line in driver.stdout:  # Ray has started when a config or model is done
             if re.search(r"sweep: \d+/\d+ configs", line):
                 break
-        time.sleep(rng.random() * 2)
-        family = psutil.Process(driver.pid).children(recursive=True)
+        time.sleep(rng.random())
         if what == 2:
-            names = [(p, p.name()) for p in family if p.is_running()]
-            for worker in [p for p, name in names if "ray::" in name][:1]:
-                worker.kill()
-            time.sleep(rng.random() * 2)
-        driver.send_signal(signal.SIGTERM if what == 1 else signal.SIGKILL)
-    psutil.wait_procs(family, timeout=60)
+            family = psutil.Process(driver.pid).children(recursive=True)
+            trial, *_ = [p for p in family if "ImplicitFunc" in name_of(p)]
+            trial.kill()
+            time.sleep(rng.random())
+        assert driver.poll() is None, "it ended before it was killed"
+        end_driver(driver, signal.SIGTERM if what == 1 else signal.SIGKILL)

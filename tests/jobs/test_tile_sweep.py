@@ -9,9 +9,9 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pyarrow.parquet as pq
 import pytest
+from fixtures.killing import end_driver
 from fixtures.pages import read_page
 from mlflow.tracking import MlflowClient
 
@@ -244,10 +244,7 @@ def test_a_killed_driver_resumes(stage, tmp_path):
     while len(finished()) < 3:
         assert driver.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
-    family = psutil.Process(driver.pid).children(recursive=True)
-    driver.kill()
-    driver.wait()
-    psutil.wait_procs(family, timeout=60)
+    end_driver(driver)
     before = {d: p.stat().st_mtime_ns for d, p in finished().items()}
     assert 3 <= len(before) < 16
     said = subprocess.run(
