@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
-
 from mshisto_ray.encoders._recipe import RECIPES, names, read_recipe
 
 
@@ -25,6 +23,8 @@ def licence_of(encoder: Mapping[str, Any]) -> str:
     if name == "colour_stats" or encoder.get("weights") == "random":
         return "no weights"
     if name == "timm" and encoder.get("weights") == "pretrained":
+        import timm  # takes longer to import than torch, and most commands do without
+
         known = timm.get_pretrained_cfg(str(encoder["model"]))
         return (known.license or "") if known else ""
     return ""
