@@ -13,10 +13,7 @@ from mshisto_ray.embedding.worker import ENCODERS
 from mshisto_ray.encoders import check_takes
 from mshisto_ray.jobs import predict, sweep, tile
 from mshisto_ray.jobs._study_config import RunConfig, StudySteps
-from mshisto_ray.learning.sweep import points
-from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.fit.splits import check_stopping
-from mshisto_ray.mil.input.labels import split_cohort
+from mshisto_ray.jobs._study_folds import check_points
 from mshisto_ray.progress import say
 from mshisto_ray.store import tiles
 from mshisto_ray.store.cohort import Cohort, CohortSlide, read_cohort
@@ -43,25 +40,7 @@ def check_study(config: RunConfig, steps: StudySteps) -> None:
     assert steps.embed.encoder is not None
     encoder = components.build(ENCODERS, steps.embed.encoder, "cpu", "float32")
     check_takes(encoder, steps.tile.tile_px)
-    wanted = points.expand(steps.sweep, steps.sweep.axes, steps.sweep.search)
-    given = steps.sweep
-    splits = split_cohort(cohort, given.target, given.split, given.unit)
-    points.check_select(wanted, splits, given.select)
-    for point in wanted:
-        assert isinstance(point.config, ExperimentConfig)
-        check_stopping(splits, given.split, point.config)
-        _check_scales(point.label, point.config, steps.tile.scales)
-
-
-def _check_scales(label: str, config: ExperimentConfig, tiled: Sequence[float]) -> None:
-    one = config.scale
-    for scale in config.scales or (() if one is None else (one,)):
-        if scale not in tiled:
-            have = ", ".join(f"{mpp:g}" for mpp in tiled)
-            raise InputError(
-                f"sweep, at {label}: scale {scale:g} um/px is not one of scales "
-                f"({have}): add it there, or sweep those"
-            )
+    check_points(steps, cohort, encoder.dim)
 
 
 def read_cohorts(config: RunConfig) -> tuple[Cohort, Cohort | None]:

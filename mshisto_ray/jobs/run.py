@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from pathlib import Path
 
@@ -20,8 +21,11 @@ from mshisto_ray.jobs._study import (
     write_slides,
 )
 from mshisto_ray.jobs._study_config import RunConfig, StudySteps, all_slides, plan_steps
+from mshisto_ray.jobs._study_folds import check_without_refused
 from mshisto_ray.jobs._study_report import StudyReport
+from mshisto_ray.jobs._tile_check import check_slides
 from mshisto_ray.learning.sweep import points
+from mshisto_ray.progress import say
 from mshisto_ray.store.manifest import write_text
 
 
@@ -35,10 +39,15 @@ def inspect(config: RunConfig) -> int:
 
     Returns:
         2 if a slide is refused, else 0.
+
+    Raises:
+        InputError: folds that cannot be trained without the slides that are refused.
     """
     cohort, new = read_cohorts(config)
     rows = [*cohort.rows, *(new.rows if new else ())]
-    return tile.inspect_slides(rows, plan_steps(config).tile)
+    steps = plan_steps(config)
+    judge = functools.partial(check_without_refused, steps, cohort)
+    return tile.inspect_slides(rows, steps.tile, judge)
 
 
 def run(config: RunConfig) -> int:
@@ -46,6 +55,7 @@ def run(config: RunConfig) -> int:
     started = time.monotonic()
     steps = plan_steps(config)
     check_study(config, steps)
+    _check_slides(config, steps)
     with one_session():
         code = train(config, steps)
         predicted = _predict(config, steps)
@@ -67,6 +77,17 @@ def run(config: RunConfig) -> int:
         ],
     )
     return code
+
+
+def _check_slides(config: RunConfig, steps: StudySteps) -> None:
+    """Check the folds without the slides that do not open, unless all are tiled."""
+    if tile.is_complete(steps.tile):
+        return
+    cohort, _ = read_cohorts(config)
+    checked = check_slides(cohort.rows, steps.tile.recipe)
+    refused = sum(bool(one.header.refused) for one in checked)
+    say(f"run: {len(checked)} slides opened, {refused} of them refused")
+    check_without_refused(steps, cohort, checked)
 
 
 def train(config: RunConfig, steps: StudySteps) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +39,9 @@ from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.tissue import needs_annotation
 from mshisto_ray.tiling.unit import geojson_paths, make_tiler, overview_path
 from mshisto_ray.tracking import ResultRun
+
+if TYPE_CHECKING:
+    from mshisto_ray.jobs._tile_check import Checked
 
 _SLIDES = "slides.parquet"
 # Of the contact sheet; thousands of slides would fill MLflow's store.
@@ -79,17 +82,30 @@ def inspect(config: TileConfig) -> int:
     return inspect_slides(_read_cohort(config).rows, config)
 
 
-def inspect_slides(rows: Sequence[CohortSlide], config: TileConfig) -> int:
-    """As ``inspect``, of these slides of one cohort or several."""
+def inspect_slides(
+    rows: Sequence[CohortSlide],
+    config: TileConfig,
+    judge: Callable[[Sequence[Checked]], None] = lambda checked: None,
+) -> int:
+    """As ``inspect``, of these slides of one cohort or several.
+
+    ``judge``: takes the slides' headers, before any is tiled.
+    """
     # Imports torch, which tiling itself does without.
     from mshisto_ray.jobs import _tile_check
 
     checked = _tile_check.check_slides(rows, config.recipe)
     _tile_check.print_slides(checked, config.recipe)
+    judge(checked)
     errors = _tile_check.print_estimate(
         checked, config.recipe, config.runtime, config.geojson
     )
     return 2 if errors or any(one.header.refused for one in checked) else 0
+
+
+def is_complete(config: TileConfig) -> bool:
+    """Whether an earlier run has made the tiles of all slides that it was given."""
+    return (config.out / _SLIDES).is_file()
 
 
 def run(config: TileConfig) -> None:

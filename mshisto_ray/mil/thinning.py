@@ -8,14 +8,14 @@ import numpy as np
 
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.split import Split
-from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.mil.input.labels import LabelledBags
 
 _STREAM = 3  # separates its random numbers from those of folds, inner splits, refits
 _TRIES = 100
 
 
 def thin_splits(
-    bags: Bags, splits: Sequence[Split], seed: int, size: float
+    bags: LabelledBags, splits: Sequence[Split], seed: int, size: float
 ) -> list[Split]:
     """The same splits with fewer patients to learn from, and all test bags.
 
@@ -36,7 +36,7 @@ def thin_splits(
     return [_thin(bags, split, seed, size) for split in splits]
 
 
-def _thin(bags: Bags, split: Split, seed: int, size: float) -> Split:
+def _thin(bags: LabelledBags, split: Split, seed: int, size: float) -> Split:
     patients = np.array(bags.patient_ids, dtype=str)
     num = len(_learned(patients, split))
     if size >= num:
@@ -58,7 +58,11 @@ def _thin(bags: Bags, split: Split, seed: int, size: float) -> Split:
 
 
 def _draw(
-    bags: Bags, patients: np.ndarray, split: Split, seed: tuple[int, int], share: float
+    bags: LabelledBags,
+    patients: np.ndarray,
+    split: Split,
+    seed: tuple[int, int],
+    share: float,
 ) -> Split:
     rng = np.random.default_rng([*seed, split.repeat, split.fold, _STREAM])
     assert bags.targets is not None
@@ -92,12 +96,12 @@ def _first_patients(
     return part[np.isin(patients[part], kept)]
 
 
-def _train_lack(bags: Bags, whole: Split, thin: Split) -> str | None:
+def _train_lack(bags: LabelledBags, whole: Split, thin: Split) -> str | None:
     assert bags.targets is not None
     return bags.kind.lack(bags.targets[thin.train], bags.classes, True)
 
 
-def _lack(bags: Bags, whole: Split, thin: Split) -> str | None:
+def _lack(bags: LabelledBags, whole: Split, thin: Split) -> str | None:
     assert bags.targets is not None
     trains, validates = whole.train, whole.validation
     parts = ((trains, thin.train, True), (validates, thin.validation, False))
@@ -116,7 +120,7 @@ def _learned(patients: np.ndarray, split: Split) -> np.ndarray:
 
 
 def check_sizes(
-    bags: Bags, splits: Sequence[Split], seed: int, sizes: Sequence[float]
+    bags: LabelledBags, splits: Sequence[Split], seed: int, sizes: Sequence[float]
 ) -> None:
     """Raise InputError where a fold cannot be thinned to different sizes."""
     found: dict[float, float] = {}
@@ -130,7 +134,7 @@ def check_sizes(
         found[number] = size
 
 
-def mean_learned(bags: Bags, splits: Sequence[Split]) -> float:
+def mean_learned(bags: LabelledBags, splits: Sequence[Split]) -> float:
     """Patients that a fold learns from, validation included; the mean over splits."""
     patients = np.array(bags.patient_ids, dtype=str)
     return float(np.mean([len(_learned(patients, split)) for split in splits]))

@@ -13,19 +13,19 @@ from fixtures.pages import read_page
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.jobs.run import RunConfig, check, inspect
+from mshisto_ray.jobs.run import RunConfig, check, inspect, run
 from mshisto_ray.phantom.config import PhantomConfig
 from mshisto_ray.phantom.write import write_cohort
 
 
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory, write_labelled_slides):
-    """Eight labelled slides in cohort.csv; half in part.csv, half in new.csv."""
+    """Eight labelled slides in cohort.csv; six in part.csv, two in new.csv."""
     folder = tmp_path_factory.mktemp("slides")
     write_labelled_slides(folder, 8, 560)
     lines = (folder / "cohort.csv").read_text().splitlines()
-    (folder / "part.csv").write_text("\n".join(lines[:5]) + "\n")
-    (folder / "new.csv").write_text("\n".join([lines[0], *lines[5:]]) + "\n")
+    (folder / "part.csv").write_text("\n".join(lines[:7]) + "\n")
+    (folder / "new.csv").write_text("\n".join([lines[0], *lines[7:]]) + "\n")
     return folder
 
 
@@ -60,6 +60,45 @@ def test_check_opens_the_slides_of_both_cohorts(slides, tmp_path, capsys):
     assert "tiles: " in printed and not (tmp_path / "out").exists()
 
 
+def test_parts_too_small_for_both_classes_are_refused(slides, tmp_path):
+    """Two patients a class: one is held out, the other set aside for validation."""
+    lines = (slides / "cohort.csv").read_text().splitlines()
+    (slides / "four.csv").write_text("\n".join(lines[:5]) + "\n")
+    said = "class '.*' has no bag .* in the training part.*smaller split.validation"
+    with pytest.raises(InputError, match=said):
+        check(study(slides, tmp_path / "out", cohort=str(slides / "four.csv")))
+
+
+@pytest.mark.parametrize("lost", ["missing", "coarse"])
+def test_folds_are_checked_without_the_slides_that_are_refused(
+    slides, tmp_path, capsys, lost
+):
+    """Three of four odd slides cannot be used: found before any tile is made."""
+    lines = (slides / "cohort.csv").read_text().splitlines()
+    assert lines[0] == "path,label"
+    rows = [line.split(",") for line in lines[1:]]
+    odd = [row for row in rows if row[1] == "odd"]
+    table = ["path,label,mpp"]
+    for path, label in rows:
+        bad = [path, label] in odd[:3]
+        mpp = "2.0" if bad and lost == "coarse" else "0.5"
+        name = slides / path
+        if bad and lost == "missing":
+            name = tmp_path / path
+            name.write_bytes(b"not a slide")
+        table.append(f"{name},{label},{mpp}")
+    (tmp_path / "cohort.csv").write_text("\n".join(table) + "\n")
+    given = study(tmp_path, tmp_path / "out", tile={"focus_mpp": None})
+    check(given)
+    said = "3 slides will have no tiles at 0.5 um/px.*class 'odd' has no bag"
+    with pytest.raises(InputError, match=said) as caught:
+        inspect(given)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=said):
+        run(given)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
@@ -88,6 +127,20 @@ def test_check_opens_the_slides_of_both_cohorts(slides, tmp_path, capsys):
                 "axes": {"pooling": ["attention"]},
             },
             "early stopping needs validation bags",
+        ),
+        (
+            {"sweep": {"decision": {"threshold": {"policy": "youden"}}}}
+            | {"split": {"folds": 2, "validation": 0}}
+            | {"axes": {"pooling": ["attention"]}},
+            "fitted on validation patients, and split.validation is 0",
+        ),
+        (
+            {"sweep": {"reduction": {"name": "pca", "dim": 99}}},
+            "sweep, at pooling=embedding_mean: .*99",
+        ),
+        (
+            {"sweep": {"learning_curve": [0.9]}},
+            "learning_curve: ",
         ),
         ({"sweep": {"select": None}}, "run predicts with the chosen one"),
         ({"cohort": "/nowhere.csv"}, "no such cohort file"),
@@ -119,7 +172,7 @@ def test_all_problems_are_listed_at_once(slides, tmp_path):
 
 def test_a_slide_of_both_cohorts_is_refused(slides, tmp_path):
     keys = {"new_cohort": str(slides / "new.csv")}
-    with pytest.raises(InputError, match=r"4 slides are in .* too \(s4, s5, s6, s7\)"):
+    with pytest.raises(InputError, match=r"2 slides are in .* too \(s6, s7\)"):
         check(study(slides, tmp_path / "out", **keys))
     other = tmp_path / "other.csv"
     other.write_text(f"path,slide_id\n{slides / 's0.tiff'},another\n")

@@ -10,6 +10,7 @@ import torch
 from mshisto_ray import components
 from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
+from mshisto_ray.learning.targets import Target
 from mshisto_ray.mil.fit.config import NOISES, TrainConfig
 from mshisto_ray.mil.fit.standardisation import fit_standardisation
 from mshisto_ray.mil.input.bags import Bags
@@ -93,19 +94,38 @@ def check_representation(bags: Bags, config: TrainConfig) -> None:
         InputError: a width that the embeddings cannot give; strengths or files that do
             not suit the views; a pooling of neighbours without places.
     """
-    if config.mixup and not bags.kind.of_classes:
-        raise InputError(
-            f"mixup: mixes classes, and the target is {bags.kind.kind}: give mixup=0"
-        )
-    reduced_widths(config.reduction, bags.dims, len(bags.classes))
+    first = bags.views or (bags.dims[0],)
+    views = [first, *((dim,) for dim in bags.dims[1:])]
+    check_widths(bags.kind, len(bags.classes), views, config)
     if needs_places(config.pooling.name) and bags.places is None:
         raise InputError(
             f"pooling: {config.pooling.name} looks at neighbouring tiles, and these "
             "bags do not say where tiles lie: give embeddings and a cohort in place of "
             "a bag table, or another pooling"
         )
-    for views in (bags.views or (bags.dims[0],), *((d,) for d in bags.dims[1:])):
-        check_noise(config.noise, config.reduction, views)
+
+
+def check_widths(
+    target: Target,
+    num_classes: int,
+    views: Sequence[Sequence[int]],
+    config: TrainConfig,
+) -> None:
+    """Refuse what does not suit the target, or embeddings of such widths.
+
+    ``num_classes``: names that the target resolves; ``views``: columns of each view of
+    an instance, at each scale, coarsest first.
+
+    Raises:
+        InputError: as of ``check_representation``.
+    """
+    if config.mixup and not target.of_classes:
+        raise InputError(
+            f"mixup: mixes classes, and the target is {target.kind}: give mixup=0"
+        )
+    reduced_widths(config.reduction, [sum(each) for each in views], num_classes)
+    for each in views:
+        check_noise(config.noise, config.reduction, each)
 
 
 def _draw(bags: Bags, index: np.ndarray, scale: int) -> Draw:

@@ -12,6 +12,7 @@ from mshisto_ray.learning.target_split import split_targets
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.preparation import check_folds, check_representation
 from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.mil.input.labels import LabelledBags
 
 
 def plan_splits(
@@ -33,17 +34,40 @@ def plan_splits(
         config, bags.kind, bags.patient_ids, bags.targets, bags.classes, bags.folds,
         bags.groups,
     )  # fmt: skip
+    kept = keep_usable(bags, splits, bags.sizes > 0, config, training)
+    if training is not None:
+        check_folds(bags, [split.train for split in kept], training)
+    return kept
+
+
+def keep_usable(
+    bags: LabelledBags,
+    splits: Sequence[Split],
+    usable: np.ndarray,
+    config: SplitConfig,
+    training: TrainConfig | None,
+) -> list[Split]:
+    """The splits without the bags that have no instance.
+
+    Args:
+        bags: with targets.
+        splits: of all of them.
+        usable: bool [B], whether a bag has an instance.
+        config: of the splits.
+        training: how their training parts are used; None: not for training.
+
+    Raises:
+        InputError: a part that lacks a class or bags that it needs.
+    """
     check_stopping(splits, config, training)
     stopping = training.early_stopping if training else None
     given = any(len(split.validation) for split in splits)
-    kept = [_with_instances(split, bags.sizes > 0) for split in splits]
+    kept = [_with_instances(split, usable) for split in splits]
     for split in kept:
         _check_part(bags, split, split.train, "training")
         if stopping and (stopping.metric != "loss" or bags.kind.whole_fold):
             _check_part(bags, split, split.validation, "validation")
         _check_not_empty(split, bool(config.validation) or given)
-    if training is not None:
-        check_folds(bags, [split.train for split in kept], training)
     return kept
 
 
@@ -83,12 +107,12 @@ def _check_not_empty(split: Split, validates: bool) -> None:
         )
 
 
-def _check_part(bags: Bags, split: Split, index: np.ndarray, part: str) -> None:
+def _check_part(bags: LabelledBags, split: Split, index: np.ndarray, part: str) -> None:
     assert bags.targets is not None
     missing = bags.kind.lack(bags.targets[index], bags.classes, part == "training")
     if missing:
         raise InputError(
             f"{missing} in the {part} part of fold {split.fold}, repeat "
-            f"{split.repeat}: use fewer folds, or "
+            f"{split.repeat}: use fewer folds, a smaller split.validation, or "
             + (bags.kind.remedy if part == "training" else "early_stopping.metric=loss")
         )

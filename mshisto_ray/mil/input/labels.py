@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -15,12 +16,53 @@ from mshisto_ray.mil.input.source import BagRow, cohort_rows
 from mshisto_ray.store.cohort import Cohort
 
 
+class LabelledBags(Protocol):
+    """What folds are checked against: see ``Bags``, of which it is a part."""
+
+    @property
+    def kind(self) -> Target:
+        """The target."""
+        ...
+
+    @property
+    def patient_ids(self) -> tuple[str, ...]:
+        """Of each bag."""
+        ...
+
+    @property
+    def targets(self) -> np.ndarray | None:
+        """Of each bag."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names that the target resolves."""
+        ...
+
+
+@dataclass(frozen=True)
+class CohortBags:
+    """The labelled bags that training on a cohort will have, before any slide is read.
+
+    ``slides``: of each bag; ``targets``, ``classes``, ``patient_ids``: as of ``Bags``;
+    ``splits``: of all these bags, whether they will have tiles or not.
+    """
+
+    kind: Target
+    slides: tuple[tuple[str, ...], ...]
+    patient_ids: tuple[str, ...]
+    targets: np.ndarray
+    classes: tuple[str, ...]
+    splits: list[Split]
+
+
 def split_cohort(
     cohort: Cohort, target: TargetConfig, split: SplitConfig, unit: str
-) -> list[Split]:
-    """The splits that training on a cohort will draw, before any slide is read.
+) -> CohortBags:
+    """The bags of a cohort and the splits that training will draw.
 
-    Slides that turn out to have no tiles may leave a part too small later.
+    Slides that turn out to have no tiles may leave a part too small later: see
+    ``splits.keep_usable``.
 
     Raises:
         InputError: labels or folds cannot be used.
@@ -32,15 +74,19 @@ def split_cohort(
     rows, truth, names = labelled(rows, kind, "slides", [])
     groups = by_patient(rows) if unit == "patient" else [[row] for row in rows]
     first = [group[0] for group in groups]
-    return split_targets(
+    patients = tuple(row.patient_id for row in first)
+    targets = of_rows(first, rows, truth)
+    splits = split_targets(
         split,
         kind,
-        [row.patient_id for row in first],
-        of_rows(first, rows, truth),
+        patients,
+        targets,
         names,
         [row.fold for row in first] if has_fold else None,
         [row.group for row in first],
     )
+    slides = tuple(tuple(row.name for row in group) for group in groups)
+    return CohortBags(kind, slides, patients, targets, names, splits)
 
 
 def with_groups(rows: list[BagRow], group: str | None) -> list[BagRow]:
