@@ -22,6 +22,9 @@ from mshisto_ray.mil.poolings import (
 # Grouped products need rows of a multiple of 16 bytes: widths are padded with zeros,
 # whose gradients are zero, so that no optimiser changes them.
 _WHOLE = 4
+# Each model's weights are a multiple of so many numbers: an optimiser rounds those that
+# are left over otherwise, and which they are would depend on the other models.
+_LANES = 16
 
 
 class Rows:
@@ -92,25 +95,29 @@ class _StackedLinear(nn.Module):
 class _StackedOutput(nn.Module):
     """``nn.Linear`` to one number, of every model: a product of rows, not of matrices.
 
-    Weights [S, in] and biases [S, 1].
+    Weights [S, in + 1 and more], the bias after those of the inputs.
     """
 
     def __init__(self, layers: Sequence[nn.Linear], rows: Rows):
         super().__init__()
         self._rows, self.in_features = rows, layers[0].in_features
-        weights = [layer.weight.detach()[0] for layer in layers]
-        self.weight = nn.Parameter(torch.stack(weights))
-        self.bias = nn.Parameter(torch.stack([x.bias.detach() for x in layers]))
+        whole = [torch.cat([x.weight.detach()[0], x.bias.detach()]) for x in layers]
+        fill = -(self.in_features + 1) % _LANES
+        self.weight = nn.Parameter(functional.pad(torch.stack(whole), (0, fill)))
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[N, in] to [N, 1]."""
-        owners = self._rows.owners(values)
-        product = values * self.weight.index_select(0, owners)
-        return product.sum(1, keepdim=True) + self.bias.index_select(0, owners)
+        own, num = (
+            self.weight.index_select(0, self._rows.owners(values)),
+            self.in_features,
+        )
+        product = values * own[:, :num]
+        return product.sum(1, keepdim=True) + own[:, num : num + 1]
 
     def copy_to(self, layer: nn.Linear, place: int) -> None:
         """Copy the weights of the model at ``place`` into its own layer."""
-        _copy(layer, self.weight.detach()[place : place + 1], self.bias.detach()[place])
+        own = self.weight.detach()[place]
+        _copy(layer, own[None, : self.in_features], own[self.in_features])
 
 
 def _copy(layer: nn.Linear, weight: torch.Tensor, bias: torch.Tensor) -> None:
