@@ -130,9 +130,11 @@ def _fit(
     """Yield each split and its model; all are trained at once where that is faster."""
     tasks = fold_tasks(bags, slides, splits, config)
     total = len(splits)
+    # Of all models, not of those until a stage: stages change no result.
+    stacks = can_train_together(bags, config, total, device)
     for first, last in itertools.pairwise([0, *stages, total]):
         part = tasks[first:last]
-        if can_train_together(bags, config, len(part), device):
+        if stacks:
 
             def report(done: int, before: int = first) -> None:
                 on_fold(before + done, total)

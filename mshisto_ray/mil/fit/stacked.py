@@ -15,9 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mshisto_ray.mil.poolings import (
-    Pooled,
-)
+from mshisto_ray.mil.poolings import Pooled
+from mshisto_ray.mil.ragged import segments
 
 # Grouped products need rows of a multiple of 16 bytes: widths are padded with zeros,
 # whose gradients are zero, so that no optimiser changes them.
@@ -162,12 +161,16 @@ class Stack:
     Args:
         models: untrained; ``can_stack`` is true for them.
         generators: random numbers of each model's dropout.
+        mean_rows: instances of a bag, the mean over all.
     """
 
     def __init__(
-        self, models: Sequence[nn.Module], generators: Sequence[torch.Generator]
+        self,
+        models: Sequence[nn.Module],
+        generators: Sequence[torch.Generator],
+        mean_rows: float,
     ):
-        self.rows = Rows()
+        self.rows, self._mean_rows = Rows(), mean_rows
         self._generators = list(generators)
         self.module = copy.deepcopy(models[0]).train()
         self._linear: dict[str, _StackedLinear | _StackedOutput] = {}
@@ -196,7 +199,8 @@ class Stack:
         ``places``: see ``MILModel.forward``.
         """
         self.rows.set(instances, bags)
-        return self.module(h, offsets, (), places)
+        with segments.form_for(self._mean_rows):
+            return self.module(h, offsets, (), places)
 
     def copy_to(self, model: nn.Module, place: int) -> None:
         """Copy the weights at a place to a model of the same shape."""

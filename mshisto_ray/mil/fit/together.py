@@ -37,14 +37,19 @@ def can_train_together(
         return False
     if bags.kind.whole_fold or config.mixup:
         return False
-    most = np.minimum(bags.sizes, config.tiles_per_epoch or np.inf)
-    size = config.vote.size if config.vote else float(most.mean())
-    if config.batch_size * size > _LONG_STEP:
+    if config.batch_size * _mean_rows(bags, config) > _LONG_STEP:
         return False
     if gathered_bytes(bags, num) > _MOST_BYTES:
         return False
     with torch.random.fork_rng([]):
         return can_stack(build_model(config, bags))
+
+
+def _mean_rows(bags: Bags, config: TrainConfig) -> float:
+    """Instances of a bag in a step."""
+    if config.vote:
+        return config.vote.size
+    return float(np.minimum(bags.sizes, config.tiles_per_epoch or np.inf).mean())
 
 
 def fit_together(
@@ -92,7 +97,8 @@ def fit_stack(
     order = sorted(range(len(wanted)), key=lambda k: _rates(wanted[k][1]))
     learners = [Learner(bags, *wanted[place], gathered) for place in order]
     active = list(zip(order, learners, strict=True))
-    stack = Stack([x.model for x in learners], [x.dropout for x in learners])
+    given = [x.model for x in learners], [x.dropout for x in learners]
+    stack = Stack(*given, _mean_rows(bags, wanted[0][1]))
     configs = [learner.config.optimiser for learner in learners]
     num_steps = wanted[0][0].num_steps
     optimiser = StackedOptimiser(stack.module, configs, num_steps)

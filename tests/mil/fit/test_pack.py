@@ -78,9 +78,10 @@ def test_a_pack_of_random_bags_equals_separate_training(planted, keys, monkeypat
         assert_same(found, cross_validate(bags, splits, training, CPU))
 
 
-def test_the_others_of_a_pack_change_nothing_at_all(planted):
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_others_of_a_pack_change_nothing_at_all(planted, size):
     """So a sweep that is resumed, with fewer configs left, has the same results."""
-    bags, configs = planted(num=24), made()
+    bags, configs = planted(num=24), made(batch_size=size)
     splits = plan_splits(bags, SPLIT, configs[0])
     whole = packed(bags, configs, splits)
     for place in (1, 3):
