@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,14 @@ from mshisto_ray.learning.sweep.rungs import Rungs
 
 
 class HandOut(Searcher):
-    """Gives Tune one point after another, and none once the budget is used up.
+    """Gives Tune one pack of points after another, none once the budget is used up.
 
     Args:
-        take: the next point and its digest; None: there is no other.
+        take: points to train at once, by digest; empty: there is none.
         minutes: after which no further point is begun; None: no limit.
     """
 
-    def __init__(
-        self, take: Callable[[], tuple[str, Point] | None], minutes: float | None
-    ):
+    def __init__(self, take: Callable[[], Mapping[str, Point]], minutes: float | None):
         super().__init__()
         self._take = take
         self._end = None if minutes is None else time.monotonic() + 60 * minutes
@@ -33,14 +31,14 @@ class HandOut(Searcher):
     def suggest(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, trial_id: str
     ) -> dict[str, Any] | str:
-        """The config of a new trial."""
+        """The config of a new trial: ``digests``, and the points as JSON."""
         if self._end is not None and time.monotonic() >= self._end:
             return Searcher.FINISHED
         found = self._take()
-        if found is None:
+        if not found:
             return Searcher.FINISHED
-        digest, point = found
-        return {"digest": digest, "point": point.config.model_dump_json()}
+        points = [point.config.model_dump_json() for point in found.values()]
+        return {"digests": list(found), "points": points}
 
     def on_trial_complete(
         self, trial_id: str, result: dict | None = None, error: bool = False
@@ -69,7 +67,8 @@ class Pruner(FIFOScheduler):
         values = result.get("validated")
         if self._rungs is None or not values:
             return TrialScheduler.CONTINUE
-        given = trial.config["digest"], values, result["total"]
+        (digest,) = trial.config["digests"]
+        given = digest, values, result["total"]
         ends = self._rungs.prunes(*given)
         return TrialScheduler.STOP if ends else TrialScheduler.CONTINUE
 

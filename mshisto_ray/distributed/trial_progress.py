@@ -41,6 +41,9 @@ class SweepProgress(Callback):
         out: directory of the sweep.
         watch: is called too.
         pruned: what is recorded of a config that was pruned.
+
+    Attributes:
+        errors: why configs failed, by digest.
     """
 
     def __init__(
@@ -56,7 +59,8 @@ class SweepProgress(Callback):
         self._models: dict[str, int] = {}
         self._bar = CountBar("sweep", total, "configs")
         self._best: list[tuple[float, str]] = []
-        self._ended = 0
+        self._ended: set[str] = set()
+        self.errors: dict[str, str] = {}
         self._printed = self._tabled = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -66,50 +70,61 @@ class SweepProgress(Callback):
     def on_trial_start(
         self, iteration: int, trials: list, trial: Trial, **info: Any
     ) -> None:
-        """Report a config whose training begins."""
-        self._watch.started(trial.config["digest"])
+        """Report the configs whose training begins."""
+        for digest in trial.config["digests"]:
+            self._watch.started(digest)
 
     def on_trial_result(
         self, iteration: int, trials: list, trial: Trial, result: dict, **info: Any
     ) -> None:
-        """Print the number of models done, at most every few seconds."""
+        """Print configs that have ended; models done, at most every few seconds."""
         self._models[trial.trial_id] = result["models"]
+        for digest, error in result["ended"].items():
+            self._end(digest, error)
         models = self._show()
         if self._bar.is_shown or time.monotonic() - self._printed <= _PRINT_EVERY_S:
             return
-        say(f"sweep: {self._ended}/{self._total} configs, {models} models")
+        num = len(self._ended)
+        say(f"sweep: {num}/{self._total} configs, {models} models")
         self._printed = time.monotonic()
 
     def on_trial_complete(
         self, iteration: int, trials: list, trial: Trial, **info: Any
     ) -> None:
-        """Print the line of a config that is done, pruned or has reported an error."""
-        self._end(trial.config["digest"], (trial.last_result or {}).get("error"))
+        """Print the line of a config that has not reported its end: it was pruned."""
+        for digest in trial.config["digests"]:
+            self._end(digest, None)
 
     def on_trial_error(
         self, iteration: int, trials: list, trial: Trial, **info: Any
     ) -> None:
-        """Print the line of a config whose process ended once too often."""
-        self._end(trial.config["digest"], str(trial.get_error()))
+        """Print the lines of configs whose process ended once too often."""
+        for digest in trial.config["digests"]:
+            self._end(digest, str(trial.get_error()))
 
     def _show(self) -> int:
         """Move the bar; returns the number of models done."""
         models = sum(self._models.values())
         best = f", best {self._best[0][1]}" if self._best else ""
-        self._bar.show(self._ended, f"{models} models{best}")
+        self._bar.show(len(self._ended), f"{models} models{best}")
         return models
 
     def _end(self, digest: str, error: str | None) -> None:
-        self._ended += 1
+        if digest in self._ended:
+            return
+        self._ended.add(digest)
+        if error:
+            self.errors[digest] = error
         self._watch.ended(digest, error)
         point = self._points[digest]
-        line = f"sweep: {self._ended}/{self._total} configs, {point.label}: "
+        num = len(self._ended)
+        line = f"sweep: {num}/{self._total} configs, {point.label}: "
         self._bar.say(line + self._outcome(digest, point))
         self._show()
         self._printed = time.monotonic()
         # The last line is followed by the summary, and the first says all there is.
         late = self._printed - self._tabled > _TABLE_EVERY_S
-        if late and 1 < self._ended < self._total:
+        if late and 1 < num < self._total:
             self._say_best()
 
     def _outcome(self, digest: str, point: Point) -> str:
@@ -132,6 +147,6 @@ class SweepProgress(Callback):
     def _say_best(self) -> None:
         self._tabled = time.monotonic()
         if self._best:
-            self._bar.say(f"sweep: best of {self._ended} configs so far:")
+            self._bar.say(f"sweep: best of {len(self._ended)} configs so far:")
         for _, text in self._best[:_TABLE_ROWS]:
             self._bar.say(f"sweep:   {text}")

@@ -1,4 +1,4 @@
-"""A trial of a sweep: one config over all folds and repeats, in a worker of Ray Tune.
+"""A trial of a sweep: configs over all folds and repeats, in a worker of Ray Tune.
 
 Its result is files. Workers import this file, so it imports no plots and no MLflow.
 """
@@ -9,7 +9,7 @@ import functools
 import json
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from mshisto_ray.learning.sweep.nested_choice import score_of
 from mshisto_ray.learning.sweep.pruning import PruningConfig
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
+from mshisto_ray.mil.experiment_pack import run_pack
 from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.refits import num_refits, run_refits
@@ -33,7 +34,7 @@ from mshisto_ray.mil.refits import num_refits, run_refits
 _REPORT_EVERY_S = 2.0
 
 
-def train_point(
+def train_points(
     config: dict[str, Any],
     kind: type[Experiment],
     out: Path,
@@ -42,14 +43,14 @@ def train_point(
     prune: PruningConfig | None = None,
     metric: str | None = None,
 ) -> None:
-    """Train one config: write its folder, or report the error.
+    """Train configs, one or a pack; write their folders, or report their errors.
 
     What an earlier run has written is kept.
 
     Args:
-        config: of the trial: ``digest`` of the config, and the config as JSON
-            (``point``).
-        kind: class of the config.
+        config: of the trial: ``digests`` of the configs, and these as JSON
+            (``points``).
+        kind: class of the configs.
         out: directory of the sweep.
         threads: of torch.
         refits: see ``run_trials``; of MIL models.
@@ -58,69 +59,134 @@ def train_point(
         metric: of the target, by which is decided.
     """
     torch.set_num_threads(threads)
+    report = _Reports()
+    texts = zip(config["digests"], config["points"], strict=True)
+    points = {d: configs.validate(kind, json.loads(text)) for d, text in texts}
+    first = next(iter(points.values()))
     try:
-        point = configs.validate(kind, json.loads(config["point"]))
-        data = _read(_DataOf(point.source(), point))
-        folder = sweep_results.folder(out, config["digest"])
-        report, done = _Reports(), sweep_results.read_metrics(out, config["digest"])
-        if not isinstance(point, ExperimentConfig):
-            if not done:
-                point.train(data, folder, report.trained)
-            return
-        if not done:
-            report = _train_bags(point, data, folder, prune, metric)
-        if refits and num_refits(folder) != refits:
-            run_refits(folder, data, point.split, point, refits, report.trained)
-    except InputError as error:
-        tune.report({"models": 0, "error": str(error)})
-    except Exception:
-        tune.report({"models": 0, "error": traceback.format_exc()})
+        data = _read(_DataOf(first.source(), first))
+    except Exception as error:
+        for digest in points:
+            report.end(digest, _in_words(error))
+        return
+    todo = {d: p for d, p in points.items() if not sweep_results.read_metrics(out, d)}
+    if len(todo) > 1 and not torch.cuda.is_available():
+        _train_pack(todo, data, out, report, keep=refits > 0)
+        todo = {}
+    for digest, point in points.items():
+        if digest in report.ended:
+            continue
+        try:
+            folder = sweep_results.folder(out, digest)
+            if digest in todo:
+                _train(point, data, folder, report, prune, metric)
+            if refits and num_refits(folder) != refits:
+                assert isinstance(point, ExperimentConfig)
+                given = folder, data, point.split, point, refits
+                run_refits(*given, lambda done, _: report.models(done))
+            report.end(digest, None)
+        except Exception as error:
+            report.end(digest, _in_words(error))
 
 
-def _train_bags(
-    point: ExperimentConfig,
+def _in_words(error: Exception) -> str:
+    """A line for what the user can change, a traceback for all else."""
+    if isinstance(error, InputError):
+        return str(error)
+    return "".join(traceback.format_exception(error))
+
+
+def _train_pack(
+    points: Mapping[str, Experiment],
     bags: Bags,
+    out: Path,
+    report: _Reports,
+    keep: bool,
+) -> None:
+    """Train configs of a pack at once.
+
+    ``keep``: configs without an error have not ended yet, as more is wanted of them.
+    """
+    given, digests = [], list(points)
+    for digest, point in points.items():
+        assert isinstance(point, ExperimentConfig)
+        given.append((point, sweep_results.folder(out, digest)))
+    point, _ = given[0]
+    splits = plan_splits(bags, point.split, point)
+    for place, error in run_pack(given, bags, splits, report.models):
+        if error or not keep:
+            report.end(digests[place], error and str(error))
+
+
+def _train(
+    point: Experiment,
+    data: Any,
     folder: Path,
+    report: _Reports,
     prune: PruningConfig | None,
     metric: str | None,
-) -> _Reports:
-    """Train the models of a config, and report them where they may be pruned."""
-    splits = plan_splits(bags, point.split, point)
+) -> None:
+    """Train one config, and report its models where they may be pruned."""
+    if not isinstance(point, ExperimentConfig):
+        point.train(data, folder, lambda done, _: report.models(done))
+        return
+    splits = plan_splits(data, point.split, point)
     stages = prune.rungs(len(splits)) if prune and metric else []
-    report = _Reports(metric, stages, len(splits))
-    given = (point, bags, splits, folder)
-    experiment.run(*given, report.trained, report.validated, stages)
-    return report
+    rungs = _RungReports(report, metric, stages, len(splits))
+    course = lambda done, _: report.models(done)  # noqa: E731
+    experiment.run(point, data, splits, folder, course, rungs.validated, stages)
 
 
 class _Reports:
     """Reports of a trial to the driver, which each waits for.
 
+    Attributes:
+        ended: the configs that have a result (None) or an error, by digest.
+    """
+
+    def __init__(self) -> None:
+        self.ended: dict[str, str | None] = {}
+        self._models, self._reported = 0, time.monotonic()
+
+    def models(self, done: int) -> None:
+        """Report the number of models, every few seconds."""
+        self._models = done
+        if time.monotonic() - self._reported > _REPORT_EVERY_S:
+            self.send({})
+
+    def end(self, digest: str, error: str | None) -> None:
+        """Report that a config has its result, or an error."""
+        self.ended[digest] = error
+        self.send({})
+
+    def send(self, more: Mapping[str, Any]) -> None:
+        """Report what is known, and more."""
+        tune.report({"models": self._models, "ended": dict(self.ended), **more})
+        self._reported = time.monotonic()
+
+
+class _RungReports:
+    """Reports of what the models of a config have on validation, for a decision.
+
     Where the driver prunes the trial, the report does not return.
     """
 
     def __init__(
-        self, metric: str | None = None, stages: Sequence[int] = (), total: int = 0
+        self, report: _Reports, metric: str | None, stages: Sequence[int], total: int
     ):
-        self._metric, self._stages, self._total = metric, stages, total
+        self._report, self._metric = report, metric
+        self._stages, self._total = stages, total
         self._values: list[float] = []
-        self._reported = time.monotonic()
-
-    def trained(self, done: int, total: int) -> None:
-        """Report the number of models, every few seconds and at the end."""
-        if done == total or time.monotonic() - self._reported > _REPORT_EVERY_S:
-            tune.report({"models": done, "error": None})
-            self._reported = time.monotonic()
 
     def validated(self, validation: Predictions) -> None:
-        """Report what the models have on validation, where is decided by it."""
+        """Report the values so far after as many models as a stage has."""
         if not self._stages or self._metric is None:
             return
         self._values.append(score_of(validation, self._metric))
-        if (done := len(self._values)) in self._stages:
+        if len(self._values) in self._stages:
             # Flat, as Tune's scheduler gets its results.
             found = {"validated": list(self._values), "total": self._total}
-            tune.report({"models": done, "error": None, **found})
+            self._report.send(found)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Ray Tune: every config of a sweep is a trial over all folds and repeats.
+"""Ray Tune: a trial is a config over all folds and repeats, or several of one shape.
 
 A trial's result is files; Tune starts processes, restarts them, and reports their end.
 """
@@ -19,7 +19,7 @@ from mshisto_ray.distributed.room import wait_for_room
 from mshisto_ray.distributed.session import connect
 from mshisto_ray.distributed.trial_points import HandOut, Pruner
 from mshisto_ray.distributed.trial_progress import SweepProgress, Watch
-from mshisto_ray.distributed.trial_worker import train_point
+from mshisto_ray.distributed.trial_worker import train_points
 from mshisto_ray.distributed.workers import plan_actors
 from mshisto_ray.learning.sweep.experiment import Experiment
 from mshisto_ray.learning.sweep.points import Point
@@ -41,7 +41,8 @@ class WantedTrials:
     Attributes:
         kind: class of the configs.
         points: configs by digest; a search adds to them.
-        take: the next point to train and its digest; None: there is no other.
+        take: the next points to train at once, given the number of workers; empty:
+            there is none.
         total: how many are to be trained.
         metric: of the target, that chooses.
         lower: whether lower is better.
@@ -52,7 +53,7 @@ class WantedTrials:
 
     kind: type[Experiment]
     points: Mapping[str, Point]
-    take: Callable[[], tuple[str, Point] | None]
+    take: Callable[[int], Mapping[str, Point]]
     total: int
     metric: str | None = None
     lower: bool = False
@@ -83,43 +84,41 @@ def run_trials(
     for leftover in (state, *(out / "configs").glob(".*.tmp")):
         shutil.rmtree(leftover, ignore_errors=True)
     with connect():
-        tuner = _make_tuner(out, wanted, resources, state, watch)
+        progress = SweepProgress(
+            wanted.points,
+            wanted.total,
+            out,
+            watch,
+            lambda digest: read_pruned(out, digest, wanted.prune, wanted.metric),
+        )
+        tuner = _make_tuner(out, wanted, resources, state, progress)
         try:
-            results = tuner.fit()
+            tuner.fit()
         except RuntimeError as error:  # Tune's word for an error it does not expect
             if "low on memory" not in str(error):
                 raise
             raise InputError(_NO_MEMORY) from None
     shutil.rmtree(state, ignore_errors=True)
-    errors = {}
-    for result in results:
-        digest = (result.config or {})["digest"]
-        error = (result.metrics or {}).get("error") or result.error
-        if error:
-            errors[digest] = str(error)
-    return errors
+    return progress.errors
 
 
 def _make_tuner(
-    out: Path, wanted: WantedTrials, resources: Resources, state: Path, watch: Watch
+    out: Path,
+    wanted: WantedTrials,
+    resources: Resources,
+    state: Path,
+    progress: SweepProgress,
 ) -> tune.Tuner:
     plan = plan_actors(resources, use_gpu=True)
     wait_for_room(plan)
     trainable = tune.with_parameters(
-        train_point,
+        train_points,
         kind=wanted.kind,
         out=out,
         threads=plan.threads,
         refits=wanted.refits,
         prune=wanted.prune,
         metric=wanted.metric,
-    )
-    progress = SweepProgress(
-        wanted.points,
-        wanted.total,
-        out,
-        watch,
-        lambda digest: read_pruned(out, digest, wanted.prune, wanted.metric),
     )
     return tune.Tuner(
         tune.with_resources(trainable, {"cpu": plan.cpus, "gpu": plan.gpus}),
@@ -128,7 +127,7 @@ def _make_tuner(
         tune_config=tune.TuneConfig(
             reuse_actors=True,
             max_concurrent_trials=plan.actors,
-            search_alg=HandOut(wanted.take, wanted.minutes),
+            search_alg=HandOut(lambda: wanted.take(plan.actors), wanted.minutes),
             scheduler=Pruner(_rungs(out, wanted)),
             num_samples=-1,  # as many as are handed out
         ),

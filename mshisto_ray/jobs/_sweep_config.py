@@ -25,6 +25,13 @@ from mshisto_ray.tile_classification.head.experiment import TileExperiment
 class SweepRuntime(ExperimentRuntime, Resources):
     """Workers, node cache and MLflow runs of a sweep."""
 
+    pack: int | None = option(
+        None,
+        "configs of one shape that a worker trains at once, as one stack of models; "
+        "null: as many as are faster so; 1: one after another",
+        ge=1,
+    )
+
 
 class TileSweepRuntime(TileRuntime, Resources):
     """Workers, node cache and MLflow runs of a sweep of heads on tiles."""
@@ -84,6 +91,11 @@ class AnySweepConfig(AxesConfig, Experiment):
         return None
 
     @property
+    def pack(self) -> int | None:
+        """Configs that are trained at once; None: as many as are faster so."""
+        return 1
+
+    @property
     def decides(self) -> DecisionConfig | None:
         """What the head makes of its probabilities; None: nothing."""
         return None
@@ -140,6 +152,11 @@ class SweepConfig(AnySweepConfig, LearningCurveConfig, ExperimentConfig):
     def pruning(self) -> PruningConfig | None:
         """``prune``."""
         return self.prune
+
+    @property
+    def pack(self) -> int | None:
+        """``runtime.pack``."""
+        return self.runtime.pack
 
     @property
     def decides(self) -> DecisionConfig | None:

@@ -42,7 +42,9 @@ from mshisto_ray.jobs._sweep_runs import SweepRuns
 from mshisto_ray.learning import result_files
 from mshisto_ray.learning.sweep import points as sweep
 from mshisto_ray.learning.sweep import results as sweep_results
+from mshisto_ray.learning.sweep.packs import pack_size
 from mshisto_ray.learning.sweep.point_source import PointSource
+from mshisto_ray.learning.sweep.points import Point
 from mshisto_ray.learning.sweep.results import PointResult
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.thinning import check_sizes
@@ -97,7 +99,8 @@ def _run(config: AnySweepConfig, source: PointSource) -> int:
     with SweepRuns(
         config.out, store, source.points, source.first.kind, data, pruned
     ) as runs:
-        errors = _train(config, source, pending, runs) if pending else {}
+        num = len(splits)
+        errors = _train(config, source, pending, num, runs) if pending else {}
         write_failed(config, source, errors)
         found = read_ranking(config, source)
         for outcome in found.failed:
@@ -114,16 +117,27 @@ def _run(config: AnySweepConfig, source: PointSource) -> int:
 
 
 def _train(
-    config: AnySweepConfig, source: PointSource, pending: int, runs: SweepRuns
+    config: AnySweepConfig,
+    source: PointSource,
+    pending: int,
+    num_models: int,
+    runs: SweepRuns,
 ) -> dict[str, str]:
     # Ray Tune takes seconds to import, which --check and a finished sweep save.
     from mshisto_ray.distributed.trials import WantedTrials, run_trials
 
     metric = config.chosen_by
+
+    def take(workers: int) -> dict[str, Point]:
+        most = config.pack or pack_size(num_models, pending, workers)
+        # What ends a config early looks at its models one after another.
+        most = 1 if config.pruning else most
+        return source.take(partial(is_done, config), partial(tried, config), most)
+
     wanted = WantedTrials(
         config.point_class(),
         source.points,
-        lambda: source.take(partial(is_done, config), partial(tried, config)),
+        take,
         pending,
         metric,
         metric in config.kind.lower_is_better,

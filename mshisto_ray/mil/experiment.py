@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,18 @@ import torch
 
 from mshisto_ray import components
 from mshisto_ray.learning.predictions import Predictions
-from mshisto_ray.learning.result_files import measure
 from mshisto_ray.learning.split import Split
 from mshisto_ray.learning.sweep.experiment import Experiment, HeadFacts, OnFold
 from mshisto_ray.learning.targets import Target
 from mshisto_ray.mil.experiment_data import bag_inputs, difference
 from mshisto_ray.mil.experiment_keys import ExperimentKeys
-from mshisto_ray.mil.experiment_result import write_folds, write_result
+from mshisto_ray.mil.experiment_result import Clock, measure_and_write, write_folds
 from mshisto_ray.mil.fit.config import NOISES
 from mshisto_ray.mil.fit.cross_validation import cross_validate
+from mshisto_ray.mil.fit.pack import can_pack, shape_of
 from mshisto_ray.mil.fit.preparation import check_folds, check_representation
 from mshisto_ray.mil.fit.splits import plan_splits
-from mshisto_ray.mil.fit.trained import hardly_trained, trained_share, undecided_share
+from mshisto_ray.mil.fit.trained import hardly_trained
 from mshisto_ray.mil.head import load_head
 from mshisto_ray.mil.input.bags import Bags, read_bags
 from mshisto_ray.mil.input.config import InputConfig
@@ -87,6 +86,12 @@ class ExperimentConfig(ExperimentKeys, Experiment):
     def train(self, data: Bags, folder: Path, on_fold: OnFold) -> None:
         """See ``run``."""
         run(self, data, plan_splits(data, self.split, self), folder, on_fold)
+
+    def pack_key(self, data: Bags, splits: Sequence[Split]) -> str | None:
+        """Of configs whose models are of one shape, on the same bags."""
+        if not can_pack(data, self, len(splits)):
+            return None
+        return self.source() + shape_of(self)
 
     def warnings(self, metrics: Mapping[str, float]) -> list[str]:
         """See ``warnings``."""
@@ -208,17 +213,12 @@ def run(
     Returns:
         The metrics.
     """
-    started, cpu = time.perf_counter(), time.process_time()
+    clock = Clock()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     watched = on_fold, on_validated, stages
     result = cross_validate(bags, splits, config, device, config.refit, *watched)
-    metrics = measure(result.test, result.validation)
-    metrics["trained_share"] = trained_share(result.models, bags.kind)
-    metrics["undecided_share"] = undecided_share(result.test)
-    metrics["seconds"] = time.perf_counter() - started
-    metrics["cpu_seconds"] = time.process_time() - cpu
-    write_result(folder, result, bags, config, bags.about(config.split), metrics)
-    return metrics
+    took = clock.seconds, clock.share(1)
+    return measure_and_write(folder, result, bags, config, *took)
 
 
 def warnings(config: ExperimentConfig, metrics: Mapping[str, float]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,52 @@ from mshisto_ray.learning.result_files import (
     METRICS,
     PREDICTIONS,
     VALIDATION,
+    measure,
     write_metrics,
 )
 from mshisto_ray.learning.split import Split
+from mshisto_ray.mil.experiment_keys import ExperimentKeys
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import CrossValidation
+from mshisto_ray.mil.fit.trained import trained_share, undecided_share
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.trained_head import save_head
 from mshisto_ray.store.shards import write_shard
 from mshisto_ray.store.temporary import temporary_beside
+
+
+class Clock:
+    """Seconds since its making, and CPU seconds since they were last taken."""
+
+    def __init__(self) -> None:
+        self._started, self._cpu = time.perf_counter(), time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        """Since its making."""
+        return time.perf_counter() - self._started
+
+    def share(self, num: int) -> float:
+        """CPU seconds since the last call, divided among ``num``."""
+        last, self._cpu = self._cpu, time.process_time()
+        return (self._cpu - last) / num
+
+
+def measure_and_write(
+    folder: Path,
+    result: CrossValidation,
+    bags: Bags,
+    config: ExperimentKeys,
+    seconds: float,
+    cpu_seconds: float,
+) -> dict[str, float]:
+    """Measure and write a result, see ``write_result``; returns its metrics."""
+    metrics = measure(result.test, result.validation)
+    metrics["trained_share"] = trained_share(result.models, bags.kind)
+    metrics["undecided_share"] = undecided_share(result.test)
+    metrics["seconds"], metrics["cpu_seconds"] = seconds, cpu_seconds
+    write_result(folder, result, bags, config, bags.about(config.split), metrics)
+    return metrics
 
 
 def write_result(

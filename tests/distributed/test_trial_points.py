@@ -15,13 +15,13 @@ CONFIG = SimpleNamespace(model_dump_json=lambda: json.dumps({"epochs": 3}))
 
 def handed_out(num, minutes):
     left = [(str(number), SimpleNamespace(config=CONFIG)) for number in range(num)]
-    return HandOut(lambda: left.pop(0) if left else None, minutes)  # pyright: ignore
+    return HandOut(lambda: dict([left.pop(0)]) if left else {}, minutes)  # pyright: ignore
 
 
 def test_points_are_handed_out_until_there_are_none():
     given = handed_out(2, None)
-    assert given.suggest("a") == {"digest": "0", "point": '{"epochs": 3}'}
-    assert given.suggest("b")["digest"] == "1"  # pyright: ignore
+    assert given.suggest("a") == {"digests": ["0"], "points": ['{"epochs": 3}']}
+    assert given.suggest("b")["digests"] == ["1"]  # pyright: ignore
     assert given.suggest("c") == Searcher.FINISHED
 
 
@@ -41,7 +41,7 @@ def test_a_trial_that_does_worse_than_others_is_ended_and_recorded(tmp_path):
     pruner = Pruner(Rungs(tmp_path, settings, "auroc", False))
     ends = {}
     for digest, value in [("a", 0.6), ("b", 0.5), ("c", 0.55), ("d", 0.9)]:
-        trial = SimpleNamespace(config={"digest": digest})
+        trial = SimpleNamespace(config={"digests": [digest]})
         result = {"models": 1, "validated": [value], "total": 5}
         ends[digest] = pruner.on_trial_result(None, trial, result)  # pyright: ignore
     stopped = [d for d, end in ends.items() if end == TrialScheduler.STOP]
@@ -56,6 +56,6 @@ def test_a_trial_that_does_worse_than_others_is_ended_and_recorded(tmp_path):
 
 
 def test_without_rungs_no_trial_is_ended():
-    trial = SimpleNamespace(config={"digest": "a"})
+    trial = SimpleNamespace(config={"digests": ["a"]})
     found = Pruner(None).on_trial_result(None, trial, {"models": 1})  # pyright: ignore
     assert found == TrialScheduler.CONTINUE

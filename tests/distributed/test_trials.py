@@ -35,7 +35,7 @@ def test_a_line_of_a_config_shows_validation_never_test(
         (folder / "metrics.json").write_text(json.dumps(metrics))
     config = SimpleNamespace(kind=TargetConfig().build())
     pending = {"abc": SimpleNamespace(label="pooling=mean", config=config)}
-    trial = SimpleNamespace(config={"digest": "abc"}, last_result={"error": None})
+    trial = SimpleNamespace(config={"digests": ["abc"]})
     seen = []
     watch = SimpleNamespace(ended=lambda *result: seen.append(result))
     SweepProgress(pending, 1, tmp_path, watch).on_trial_complete(0, [], trial)  # pyright: ignore
@@ -60,15 +60,12 @@ def test_a_terminal_shows_a_bar_with_the_best_validation_and_the_lines(
         text = json.dumps(known)
         (tmp_path / "configs" / digest / "metrics.json").write_text(text)
     pending = {d: SimpleNamespace(label=f"pooling={d}", config=config) for d in values}
-    trials = [
-        SimpleNamespace(config={"digest": d}, trial_id=d, last_result={"error": None})
-        for d in values
-    ]
+    trials = [SimpleNamespace(config={"digests": [d]}, trial_id=d) for d in values]
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     watch = SimpleNamespace(ended=lambda *result: None)
     progress = SweepProgress(pending, 3, tmp_path, watch)  # pyright: ignore
-    progress.on_trial_result(0, [], trials[0], {"models": 3})  # pyright: ignore
+    progress.on_trial_result(0, [], trials[0], {"models": 3, "ended": {}})  # pyright: ignore
     for trial in trials:
         progress.on_trial_complete(0, [], trial)  # pyright: ignore
     shown = terminal.getvalue()
@@ -96,9 +93,9 @@ def test_a_worker_reads_the_bags_that_the_driver_checked(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "read_bags", remember)
     reports = []
     monkeypatch.setattr(trial_worker.tune, "report", reports.append)
-    trial = {"digest": "abc", "point": point.model_dump_json()}
-    trial_worker.train_point(trial, ExperimentConfig, tmp_path, 1)
-    assert reports == [{"models": 0, "error": "enough"}]
+    trial = {"digests": ["abc"], "points": [point.model_dump_json()]}
+    trial_worker.train_points(trial, ExperimentConfig, tmp_path, 1)
+    assert reports == [{"models": 0, "ended": {"abc": "enough"}}]
     for key in InputConfig.model_fields:
         assert getattr(read[0], key) == getattr(point, key)
 
@@ -117,7 +114,7 @@ def test_the_best_so_far_are_listed_by_validation(tmp_path, capsys, monkeypatch)
         metrics = {"intervals": "score", "val_auroc_mean": value}
         (folder / "metrics.json").write_text(json.dumps(metrics))
         now[0] += 11
-        trial = SimpleNamespace(config={"digest": number}, last_result={})
+        trial = SimpleNamespace(config={"digests": [number]})
         progress.on_trial_complete(0, [], trial)  # pyright: ignore
     lines = capsys.readouterr().out.splitlines()
     assert lines[3:] == [

@@ -87,6 +87,10 @@ class Experiment(Config):
     def notes(self, data: Any) -> list[str]:
         """Lines for the user: what is trained on, what is left out."""
 
+    def pack_key(self, data: Any, splits: Sequence[Split]) -> str | None:
+        """Equal for configs that can be trained at once; None: only by itself."""
+        return None
+
     @abstractmethod
     def train(self, data: Any, folder: Path, on_fold: OnFold) -> None:
         """Cross-validate, and write ``folder`` whole or not at all.

@@ -96,25 +96,36 @@ class PointSource:
         self,
         is_done: Callable[[str], bool],
         tried: Callable[[str, Point], Tried],
-    ) -> tuple[str, Point] | None:
-        """A point to train, each once; None: there is none.
+        most: int = 1,
+    ) -> dict[str, Point]:
+        """Points to train at once, each handed out once; empty: there is none.
 
         Args:
             is_done: whether a point has all that is wanted of it, by digest.
             tried: what is known of a point.
+            most: how many points may be trained at once; a search that learns gives
+                one after another.
         """
+        pack: dict[str, Point] = {}
+        key = None
         for digest, point in self.points.items():
-            if digest not in self.begun and not is_done(digest):
-                self.begun.add(digest)
-                return digest, point
+            own = self._check.packs[digest]
+            fits = not pack or (own is not None and own == key)
+            if fits and digest not in self.begun and not is_done(digest):
+                pack[digest], key = point, own
+            if len(pack) == most:
+                break
+        self.begun |= pack.keys()
+        if pack:
+            return pack
         while self._search.learns and len(self.points) < self.total:
             new = self._suggest([tried(d, p) for d, p in self.points.items()])
             if new is None:
-                return None
+                return {}
             if not is_done(new):
                 self.begun.add(new)
-                return new, self.points[new]
-        return None
+                return {new: self.points[new]}
+        return {}
 
     def remaining(self, is_done: Callable[[str], bool]) -> int:
         """How many points have not been handed out and are not done."""

@@ -186,12 +186,14 @@ class PointCheck:
 
     Attributes:
         notes: lines for the user.
+        packs: see ``Experiment.pack_key``, by digest.
     """
 
     def __init__(self, select: str | None):
         self._select = select
         self._loaded: dict[str, tuple[Any, Sequence[Split]]] = {}
         self.notes: list[str] = []
+        self.packs: dict[str, str | None] = {}
 
     def add(self, points: Sequence[Point]) -> dict[str, Point]:
         """The points by the digest of their results.
@@ -208,7 +210,9 @@ class PointCheck:
                 self._check_rows(points, point)
             data, splits = self._loaded[source]
             _check_model(point, data, splits)
-            found[config.digest_of(data)] = point
+            digest = config.digest_of(data)
+            found[digest] = point
+            self.packs[digest] = config.pack_key(data, splits)
             new = [line for line in config.notes(data) if line not in self.notes]
             self.notes += new
         return found

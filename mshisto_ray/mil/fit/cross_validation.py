@@ -65,23 +65,57 @@ def cross_validate(
             also where models are trained at once.
     """
     slides = slide_moments(bags)
-    models, tests, validations = [], [], []
+    held = HeldOut(bags, config, device)
     for split, model in _fit(bags, slides, splits, config, device, on_fold, stages):
-        batches = Batches(bags, model.standardisation, device, config.vote)
-        tests.append(_predict(bags, batches, model, split, split.test))
-        if len(split.validation):
-            inner = _predict(bags, batches, model, split, split.validation)
-            validations.append(inner)
+        inner = held.add(split, model)
+        if inner:
             on_validated(inner)
+    refitted = None
+    if refit:
+        refitted = refit_all(bags, slides, held.models, config, device)
+    return held.conclude(refitted)
+
+
+class HeldOut:
+    """Models of a config with their predictions of what they have not learned from.
+
+    Args:
+        bags: with targets.
+        config: of the models.
+        device: where to predict.
+
+    Attributes:
+        models: those added so far.
+    """
+
+    def __init__(self, bags: Bags, config: TrainConfig, device: torch.device):
+        self._bags, self._config, self._device = bags, config, device
+        self._splits: list[Split] = []
+        self.models: list[FoldModel] = []
+        self._tests: list[Predictions] = []
+        self._inner: list[Predictions] = []
+
+    def add(self, split: Split, model: FoldModel) -> Predictions | None:
+        """Predict test and validation bags; returns the latter, None without any."""
+        given = self._bags, model.standardisation, self._device, self._config.vote
+        known = self._bags, Batches(*given), model, split
+        self._tests.append(_predict(*known, split.test))
+        if len(split.validation):
+            self._inner.append(_predict(*known, split.validation))
         model.model.cpu()
-        models.append(model)
-    return CrossValidation(
-        tuple(splits),
-        tuple(models),
-        concatenate(tests),
-        concatenate(validations) if validations else None,
-        _refit(bags, slides, models, config, device) if refit else None,
-    )
+        self._splits.append(split)
+        self.models.append(model)
+        return self._inner[-1] if len(split.validation) else None
+
+    def conclude(self, refit: FoldModel | None) -> CrossValidation:
+        """The whole, with the model of all bags."""
+        return CrossValidation(
+            tuple(self._splits),
+            tuple(self.models),
+            concatenate(self._tests),
+            concatenate(self._inner) if self._inner else None,
+            refit,
+        )
 
 
 def _fit(
@@ -94,23 +128,13 @@ def _fit(
     stages: Sequence[int],
 ) -> Iterator[tuple[Split, FoldModel]]:
     """Yield each split and its model; all are trained at once where that is faster."""
-    # Of the largest fold, so that the rate of a step is the same in all models.
-    largest, whole_fold = max(len(s.train) for s in splits), bags.kind.whole_fold
-    num_steps = count_steps(largest, config, whole_fold)
-    tasks = [
-        FoldTask(
-            fit_preparation(bags, slides, s.train, config),
-            s.train,
-            s.validation,
-            (s.repeat, s.fold),
-            num_steps,
-        )
-        for s in splits
-    ]
+    tasks = fold_tasks(bags, slides, splits, config)
     total = len(splits)
+    # Of all models, not of those until a stage: stages change no result.
+    stacks = can_train_together(bags, config, total, device)
     for first, last in itertools.pairwise([0, *stages, total]):
         part = tasks[first:last]
-        if can_train_together(bags, config, len(part), device):
+        if stacks:
 
             def report(done: int, before: int = first) -> None:
                 on_fold(before + done, total)
@@ -121,6 +145,25 @@ def _fit(
         for done, task in enumerate(part, start=first + 1):
             yield splits[done - 1], fit_fold(bags, task, config, device)
             on_fold(done, total)
+
+
+def fold_tasks(
+    bags: Bags, slides: Sequence[Moments], splits: Sequence[Split], config: TrainConfig
+) -> list[FoldTask]:
+    """What the model of each split learns from."""
+    # Of the largest fold, so that the rate of a step is the same in all models.
+    largest, whole_fold = max(len(s.train) for s in splits), bags.kind.whole_fold
+    num_steps = count_steps(largest, config, whole_fold)
+    return [
+        FoldTask(
+            fit_preparation(bags, slides, s.train, config),
+            s.train,
+            s.validation,
+            (s.repeat, s.fold),
+            num_steps,
+        )
+        for s in splits
+    ]
 
 
 def predict_tests(
@@ -147,13 +190,14 @@ def predict_tests(
     return concatenate(found)
 
 
-def _refit(
+def refit_all(
     bags: Bags,
     slides: Sequence[Moments],
     models: Sequence[FoldModel],
     config: TrainConfig,
     device: torch.device,
 ) -> FoldModel:
+    """One more model of all bags, for the median number of epochs of ``models``."""
     everything = np.flatnonzero(bags.sizes > 0)
     epochs = int(np.median([model.epochs for model in models]))
     last = config.model_copy(update={"early_stopping": None, "epochs": epochs})

@@ -18,6 +18,7 @@ from mshisto_ray.mil.fit.fold_steps import FoldSteps
 from mshisto_ray.mil.fit.optimiser import rate_in_words
 from mshisto_ray.mil.fit.preparation import build_noises, reduced_widths
 from mshisto_ray.mil.fit.stopping import EarlyStopping
+from mshisto_ray.mil.fit.validation import Validation
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.model import MILModel
 
@@ -74,7 +75,9 @@ def fit_fold(
         stopping = config.early_stopping and EarlyStopping(
             config.early_stopping, chance, bags.kind
         )
-        epochs, history = _train(steps, task, stopping, order, noise_stream)
+        validation = Validation(bags, batches, fitted, task.validation)
+        course = steps, task, stopping, validation
+        epochs, history = _train(*course, order, noise_stream)
     model, fit = model.eval(), task.standardisation
     return FoldModel(model, fit, epochs, history, chance, fitted)
 
@@ -97,6 +100,7 @@ def _train(
     steps: FoldSteps,
     task: FoldTask,
     stopping: EarlyStopping | None,
+    validation: Validation,
     order: np.random.Generator,
     generator: torch.Generator,
 ) -> tuple[int, tuple[dict[str, float], ...]]:
@@ -110,7 +114,7 @@ def _train(
         history.append(record)
         if stopping is None:
             continue
-        record |= steps.evaluate(task.validation)
+        record |= validation.measure(steps.model)
         if stopping.improves(epoch, record):
             weights = copy.deepcopy(steps.model.state_dict())
         elif stopping.is_over(epoch):

@@ -11,7 +11,6 @@ from mshisto_ray.learning.targets import FittedTarget
 from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.optimiser import Rates, make_optimiser
-from mshisto_ray.mil.fit.scoring import outputs_of_draws, values_of
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.model import MILModel, outputs_of
 from mshisto_ray.mil.poolings import Pooled
@@ -20,7 +19,7 @@ from mshisto_ray.representation.noises import Noise
 
 
 class FoldSteps:
-    """Model, optimiser and batches of one fold; runs an epoch or an evaluation."""
+    """Model, optimiser and batches of one fold; runs an epoch."""
 
     def __init__(
         self,
@@ -34,14 +33,13 @@ class FoldSteps:
         device: torch.device,
     ):
         assert bags.targets is not None
-        self.target, self._names = bags.kind, bags.classes
+        self.target = bags.kind
         self.model = model
         self.config = config
         self.batches = batches
         self._optimiser = make_optimiser(model, config.optimiser)
         self._rates = Rates(self._optimiser, config.optimiser, num_steps)
         self._noises = noises
-        self._truth, self._fitted = bags.targets, fitted
         self._targets = fitted.encode(bags.targets).to(device)
         weights = fitted.weights(bags.targets)
         self._weights = None if weights is None else weights.to(device)
@@ -142,24 +140,6 @@ class FoldSteps:
         if self._weights is None:
             return each
         return each * self._weights[torch.from_numpy(draws[:, 0]).to(self._device)]
-
-    def evaluate(self, index: np.ndarray) -> dict[str, float]:
-        """``val_loss`` and ``val_<metric>`` of bags, the metric that chooses.
-
-        Where random bags vote, the loss is their mean, as in training: a vote changes
-        in steps and hardly reflects how confident a model is.
-        """
-        each, bag = outputs_of_draws(self.model, self.batches, index, self.target)
-        losses = self.target.loss(each, self._targets.cpu()[bag])
-        if self._weights is not None:
-            losses = losses * self._weights.cpu()[bag]
-        _, place, num = np.unique(bag, return_inverse=True, return_counts=True)
-        loss = (np.bincount(place, losses.numpy()) / num).mean()
-        values = values_of(each, bag, self.batches, self.target, self._fitted)
-        given = values, self._truth[index], np.zeros(len(index), np.int64)
-        metric = self.target.chooses
-        found = float(self.target.measure(*given)[metric][0])
-        return {"val_loss": float(loss), f"val_{metric}": found}
 
 
 def _random_state(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import model_validator
@@ -57,26 +57,32 @@ def make_optimiser(
     model: nn.Module, config: MILOptimiserConfig
 ) -> torch.optim.Optimizer:
     """The optimiser of a model's weights, at its full rate."""
-    keys = {"weight_decay": config.weight_decay, "fused": True}
-    groups = _groups(model, config.lr)
+    return optimiser_of(rate_groups(model, config), config)
+
+
+def optimiser_of(
+    groups: list[dict[str, Any]], config: MILOptimiserConfig
+) -> torch.optim.Optimizer:
+    """The optimiser of ``rate_groups``."""
     if config.name == "sgd":
-        return torch.optim.SGD(groups, momentum=config.momentum, **keys)
+        return torch.optim.SGD(groups, momentum=config.momentum, fused=True)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return kinds[config.name](groups, **keys)
+    return kinds[config.name](groups, fused=True)
 
 
-def _groups(model: nn.Module, lr: float | None) -> list[dict]:
-    if lr is not None:
-        return [{"params": list(model.parameters()), "lr": lr, "full_lr": lr}]
-    groups: dict[float, list[nn.Parameter]] = {}
+def rate_groups(model: nn.Module, config: MILOptimiserConfig) -> list[dict[str, Any]]:
+    """The parameters of a model by their full rate, with their decay."""
+    rates: dict[float, list[nn.Parameter]] = {}
     for module in model.modules():
-        rate = _STEP / getattr(module, "in_features", _USUAL_WIDTH)
+        width = getattr(module, "in_features", _USUAL_WIDTH)
         own = list(module.parameters(recurse=False))
         if own:
-            groups.setdefault(rate, []).extend(own)
+            rate = _STEP / width if config.lr is None else config.lr
+            rates.setdefault(rate, []).extend(own)
+    decay = {"weight_decay": config.weight_decay}
     return [
-        {"params": params, "lr": rate, "full_lr": rate}
-        for rate, params in groups.items()
+        {"params": params, "lr": rate, "full_lr": rate, **decay}
+        for rate, params in rates.items()
     ]
 
 

@@ -8,45 +8,58 @@ multiplies each model's rows with that model's weights.
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from mshisto_ray.mil.poolings import (
-    Pooled,
-)
+from mshisto_ray.mil.poolings import Pooled
+from mshisto_ray.mil.ragged import segments
 
 # Grouped products need rows of a multiple of 16 bytes: widths are padded with zeros,
 # whose gradients are zero, so that no optimiser changes them.
 _WHOLE = 4
+# Each model's weights are a multiple of so many numbers: an optimiser rounds those that
+# are left over otherwise, and which they are would depend on the other models.
+_LANES = 16
 
 
 class Rows:
     """Which rows of a batch belong to which model, set before each forward pass."""
 
     def __init__(self) -> None:
-        self._counts: dict[int, list[int]] = {}
+        self._counts: dict[int, np.ndarray] = {}
         self._ends: dict[int, torch.Tensor] = {}
+        self._owners: dict[int, torch.Tensor] = {}
 
-    def set(self, instances: Sequence[int], bags: Sequence[int]) -> None:
+    def set(self, instances: np.ndarray, bags: np.ndarray) -> None:
         """Rows of each model among the batch's instances, and among its bags."""
         # Equal totals mean bags of one instance: both are then counted alike.
-        self._counts = {sum(counts): list(counts) for counts in (bags, instances)}
-        self._ends = {
-            total: torch.tensor(list(itertools.accumulate(counts)), dtype=torch.int32)
-            for total, counts in self._counts.items()
-        }
+        self._counts = {int(counts.sum()): counts for counts in (bags, instances)}
+        self._ends, self._owners = {}, {}
 
     def counts(self, values: torch.Tensor) -> list[int]:
         """Rows of each model among values [N, ...], of instances or of bags."""
-        return self._counts[len(values)]
+        return self._counts[len(values)].tolist()
 
     def ends(self, values: torch.Tensor) -> torch.Tensor:
         """Where each model's rows end, int32 [S]."""
-        return self._ends[len(values)]
+        num = len(values)
+        if num not in self._ends:
+            ends = self._counts[num].cumsum().astype(np.int32)
+            self._ends[num] = torch.from_numpy(ends)
+        return self._ends[num]
+
+    def owners(self, values: torch.Tensor) -> torch.Tensor:
+        """The model of each row, int64 [N]."""
+        num = len(values)
+        if num not in self._owners:
+            counts = self._counts[num]
+            found = np.repeat(np.arange(len(counts)), counts)
+            self._owners[num] = torch.from_numpy(found)
+        return self._owners[num]
 
 
 class _StackedLinear(nn.Module):
@@ -56,27 +69,60 @@ class _StackedLinear(nn.Module):
         super().__init__()
         self._rows, self._out = rows, layers[0].out_features
         self.in_features = self._ones = layers[0].in_features
-        self._fill = _WHOLE - self._ones % _WHOLE
+        fill = _WHOLE - self._ones % _WHOLE
+        self._ones_and_fill = functional.pad(torch.ones(1, 1), (0, fill - 1))
         whole = [
             torch.cat([layer.weight.detach().t(), layer.bias.detach()[None]])
             for layer in layers
         ]
-        fill = (0, -self._out % _WHOLE, 0, self._fill - 1)
-        self.weight = nn.Parameter(functional.pad(torch.stack(whole), fill))
+        sides = (0, -self._out % _WHOLE, 0, fill - 1)
+        self.weight = nn.Parameter(functional.pad(torch.stack(whole), sides))
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[N, in] to [N, out]."""
-        ends = self._rows.ends(values)
-        values = functional.pad(values, (0, self._fill))
-        values[:, self._ones] = 1
-        return functional.grouped_mm(values, self.weight, offs=ends)[:, : self._out]
+        ends, ones = self._rows.ends(values), self._ones_and_fill
+        values = torch.cat([values, ones.expand(len(values), -1)], 1)
+        found = functional.grouped_mm(values, self.weight, offs=ends)
+        return found if found.shape[1] == self._out else found[:, : self._out]
 
     def copy_to(self, layer: nn.Linear, place: int) -> None:
         """Copy the weights of the model at ``place`` into its own layer."""
-        with torch.no_grad():
-            own = self.weight[place, :, : self._out]
-            layer.weight.copy_(own[: self._ones].t())
-            layer.bias.copy_(own[self._ones])
+        own = self.weight.detach()[place, :, : self._out]
+        _copy(layer, own[: self._ones].t(), own[self._ones])
+
+
+class _StackedOutput(nn.Module):
+    """``nn.Linear`` to one number, of every model: a product of rows, not of matrices.
+
+    Weights [S, in + 1 and more], the bias after those of the inputs.
+    """
+
+    def __init__(self, layers: Sequence[nn.Linear], rows: Rows):
+        super().__init__()
+        self._rows, self.in_features = rows, layers[0].in_features
+        whole = [torch.cat([x.weight.detach()[0], x.bias.detach()]) for x in layers]
+        fill = -(self.in_features + 1) % _LANES
+        self.weight = nn.Parameter(functional.pad(torch.stack(whole), (0, fill)))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """[N, in] to [N, 1]."""
+        own, num = (
+            self.weight.index_select(0, self._rows.owners(values)),
+            self.in_features,
+        )
+        product = values * own[:, :num]
+        return product.sum(1, keepdim=True) + own[:, num : num + 1]
+
+    def copy_to(self, layer: nn.Linear, place: int) -> None:
+        """Copy the weights of the model at ``place`` into its own layer."""
+        own = self.weight.detach()[place]
+        _copy(layer, own[None, : self.in_features], own[self.in_features])
+
+
+def _copy(layer: nn.Linear, weight: torch.Tensor, bias: torch.Tensor) -> None:
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
 
 
 class _StackedDropout(nn.Module):
@@ -113,22 +159,26 @@ class Stack:
     """Models of one shape, trained together.
 
     Args:
-        models: untrained; ``can_stack`` is true for them. They get the trained weights
-            when they leave the stack.
+        models: untrained; ``can_stack`` is true for them.
         generators: random numbers of each model's dropout.
+        mean_rows: instances of a bag, the mean over all.
     """
 
     def __init__(
-        self, models: Sequence[nn.Module], generators: Sequence[torch.Generator]
+        self,
+        models: Sequence[nn.Module],
+        generators: Sequence[torch.Generator],
+        mean_rows: float,
     ):
-        self.rows = Rows()
-        self._models, self._generators = list(models), list(generators)
+        self.rows, self._mean_rows = Rows(), mean_rows
+        self._generators = list(generators)
         self.module = copy.deepcopy(models[0]).train()
-        self._linear: dict[str, _StackedLinear] = {}
+        self._linear: dict[str, _StackedLinear | _StackedOutput] = {}
         for name, layer in models[0].named_modules():
             if isinstance(layer, nn.Linear):
+                kind = _StackedOutput if layer.out_features == 1 else _StackedLinear
                 layers = [model.get_submodule(name) for model in models]
-                stacked = _StackedLinear(layers, self.rows)  # pyright: ignore[reportArgumentType]
+                stacked = kind(layers, self.rows)  # pyright: ignore[reportArgumentType]
                 self.module.set_submodule(name, stacked)
                 self._linear[name] = stacked
             elif isinstance(layer, nn.Dropout):
@@ -139,8 +189,8 @@ class Stack:
         self,
         h: torch.Tensor,
         offsets: torch.Tensor,
-        instances: Sequence[int],
-        bags: Sequence[int],
+        instances: np.ndarray,
+        bags: np.ndarray,
         places: Callable[[], torch.Tensor] | None = None,
     ) -> Pooled:
         """Instances [N, D] of all models and offsets [B + 1] of all bags to ``Pooled``.
@@ -149,19 +199,17 @@ class Stack:
         ``places``: see ``MILModel.forward``.
         """
         self.rows.set(instances, bags)
-        return self.module(h, offsets, (), places)
+        with segments.form_for(self._mean_rows):
+            return self.module(h, offsets, (), places)
 
-    def leave(self, places: Sequence[int], optimiser: torch.optim.Optimizer) -> None:
-        """Remove the models at these places and copy their trained weights to them."""
-        for place in places:
-            for name, stacked in self._linear.items():
-                stacked.copy_to(self._models[place].get_submodule(name), place)  # pyright: ignore[reportArgumentType]
-        stay = [i for i in range(len(self._models)) if i not in set(places)]
-        self._models[:] = [self._models[i] for i in stay]
-        self._generators[:] = [self._generators[i] for i in stay]
-        for parameter in self.module.parameters():
-            state = optimiser.state[parameter]
-            for key, value in state.items():
-                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                    state[key] = value[stay].clone()
-            parameter.data, parameter.grad = parameter.data[stay].clone(), None
+    def copy_to(self, model: nn.Module, place: int) -> None:
+        """Copy the weights at a place to a model of the same shape."""
+        for name, stacked in self._linear.items():
+            stacked.copy_to(model.get_submodule(name), place)  # pyright: ignore[reportArgumentType]
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Keep the random numbers of the models at these places alone.
+
+        Their weights are those of the optimiser, which keeps them with its state.
+        """
+        self._generators[:] = [self._generators[place] for place in places]

@@ -11,6 +11,9 @@ calls dominate the cost of a training step.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -27,25 +30,43 @@ _PADS = {"cuda"}
 _MOST_PADDING = 4
 
 
+_Form = Literal["apart", "padded", "ragged"]
+_fixed: _Form | None = None
+
+
+@contextlib.contextmanager
+def form_for(mean_rows: float) -> Iterator[None]:
+    """Reduce all batches within it on a CPU as is fastest for bags of this size.
+
+    The forms round in other ways, so that a bag's sum may depend on the bags beside it.
+    """
+    global _fixed
+    _fixed = "apart" if mean_rows >= _LONG["cpu"] else "ragged"
+    try:
+        yield
+    finally:
+        _fixed = None
+
+
 def check_bags(values: torch.Tensor, offsets: torch.Tensor) -> None:
     """Refuse a bag without instances, naming its place in the batch.
 
     Raises:
         ValueError: an empty bag, or offsets that do not cover the rows.
     """
-    if offsets.tolist() == [0, len(values)] and len(values):
+    ends = offsets.tolist()  # one call: for small bags the calls dominate the cost
+    if ends == [0, len(values)] and len(values):
         return
-    sizes = offsets.diff()
-    if sizes.numel() == 0 or int(sizes.min()) <= 0:
-        empty = (sizes <= 0).nonzero().flatten().tolist()
+    pairs = enumerate(itertools.pairwise(ends))
+    empty = [place for place, (start, end) in pairs if end <= start]
+    if len(ends) < 2 or empty:
         raise ValueError(
             f"empty bag at place {', '.join(map(str, empty)) or 'none'} of the batch: "
             "a pooling needs at least one instance in every bag"
         )
-    if int(offsets[0]) != 0 or int(offsets[-1]) != len(values):
+    if ends[0] != 0 or ends[-1] != len(values):
         raise ValueError(
-            f"offsets {int(offsets[0])}..{int(offsets[-1])} do not cover "
-            f"{len(values)} instances"
+            f"offsets {ends[0]}..{ends[-1]} do not cover {len(values)} instances"
         )
 
 
@@ -57,7 +78,7 @@ def widen(values: torch.Tensor) -> torch.Tensor:
 def segment_sum(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Sum over each bag's rows: [N, D] to [B, D]."""
     values = widen(values)
-    if len(offsets) == 2:
+    if _is_single(offsets):
         return values.sum(0, keepdim=True)
     form = _form(values, offsets)
     if form == "apart":
@@ -69,7 +90,7 @@ def segment_sum(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
 
 def segment_mean(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Mean over each bag's rows: [N, D] to [B, D]."""
-    if len(offsets) == 2:
+    if _is_single(offsets):
         return segment_sum(values, offsets) / len(values)
     sizes = offsets.diff().to(values.device)
     return segment_sum(values, offsets) / sizes[:, None]
@@ -81,7 +102,7 @@ def segment_max(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     Equal largest values share the gradient, so that no order of rows matters.
     """
     values = widen(values)
-    if len(offsets) == 2:
+    if _is_single(offsets):
         return values.amax(0, keepdim=True)
     form = _form(values, offsets)
     if form == "apart":
@@ -94,7 +115,7 @@ def segment_max(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
 def segment_logsumexp(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Log of the sum of exponentials over each bag's rows: [N, D] to [B, D]."""
     values = widen(values)
-    if len(offsets) == 2:
+    if _is_single(offsets):
         return values.logsumexp(0, keepdim=True)
     form = _form(values, offsets)
     if form == "apart":
@@ -109,7 +130,7 @@ def segment_logsumexp(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tens
 def segment_softmax(scores: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Scores [N, ...] to weights [N, ...] that sum to one over each bag's rows."""
     scores = widen(scores)
-    if len(offsets) == 2:
+    if _is_single(offsets):
         return scores.softmax(0)
     form = _form(scores, offsets)
     if form == "apart":
@@ -179,9 +200,13 @@ def one_by_one(offsets: torch.Tensor, device: torch.device) -> bool:
     return num_bags == 1 or int(offsets[-1]) >= _LONG[device.type] * num_bags
 
 
-def _form(
-    values: torch.Tensor, offsets: torch.Tensor
-) -> Literal["apart", "padded", "ragged"]:
+def _is_single(offsets: torch.Tensor) -> bool:
+    return len(offsets) == 2 and _fixed != "ragged"
+
+
+def _form(values: torch.Tensor, offsets: torch.Tensor) -> _Form:
+    if _fixed:
+        return _fixed
     if one_by_one(offsets, values.device):
         return "apart"
     if values.device.type not in _PADS:
@@ -203,5 +228,5 @@ def _reduce(values: torch.Tensor, how: str, offsets: torch.Tensor) -> torch.Tens
 def spread(per_bag: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Each bag's row for each of its instances: [B, ...] to [N, ...]."""
     sizes = offsets.diff().to(per_bag.device)
-    index = torch.arange(len(sizes), device=per_bag.device)
-    return per_bag[index.repeat_interleave(sizes, output_size=int(offsets[-1]))]
+    owners = torch.repeat_interleave(sizes, output_size=int(offsets[-1]))
+    return per_bag.index_select(0, owners)

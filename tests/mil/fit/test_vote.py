@@ -14,9 +14,9 @@ from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold import fit_fold
 from mshisto_ray.mil.fit.fold_model import FoldTask, count_steps
-from mshisto_ray.mil.fit.fold_steps import FoldSteps
 from mshisto_ray.mil.fit.scoring import log_probabilities
 from mshisto_ray.mil.fit.standardisation import fit_standardisation, slide_moments
+from mshisto_ray.mil.fit.validation import Validation
 from mshisto_ray.mil.fit.vote import VoteConfig, draw, num_draws
 from mshisto_ray.mil.model import MILModel
 
@@ -120,9 +120,8 @@ def test_votes_are_validated_by_the_loss_of_their_random_bags(planted):
     raw = {"pooling": {"name": "embedding_mean"}, "hidden": [4], "dropout": 0}
     training = config.validate(TrainConfig, raw)
     model = MILModel([6], 2, [4], 0, training.pooling, training.combine)
-    steps = FoldSteps(bags, batches, model, FittedClasses(), [], training, 1, CPU)
     index = np.array([5, 2, 7])
-    found = steps.evaluate(index)
+    found = Validation(bags, batches, FittedClasses(), index).measure(model)
     losses = []
     for bag in index:
         draws = batches.all_draws(np.array([bag]))

@@ -1,0 +1,100 @@
+"""The instances of all models of a stack in one matrix, and their rows step by step.
+
+A step takes the instances of all its bags with one call, whatever the number of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from mshisto_ray.mil.fit.batches import Batches
+from mshisto_ray.mil.fit.config import TrainConfig
+from mshisto_ray.mil.fit.fold_model import FoldTask
+from mshisto_ray.mil.fit.vote import draw
+from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.representation.normalise import Standardisation
+
+_CPU = torch.device("cpu")
+
+
+class StepRows(NamedTuple):
+    """A step of one model: ``rows`` [N] of the matrix, and each bag with its size.
+
+    ``bags``, ``sizes``: int64 [B].
+    """
+
+    rows: np.ndarray
+    bags: np.ndarray
+    sizes: np.ndarray
+
+
+class Gathered:
+    """Standardised instances of bags, once for each standardisation.
+
+    Args:
+        bags: their instances are read once, bag by bag.
+        tasks: models that are trained; those of one standardisation share its rows.
+    """
+
+    def __init__(self, bags: Bags, tasks: Sequence[FoldTask]):
+        self._bags = bags
+        self._start = np.concatenate([[0], bags.sizes.cumsum()]).astype(np.int64)
+        fits = {id(task.standardisation): task.standardisation for task in tasks}
+        raw = _instances(bags)
+        self._first = {key: k * len(raw) for k, key in enumerate(fits)}
+        self.values = torch.cat([fit(raw) for fit in fits.values()])
+        self._num, self._batches = len(raw), {}
+
+    def batches(self, task: FoldTask, config: TrainConfig) -> Batches:
+        """What ``fit_fold`` draws from and predicts with; shared by equal ones."""
+        tiles = config.epoch_tiles
+        key = id(task.standardisation), config.vote, tiles
+        if key not in self._batches:
+            given = self._bags, task.standardisation, _CPU, config.vote, tiles
+            self._batches[key] = Batches(*given)
+        return self._batches[key]
+
+    def rows(
+        self, draws: np.ndarray, fit: Standardisation, config: TrainConfig
+    ) -> StepRows:
+        """Rows of draws [M, 2] (see ``Batches``), with a standardisation."""
+        bags = draws[:, 0]
+        first = self._start[bags] + self._first[id(fit)]
+        random = config.vote or config.epoch_tiles
+        if random is None:
+            sizes = self._bags.sizes[bags]
+            shift = np.repeat(first - (sizes.cumsum() - sizes), sizes)
+            return StepRows(np.arange(len(shift)) + shift, bags, sizes)
+        names, whole = self._bags.names, self._bags.sizes
+        given = zip(bags.tolist(), draws[:, 1].tolist(), strict=True)
+        own = [draw(random, names[b], int(whole[b]), number) for b, number in given]
+        sizes = np.array([len(part) for part in own], np.int64)
+        return StepRows(np.concatenate(own) + np.repeat(first, sizes), bags, sizes)
+
+    @cached_property
+    def places(self) -> Callable[[np.ndarray], torch.Tensor] | None:
+        """Reads where rows lie in their slides' grids, int64 [N, 2]; None: unknown."""
+        if self._bags.places is None:
+            return None
+        return lambda rows: torch.from_numpy(self._places[rows % self._num])
+
+    @cached_property
+    def _places(self) -> np.ndarray:
+        every = [self._bags.bag_places(bag) for bag in range(len(self._bags))]
+        return np.concatenate(every)
+
+
+def _instances(bags: Bags) -> torch.Tensor:
+    """Instances of all bags as they are stored, bag by bag, float32 [N, D]."""
+    read = [part for bag in range(len(bags)) for part in bags.read(bag)]
+    return torch.from_numpy(np.concatenate(read).astype(np.float32, copy=False))
+
+
+def gathered_bytes(bags: Bags, num_fits: int) -> int:
+    """Memory of the matrix and of what models are validated with."""
+    return int(bags.sizes.sum()) * bags.features.dim * 4 * num_fits * 2

@@ -1,0 +1,159 @@
+"""One model of a stack in training: its steps, its random numbers, its epochs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from mshisto_ray.config import InputError
+from mshisto_ray.mil.fit.config import TrainConfig
+from mshisto_ray.mil.fit.epoch_draws import epoch_draws
+from mshisto_ray.mil.fit.fold import build_model, check_finite
+from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask, seeds_of
+from mshisto_ray.mil.fit.gathered import Gathered, StepRows
+from mshisto_ray.mil.fit.preparation import build_noises
+from mshisto_ray.mil.fit.stopping import EarlyStopping
+from mshisto_ray.mil.fit.validation import Validation
+from mshisto_ray.mil.input.bags import Bags
+
+
+class Learner:
+    """A model that takes its steps in a stack, with what ``fit_fold`` would have.
+
+    Args:
+        bags: with targets.
+        task: what to train on.
+        config: model and training.
+        gathered: the instances of its stack.
+
+    Attributes:
+        model: has the weights that the stack last copied to it.
+        targets: of all bags, as the loss takes them.
+        weights: of all bags; None: all count alike.
+        disturb: the noise.
+        noise: its random numbers.
+        dropout: those of the dropout.
+        is_over: there is no further step.
+        error: why training ended before its time.
+    """
+
+    def __init__(
+        self, bags: Bags, task: FoldTask, config: TrainConfig, gathered: Gathered
+    ):
+        assert bags.targets is not None
+        self.task, self.config, self._gathered = task, config, gathered
+        seeds = seeds_of(config.seed, task.stream)
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seeds.torch)
+            self.model = build_model(config, bags)
+            self.dropout = torch.Generator().set_state(torch.get_rng_state())
+        self.noise = torch.Generator().manual_seed(seeds.noise)
+        self._order = np.random.default_rng(seeds.order)
+        given = bags, task.standardisation, task.train, config
+        (self.disturb,) = build_noises(*given)
+        self._fitted = bags.kind.fit(bags.targets[task.train], bags.classes)
+        self.targets = self._fitted.encode(bags.targets)
+        self.weights = self._fitted.weights(bags.targets)
+        known = self._fitted, bags.targets[task.train]
+        self._chance = bags.kind.constant_loss(*known)
+        self._batches = gathered.batches(task, config)
+        self._balanced = bags.targets if config.draws == "balanced" else None
+        self._validate = self._stopping = None
+        if config.early_stopping:
+            stopping = config.early_stopping, self._chance, bags.kind
+            self._stopping = EarlyStopping(*stopping)
+            given = bags, self._batches, self._fitted, task.validation
+            self._validate = Validation(*given)
+        self._best: dict[str, torch.Tensor] | None = None
+        self._history: list[dict[str, float]] = []
+        self._losses: list[np.ndarray] = []
+        self.is_over = False
+        self.error: InputError | None = None
+        self._begin_epoch()
+
+    def result(self) -> FoldModel:
+        """The trained model.
+
+        Raises:
+            InputError: the loss became infinite or undefined.
+        """
+        if self.error:
+            raise self.error
+        epochs = len(self._history)
+        if self._best is not None and self._stopping:
+            self.model.load_state_dict(self._best)
+            epochs = self._stopping.kept
+        return FoldModel(
+            self.model.eval(),
+            self.task.standardisation,
+            epochs,
+            tuple(self._history),
+            self._chance,
+            self._fitted,
+        )
+
+    def record(self, losses: np.ndarray) -> None:
+        """Take the losses of the current step, and go to the next one.
+
+        Args:
+            losses: [B, 2], of each bag: the whole loss, and its part of the bag.
+        """
+        self._losses.append(losses)
+        self._step += 1
+
+    @property
+    def now(self) -> StepRows:
+        """Rows of the current step."""
+        return self._steps[self._step]
+
+    @property
+    def epoch_is_over(self) -> bool:
+        """Whether all steps of this epoch are taken."""
+        return self._step == len(self._steps)
+
+    def end_epoch(self, copy_weights: Callable[[], None]) -> None:
+        """Judge the epoch that is over, and begin the next one if there is one.
+
+        Args:
+            copy_weights: gives ``model`` its weights.
+        """
+        losses = torch.from_numpy(np.concatenate(self._losses).T.copy())
+        loss, of_bags = (part.mean().item() for part in losses)
+        record = {"loss": loss, "bag_loss": of_bags}
+        epoch = len(self._history) + 1
+        try:
+            check_finite(loss, epoch, self.config)
+        except InputError as error:
+            self.error, self.is_over = error, True
+            return
+        self._history.append(record)
+        last = epoch == self.config.epochs
+        if self._validate is not None and self._stopping is not None:
+            copy_weights()
+            record |= self._validate.measure(self.model.eval())
+            if self._stopping.improves(epoch, record):
+                self._best = copy.deepcopy(self.model.state_dict())
+            elif self._stopping.is_over(epoch):
+                self.is_over = True
+        elif last:
+            copy_weights()
+        self.is_over |= last
+        if not self.is_over:
+            self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        """Draw the bags of the next epoch, in their order, with all their rows."""
+        given = self.task.train, len(self._history) + 1
+        draws = self._batches.training_draws(*given)
+        shuffled = epoch_draws(draws, self._balanced, self._order)
+        fit = self.task.standardisation
+        rows, bags, sizes = self._gathered.rows(shuffled, fit, self.config)
+        size = self.config.batch_size
+        starts = range(size, len(bags), size)
+        ends = sizes.cumsum()[np.array(starts, np.int64) - 1]
+        parts = (np.split(rows, ends), np.split(bags, starts), np.split(sizes, starts))
+        self._steps = [StepRows(*step) for step in zip(*parts, strict=True)]
+        self._step, self._losses = 0, []
