@@ -28,7 +28,6 @@ from mshisto_ray.studies._study import StudyUnit, UnitResult
 from mshisto_ray.studies._tcga_cohort import (
     BLANK,
     Cohort,
-    Task,
     cancers_of,
     read_cohort,
     tasks_of,
