@@ -32,8 +32,8 @@ from mshisto_ray.store.features import ArrayFeatures
 _DIM, _METRIC = 20, "auroc"
 _CPU = torch.device("cpu")
 _LINEAR = {
-    "pooling": {"name": "embedding_mean"}, "hidden": [], "dropout": 0, "epochs": 20,
-    "batch_size": 16, "early_stopping": None, "optimiser": {"lr": 0.02},
+    "pooling": {"name": "embedding_mean"}, "hidden": [], "dropout": 0, "epochs": 12,
+    "batch_size": 32, "early_stopping": None, "optimiser": {"lr": 0.05},
 }  # fmt: skip
 _POINTS: Mapping[str, Mapping[str, Any]] = {
     "all": {},
