@@ -29,7 +29,7 @@ def test_the_true_auroc_is_that_of_a_large_test_set(point):
     config = configs.validate(TrainConfig, keys)
 
     def cohort(num):
-        values, labels = rng.normal(size=(num, 20)), np.arange(num) % 2
+        values, labels = rng.normal(size=(num, 10)), np.arange(num) % 2
         values[labels == 1, 0] += 1.5
         return _refit_cohorts._bags(values, labels)
 

@@ -29,15 +29,14 @@ from mshisto_ray.mil.refits import refit_interval, run_refits
 from mshisto_ray.statistics.bootstrap import Interval
 from mshisto_ray.store.features import ArrayFeatures
 
-_DIM, _METRIC = 20, "auroc"
+_DIM, _METRIC = 10, "auroc"
 _CPU = torch.device("cpu")
 _LINEAR = {
-    "pooling": {"name": "embedding_mean"}, "hidden": [], "dropout": 0, "epochs": 12,
-    "batch_size": 32, "early_stopping": None, "optimiser": {"lr": 0.05},
+    "pooling": {"name": "embedding_mean"}, "hidden": [], "dropout": 0, "epochs": 15,
+    "batch_size": 32, "early_stopping": None, "optimiser": {"name": "sgd", "lr": 0.1},
 }  # fmt: skip
 _POINTS: Mapping[str, Mapping[str, Any]] = {
     "all": {},
-    "noise": {"noise": {"name": "gaussian", "sigma": 1.0}},
     "pca": {"reduction": {"name": "pca", "dim": 5}},
 }
 
@@ -58,9 +57,9 @@ class Swept:
 def sweep_cohort(
     patients: int, auroc: float, refits: int, rng: np.random.Generator
 ) -> Swept:
-    """Sweep three linear models on a cohort, with refits, as ``sweep`` does.
+    """Sweep two linear models on a cohort, with refits, as ``sweep`` does.
 
-    Patients have one instance of 20 normal features; in the positive half the mean of
+    Patients have one instance of ten normal features; in the positive half the mean of
     one of them lies so far that the best linear score has the ``auroc``.
     """
     shift = 2**0.5 * float(norm.ppf(auroc))
@@ -117,8 +116,8 @@ def _true_auroc(model: FoldModel, shift: float) -> float:
 
 
 def _weights(model: FoldModel) -> np.ndarray:
-    """The logit's change along each feature, [20]."""
-    bags = _bags(np.concatenate([np.zeros((1, _DIM)), np.eye(_DIM)]), np.zeros(21))
+    """The logit's change along each feature, [10]."""
+    bags = _bags(np.concatenate([np.zeros((1, _DIM)), np.eye(_DIM)]), np.zeros(_DIM + 1))
     batches = Batches(bags, model.standardisation, _CPU)
     index = np.arange(_DIM + 1)
     given = predict_values(model.model, batches, index, bags.kind, model.fitted)
