@@ -117,7 +117,9 @@ def _true_auroc(model: FoldModel, shift: float) -> float:
 
 def _weights(model: FoldModel) -> np.ndarray:
     """The logit's change along each feature, [10]."""
-    bags = _bags(np.concatenate([np.zeros((1, _DIM)), np.eye(_DIM)]), np.zeros(_DIM + 1))
+    bags = _bags(
+        np.concatenate([np.zeros((1, _DIM)), np.eye(_DIM)]), np.zeros(_DIM + 1)
+    )
     batches = Batches(bags, model.standardisation, _CPU)
     index = np.arange(_DIM + 1)
     given = predict_values(model.model, batches, index, bags.kind, model.fitted)
