@@ -100,7 +100,7 @@ STUDIES = {
     "tan2023": "no cohort.csv in",
     "nivaggioli2023": "no task.yaml in",
     "gildenblat2019": "no tiles in",
-    "tcga_rna": "no cohort_blca.csv in",
+    "tcga_rna": "no cohort_<cancer>.csv in",
 }
 
 

@@ -22,6 +22,8 @@ STUDIES = sorted(
 
 def settings(name, test_data):
     """Settings of the published units: the study's defaults, and a frozen encoder."""
+    if name == "tcga_rna":
+        return {"name": name, "cancers": ["blca", "brca", "gbmlgg", "luad", "ucec"]}
     if name != "ilse2018_colon":
         return {"name": name}
     weights = test_data / "weights" / "mobilenetv2_100_imagenet_fp16.safetensors"
@@ -50,7 +52,8 @@ def test_every_unit_is_whole_and_records_no_path(name):
 def test_a_study_resumes_from_the_published_units(name, test_data, tmp_path):
     shutil.copytree(PUBLISHED / name / "units", tmp_path / "units")
     given = settings(name, test_data)
-    raw = {"study": given, "data": test_data / "mil", "out": tmp_path}
+    data = test_data / ("survival" if name == "tcga_rna" else "mil")
+    raw = {"study": given, "data": data, "out": tmp_path}
     study = reproduce._study(configs.validate(ReproduceConfig, raw))
     done = reproduce._finished_units(tmp_path, study.units())
     assert study.table(done) == (PUBLISHED / name / "table.md").read_text()

@@ -1,4 +1,4 @@
-"""RNA of TCGA on two small cohorts with a planted answer."""
+"""RNA of TCGA on small cohorts with a planted answer."""
 
 import csv
 
@@ -10,60 +10,146 @@ import pytest
 from mshisto_ray.config import InputError
 from mshisto_ray.studies import tcga_rna
 
-HEADER = [
-    "slide_id", "patient_id", "site", "age", "months", "event", "oncotree_code",
-    "TP53_mut", "RB1_mut",
-]  # fmt: skip
+NUM, GENES = 200, 20
+TASKS = ("survival", "mutations", "age", "histology", "grade")
+
+
+def rows():
+    """A row a slide: every second patient has two."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(NUM, GENES)) * 3
+    found = []
+    for number, row in enumerate(values):
+        cells = {
+            "patient_id": f"p{number}",
+            "site": f"s{number % 10}",
+            "age": "" if number == 5 else f"{60 + 5 * row[0]:.1f}",
+            "months": f"{rng.exponential(np.exp(-row[2] / 2)) * 20:.2f}",
+            "event": f"{int(number % 3 > 0)}.0",
+            "oncotree_code": ("IDC", "ILC")[int(row[1] > 0)],
+            "TP53_mut": str(int(row[3] > 0)),
+            "RB1_mut": str(int(rng.random() < 0.5)),
+            "RARE_mut": str(int(number < 4)),
+        }
+        for slide in range(1 + number % 2):
+            found.append({"slide_id": f"{number}-{slide}", **cells})
+    return values, found
+
+
+def write(folder, cancer="kirc", change=None, drop=(), rna=True):
+    """A cohort and its expressions; ``change``: cells of the first patient."""
+    values, found = rows()
+    for row in found:
+        if row["patient_id"] == "p0":
+            row.update(change or {})
+    names = [name for name in found[0] if name not in drop]
+    with (folder / f"cohort_{cancer}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(found)
+    if rna:
+        table = {"bag": [f"p{n}" for n in range(NUM)], "features": values.tolist()}
+        pq.write_table(pa.table(table), folder / f"rna_{cancer}.parquet")
+    return folder
 
 
 @pytest.fixture
-def data(tmp_path):
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=(120, 20)) * 3
-    with (tmp_path / "cohort_brca.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(HEADER)
-        for number, row in enumerate(values):
-            age = "" if number == 5 else 60 + 5 * row[0]
-            code = ("IDC", "ILC", "ILC", "MDLC")[int(row[1] > 0) + number % 2]
-            months = rng.exponential(np.exp(-row[2] / 2)) * 20
-            genes = (int(row[3] > 0), int(rng.random() < 0.5))
-            cells = (number % 10, age, months, number % 3 > 0, code, *genes)
-            cells = [int(c) if isinstance(c, bool) else c for c in cells]
-            for slide in range(1 + number % 2):
-                writer.writerow([f"s{number}-{slide}", f"p{number}", *cells])
-    table = {
-        "bag": [f"p{number}" for number in range(120)],
-        "features": pa.array(values.tolist()),
-    }
-    pq.write_table(pa.table(table), tmp_path / "rna_brca.parquet")
-    return tmp_path
-
-
-def test_units_and_table(data, monkeypatch):
+def few_points(monkeypatch):
     two = {n: {"reduction": {"name": "pca", "dim": d}} for n, d in (("4", 4), ("8", 8))}
     monkeypatch.setattr(tcga_rna, "_POINTS", two)
-    study = tcga_rna.build(data, cancers=("brca",))
+    monkeypatch.setattr(tcga_rna, "_EPOCHS", {})
+    return two
+
+
+def test_units_and_table(tmp_path, few_points):
+    study = tcga_rna.build(write(tmp_path))
     units = {unit.name: unit for unit in study.units()}
-    tasks = ("survival", "mutations", "age", "histology")
-    assert set(units) == {f"brca-{t}-{s}" for t in tasks for s in ("patients", "sites")}
-    done = {n: units[n].run() for n in ("brca-survival-sites", "brca-mutations-sites")}
+    expected = {f"kirc-{t}-{s}" for t in TASKS[:4] for s in ("patients", "sites")}
+    assert set(units) == expected
+    assert all("survival" in name for name in list(units)[:2])
+    done = {n: units[n].run() for n in ("kirc-survival-sites", "kirc-mutations-sites")}
     survival, mutations = done.values()
     # Who has lost all labels is left out.
-    assert len(survival.predictions) == 120 > len(mutations.predictions) > 110
-    site = {f"p{number}": number % 10 for number in range(120)}
-    pairs = {(site[p], f) for p, f in zip(survival.predictions.patient_id,
+    assert len(survival.predictions) == NUM > len(mutations.predictions) > 190
+    assert mutations.predictions.classes == ("TP53_mut", "RB1_mut")
+    pairs = {(int(p[1:]) % 10, f) for p, f in zip(survival.predictions.patient_id,
              survival.predictions.fold, strict=True)}  # fmt: skip
     assert len(pairs) == 10  # a site is in one fold
-    assert sum(survival.extras[f"chosen {name}"] for name in two) == 5
-    blank = np.isnan(mutations.predictions.target.astype(float)) | (
-        mutations.predictions.target < 0
-    )
+    assert sum(survival.extras[f"chosen {name}"] for name in few_points) == 5
+    blank = np.isnan(mutations.predictions.target.astype(float))
     assert 0.03 < blank.mean() < 0.2
-    table = study.table(done)
-    assert table.count("| brca |") == 2 and "c_index" in table
+    lines = study.table(done).splitlines()
+    assert lines[2].startswith("| kirc | survival | 200 | c_index |  | .")
+    assert "| kirc | age | 199 |  |  |  |  |  |" in lines
+    assert "| kirc | grade | 0 |  |  |  |  |  |" in lines
+    assert lines[-1] == "Empty: fewer than two grades of 50 patients (kirc grade)."
+
+
+def test_cancers_are_those_of_the_folder_or_the_given_ones(tmp_path):
+    write(tmp_path, "stad", rna=False)
+    write(tmp_path, "kirc", drop=("site", "months", "oncotree_code"))
+    study = tcga_rna.build(tmp_path)
+    names = [unit.name for unit in study.units()]
+    assert names == ["kirc-mutations-patients", "kirc-age-patients"]
+    table = study.table({})
+    assert table.index("| kirc |") < table.index("| stad |")
+    assert "| stad | survival | 200 |  |  |  |  |  |" in table
+    assert "Empty: 0 events (kirc survival); no column site (kirc mutations by" in table
+    assert "no rna_stad.parquet (stad survival, stad mutations, stad age" in table
+    assert tcga_rna.build(tmp_path, cancers=("stad",)).units() == []
+
+
+def test_too_few_sites_are_an_empty_column(tmp_path):
+    _, found = rows()
+    for row in found:
+        row["site"] = "s1" if row["site"] == "s1" else "s0"
+    with (write(tmp_path) / "cohort_kirc.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(found[0]))
+        writer.writeheader()
+        writer.writerows(found)
+    study = tcga_rna.build(tmp_path)
+    assert all(unit.name.endswith("-patients") for unit in study.units())
+    assert "2 values of site for 5 folds (kirc survival by sites, kirc" in study.table(
+        {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "drop", "said"),
+    [
+        ({"event": "dead"}, (), r"kirc, survival: event: 1 of 200 values are neither"),
+        ({"months": "-3"}, (), r"kirc, survival: months: 1 times are negative: p0"),
+        ({"TP53_mut": "yes"}, (), r"kirc, mutations: TP53_mut: 1 of \d+ values"),
+        ({"age": "old"}, (), r"kirc, age: age: 1 of \d+ values are not numbers"),
+        ({}, ("patient_id",), r"cohort_kirc.csv: no column patient_id"),
+        ({"patient_id": "p1"}, (), r"patient 'p1' has two values in column 'site'"),
+    ],
+)
+def test_bad_cells_are_one_line(tmp_path, change, drop, said):
+    write(tmp_path, change=change, drop=drop)
+    with pytest.raises(InputError, match=said) as caught:
+        tcga_rna.build(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"bag": ["p0", "x9"], "features": [[1.0], [2.0]]}, r"1 patients have no row"),
+        ({"bag": ["p0", "p0"], "features": [[1.0], [2.0]]}, r"1 patients have several"),
+        ({"bag": ["p0"], "features": [[float("nan")]]}, r"not finite in 1 bags"),
+        ({"gene": ["p0"]}, r"no column bag, features"),
+    ],
+)
+def test_bad_expressions_are_one_line(tmp_path, columns, said):
+    write(tmp_path)
+    pq.write_table(pa.table(columns), tmp_path / "rna_kirc.parquet")
+    with pytest.raises(InputError, match=said):
+        tcga_rna.build(tmp_path)
 
 
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(InputError, match=r"no cohort_luad\.csv in"):
         tcga_rna.build(tmp_path, cancers=("luad",))
+    with pytest.raises(InputError, match=r"no cohort_<cancer>\.csv in"):
+        tcga_rna.build(tmp_path)

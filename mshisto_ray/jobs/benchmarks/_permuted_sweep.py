@@ -9,11 +9,13 @@ import numpy as np
 from scipy.special import expit
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
+from mshisto_ray.learning.estimates import Estimates
 from mshisto_ray.learning.intervals import intervals
 from mshisto_ray.learning.metrics import auroc
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.statistics.bootstrap import Interval
 from mshisto_ray.statistics.permutation import permute_by_patient
+from mshisto_ray.statistics.refits import training_variance, widened
 
 _DIM, _FOLDS, _VALIDATION = 40, 5, 0.3
 _SHARES = (0.1, 0.25, 0.5, 1.0)
@@ -25,15 +27,20 @@ class Chosen:
 
     ``nested``: each fold tests the config that is best on its own validation; ``once``:
     of the config that is best on validation over all folds, whose validation patients
-    are test patients of other folds; ``naive``: of the config that is best on test.
+    are test patients of other folds; ``naive``: of the config that is best on test;
+    ``wide``: of ``nested``, with what training and choosing anew on redrawn patients
+    vary by.
     """
 
     nested: Interval
     once: Interval
     naive: Interval
+    wide: Interval
 
 
-def permuted_sweeps(permutations: int, points: int, patients: int) -> list[Chosen]:
+def permuted_sweeps(
+    permutations: int, points: int, patients: int, refits: int
+) -> list[Chosen]:
     """Sweep anew for each permutation of the labels of patients, who have one bag each.
 
     A point is a ridge regression on its own part of 40 features with its own penalty.
@@ -44,6 +51,7 @@ def permuted_sweeps(permutations: int, points: int, patients: int) -> list[Chose
         permutations: of the labels.
         points: configs of a sweep.
         patients: of the cohort, half of them positive.
+        refits: redraws of the patients, after each permutation.
     """
     rng = np.random.default_rng(0)
     values = rng.standard_normal((patients, _DIM))
@@ -59,8 +67,37 @@ def permuted_sweeps(permutations: int, points: int, patients: int) -> list[Chose
         naive = max(tested, key=_auroc)
         nested = _joined(tested, validated.argmax(0))
         ends = [intervals(p)["auroc"] for p in (nested, once, naive)]
-        found.append(Chosen(*ends))
+        factor = _factor(values, labels, points, refits)
+        found.append(Chosen(*ends, widened(ends[0], factor, True)))
     return found
+
+
+def _factor(values: np.ndarray, labels: np.ndarray, points: int, refits: int) -> float:
+    """How many times wider an interval is with refits, as ``mil.refits`` draws them."""
+    names, num = np.arange(len(labels)), len(labels)
+    models = [_model(point) for point in range(points)]
+    given, variances, shares = [], [], []
+    for refit in range(refits):
+        counts = np.random.default_rng(refit).multinomial(num, np.full(num, 1 / num))
+        train, validation = train_test_split(
+            names[counts > 0], test_size=_VALIDATION, stratify=labels[counts > 0],
+            random_state=refit,
+        )  # fmt: skip
+        train, test = train.repeat(counts[train]), names[counts == 0]
+        tested, validated = [], []
+        for columns, penalty in models:
+            own = values[:, columns]
+            weights = _ridge(own[train], labels[train], penalty)
+            tested.append(own[test] @ weights)
+            inner = _two(own[validation] @ weights)
+            validated.append(auroc(inner, labels[validation]))
+        scores = tested[int(np.argmax(validated))]
+        all_in_one = [(train[:0], train[:0], np.arange(len(test)))]
+        found = Estimates(_predictions(scores, labels[test], all_in_one))
+        given.append(found.values["auroc"])
+        variances.append(found.variance("auroc")[0])
+        shares.append(len(test) / num)
+    return training_variance(*map(np.array, (given, variances, shares))).factor
 
 
 def holds_chance(interval: Interval) -> bool:
@@ -80,10 +117,7 @@ def _sweep(
         )
         splits.append((train, validation, test))
     for point in range(points):
-        rng = np.random.default_rng(point)
-        share = _SHARES[point % len(_SHARES)]
-        columns = rng.permutation(_DIM)[: max(1, round(share * _DIM))]
-        penalty = 10 ** rng.uniform(-1, 3)
+        columns, penalty = _model(point)
         scores, on_validation = np.empty(len(labels)), []
         for train, validation, test in splits:
             own = values[:, columns]
@@ -92,6 +126,14 @@ def _sweep(
             given = _two(own[validation] @ weights)
             on_validation.append(auroc(given, labels[validation]))
         yield np.array(on_validation), _predictions(scores, labels, splits)
+
+
+def _model(point: int) -> tuple[np.ndarray, float]:
+    """The features and the penalty of a point."""
+    rng = np.random.default_rng(point)
+    share = _SHARES[point % len(_SHARES)]
+    columns = rng.permutation(_DIM)[: max(1, round(share * _DIM))]
+    return columns, 10 ** rng.uniform(-1, 3)
 
 
 def _joined(tested: Sequence[Predictions], chosen: np.ndarray) -> Predictions:

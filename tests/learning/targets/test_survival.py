@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from sksurv.metrics import concordance_index_censored
 
 from mshisto_ray.config import InputError
@@ -150,3 +151,25 @@ def test_too_few_times_for_the_intervals_are_refused():
     rows = [(str(i % 3), "1") for i in range(9)]
     with pytest.raises(InputError, match=r"too few different times .*intervals=9"):
         target.encode(rows, [f"r{i}" for i in range(9)], "bags")
+
+
+def test_the_picture_has_a_curve_of_each_quarter_and_the_test_of_their_difference():
+    rng = np.random.default_rng(0)
+    risk = rng.normal(size=80)
+    time = rng.exponential(np.exp(-2 * risk))
+    truth = np.stack([time, np.ones(80)], 1)
+    figure = Figure()
+    title = (
+        TargetConfig(kind="survival", **COLUMNS)
+        .build()
+        .draw(figure, risk[:, None], truth, ("risk",))
+    )
+    assert "Kaplan-Meier" in title
+    axes = figure.axes[1]
+    assert axes.get_title() == "Kaplan-Meier, log-rank p < .001"
+    last = np.argsort(risk)[-20:]
+    x, y = axes.lines[-1].get_data()
+    # Without censoring, the share of the highest quarter that is still without event.
+    assert [y[(x <= t).sum() - 1] for t in (0.1, 0.3)] == pytest.approx(
+        [(time[last] > t).mean() for t in (0.1, 0.3)]
+    )
