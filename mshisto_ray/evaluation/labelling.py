@@ -77,14 +77,10 @@ def _padded(tile_set: TileSet, tiles: TileDirectory) -> np.ndarray:
     """Share of each tile [N] that lies beyond the right and lower edge of its slide."""
     records = [tiles.slides[slide_id] for slide_id in tile_set.slide_ids]
     inside = np.ones(len(tile_set))
-    for axis, (side, number) in enumerate(
-        (("width", tile_set.col), ("height", tile_set.row))
-    ):
-        size = np.array([record[side] * record["mpp"] for record in records])
-        middle = tile_set.centre[:, axis]
-        pitch = middle / (number + 0.5)  # the grid starts at the slide's corner
-        reach = size[tile_set.slide] - (middle - pitch / 2)
-        inside *= np.clip(reach / pitch, 0, 1)
+    for axis, name in enumerate(("width", "height")):
+        size = np.array([record[name] * record["mpp"] for record in records])
+        start = tile_set.centre[:, axis] - tile_set.side / 2
+        inside *= np.clip((size[tile_set.slide] - start) / tile_set.side, 0, 1)
     return 1 - inside
 
 

@@ -23,7 +23,8 @@ class TileSet:
     """Tiles slide by slide, each sorted by (row, col).
 
     ``slide``: index into ``slide_ids``, [N]; ``row``, ``col``: [N]; ``centre``:
-    micrometres from the slide's corner [N, 2]; ``annotation``: class or None, [N];
+    micrometres from the slide's corner [N, 2]; ``side``: micrometres [N];
+    ``annotation``: class or None, [N];
     ``annotated``: share of the tile that this class covers, [N].
     """
 
@@ -33,6 +34,7 @@ class TileSet:
     row: np.ndarray
     col: np.ndarray
     centre: np.ndarray
+    side: np.ndarray
     annotation: np.ndarray
     annotated: np.ndarray
 
@@ -104,8 +106,8 @@ def read_tile_set(
     joined = pa.concat_tables(tables)
     slide = np.concatenate(slides)
     um_per_px = np.array([tiles.slides[s]["mpp"] for s in slide_ids])[slide]
-    half = joined["extent"].to_numpy() / 2
-    middle = [joined[name].to_numpy() + half for name in ("x", "y")]
+    extent = joined["extent"].to_numpy()
+    middle = [joined[name].to_numpy() + extent / 2 for name in ("x", "y")]
     return TileSet(
         mpp,
         tuple(slide_ids),
@@ -113,6 +115,7 @@ def read_tile_set(
         joined["row"].to_numpy(),
         joined["col"].to_numpy(),
         np.stack(middle, 1) * um_per_px[:, None],
+        extent * um_per_px,
         np.array(joined["annotation"].to_pylist(), dtype=object),
         joined["annotated"].to_numpy(),
     )

@@ -68,6 +68,9 @@ class EmbedConfig(Config):
     encoder: Annotated[Part, Family(ENCODERS)] | None = option(
         None, "what embeds a tile"
     )
+    weights: str | None = option(
+        None, "of encoder, where that is a name alone: encoder=virchow2 weights=PATH"
+    )
     encoders: dict[str, Annotated[Part, Family(ENCODERS)]] = option(
         {},
         "in place of encoder: several that share one read of the tiles, [encoder, ...] "
@@ -99,6 +102,20 @@ class EmbedConfig(Config):
         False, "torch.compile the network: minutes at the start of each worker"
     )
     runtime: EmbedRuntime = EmbedRuntime()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_weights(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("weights") is None:
+            return given
+        encoder = given.get("encoder")
+        if not isinstance(encoder, str):
+            raise ValueError(
+                "weights: of encoder=NAME alone; a mapping has its own: "
+                "encoder='{name: NAME, weights: PATH}'"
+            )
+        part = {"name": encoder, "weights": given["weights"]}
+        return given | {"encoder": part, "weights": None}
 
     @field_validator("encoders", mode="before")
     @classmethod

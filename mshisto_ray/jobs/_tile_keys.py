@@ -12,11 +12,14 @@ from mshisto_ray.store.cohort import (
     Cohort,
     CohortSlide,
 )
+from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.fingerprint import fingerprints, is_empty
 from mshisto_ray.store.same_slides import explain_copies
 
 
-def input_keys(cohort: Cohort) -> dict[str, Any]:
+def input_keys(
+    cohort: Cohort, places: EmbeddingDirectory | None = None
+) -> dict[str, Any]:
     """The inputs that a slide's shard must match to be kept, by slide_id."""
     used = {
         row.slide_id: [path for path in (row.path, row.annotation) if path]
@@ -27,7 +30,8 @@ def input_keys(cohort: Cohort) -> dict[str, Any]:
     def key(row: CohortSlide) -> dict[str, Any]:
         files = [known[path] for path in used[row.slide_id]]
         # Reported as the slide's failure when it is tiled.
-        return {"files": [] if None in files else files, "mpp": row.mpp}
+        found = {"files": [] if None in files else files, "mpp": row.mpp}
+        return found | {"places": places.state(row.slide_id)} if places else found
 
     return {row.slide_id: key(row) for row in cohort.rows}
 

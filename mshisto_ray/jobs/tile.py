@@ -31,10 +31,12 @@ from mshisto_ray.store.cohort import (
     slide_to_json,
 )
 from mshisto_ray.store.columns import ColumnsConfig
+from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.shards import read_metadata
 from mshisto_ray.store.tiles import STAGE, shard_path
+from mshisto_ray.tiling.places import open_places
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.tissue import needs_annotation
 from mshisto_ray.tiling.unit import geojson_paths, make_tiler, overview_path
@@ -70,6 +72,7 @@ class TileConfig(TilingRecipe):
 def check(config: TileConfig) -> None:
     """Check the cohort and that ``out`` can be used; nothing is written."""
     _read_cohort(config)
+    _open_places(config)
     check_stage(config.out, STAGE, config.recipe.as_recipe())
 
 
@@ -112,12 +115,16 @@ def run(config: TileConfig) -> None:
     """Plan the tiles of a cohort: from slides to linked tiles at every scale."""
     cohort = _read_cohort(config)
     say_cohort("tile", cohort)
-    keys = input_keys(cohort)
+    keys = input_keys(cohort, _open_places(config))
     for note in copy_notes(cohort, keys):
         say(f"tile: {note}")
     recorded = config.model_dump(mode="json")
     with open_stage(config.out, STAGE, config.recipe.as_recipe(), recorded):
         _run(config, cohort, keys)
+
+
+def _open_places(config: TileConfig) -> EmbeddingDirectory | None:
+    return open_places(config.places, config) if config.places else None
 
 
 def _read_cohort(config: TileConfig) -> Cohort:
@@ -150,7 +157,7 @@ def _run(config: TileConfig, cohort: Cohort, keys: Mapping[str, Any]) -> None:
         (_SLIDES,),
         lambda row: sheet.add(row["slide_id"]),
     )
-    arguments = (config.out, config.recipe.as_recipe(), config.geojson)
+    arguments = (config.out, config.recipe.model_dump(mode="json"), config.geojson)
     make = on_workers(make_tiler, lambda threads: arguments, config.runtime)
     run_units([stage], make, config.runtime.max_failures)
 

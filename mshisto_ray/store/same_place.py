@@ -76,5 +76,6 @@ def check_places(
     raise InputError(
         f"{key}: most tiles of {directories[1]} ({sides[1]:g} level-0 px) do not "
         f"lie where those of {directories[0]} ({sides[0]:g} px) do: extract both "
-        "on one grid that starts at the slide's corner, with tiles of the same size"
+        "on one grid that starts at the slide's corner, with tiles of the same size, "
+        "or embed here the tiles of the features: mshisto tile places=FEATURES"
     )

@@ -109,13 +109,19 @@ def tissue_shares(
     width, height = size
     rows = math.ceil(height / (extent * multiple)) * multiple
     cols = math.ceil(width / (extent * multiple)) * multiple
+    integral = integral_of(tissue)
     # Mask pixels past the slide's true edge are padding of the last block.
-    integral = np.zeros((tissue.shape[0] + 1, tissue.shape[1] + 1))
-    integral[1:, 1:] = tissue.cumsum(0, dtype=np.float64).cumsum(1)
     row_lines = np.minimum(np.arange(rows + 1) * extent, height) / span
     col_lines = np.minimum(np.arange(cols + 1) * extent, width) / span
     at_lines = _interpolate(_interpolate(integral, row_lines, 0), col_lines, 1)
     return np.diff(np.diff(at_lines, axis=0), axis=1) * (span / extent) ** 2
+
+
+def integral_of(tissue: np.ndarray) -> np.ndarray:
+    """Sums of a mask [h, w] over all above and left of each corner, [h + 1, w + 1]."""
+    integral = np.zeros((tissue.shape[0] + 1, tissue.shape[1] + 1))
+    integral[1:, 1:] = tissue.cumsum(0, dtype=np.float64).cumsum(1)
+    return integral
 
 
 def _interpolate(table: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:

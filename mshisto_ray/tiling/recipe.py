@@ -7,8 +7,10 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator
 
 from mshisto_ray.components import Family, NameOf, Part
-from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.config import Config, InputError, InputPath, option
 from mshisto_ray.slides import AUTO, FAMILY
+from mshisto_ray.store.embeddings import STAGE as EMBEDDINGS
+from mshisto_ray.store.manifest import read_manifest
 from mshisto_ray.tiling.reader import Pixels
 from mshisto_ray.tiling.resolution import check_chain
 
@@ -71,16 +73,27 @@ class TilingRecipe(Config):
         1024, "target number of finest tiles per unit of work", unit="tiles", ge=1
     )
 
+    places: InputPath | None = option(
+        None,
+        "imported features: their tiles in place of those of a grid, all of them; "
+        "scales and tile_px are theirs",
+    )
+
     def without_focus(self) -> Self:
         """A copy that plans the same tiles without measuring their sharpness."""
         return self.model_copy(update={"focus_mpp": None})
 
     def as_recipe(self) -> dict[str, Any]:
-        """The recipe as JSON values.
+        """The recipe as JSON values, with the digest of imported features.
 
-        A reader only where one is named: recipes made before this key have none.
+        A reader and places only where they are named: recipes made before these keys
+        have none.
         """
         recipe = self.model_dump(mode="json")
         if self.reader == AUTO:
             del recipe["reader"]
+        if self.places is None:
+            del recipe["places"]
+        else:
+            recipe["places"] = read_manifest(self.places, EMBEDDINGS).digest
         return recipe

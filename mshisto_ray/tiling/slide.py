@@ -26,6 +26,7 @@ from mshisto_ray.tiling.bright_field import check_bright_field
 from mshisto_ray.tiling.focus import measure_focus
 from mshisto_ray.tiling.grid import ScalePlan, plan_tiles
 from mshisto_ray.tiling.missing import without_missing
+from mshisto_ray.tiling.places import plan_places
 from mshisto_ray.tiling.reader import (
     Opened,
     OpenSlide,
@@ -114,7 +115,14 @@ def _tile(
         check_bright_field(thumbnail)
         regions, wrong = read_regions(row, frame_of(slide), recipe)
         tissue = find_tissue(thumbnail, mpp, regions, recipe)
-        plans = _plan(slide, mpp, served, thumbnail, tissue, recipe)
+        plans = (
+            _plan(slide, mpp, served, thumbnail, tissue, recipe)
+            if recipe.places is None
+            else plan_places(
+                recipe.places, row.slide_id, mpp, slide.levels, tissue,
+                thumbnail.span, recipe,
+            )
+        )  # fmt: skip
         focus = measure_focus(
             slide, plans, tissue, thumbnail.span, recipe.tile_px, recipe.focus_mpp
         )

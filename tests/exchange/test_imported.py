@@ -33,7 +33,8 @@ def numbers(table):
 @pytest.fixture
 def study(plain, stages, tmp_path):
     """Tiles, embeddings, and a function that has features of a scale imported."""
-    tiles = stages.tiles(dict.fromkeys(SLIDES))
+    classes = (["A"] * 9 + ["B"] * 9) * 2
+    tiles = stages.tiles(dict.fromkeys(SLIDES, classes))
     own = stages.embeddings(numbers, "own")
     lines = [f"{name}.tiff" for name in SLIDES]
     (tmp_path / "cohort.csv").write_text("\n".join(["path", *lines]) + "\n")
@@ -137,6 +138,20 @@ def test_off_our_grid_they_are_bags_and_labelled_tiles_by_themselves(study, tmp_
     tiles = read_samples(configs.validate(TileHeadConfig, raw))
     np.testing.assert_array_equal(tiles.read(np.flatnonzero(tiles.slide == 1)), stored)
     assert tiles.classes == ("0", "1")
+
+
+def test_tiles_elsewhere_give_them_no_class(study, tmp_path):
+    tiles, _, take, cache = study
+    raw = {"tiles": str(tiles), "target": {"column": "annotation"}}
+    raw |= {"runtime": {"cache": cache.model_dump()}}
+    for name, move in (("here", 0), ("moved", 30)):
+        given = raw | {"embeddings": str(take(name, move=move))}
+        if not move:
+            found = read_samples(configs.validate(TileHeadConfig, given))
+            assert len(found.classes) == 2
+            continue
+        with pytest.raises(InputError, match=r"tiles: most tiles of .* do not lie"):
+            read_samples(configs.validate(TileHeadConfig, given))
 
 
 def test_an_encoder_is_its_name_and_width_whatever_the_slides(study):

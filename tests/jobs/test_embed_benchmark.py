@@ -8,9 +8,12 @@ import openslide as raw
 import pytest
 from onnx import helper, numpy_helper
 
+from mshisto_ray import components
+from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
+from mshisto_ray.embedding.worker import ENCODERS
 from mshisto_ray.jobs.benchmarks import _slides, embed
-from mshisto_ray.jobs.benchmarks._embed_engines import measure_engines
+from mshisto_ray.jobs.benchmarks._embed_engines import ENGINES, measure_engines
 from mshisto_ray.jobs.benchmarks._embed_plain import Ended
 from mshisto_ray.jobs.benchmarks._memory import PeakMemory
 from mshisto_ray.jobs.benchmarks.embed import _cpu_ms, _rate
@@ -93,6 +96,13 @@ def test_engines_are_side_by_side(tmp_path):
     if f"{key}.by_hand" in found:  # where OpenVINO was the fastest
         assert found[f"{key}.auto.of_by_hand"].target == 1.3
     assert 0 < found[f"{key}.stored_float16"].value < 1
+
+
+def test_the_engines_measured_by_default_take_the_tiles_that_are_read():
+    tile = np.zeros((1, 256, 256, 3), np.uint8)
+    for part in ENGINES.values():
+        encoder = components.build(ENCODERS, Part(**part), "cpu", "float32")
+        assert encoder(tile).shape == (1, encoder.dim)
 
 
 @pytest.mark.slow

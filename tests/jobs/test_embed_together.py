@@ -231,3 +231,15 @@ def test_an_embeddings_directory_is_no_folder_of_them(tiled, alone):
     with pytest.raises(InputError, match="is an embeddings directory itself"):
         run(tiled, alone / "floor", encoders=[FEW])
     assert EmbeddingDirectory(alone / "floor").dim == 21
+
+
+def test_weights_are_of_an_encoder_that_is_a_name_alone():
+    raw = {"tiles": "t", "out": "o", "weights": "/models/virchow2"}
+    given = configs.validate(EmbedConfig, raw | {"encoder": "virchow2"})
+    part = {"name": "virchow2", "weights": "/models/virchow2"}
+    assert given == configs.validate(
+        EmbedConfig, {"tiles": "t", "out": "o", "encoder": part}
+    )
+    for encoder in ({"encoder": part}, {"encoders": ["uni"]}):
+        with pytest.raises(InputError, match="weights: of encoder=NAME alone"):
+            configs.validate(EmbedConfig, raw | encoder)

@@ -20,8 +20,12 @@ from mshisto_ray.jobs.benchmarks._slides import make_repeated
 from mshisto_ray.jobs.benchmarks.read import read_pixels
 
 ENGINES: dict[str, dict[str, Any]] = {
-    name: {"name": "timm", "model": name, "weights": "random"}
-    for name in ("mobilenetv2_100", "resnet50", "vit_small_patch16_224")
+    name: {"name": "timm", "model": name, "weights": "random", "fit": fit}
+    for name, fit in {
+        "mobilenetv2_100": "as_is",
+        "resnet50": "as_is",
+        "vit_small_patch16_224": "resize",  # it takes its own size alone
+    }.items()
 }
 _MOST_OF_BY_HAND = 1.3
 _REPEATS, _TILES, _SIDE = 3, 128, 3_072

@@ -12,12 +12,15 @@ from mshisto_ray.config import InputError
 from mshisto_ray.evaluation.labelled_tiles import ANNOTATION, UNANNOTATED
 from mshisto_ray.store.cohort import Cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
-from mshisto_ray.store.links import find_places
+from mshisto_ray.store.links import find_places, read_places
+from mshisto_ray.store.same_place import Corners, check_places, covers, read_corners
 from mshisto_ray.store.shards import read_shard
 from mshisto_ray.store.tiles import TileDirectory, shard_path
 from mshisto_ray.tile_classification.head.config import TileHeadConfig
 
-_ANNOTATION_COLUMNS = ["mpp", "row", "col", "annotation", "annotated"]
+_ANNOTATION_COLUMNS = [
+    "mpp", "row", "col", "annotation", "annotated", "x", "y", "extent"
+]  # fmt: skip
 
 
 @dataclass
@@ -25,7 +28,7 @@ class Labels:
     """Finds classes; ``names``: those met so far, whose places are the codes.
 
     ``rows``: of a table, by slide: (row, col) sorted, class code, group; ``by_slide``:
-    class of whole slides.
+    class of whole slides; ``imported``: features whose corners the tiles' have to be.
     """
 
     config: TileHeadConfig
@@ -38,6 +41,7 @@ class Labels:
     by_slide: Mapping[str, str | None] | None = None
     table: Mapping[str, pd.DataFrame] | None = None
     tiles: TileDirectory | None = None
+    imported: EmbeddingDirectory | None = None
 
     def of(
         self, slide_id: str, row: np.ndarray, col: np.ndarray
@@ -93,9 +97,12 @@ class Labels:
         assert self.tiles is not None
         table = read_shard(shard_path(self.tiles.path, slide_id), _ANNOTATION_COLUMNS)
         here = table["mpp"].to_numpy() == self.mpp
-        parts = {n: table[n].to_numpy()[here] for n in ("row", "col", "annotated")}
-        names = np.array(table["annotation"].to_pylist(), object)[here]
+        parts = {n: table[n].to_numpy()[here] for n in _ANNOTATION_COLUMNS[1:]}
+        names = parts["annotation"]
         at = find_places((row, col), (parts["row"], parts["col"]))
+        if self.imported is not None:
+            corners = Corners(*(parts[key] for key in ("x", "y", "extent")))
+            at = self._in_place(self.imported, slide_id, row, col, corners, at)
         bare = np.array([name is None for name in names], bool)
         inside = ~bare & (parts["annotated"] >= self.config.target.min_annotated)
         code = np.full(len(row), -1)
@@ -105,6 +112,27 @@ class Labels:
             use = rows & (at >= 0)
             code[at[use]] = [self._code(str(name)) for name in known[use]]
         return code
+
+    def _in_place(
+        self,
+        imported: EmbeddingDirectory,
+        slide_id: str,
+        row: np.ndarray,
+        col: np.ndarray,
+        corners: Corners,
+        at: np.ndarray,
+    ) -> np.ndarray:
+        """The feature's number of each tile, ``at``, or -1 where it lies elsewhere."""
+        assert self.tiles is not None
+        have = read_places(imported, slide_id, self.mpp)
+        theirs = read_corners(imported, slide_id, self.mpp)
+        theirs = theirs[find_places(have, (row, col))]
+        held = np.flatnonzero(at >= 0)
+        pair = (corners[held], theirs[at[held]])
+        fits = covers(*pair, 1)
+        check_places("tiles", (self.tiles.path, imported.path), pair, fits)
+        at[held[~fits]] = -1
+        return at
 
 
 def read_labels(
@@ -139,6 +167,7 @@ def read_labels(
                 "embeddings, which holds the annotation"
             )
         labels.tiles = TileDirectory(config.tiles)
+        labels.imported = _imported(config)
     elif cohort is None:
         raise InputError(
             f"target.column={target.column}: this is a column of the cohort; give "
@@ -147,6 +176,15 @@ def read_labels(
     else:
         labels.by_slide = cohort.column(target.column)
     return labels
+
+
+def _imported(config: TileHeadConfig) -> EmbeddingDirectory | None:
+    """The features whose tiles get classes, if they may lie off the tiles' grid."""
+    finest = min(config.views or (), key=lambda view: view.mpp, default=None)
+    path = finest.embeddings if finest else config.embeddings
+    assert path is not None
+    directory = EmbeddingDirectory(path)
+    return directory if directory.is_imported else None
 
 
 def _read_table(
