@@ -65,8 +65,8 @@ def test_other_names_of_patients_are_refused_or_mapped(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("name", "alias"),
-    [("path", "filename"), ("path", "File Path"), ("path", "image"), ("slide_id", "slide"),
-     ("slide_id", "image_id")],
+    [("path", "filename"), ("path", "File Path"), ("path", "image"),
+     ("slide_id", "slide"), ("slide_id", "image_id")],
 )  # fmt: skip
 def test_other_names_of_slides_are_refused_or_mapped(tmp_path, name, alias):
     path = write(tmp_path, rows(), {name: alias})
