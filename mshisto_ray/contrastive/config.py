@@ -26,6 +26,10 @@ from mshisto_ray.training.summary import summarise
 from mshisto_ray.training.tile_index import UNKNOWN, TileIndex, read_index
 
 LOSSES = "mshisto_ray.contrastive.losses"
+Preset = Literal[
+    "gildenblat2019", "gildenblat2019_small", "tan2023", "tan2023_small",
+    "wu2018", "wu2018_small",
+]  # fmt: skip
 
 
 class PretrainAugmentConfig(AugmentConfig):
@@ -46,10 +50,9 @@ class PretrainBlockConfig(BlockConfig):
 class PretrainConfig(TrainingConfig):
     """Contrastive pretraining of an encoder."""
 
-    preset: (
-        Literal["gildenblat2019", "gildenblat2019_small", "tan2023", "tan2023_small"]
-        | None
-    ) = option(None, "a paper's settings; other keys given replace its own")
+    preset: Preset | None = option(
+        None, "a paper's settings; other keys given replace its own"
+    )
     label: str | None = option(None, "column of the cohort with the slides' classes")
     pairs: Annotated[Part, Family(PAIRS)] = option(
         Part.model_validate(
@@ -130,6 +133,7 @@ def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
             f"label: {config.pairs.name} pairs compare no classes ({able} do): leave "
             "it out, or take other pairs"
         )
+    _check_memory(config)
     labels, patients = _of_cohort(config, tiles)
     index = read_index(tiles, list(tiles.slides), labels, config.scales, patients)
     unlinked = len(index.scales) < 2 and config.validation.share
@@ -145,6 +149,24 @@ def load_index(config: PretrainConfig) -> tuple[TileDirectory, TileIndex]:
         raise InputError(f"verify: only {able} pairs have labels to verify")
     _check_blocks(config, index.subset(train))
     return tiles, index
+
+
+def _check_memory(config: PretrainConfig) -> None:
+    """Refuse single tiles without a loss that remembers tiles, and the reverse."""
+    remembers = components.declaration(LOSSES, config.loss.name, "REMEMBERS", False)
+    if remembers == _pairs_declare(config, "SINGLE"):
+        return
+    able = " or ".join(components.declarations(PAIRS, "SINGLE"))
+    if remembers:
+        raise InputError(
+            f"pairs: loss {config.loss.name} compares each tile with all that it "
+            f"remembers: take pairs.name={able}"
+        )
+    losses = " or ".join(components.declarations(LOSSES, "REMEMBERS"))
+    raise InputError(
+        f"loss: {config.pairs.name} pairs have none that are alike, and "
+        f"{config.loss.name} needs some: take loss.name={losses}"
+    )
 
 
 def _of_cohort(

@@ -20,13 +20,21 @@ PAIRS = "mshisto_ray.contrastive.pairs"
 
 
 class PairBatches:
-    """Batches of one source's pairs; targets are its relations, bool [M, M] each."""
+    """Batches of one source's pairs; targets are its relations, bool [M, M] each.
+
+    With ``numbers``, of the block's tiles among all, those of the images [M] follow,
+    -1 where they are unreadable.
+    """
 
     def __init__(
-        self, source: PairSource, num_pairs: int, verification: Verification | None
+        self,
+        source: PairSource,
+        num_pairs: int,
+        verification: Verification | None,
+        numbers: np.ndarray | None = None,
     ):
         self._source, self._num_pairs = source, num_pairs
-        self._verification = verification
+        self._verification, self._numbers = verification, numbers
 
     def draw(self, seed: int, step: int) -> np.ndarray:
         """Tiles [M] of the batch of a step, pair p at places 2p and 2p + 1."""
@@ -35,8 +43,10 @@ class PairBatches:
     def batch(self, seed: int, step: int) -> TileBatch:
         """The batch of a step."""
         drawn = draw_batch(self._source, seed, step, self._num_pairs)
-        relations = drawn.positive, drawn.negative
-        return TileBatch(drawn.tiles, relations, {"missing_pairs": drawn.missing})
+        targets = drawn.positive, drawn.negative
+        if self._numbers is not None:
+            targets = *targets, self._numbers[drawn.tiles]
+        return TileBatch(drawn.tiles, targets, {"missing_pairs": drawn.missing})
 
     def without_unreadable(
         self, batch: TileBatch, readable: np.ndarray, images: torch.Tensor
@@ -46,7 +56,8 @@ class PairBatches:
         With verification ``images`` must be those of the whole batch.
         """
         seen = readable[:, None] & readable
-        positive, negative = (relation & seen for relation in batch.targets)
+        positive, negative, *numbers = batch.targets
+        positive, negative = positive & seen, negative & seen
         before = positive.sum() + negative.sum()
         if self._verification:
             positive, negative = drop_contradictions(
@@ -54,17 +65,20 @@ class PairBatches:
             )
         dropped = int(before - positive.sum() - negative.sum()) // 2
         counts = {**batch.counts, "dropped_pairs": dropped}
-        return TileBatch(batch.tiles, (positive, negative), counts)
+        numbers = [np.where(readable, number, -1) for number in numbers]
+        return TileBatch(batch.tiles, (positive, negative, *numbers), counts)
 
 
 def pair_batches(
     pairs: Part, batch_size: int, verification: Verification | None
 ) -> MakeSource:
     """A function that makes a block's source of batches of ``batch_size`` images."""
+    is_single = components.declaration(PAIRS, pairs.name, "SINGLE", False)
 
     def make(index: TileIndex, chosen: np.ndarray) -> PairBatches:
         source = components.build(PAIRS, pairs, index)
-        return PairBatches(source, batch_size // 2, verification)
+        numbers = chosen if is_single else None
+        return PairBatches(source, batch_size // 2, verification, numbers)
 
     return make
 

@@ -94,9 +94,48 @@ _TAN = {
     "best": "val_loss",
 }
 
+# The baseline of Gildenblat and Klaiman 2019, who give none of its settings: those of
+# Wu et al. 2018, at their scale.
+_WU = {
+    "scales": [1.0],
+    "pairs": {"name": "single_tile"},
+    "loss": {
+        "name": "memory_bank",
+        "temperature": 0.07,
+        "negatives": 4096,
+        "momentum": 0.5,
+    },
+    "augment": {
+        "flips": True,
+        "quarter_turns": False,
+        "rotation": 0.0,
+        "zoom": 1.0,  # crops of a fifth to all of the image in the paper
+        "brightness": 0.4,
+        "contrast": 0.4,
+        "saturation": 0.4,  # and a fifth of the images gray
+        "hue": 0.4,
+    },
+    "model": {
+        "backbone": "resnet50",
+        "options": {"num_classes": 0},
+        "projection": {"hidden": [], "dim": 128, "input": "pooled"},
+    },
+    "optimiser": {
+        "name": "sgd",
+        "lr": 0.03,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "schedule": "cosine",  # in the paper a tenth at epochs 120, 160
+    },
+    "batch_size": 256,
+    "blocks": {"slides": 16},
+    "best": "val_near_far_auc",  # the last encoder in the paper
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "gildenblat2019": _GILDENBLAT,
     "tan2023": _TAN,
+    "wu2018": _WU,
     # The same structures, sized for a CPU: a small network and as many images as it
     # learns from in minutes. Thresholds are a config's own: small slides have no tile
     # nine millimetres away.
@@ -109,6 +148,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "batch_size": 128,  # 64 pairs
         "blocks": {"slides": 16},
+    },
+    "wu2018_small": {
+        **_WU,
+        "loss": {**_WU["loss"], "negatives": None},  # all tiles: the exact softmax
+        "model": {
+            "backbone": "resnet10t",
+            "options": {"num_classes": 0},
+            "projection": {"hidden": [], "dim": 128, "input": "pooled"},
+        },
+        "batch_size": 128,
     },
     "tan2023_small": {
         **_TAN,

@@ -84,9 +84,11 @@ def _task(
     if say:
         _report_notes(config, own, say)
     loss = components.build(LOSSES, config.loss)
+    if components.declaration(LOSSES, config.loss.name, "REMEMBERS", False):
+        loss.begin(len(own), config.model.projection.dim, config.seed)
 
-    def monitor(projections, relations):
-        positive, negative = (relation.numpy() for relation in relations)
+    def monitor(projections, targets):
+        positive, negative = (relation.numpy() for relation in targets[:2])
         return projection_monitors(projections, positive, negative, loss)
 
     return TrainingTask(

@@ -220,5 +220,5 @@ class Validation:
         whole = (b for b in drawn if b.positive.any() and b.negative.any())
         found = list(itertools.islice(whole, num))
         if not found:
-            self.notes.append("no validation loss: no batch holds negatives")
+            self.notes.append("no validation loss: no batch has like and unlike pairs")
         return found

@@ -44,8 +44,8 @@ class ThresholdConfig(Config):
         return self.policy == "fixed" and self.value in (None, HALF)
 
 
-class DecisionConfig(Config):
-    """What a head makes of its probabilities; fitted on validation patients."""
+class RulesConfig(Config):
+    """Calibration and threshold; fitted on validation patients."""
 
     calibration: Literal["none", "temperature", "platt", "isotonic"] = option(
         "none",
@@ -53,6 +53,17 @@ class DecisionConfig(Config):
         "take two classes",
     )
     threshold: ThresholdConfig = ThresholdConfig()
+
+    @property
+    def for_tiles(self) -> DecisionConfig:
+        """The same of tiles: without sets of classes and drift, which are of bags."""
+        given = {name: getattr(self, name) for name in RulesConfig.model_fields}
+        return DecisionConfig(**given, drift=False)
+
+
+class DecisionConfig(RulesConfig):
+    """What a head makes of its probabilities; fitted on validation patients."""
+
     coverage: float | None = option(
         None,
         "share of new patients whose set of classes shall hold the true one; where a "

@@ -9,8 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from mshisto_ray.decision.rules import DecisionRules
-from mshisto_ray.learning.estimates import Estimates
-from mshisto_ray.learning.intervals import interval
+from mshisto_ray.learning.intervals import estimate, interval
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.statistics.bootstrap import (
     ClusterDraws,
@@ -144,7 +143,7 @@ class Examination:
             target=np.ones(int(rows.sum()), np.int64),
             probabilities=called,
         )
-        return interval(Estimates(own), "accuracy")
+        return interval(estimate(own), "accuracy")
 
 
 def examine(labelled: Predictions, rules: DecisionRules) -> Examination:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from mshisto_ray.decision.config import DecisionConfig
 from mshisto_ray.decision.examination import Examination
-from mshisto_ray.learning import result_files
+from mshisto_ray.decision.files import Decision, write_decision
+from mshisto_ray.decision.rules import fit_rules
+from mshisto_ray.learning.sweep.experiment import Experiment
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.decisions import examine_result, former_decision, write_rules
 from mshisto_ray.mil.experiment import ExperimentConfig
@@ -15,19 +17,18 @@ from mshisto_ray.mil.input.bags import Bags
 DECISIONS = "decisions.png"
 
 
-def decided(folder: Path, config: DecisionConfig) -> Examination | None:
-    """Decisions on the out-of-fold bags of a result; None of other targets."""
-    test, validation = (
-        result_files.read_test(folder),
-        result_files.read_validation(folder),
-    )
+def decided(
+    trained: Experiment, folder: Path, config: DecisionConfig
+) -> Examination | None:
+    """Decisions on the out-of-fold rows of a result; None of other targets."""
+    test, validation = trained.read_test(folder), trained.read_validation(folder)
     return examine_result(test, validation, config)
 
 
 def keep_decision(
     head: Path,
     config: DecisionConfig,
-    trained: ExperimentConfig,
+    trained: Experiment,
     folder: Path,
     former: Path,
     bags: Bags | None = None,
@@ -42,6 +43,11 @@ def keep_decision(
         former: a head that may have been made of the same bags.
         bags: that it was trained on, if they are at hand.
     """
+    validation = trained.read_validation(folder)
+    if not isinstance(trained, ExperimentConfig):  # of tiles
+        used = validation.patient_id if validation and config.is_fitted else ()
+        rules = fit_rules(validation, config)
+        write_decision(head, Decision(config, rules, len(set(used))))
+        return
     own = bags or experiment.load(trained)[0]
-    validation = result_files.read_validation(folder)
     write_rules(head, config, own, validation, former_decision(former, own))

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from mshisto_ray.config import Config, InputError, OutputPath, option
-from mshisto_ray.decision.config import DecisionConfig
+from mshisto_ray.decision.config import DecisionConfig, RulesConfig
 from mshisto_ray.evaluation.labelled_tiles import ANNOTATION
 from mshisto_ray.learning.sweep.axes import AxesConfig
 from mshisto_ray.learning.sweep.experiment import Experiment
@@ -197,7 +197,14 @@ class TileSweepConfig(AnySweepConfig, TileExperiment):
 
     task: Literal["tile"] = option("tile", "mil: bags, with their own keys")
     out: OutputPath = option(text="output directory; an unfinished one is resumed")
+    decision: RulesConfig = RulesConfig()
     runtime: TileSweepRuntime = TileSweepRuntime()  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @property
+    def decides(self) -> DecisionConfig | None:
+        """``decision``, of tiles; None where it is that of the largest probability."""
+        decision = self.decision.for_tiles
+        return None if decision.is_neutral else decision
 
     @property
     def directories_read(self) -> tuple[Path, ...]:

@@ -86,7 +86,7 @@ def read_ranking(config: AnySweepConfig, source: PointSource) -> SweepRanking:
         held = nested.value if nested else out_of_fold_metrics(ranked[0])[select]
         refits = _refits(config, outcomes, held)
         chosen = sweep_results.folder(config.out, ranked[0].digest)
-        decisions = decided(chosen, config.decides) if config.decides else None
+        decisions = decided(config, chosen, config.decides) if config.decides else None
     rest = [o for o in outcomes if not o.metrics]
     return SweepRanking(
         ranked,

@@ -13,6 +13,7 @@ import numpy as np
 
 from mshisto_ray import components
 from mshisto_ray import config as configs
+from mshisto_ray.backbone.engine import own_engine
 from mshisto_ray.backbone.precision import Precision
 from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
@@ -61,12 +62,16 @@ _FLOORS = {
 }
 
 
+# Tiles with their embeddings, images a second (NaN: made before), and what ran.
+_Embedded = tuple[TileSamples, float, str]
+
+
 def check(config: SelectConfig) -> None:
     """Check images or embeddings, encoders, classes and folds."""
     if config.embedding_map:
         check_installed()
     if config.images is None:
-        for samples, _ in _embedded(config).values():
+        for samples, *_ in _embedded(config).values():
             draw_folds(samples, config.split)
             _check_probes(config, samples.features.dim, len(samples.classes))
         for samples in _second(config, {}).values():
@@ -89,9 +94,9 @@ def run(config: SelectConfig) -> None:
     by_probe: dict[str, dict[str, TileMetrics]] = {name: {} for name in config.probes}
     given = _of_images(config) if config.images else _embedded(config)
     facts: dict[str, EncoderFacts] = {}
-    for encoder, (samples, rate) in given.items():
+    for encoder, (samples, rate, engine) in given.items():
         splits = draw_folds(samples, config.split)
-        facts[encoder] = _facts_of(config, encoder, samples, rate)
+        facts[encoder] = _facts_of(config, encoder, samples, rate, engine)
         for name, part in config.probes.items():
             started = time.perf_counter()
             probe = components.build(PROBES, part)
@@ -106,7 +111,7 @@ def run(config: SelectConfig) -> None:
             )
     config.out.mkdir(parents=True, exist_ok=True)
     _write_scores(config, rows)
-    tiles = {name: samples for name, (samples, _) in given.items()}
+    tiles = {name: samples for name, (samples, *_) in given.items()}
     tables = _tables(config, tiles, by_probe, facts)
     report = SelectReport(config, tiles, by_probe, tables, _draw_maps(config, tiles))
     write_text(config.out / SUMMARY, report.summary)
@@ -161,7 +166,7 @@ def _second(
     if config.second_task is None:
         return {}
     other = config.model_copy(update={"target": config.second_task, "site": None})
-    return {name: own for name, (own, _) in _embedded(other).items()}
+    return {name: own for name, (own, *_) in _embedded(other).items()}
 
 
 def _check_probes(config: SelectConfig, width: int, num_classes: int) -> None:
@@ -173,11 +178,10 @@ def _check_probes(config: SelectConfig, width: int, num_classes: int) -> None:
 
 
 def _facts_of(
-    config: SelectConfig, name: str, samples: TileSamples, rate: float
+    config: SelectConfig, name: str, samples: TileSamples, rate: float, engine: str
 ) -> EncoderFacts:
     part = _encoders(config).get(name)
     known = part.model_dump(mode="json") if part else samples.encoder
-    engine = f"torch {config.precision}" if part else ""
     return EncoderFacts(samples.features.dim, rate, engine, licence_of(known))
 
 
@@ -194,13 +198,15 @@ def _build(part: Part, precision: Precision) -> Encoder:
     return components.build(ENCODERS, part, "cpu", precision)
 
 
-def _of_images(config: SelectConfig) -> dict[str, tuple[TileSamples, float]]:
+def _of_images(config: SelectConfig) -> dict[str, _Embedded]:
     assert config.images is not None
     images: Images = read_images(config.images)
     found = {}
     for name, part in _encoders(config).items():
         encoder = _build(part, config.precision)
-        found[name] = embed_images(images, encoder, name)
+        engine = own_engine(encoder)
+        shown = f"{engine} {config.precision}" if engine else "none"
+        found[name] = *embed_images(images, encoder, name), shown
         print(
             f"select_backbone: {name}: {len(images.paths)} images of {images.side} px, "
             f"{found[name][1]:.1f} a second",
@@ -209,8 +215,8 @@ def _of_images(config: SelectConfig) -> dict[str, tuple[TileSamples, float]]:
     return found
 
 
-def _embedded(config: SelectConfig) -> dict[str, tuple[TileSamples, float]]:
-    found: dict[str, tuple[TileSamples, float]] = {}
+def _embedded(config: SelectConfig) -> dict[str, _Embedded]:
+    found: dict[str, _Embedded] = {}
     first: TileSamples | None = None
     for name, path in config.embeddings.items():
         raw = {
@@ -234,7 +240,7 @@ def _embedded(config: SelectConfig) -> dict[str, tuple[TileSamples, float]]:
                 f"embeddings.{name}: {path} has {len(samples):,} labelled tiles that "
                 f"are not those of the first, {len(first):,}: embed the same tiles"
             )
-        found[name] = samples, float("nan")
+        found[name] = samples, float("nan"), ""
     return found
 
 

@@ -16,7 +16,7 @@ from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs._decisions import DECISIONS, keep_decision
 from mshisto_ray.jobs._report import write_report
-from mshisto_ray.jobs._sweep_config import AnySweepConfig, SweepConfig
+from mshisto_ray.jobs._sweep_config import AnySweepConfig, SweepConfig, TileSweepConfig
 from mshisto_ray.jobs._sweep_ranking import (
     NOISE,
     is_done,
@@ -40,13 +40,13 @@ from mshisto_ray.jobs._sweep_reruns import (
 )
 from mshisto_ray.jobs._sweep_runs import SweepRuns
 from mshisto_ray.learning import result_files
+from mshisto_ray.learning.split import Split
 from mshisto_ray.learning.sweep import points as sweep
 from mshisto_ray.learning.sweep import results as sweep_results
 from mshisto_ray.learning.sweep.packs import pack_size
 from mshisto_ray.learning.sweep.point_source import PointSource
 from mshisto_ray.learning.sweep.points import Point
 from mshisto_ray.learning.sweep.results import PointResult
-from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.thinning import check_sizes
 from mshisto_ray.progress import say
 from mshisto_ray.reporting import sweep_plot, sweep_summary, sweep_tables
@@ -59,6 +59,7 @@ from mshisto_ray.reporting.learning_curve import rerun_sections
 from mshisto_ray.reporting.noise_curve import plot_noise
 from mshisto_ray.reporting.page.ranking import SweepRanking
 from mshisto_ray.store.manifest import check_stage, open_stage, write_text
+from mshisto_ray.tile_classification.head.samples import TileSamples
 from mshisto_ray.tracking import Model, Store, register_model
 
 STAGE = "sweep"
@@ -72,7 +73,19 @@ def check(config: AnySweepConfig) -> None:
     if isinstance(config, SweepConfig) and config.learning_curve:
         bags, splits = points[0].config.check()
         check_sizes(bags, splits, config.split.seed, config.learning_curve)
+    if isinstance(config, TileSweepConfig):
+        _check_decision(config, *points[0].config.check())
     check_stage(config.out, STAGE, {"stage": STAGE})
+
+
+def _check_decision(
+    config: TileSweepConfig, data: TileSamples, splits: Sequence[Split]
+) -> None:
+    """Refuse decisions on tiles that these classes and splits do not allow."""
+    decision = config.decision.for_tiles
+    decision.check_classes(data.classes)
+    given = any(len(split.validation) for split in splits)
+    decision.check_validation(config.split.validation, given)
 
 
 def run(config: AnySweepConfig) -> int:
@@ -88,6 +101,8 @@ def run(config: AnySweepConfig) -> int:
 def _run(config: AnySweepConfig, source: PointSource) -> int:
     store = config.runtime.open_store(config.out)  # before work that it is to record
     data, splits = source.first.check()
+    if isinstance(config, TileSweepConfig):
+        _check_decision(config, data, splits)
     for note in source.notes:
         say(f"sweep: {note}")
     source.first.write_folds(config.out / "folds.parquet", data, splits)
@@ -219,7 +234,7 @@ def _keep_best(config: AnySweepConfig, chosen: PointResult) -> Path:
     folder = sweep_results.folder(config.out, chosen.digest)
     shutil.copytree(folder / result_files.HEAD_FOLDER, temporary)
     trained = chosen.point.config
-    if config.decides and isinstance(trained, ExperimentConfig):
+    if config.decides:
         keep_decision(temporary, config.decides, trained, folder, best)
     shutil.rmtree(best, ignore_errors=True)
     os.rename(temporary, best)

@@ -128,7 +128,7 @@ def _report(
 
 def _write_summary(config: TrainJobConfig, folder: Path, metric: str) -> None:
     """Decisions and learning curve, where there are any."""
-    found = decided(folder, config.decision)
+    found = decided(config, folder, config.decision)
     curve = read_curve(folder, config.learning_curve, metric)
     text = ""
     if found:

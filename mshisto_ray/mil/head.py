@@ -61,7 +61,7 @@ class Head:
     ``encoder``: name and digest of the tiles' encoder (by scale, if there are several),
     None for a bag table; ``about``: the content of ``model.json``; ``kind``: the
     target, whose names are ``classes``; ``decision``: None in a head of an earlier
-    version, and where none was fitted.
+    version, and where none was fitted; ``of_tiles``: likewise, of single tiles.
     """
 
     classes: tuple[str, ...]
@@ -75,6 +75,7 @@ class Head:
     about: Mapping[str, Any]
     kind: Target
     decision: Decision | None = None
+    of_tiles: Decision | None = None
 
     def encoder_at(self, mpp: float) -> Mapping[str, Any]:
         """Name, digest and colour of the encoder of a scale's tiles."""

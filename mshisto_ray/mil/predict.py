@@ -26,7 +26,8 @@ class HeadPrediction:
     of a target that is not classes; ``calibrated``: of classes the same after the
     head's calibration of each model, None where it has none; for whole bags:
     ``attention`` [N], ``class_attention`` and ``instance_probabilities`` [N, C], None
-    where the pooling has none, and ``child_attention``, for each finer scale [M], its
+    where the pooling has none, ``calibrated_instances`` [N, C], as ``calibrated``, of a
+    head of tiles, and ``child_attention``, for each finer scale [M], its
     tiles slide by slide and parent by parent; ``offsets``: int64 [B + 1]; ``models``:
     number of models averaged, int [B]. All are float64 means over the same models.
     """
@@ -39,6 +40,7 @@ class HeadPrediction:
     child_attention: tuple[np.ndarray, ...]
     offsets: np.ndarray
     models: np.ndarray
+    calibrated_instances: np.ndarray | None = None
 
 
 @dataclass
@@ -118,6 +120,7 @@ def predict(head: Head, bags: Bags, device: torch.device) -> HeadPrediction:
         tuple(part for part in finer if part is not None),
         sums.offsets("instances"),
         models,
+        sums.mean("calibrated_instances", models),
     )
 
 
@@ -135,6 +138,11 @@ def _add_model(
         with torch.inference_mode():
             out = module(*batches.draws(draws))
         sums.add(out, draws[:, 0])
+        if head.of_tiles and head.of_tiles.rules.calibration:
+            assert out.instance_probabilities is not None
+            given = out.instance_probabilities.double().cpu().numpy()
+            calibrated = head.of_tiles.rules.calibrated(given)
+            sums.put("calibrated_instances", calibrated, draws[:, 0])
         if head.vote is None:
             outputs = outputs_of(out, head.kind).double().cpu()
             _put(sums, head, model.fitted.link(outputs), draws[:, 0])

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mshisto_ray.decision.files import read_decision
 from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil.combinations import Finer
 from mshisto_ray.mil.head import Head, HeadModel
@@ -77,4 +78,5 @@ def load_tile_head(path: Path) -> Head:
         models,
         content,
         kind,
+        of_tiles=read_decision(path),
     )

@@ -16,6 +16,7 @@ from mshisto_ray.mil.loading import open_head
 from mshisto_ray.mil.predict import HeadPrediction, predict
 from mshisto_ray.prediction.pictures import Painter, Truth
 from mshisto_ray.prediction.tile_bag import SlideTiles, as_bags, in_colours, read_slide
+from mshisto_ray.prediction.tile_decisions import tile_decisions
 from mshisto_ray.slides import Watchdog
 from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.embeddings import EmbeddingDirectory
@@ -247,7 +248,7 @@ def _scores(
         columns[name] = _column(sizes, [values])
     children = prediction.child_attention if prediction else ()
     columns["child_attention"] = _column(sizes, [None, *children])
-    return pa.table(columns)
+    return pa.table(columns | tile_decisions(head, prediction, sum(sizes)))
 
 
 def _column(sizes: list[int], values: list[np.ndarray | None]) -> pa.ChunkedArray:

@@ -79,11 +79,12 @@ def ranking_table(
     rows = []
     for row in rank(scores, metric):
         rate = facts[row.name].images_per_second
-        cells = [str(row.group), row.name, show(row.score), show(row.difference, "+")]
+        gap = show(row.difference, "+") if row.difference else ""
+        cells = [str(row.group), row.name, show(row.score), gap]
         cells += [f"{scores[row.name].values[name]:.3f}" for name in others]
         cells += [str(facts[row.name].width), f"{rate:.1f}" if rate > 0 else ""]
         rows.append(cells)
-    header = ["group", "encoder", metric, "from the best of its group", *others]
+    header = ["group", "encoder", metric, "from the best", *others]
     return EncoderTable(probe, probe, "", [*header, "width", "images/s"], rows)
 
 

@@ -18,7 +18,7 @@ _PERSON += "individual|person|proband|paciente|paziente|animal)"
 _HIDDEN = "(tcga|anon(ymi[sz]ed)?|pseudo(nymi[sz]ed)?|deidentified)"
 _ALIASES = {
     "path": "(full|slide|wsi|image|img)?(file|files|path|paths|filename|filenames|"
-    "filepath|location|uri|url)",
+    "filepath|location|uri|url)|images?|img",
     "slide_id": f"(slide|wsi|image|img)s?{_IDENTIFIER}?",
     # pt alone is a stage
     "patient_id": f"(bcr|unique|cases|{_HIDDEN})?{_PERSON}s?{_IDENTIFIER}*|"
@@ -30,6 +30,7 @@ _ALIASES = {
     "(pixel|px)[xy]?|umpx|(pixel)?spacing|pixel(size|width)(um)?",
     "annotation": "(annotation|annotations|xml|geojson)(file|path)?|annotationxml",
 }
+_VAGUE = ("image", "images", "img")  # a path where nothing else is
 _FOLD_ALIASES = ("folds", "foldid", "cvfold", "split", "splits", "partition", "subset")
 RESERVED = ("path", "slide_id", "patient_id", "mpp", "annotation", "fold")
 
@@ -84,7 +85,7 @@ def reserved_columns(
             another name.
     """
     found: dict[str, str] = {}
-    problems = []
+    problems, meant = [], set(vars(given).values())
     have = ", ".join(names)
     for key in wanted:
         foreign = getattr(given, key, None)
@@ -105,25 +106,30 @@ def reserved_columns(
             problems.append(f"{path}: {lacks}")
         else:
             lacks = [f"{path}: no column {key!r}; have {have}"]
-            alias = _alias(path, names, key, set(vars(given).values()))
-            problems += alias or (lacks if key in required else [])
+            alias = _alias(names, key, meant)
+            meant.add(alias)  # one column is not two things
+            if alias:
+                problems.append(_named_otherwise(path, alias, key))
+            else:
+                problems += lacks if key in required else []
     if problems:
         raise InputError("\n".join(problems))
     return found
 
 
-def _alias(
-    path: Path, names: Sequence[str], key: str, given: set[str | None]
-) -> list[str]:
+def _alias(names: Sequence[str], key: str, meant: set[str | None]) -> str | None:
+    """The column that by its name is a reserved one; others than those ``meant``."""
     known = re.compile(_ALIASES.get(key, "(?!)"))
-    others = [n for n in names if n not in given and known.fullmatch(_plain(n))]
-    if not others:
-        return []
-    return [
-        f"{path}: column {others[0]!r} looks like {key}, but would not be read as such"
-        f": rename it {key}, or give columns.{key}={others[0]} (if it is something "
+    found = [n for n in names if n not in meant and known.fullmatch(_plain(n))]
+    return min(found, key=lambda n: _plain(n) in _VAGUE, default=None)
+
+
+def _named_otherwise(path: Path, column: str, key: str) -> str:
+    return (
+        f"{path}: column {column!r} looks like {key}, but would not be read as such"
+        f": rename it {key}, or give columns.{key}={column} (if it is something "
         "else, give it another name)"
-    ]
+    )
 
 
 def looks_like_fold(names: Iterable[str]) -> list[str]:

@@ -91,7 +91,8 @@ def read_images(config: ImagesConfig) -> Images:
     if missing:
         raise InputError(
             f"images: {config.table} has no column {', '.join(missing)}; have "
-            f"{', '.join(frame.columns)}"
+            f"{', '.join(frame.columns)}: name yours by images.file, images.label and "
+            "images.group (the patient)"
         )
     frame = pd.DataFrame(frame[frame[config.label].notna()])
     folder = config.folder or config.table.parent

@@ -22,13 +22,14 @@ from mshisto_ray.tile_classification.probes import Fold, Probe
 class Ranked:
     """One encoder's place.
 
-    ``difference``: from the best of its group, paired on the same draws of patients;
-    ``group``: 1 for those that the best cannot be told apart from, 2 for the next.
+    ``difference``: from the best of all, paired on the same draws of patients; None of
+    that one; ``group``: 1 for those that the best cannot be told apart from, 2 for
+    those that the best of the rest cannot.
     """
 
     name: str
     score: Interval
-    difference: Interval
+    difference: Interval | None
     group: int
 
 
@@ -62,6 +63,7 @@ def rank(scores: Mapping[str, TileMetrics], metric: str) -> list[Ranked]:
     difference from it includes 0.
     """
     left = sorted(scores, key=lambda name: -scores[name].values[metric])
+    first = left[:1]
     ranked: list[Ranked] = []
     group = 0
     while left:
@@ -71,8 +73,10 @@ def rank(scores: Mapping[str, TileMetrics], metric: str) -> list[Ranked]:
             difference = _difference(scores[name], scores[best], metric)
             # Without an interval (one patient) nothing can be told apart.
             if name == best or not difference.high < 0:
-                interval = scores[name].interval(metric)
-                ranked.append(Ranked(name, interval, difference, group))
+                interval, behind = scores[name].interval(metric), None
+                if name not in first:
+                    behind = _difference(scores[name], scores[first[0]], metric)
+                ranked.append(Ranked(name, interval, behind, group))
                 tied.append(name)
         left = [name for name in left if name not in tied]
     return ranked

@@ -21,6 +21,7 @@ Purpose = Literal[
     "monitor",
     "classes",
     "augment_more",
+    "memory",
 ]
 _PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 

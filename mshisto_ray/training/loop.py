@@ -107,6 +107,7 @@ class Training:
             model = join_norm(model)
         if config.run.channels_last:
             model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self._task.loss.to(self._device)
         workers = Workers(gather, self._in_parallel) if several else None
         return Stepper(model, self._task.loss, config, workers, self._clock)
 

@@ -52,7 +52,8 @@ class Stepper:
 
     Args:
         model: trained in place; on its device.
-        loss: of the joint batch's projections and targets.
+        loss: of the joint batch's projections and targets; what it keeps of them
+            (``remember``) it learns after a step that was taken.
         config: of the training.
         workers: None: this is the only one.
         clock: times the phases of steps.
@@ -129,6 +130,8 @@ class Stepper:
             self.optimiser.step()
             self._check_weights(step)
             self._in_a_row = 0
+            if remember := getattr(self._loss, "remember", None):
+                remember(whole.detach(), *targets)
         else:
             self._skip(kept, loss, step)
         stepped = Stepped(loss.item(), whole.detach().float(), taken)
@@ -150,6 +153,7 @@ class Stepper:
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "skipped": [self.skipped, self._in_a_row],
+            "loss": self._loss.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -157,6 +161,7 @@ class Stepper:
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.skipped, self._in_a_row = state["skipped"]
+        self._loss.load_state_dict(state.get("loss", {}))  # earlier versions: none
 
     def _backward(
         self,

@@ -59,6 +59,29 @@ def test_gildenblat2019_has_the_papers_numbers(phantom, tmp_path):
         assert (pairs["metric"], pairs["far_fallback"]) == ("euclidean", "skip")
 
 
+def test_wu2018_has_the_papers_numbers(phantom, tmp_path):
+    """Sections 3.1 to 3.3 and 4.2, at the scale of gildenblat2019."""
+    backbones = {
+        "wu2018": ("resnet50", 4096, 256),
+        "wu2018_small": ("resnet10t", None, 128),
+    }
+    for name, sizes in backbones.items():
+        base = {"tiles": phantom, "out": tmp_path, "preset": name}
+        made = validate(PretrainConfig, base)
+        assert (made.pairs.name, made.loss.name) == ("single_tile", "memory_bank")
+        loss, optimiser = made.loss.parameters, made.optimiser
+        assert (loss["temperature"], loss["momentum"]) == (0.07, 0.5)
+        found = made.model.backbone, loss["negatives"], made.batch_size
+        assert found == sizes and made.scales == (1.0,)
+        assert (made.model.projection.hidden, made.model.projection.dim) == ((), 128)
+        assert (optimiser.name, optimiser.lr, optimiser.momentum) == ("sgd", 0.03, 0.9)
+        assert optimiser.weight_decay == 1e-4
+        jitter = made.augment
+        assert {jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue} == {
+            0.4
+        }
+
+
 def test_blocks_of_gildenblat2019_hold_the_near_tiles_of_its_anchors(
     phantom, tmp_path, make_index
 ):

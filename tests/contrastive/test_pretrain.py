@@ -75,8 +75,16 @@ class KilledError(Exception):
     pass
 
 
-def test_a_killed_run_resumes_to_the_same_weights(phantom, tmp_path, monkeypatch):
-    whole = run(config(phantom, tmp_path / "whole"))
+REMEMBERING = {
+    "pairs": {"name": "single_tile"},
+    "loss": {"name": "memory_bank", "negatives": 32},
+    "best": "val_near_far_auc",
+}
+
+
+@pytest.mark.parametrize("keys", [{}, REMEMBERING], ids=["default", "memory"])
+def test_a_killed_run_resumes_to_the_same_weights(keys, phantom, tmp_path, monkeypatch):
+    whole = run(config(phantom, tmp_path / "whole", **keys))
     kept = Training._save
 
     def killing(self, step):
@@ -85,18 +93,20 @@ def test_a_killed_run_resumes_to_the_same_weights(phantom, tmp_path, monkeypatch
 
     monkeypatch.setattr(Training, "_save", killing)
     with pytest.raises(KilledError):
-        run(config(phantom, tmp_path / "parts"))
+        run(config(phantom, tmp_path / "parts", **keys))
     monkeypatch.undo()
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)  # of another machine, or runtime.cpus
-    resumed = run(config(phantom, tmp_path / "parts"))
+    resumed = run(config(phantom, tmp_path / "parts", **keys))
     assert torch.get_num_threads() == threads
     states = [
-        torch.load(tmp_path / name / "state.pt", weights_only=True)["model"]
+        torch.load(tmp_path / name / "state.pt", weights_only=True)
         for name in ("whole", "parts")
     ]
-    for name, value in states[0].items():
-        assert torch.equal(value, states[1][name])
+    for part in ("model", "loss"):
+        for name, value in states[0][part].items():
+            assert torch.equal(value, states[1][part][name])
+    assert ("memory" in states[0]["loss"]) == bool(keys)
     assert [r["step"] for r in resumed.history] == [0, 2, 4]
     for one, two in zip(whole.history, resumed.history, strict=True):
         for key in ("loss", "val_loss", "val_recall_at_10", "val_near_far_auc"):
@@ -134,6 +144,14 @@ def test_other_pairs_and_losses_run(override, phantom, tmp_path):
     [
         ({"scales": [3.0]}, "has no 3 um/px; it has 0.5, 1, 2"),
         ({"batch_size": 15}, "15 images do not make whole pairs"),
+        (
+            {"loss": {"name": "memory_bank"}},
+            "loss memory_bank compares each tile .* take pairs.name=single_tile",
+        ),
+        (
+            {"pairs": {"name": "single_tile"}},
+            "single_tile pairs have none .* take loss.name=memory_bank",
+        ),
         (
             {"label": "grade", "pairs": {"name": "same_tile"}},
             "label: same_tile pairs compare no classes",

@@ -65,14 +65,28 @@ def test_other_names_of_patients_are_refused_or_mapped(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("name", "alias"),
-    [("path", "filename"), ("path", "File Path"), ("slide_id", "slide"),
-     ("slide_id", "image_id")],
+    [("path", "filename"), ("path", "File Path"), ("path", "image"),
+     ("slide_id", "slide"), ("slide_id", "image_id")],
 )  # fmt: skip
 def test_other_names_of_slides_are_refused_or_mapped(tmp_path, name, alias):
     path = write(tmp_path, rows(), {name: alias})
     with pytest.raises(InputError, match=rf"columns\.{name}={alias}"):
         read(path)
     assert read(path, **{name: alias}).rows[3].slide_id == "s03"
+
+
+def test_a_column_is_taken_for_one_thing(tmp_path):
+    path = write(tmp_path, rows(), {"path": "image_path", "slide_id": "image"})
+    with pytest.raises(InputError) as found:
+        read(path)
+    path_line, slide_line = str(found.value).splitlines()
+    assert "columns.path=image_path" in path_line
+    assert "columns.slide_id=image " in slide_line
+    lacking = write(tmp_path, rows(), {"path": "image", "slide_id": "name"})
+    with pytest.raises(InputError) as found:
+        read(lacking)
+    assert "columns.path=image " in str(found.value)
+    assert "slide_id" not in str(found.value)
 
 
 @pytest.mark.parametrize(

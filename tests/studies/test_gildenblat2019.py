@@ -1,6 +1,7 @@
 """Distances and retrieval of drawn tiles whose answers are known."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from mshisto_ray.jobs import reproduce
 from mshisto_ray.jobs.reproduce import ReproduceConfig
 from mshisto_ray.studies import gildenblat2019
 
+PUBLISHED = Path(__file__).parents[2] / "published" / "gildenblat2019"
 # 6 x 6 tiles a slide; the upper third is tumour.
 CLASSES = ["tumor"] * 12 + [None] * 24
 SLIDES = [f"s{i}" for i in range(12)]
@@ -75,6 +77,16 @@ def test_tables_show_what_was_drawn(data, tmp_path):
         (tmp_path / "out" / "units" / "noise-other_patients.json").read_text()
     )
     assert 0.9 < noise_unit["extras"]["addr_spatial"] < 1.1
+
+
+def test_published_tables_are_those_of_their_units():
+    plan = json.loads((PUBLISHED / "plan.json").read_text())
+    done = {}
+    for file in (PUBLISHED / "units").glob("*.json"):
+        done[file.stem] = reproduce._read(file, json.loads(file.read_text()))
+    assert len(done) == 2 * len(plan["encoders"])
+    found = gildenblat2019.render(plan["encoders"], done)
+    assert found == (PUBLISHED / "table.md").read_text()
 
 
 def test_what_does_not_fit_is_refused(data, tmp_path):

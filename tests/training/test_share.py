@@ -83,6 +83,32 @@ def train(folder, settings, workers):
 
 @pytest.mark.slow
 @pytest.mark.ray
+def test_workers_remember_what_one_process_does(phantom, tmp_path):
+    """A memory of every tile after steps of the joint batch, on each worker."""
+    keys = {
+        "pairs": {"name": "single_tile"},
+        "loss": {"name": "memory_bank", "negatives": 50},
+        "best": "val_near_far_auc",
+    }
+    settings = SETTINGS | keys | {"tiles": str(phantom / "tiles")}
+    found = []
+    for workers in (1, 2):
+        _, weights = train(tmp_path, settings, workers)
+        state = tmp_path / f"out-{workers}/state.pt"
+        kept = torch.load(state, weights_only=True)["loss"]
+        found.append((weights, kept))
+    (weights, kept), (same_weights, same) = found
+    for name, value in weights.items():
+        np.testing.assert_allclose(same_weights[name], value, rtol=2e-5, atol=2e-6)
+    assert kept["steps"] == same["steps"] == 5
+    for name in ("memory", "log_normaliser"):
+        np.testing.assert_allclose(same[name], kept[name], rtol=2e-5, atol=2e-6)
+    lengths = torch.linalg.vector_norm(kept["memory"], dim=1)
+    np.testing.assert_allclose(lengths, 1, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
 # A head on the maps leaves the backbone's last norm unused.
 @pytest.mark.parametrize(
     ("workers", "seen"), [(2, "pooled"), (4, "pooled"), (2, "maps")]

@@ -20,6 +20,13 @@ class ContrastiveLoss(Protocol):
 
     A loss may also have ``monitors(z, positive, negative) -> dict[str, float]``, of
     arrays: measures of a batch that only this loss defines.
+
+    A loss whose module says ``REMEMBERS = True`` beside ``build`` keeps something of
+    every training tile, for pairs that are ``SINGLE``. It has ``begin(tiles, width,
+    seed)``, of what is trained; takes as a fourth argument the number of each image's
+    tile, int64 [M], -1 where it could not be read; and ``remember``, of the same four,
+    is called after each step that was taken. What it keeps is in its buffers, is the
+    same on every worker, and is saved and restored with the weights.
     """
 
     def __call__(

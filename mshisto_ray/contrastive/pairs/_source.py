@@ -38,7 +38,8 @@ class PairSource(Protocol):
 
     - ``COMPARES_CLASSES = True``: where tiles have classes, negatives are of another;
     - ``VERIFIABLE = True``: pairs are labelled by their distance in the slide, which
-      their appearance may contradict.
+      their appearance may contradict;
+    - ``SINGLE = True``: no two images are alike, for a loss that ``REMEMBERS`` tiles.
     """
 
     def draw(self, seed: int, step: int, pairs: np.ndarray) -> np.ndarray: ...
