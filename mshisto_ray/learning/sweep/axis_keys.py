@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mshisto_ray import components
-from mshisto_ray.components import Family
+from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, InputError, nested_keys
 from mshisto_ray.help import model_of
 
@@ -96,8 +96,9 @@ def _meant(key: str, point_class: type[Config]) -> str:
     known = list(nested_keys(point_class))
     for owner, family in families(point_class).items():
         part = point_class.model_fields[owner].default
-        names = components.schema(family, part.name).model_fields
-        known += [f"{owner}.{name}" for name in names]
+        if isinstance(part, Part):
+            names = components.schema(family, part.name).model_fields
+            known += [f"{owner}.{name}" for name in names]
     found = [name for name in known if name.rpartition(".")[2] == last]
     found = found or difflib.get_close_matches(key, known, 1)
     found = found or difflib.get_close_matches(key.split(".")[0], known, 1)
