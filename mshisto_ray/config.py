@@ -11,7 +11,7 @@ import copy
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -126,12 +126,29 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
         if not sign or not key:
             raise InputError(f"{word!r} is not key=value (nested: noise.sigma=0.1)")
         try:
-            overrides[key] = _load_yaml(text)
+            overrides[key] = value = _load_yaml(text)
         except yaml.YAMLError as error:
             raise InputError(
                 f"{word!r}: the value is not YAML: {_where(error)}"
             ) from None
+        glued = _glued(value)
+        if glued:
+            raise InputError(
+                f"{word!r}: YAML wants a space after the colon: "
+                f"{glued.replace(':', ': ', 1)!r} in place of {glued!r}"
+            )
     return overrides
+
+
+def _glued(value: Any) -> str | None:
+    """The first key such as ``low:1``, which YAML reads as a key without a value."""
+    inner: Iterable[Any] = value if isinstance(value, list) else ()
+    if isinstance(value, dict):
+        for key, content in value.items():
+            if content is None and isinstance(key, str) and ":" in key:
+                return key
+        inner = value.values()
+    return next(filter(None, map(_glued, inner)), None)
 
 
 def _load_yaml(text: str) -> Any:
@@ -189,6 +206,8 @@ def _explain(config_class: type[BaseModel], item: Any) -> str:
         return f"{key}: required, but not given (key=value or in the YAML)"
     if item["type"] == "model_type":
         return f"{key}: has keys of its own, as {key}.KEY=VALUE (got {item['input']!r})"
+    if item["type"] == "tuple_type":
+        return f"{key}: give a list, as [{item['input']}]"
     message = item["msg"].removeprefix("Value error, ")
     given = "" if item["type"] == "value_error" else f" (got {item['input']!r})"
     return f"{key}: {message}{given}"
@@ -200,7 +219,7 @@ def _keys_named(config_class: type[BaseModel], name: Any, value: Any) -> list[st
     ``max_failures`` finds ``runtime.max_failures``, ``resources: {actors: 1}`` finds
     ``runtime.actors``.
     """
-    keys = list(_nested_keys(config_class))
+    keys = list(nested_keys(config_class))
     for names in ([name], value if isinstance(value, Mapping) else []):
         found = [key for key in keys if key.rpartition(".")[2] in names]
         if found:
@@ -208,12 +227,13 @@ def _keys_named(config_class: type[BaseModel], name: Any, value: Any) -> list[st
     return []
 
 
-def _nested_keys(config_class: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def nested_keys(config_class: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every dotted key of a config."""
     for name, field in config_class.model_fields.items():
         yield f"{prefix}{name}"
         inner = model_of(field.annotation)
         if inner is not None and inner.model_config.get("extra") == "forbid":
-            yield from _nested_keys(inner, f"{prefix}{name}.")
+            yield from nested_keys(inner, f"{prefix}{name}.")
 
 
 def load(config_class: type[C], path: Path | None, overrides: Mapping[str, Any]) -> C:

@@ -165,3 +165,14 @@ def test_a_flood_of_aliases_is_refused(tmp_path):
     (tmp_path / "flood.yaml").write_text("\n".join(lines))
     with pytest.raises(InputError, match="110 aliases, more than 100"):
         configs.read_yaml(tmp_path / "flood.yaml")
+
+
+def test_a_colon_without_a_space_is_explained():
+    """YAML reads ``{low:1}`` as a key without a value."""
+    with pytest.raises(InputError, match="space after the colon: 'low: 1' in place"):
+        configs.parse_overrides(["axes={epochs: {low:1, high:5}}"])
+    with pytest.raises(InputError, match="'name: attention'"):
+        configs.parse_overrides(["axes={pooling: [{name:attention}]}"])
+    assert (
+        configs.parse_overrides(["a={b: null, c: 'x:y', d: [e:f]}"])["a"]["c"] == "x:y"
+    )

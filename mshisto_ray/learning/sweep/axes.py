@@ -12,6 +12,7 @@ from mshisto_ray import components
 from mshisto_ray import config as configs
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.learning.sweep.axis_keys import check_key, families, flat
 
 SEARCHES = "mshisto_ray.learning.sweep.searches"
 # Results can only be compared on the same rows, labels and folds.
@@ -70,7 +71,9 @@ def _read_axis(value: Any) -> Any:
     raise ValueError(f"give a list of values or a range, got {value!r}")
 
 
-Axes = dict[str, Annotated[Axis, BeforeValidator(_read_axis)]]
+Axes = Annotated[
+    dict[str, Annotated[Axis, BeforeValidator(_read_axis)]], BeforeValidator(flat)
+]
 
 
 class AxesConfig(Config):
@@ -132,15 +135,16 @@ class SearchSpace:
         point_class: config of a point, which knows the family of each key.
 
     Raises:
-        InputError: a parameter that no value of its part has.
+        InputError: a key that no config has, a parameter that no value of its part has.
     """
 
     def __init__(self, axes: Mapping[str, Axis], point_class: type[Config]):
         self.axes = axes
-        self._families = _families(point_class)
+        self._families = families(point_class)
         # A part before its parameters, which it would replace.
         self.keys = sorted(axes, key=lambda key: key.count("."))
         for key in axes:
+            check_key(key, point_class, AxesConfig)
             self._check(key)
 
     def applies(self, key: str, values: Mapping[str, Any]) -> bool:
@@ -174,16 +178,6 @@ class SearchSpace:
                 f"axes.{key}: no value of the axis {owner} has {parameter!r}: "
                 + "; ".join(dict.fromkeys(takes))
             )
-
-
-def _families(point_class: type[Config]) -> dict[str, str]:
-    """The package of the family of each key that holds a part."""
-    return {
-        key: mark.package
-        for key, field in point_class.model_fields.items()
-        for mark in field.metadata
-        if isinstance(mark, Family)
-    }
 
 
 def _takes(family: str, value: Any, parameter: str) -> bool:

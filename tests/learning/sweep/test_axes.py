@@ -116,3 +116,48 @@ def test_a_part_is_set_before_its_parameters():
         {"noise.sigma": (0.1,), "noise": ({"name": "gaussian"},)}, ExperimentConfig
     )
     assert space.keys == ["noise", "noise.sigma"]
+
+
+def test_nested_axes_are_dotted_keys():
+    given = axes(axes={"noise": {"sigma": [0, 0.1]}, "optimiser": {"lr": [0.1, 0.01]}})
+    assert set(given.axes) == {"noise.sigma", "optimiser.lr"}
+    lows = {"low": 1e-4, "high": 0.1}
+    nested = axes(
+        axes={"optimiser": {"lr": lows}}, search={"name": "random", "points": 2}
+    )
+    assert nested.axes == {"optimiser.lr": Range(**lows)}
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("sigma", "axes.sigma: no such key: did you mean noise.sigma?"),
+        ("noize.sigma", "axes.noize.sigma: no such key: did you mean noise.sigma?"),
+        ("poling", "axes.poling: no such key: did you mean pooling?"),
+        ("lr", "axes.lr: no such key: did you mean optimiser.lr?"),
+        ("search", "axes.search: search is of the sweep, one for all configs: give"),
+        ("axes.pooling", "axes.axes.pooling: axes is of the sweep, one for all"),
+        ("out", "axes.out: out is of the sweep, one for all configs"),
+        ("optimiser.rl", "axes.optimiser.rl: no key 'rl' in optimiser, which has name"),
+        ("epochs.x", "axes.epochs.x: epochs is one value, it has no keys inside: give"),
+        ("optimiser.lr.x", "axes.optimiser.lr.x: optimiser.lr is one value"),
+        ("noise.x", "axes, at noise.x=1: noise: 'gaussian' takes sigma; got 'x'"),
+        ("hidden", "axes, at hidden=1: hidden: give a list, as [1]"),
+    ],
+)
+def test_an_axis_that_no_config_has_says_what_was_meant(key, said):
+    with pytest.raises(InputError) as caught:
+        expand(base(), axes(axes={key: [1, 2]}).axes)
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["pooling", ["noise.sigma"]])
+def test_axes_that_are_no_mapping_show_one(given):
+    with pytest.raises(InputError, match=r"axes: give \{key: values\}, as \{noise"):
+        axes(axes=given)
+
+
+def test_a_part_in_place_of_a_list_of_parts_is_refused():
+    with pytest.raises(InputError, match=r"pooling: give a list of parts, as \[\{"):
+        axes(axes={"pooling": {"name": "attention"}})
