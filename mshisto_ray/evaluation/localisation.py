@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from mshisto_ray.statistics.bootstrap import ClusterDraws, Interval, percentile_interval
 from mshisto_ray.statistics.rank_metrics import rank_metrics
+from mshisto_ray.store.same_place import Corners, check_places, covers
 from mshisto_ray.store.shards import match_tiles
 from mshisto_ray.store.tiles import TileDirectory
 
@@ -43,16 +44,36 @@ def localise(
 
     Returns:
         {name of a value: {slide_id: AUROC}}.
+
+    Raises:
+        InputError: imported features, most of whose tiles lie elsewhere.
     """
     found: Scores = {}
     for path in shards:
         scores = pq.read_table(path)
         for slide_id in scores["slide_id"].unique().to_pylist():
             part = _where(scores, "slide_id", slide_id)
+            _check_places(part, tiles, slide_id, path.parent)
             truth = annotated(tiles, slide_id, _identity(part), name)
             for key, value in _measure(part, truth, positive).items():
                 found.setdefault(key, {})[slide_id] = value
     return found
+
+
+def _check_places(
+    part: pa.Table, tiles: TileDirectory, slide_id: str, folder: Path
+) -> None:
+    if slide_id not in tiles.slides:
+        return
+    planned = tiles.read(slide_id)
+    at = _match(_identity(part), _identity(planned))
+    held = np.flatnonzero(at >= 0)
+    ours, theirs = (
+        Corners(*(table[name].to_numpy()[rows] for name in ("x", "y", "extent")))
+        for table, rows in ((planned, at[held]), (part, held))
+    )
+    fits = covers(theirs, ours, 1)
+    check_places("tiles", (tiles.path, folder), (ours, theirs), fits)
 
 
 def summarise(found: Scores, patients: Mapping[str, str]) -> dict[str, Interval]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mshisto_ray.config import InputError
 from mshisto_ray.evaluation import localisation
 from mshisto_ray.mil.head import Head
 from mshisto_ray.prediction.unit import Bag, shard_path
@@ -47,7 +48,11 @@ def localise(
     if name in head.classes:
         positive = name
     paths = [shard_path(out, bag.name) for bag in bags]
-    found = localisation.localise(paths, directory, name, positive)
+    try:
+        found = localisation.localise(paths, directory, name, positive)
+    except InputError as error:
+        notes.append(f"scores are not compared with annotated tiles: {error}")
+        return {}
     num = len({slide for per_slide in found.values() for slide in per_slide})
     notes.append(
         f"..._auroc_<um/px>: against tiles annotated as {name!r}, within each of {num} "

@@ -4,12 +4,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mshisto_ray.config import InputError
 from mshisto_ray.evaluation.localisation import annotation_names, localise, summarise
 from mshisto_ray.store.shards import write_shard
 
 
-def write_scores(tmp_path, bag, rows):
-    """Rows of (slide_id, mpp, row, col) with any scores."""
+def write_scores(tmp_path, bag, rows, x=0):
+    """Rows of (slide_id, mpp, row, col) with any scores, at ``x`` as all tiles."""
     names = ("attention", "attention_sick", "instance_sick", "child_attention")
     columns = {
         "slide_id": pa.array([r[0] for r in rows]),
@@ -17,6 +18,7 @@ def write_scores(tmp_path, bag, rows):
         "row": pa.array([r[2] for r in rows], pa.int32()),
         "col": pa.array([r[3] for r in rows], pa.int32()),
     }
+    columns |= {"x": [x] * len(rows), "y": [0] * len(rows), "extent": [1.0] * len(rows)}
     for name in names:
         values = [dict(r[4]).get(name) for r in rows]
         columns[name] = pa.array(values, pa.float64())
@@ -51,6 +53,13 @@ def test_auroc_within_each_slide_whatever_the_order_of_rows(tmp_path, tiles):
     assert found == {"attention_auroc_0.5": {"a": 0.75, "c": 0.0}}
     mean = summarise(found, {"a": "p1", "c": "p2"})["attention_auroc_0.5"]
     assert (mean.value, mean.low, mean.high) == (0.375, 0.0, 0.75)
+
+
+def test_tiles_of_another_grid_are_refused(tmp_path, tiles):
+    part = rows("aaaa", range(4), [0.5, 0.9, 0.1, 0.2])
+    path = write_scores(tmp_path, "moved", part, x=1)
+    with pytest.raises(InputError, match=r"tiles: most tiles of .* do not lie where"):
+        localise([path], tiles, "sign", "sick")
 
 
 def test_scores_of_the_class_and_of_instances(tmp_path, tiles):
