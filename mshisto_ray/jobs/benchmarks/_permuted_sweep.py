@@ -66,38 +66,48 @@ def permuted_sweeps(
         once = tested[int(validated.mean(1).argmax())]
         naive = max(tested, key=_auroc)
         nested = _joined(tested, validated.argmax(0))
-        ends = [intervals(p)["auroc"] for p in (nested, once, naive)]
-        factor = _factor(values, labels, points, refits)
-        found.append(Chosen(*ends, widened(ends[0], factor, True)))
+        held, chosen, best = (intervals(p)["auroc"] for p in (nested, once, naive))
+        wide = widened(held, _factor(values, labels, points, refits), True)
+        found.append(Chosen(held, chosen, best, wide))
     return found
 
 
 def _factor(values: np.ndarray, labels: np.ndarray, points: int, refits: int) -> float:
     """How many times wider an interval is with refits, as ``mil.refits`` draws them."""
-    names, num = np.arange(len(labels)), len(labels)
-    models = [_model(point) for point in range(points)]
+    num = len(labels)
     given, variances, shares = [], [], []
     for refit in range(refits):
         counts = np.random.default_rng(refit).multinomial(num, np.full(num, 1 / num))
-        train, validation = train_test_split(
-            names[counts > 0], test_size=_VALIDATION, stratify=labels[counts > 0],
-            random_state=refit,
-        )  # fmt: skip
-        train, test = train.repeat(counts[train]), names[counts == 0]
-        tested, validated = [], []
-        for columns, penalty in models:
-            own = values[:, columns]
-            weights = _ridge(own[train], labels[train], penalty)
-            tested.append(own[test] @ weights)
-            inner = _two(own[validation] @ weights)
-            validated.append(auroc(inner, labels[validation]))
-        scores = tested[int(np.argmax(validated))]
-        all_in_one = [(train[:0], train[:0], np.arange(len(test)))]
-        found = Estimates(_predictions(scores, labels[test], all_in_one))
+        scores = _refit(values, labels, points, counts, refit)
+        test = np.flatnonzero(counts == 0)
+        whole = [(test[:0], test[:0], np.arange(len(test)))]
+        found = Estimates(_predictions(scores, labels[test], whole))
         given.append(found.values["auroc"])
         variances.append(found.variance("auroc")[0])
         shares.append(len(test) / num)
     return training_variance(*map(np.array, (given, variances, shares))).factor
+
+
+def _refit(
+    values: np.ndarray, labels: np.ndarray, points: int, counts: np.ndarray, seed: int
+) -> np.ndarray:
+    """Scores of the patients that were not drawn, by the point that is chosen.
+
+    ``counts``: how often each patient was drawn.
+    """
+    drawn, test = np.flatnonzero(counts), np.flatnonzero(counts == 0)
+    train, validation = train_test_split(
+        drawn, test_size=_VALIDATION, stratify=labels[drawn], random_state=seed
+    )
+    train = np.asarray(train).repeat(counts[train])
+    tested, validated = [], []
+    for point in range(points):
+        columns, penalty = _model(point)
+        own = values[:, columns]
+        weights = _ridge(own[train], labels[train], penalty)
+        tested.append(own[test] @ weights)
+        validated.append(auroc(_two(own[validation] @ weights), labels[validation]))
+    return tested[int(np.argmax(validated))]
 
 
 def holds_chance(interval: Interval) -> bool:
