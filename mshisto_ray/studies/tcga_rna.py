@@ -27,9 +27,9 @@ from mshisto_ray.studies import _study, _tcga_table
 from mshisto_ray.studies._study import StudyUnit, UnitResult
 from mshisto_ray.studies._tcga_cohort import (
     BLANK,
-    Cohort,
+    TcgaCohort,
     cancers_of,
-    read_cohort,
+    read_tcga,
     tasks_of,
 )
 
@@ -58,11 +58,11 @@ class TcgaStudy:
     """Linear models; a unit is a cancer, a target and a way to split, swept.
 
     Raises:
-        InputError: see ``read_cohort``; labels that a target refuses.
+        InputError: see ``read_tcga``; labels that a target refuses.
     """
 
     def __init__(self, data: Path, cancers: Sequence[str]):
-        self._cohorts = {name: read_cohort(data, name) for name in cancers}
+        self._cohorts = {name: read_tcga(data, name) for name in cancers}
         self._tasks = {
             (cancer, name): task
             for cancer, cohort in self._cohorts.items()
@@ -122,7 +122,7 @@ _CAPTION = (
 
 
 def _problem(
-    cohort: Cohort, target: Mapping[str, Any], group: str | None
+    cohort: TcgaCohort, target: Mapping[str, Any], group: str | None
 ) -> str | None:
     """Why folds cannot be drawn; None if they can.
 
@@ -154,7 +154,7 @@ def _problem(
     return None
 
 
-def _run(cohort: Cohort, points: Mapping[str, Any]) -> UnitResult:
+def _run(cohort: TcgaCohort, points: Mapping[str, Any]) -> UnitResult:
     """Train every point; each fold tests the one best on its own validation."""
     found: dict[str, CrossValidation] = {}
     with tempfile.TemporaryDirectory() as folder:

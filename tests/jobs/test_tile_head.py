@@ -191,7 +191,7 @@ def test_encoders_are_compared_by_the_colours_named(stage, stages):
         "runtime": {"cache": {"dir": folder / "cache", "max_gib": 1}},
     }
     found = select_backbone._embedded(configs.validate(SelectConfig, raw))
-    ours, theirs = (samples for samples, _ in found.values())
+    ours, theirs = (samples for samples, *_ in found.values())
     rows = np.arange(len(ours))
     np.testing.assert_array_equal(theirs.read(rows), np.abs(ours.read(rows)))
     with pytest.raises(InputError, match="colours: 'red' is not among the embeddings"):

@@ -129,7 +129,7 @@ def test_bounds_of_an_earlier_version_are_made_anew(table, tmp_path):
 
 def test_a_metric_that_is_not_defined_is_null_in_the_file(table, tmp_path, monkeypatch):
     found = {"test_auroc_mean": math.nan, "test_accuracy_mean": 1.0}
-    monkeypatch.setattr(experiment, "measure", lambda *_: found)
+    monkeypatch.setattr(experiment_result, "measure", lambda *_: found)
     given = settings(table)
     experiment.run(given, *experiment.load(given), tmp_path / "result")
     text = (tmp_path / "result" / "metrics.json").read_text()
