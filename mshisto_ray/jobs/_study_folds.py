@@ -87,7 +87,7 @@ def check_without_refused(
             named = ", ".join(own[:_MOST_NAMED]) + (", ..." * (len(own) > _MOST_NAMED))
             raise InputError(
                 f"{cohort.path}: {len(own)} slides will have no tiles at {scale:g} "
-                f"um/px ({named}; tile --check says why), and without them: {error}"
+                f"um/px ({named}; run --check says why), and without them: {error}"
             ) from None
 
 
