@@ -16,7 +16,12 @@ from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.experiment_pack import run_pack
 
 FILES = ("predictions.parquet", "validation.parquet", "history.json")
-OTHERS = [{}, {"seed": 1}, {"noise.sigma": 0.3}, {"optimiser.lr": 1e30}]
+OTHERS = [
+    {},
+    {"seed": 1},
+    {"noise": {"name": "gaussian", "sigma": 0.3}},
+    {"optimiser.lr": 1e30},
+]
 
 
 @pytest.fixture(scope="module")
