@@ -87,8 +87,8 @@ def draw_folds(samples: TileSamples, config: SplitConfig) -> list[Split]:
             name = samples.classes[int(np.flatnonzero(counts == 0)[0])]
             raise InputError(
                 f"split: class {name!r} has no training tile in fold {split.fold} of "
-                f"repeat {split.repeat}: use fewer folds, or leave it out by "
-                "target.classes"
+                f"repeat {split.repeat}: use fewer folds, a lower split.validation "
+                f"(now {config.validation:g}), or leave it out by target.classes"
             )
     return splits
 
