@@ -98,6 +98,7 @@ def test_engines_are_side_by_side(tmp_path):
     assert 0 < found[f"{key}.stored_float16"].value < 1
 
 
+@pytest.mark.slow
 def test_the_engines_measured_by_default_take_the_tiles_that_are_read():
     tile = np.zeros((1, 256, 256, 3), np.uint8)
     for part in ENGINES.values():
