@@ -17,7 +17,7 @@ from mshisto_ray.learning.sweep.experiment import Experiment, HeadFacts, OnFold
 from mshisto_ray.learning.targets import Target
 from mshisto_ray.mil.experiment_data import bag_inputs, difference
 from mshisto_ray.mil.experiment_keys import ExperimentKeys
-from mshisto_ray.mil.experiment_result import Clock, measure_and_write, write_folds
+from mshisto_ray.mil.experiment_result import Stopwatch, measure_and_write, write_folds
 from mshisto_ray.mil.fit.config import NOISES
 from mshisto_ray.mil.fit.cross_validation import cross_validate
 from mshisto_ray.mil.fit.pack import can_pack, shape_of
@@ -213,7 +213,7 @@ def run(
     Returns:
         The metrics.
     """
-    clock = Clock()
+    clock = Stopwatch()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     watched = on_fold, on_validated, stages
     result = cross_validate(bags, splits, config, device, config.refit, *watched)

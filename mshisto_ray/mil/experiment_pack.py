@@ -8,7 +8,7 @@ from pathlib import Path
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.split import Split
 from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.experiment_result import Clock, measure_and_write
+from mshisto_ray.mil.experiment_result import Stopwatch, measure_and_write
 from mshisto_ray.mil.fit.pack import cross_validate_pack
 from mshisto_ray.mil.input.bags import Bags
 
@@ -33,7 +33,7 @@ def run_pack(
     """
     given = [config for config, _ in configs]
     refits = [config.refit for config in given]
-    clock, cpu, left = Clock(), 0.0, len(configs)
+    clock, cpu, left = Stopwatch(), 0.0, len(configs)
     for place, result in cross_validate_pack(bags, splits, given, refits, on_model):
         # What those still in training have had of it, each.
         cpu += clock.share(left)

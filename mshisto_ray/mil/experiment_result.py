@@ -33,7 +33,7 @@ from mshisto_ray.store.shards import write_shard
 from mshisto_ray.store.temporary import temporary_beside
 
 
-class Clock:
+class Stopwatch:
     """Seconds since its making, and CPU seconds since they were last taken."""
 
     def __init__(self) -> None:
