@@ -18,7 +18,7 @@ from mshisto_ray.mil.fit.fold_steps import FoldSteps
 from mshisto_ray.mil.fit.optimiser import rate_in_words
 from mshisto_ray.mil.fit.preparation import build_noises, reduced_widths
 from mshisto_ray.mil.fit.stopping import EarlyStopping
-from mshisto_ray.mil.fit.validation import ValidationBags
+from mshisto_ray.mil.fit.validation import FoldValidation
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.model import MILModel
 
@@ -75,7 +75,7 @@ def fit_fold(
         stopping = config.early_stopping and EarlyStopping(
             config.early_stopping, chance, bags.kind
         )
-        validation = ValidationBags(bags, batches, fitted, task.validation)
+        validation = FoldValidation(bags, batches, fitted, task.validation)
         course = steps, task, stopping, validation
         epochs, history = _train(*course, order, noise_stream)
     model, fit = model.eval(), task.standardisation
@@ -100,7 +100,7 @@ def _train(
     steps: FoldSteps,
     task: FoldTask,
     stopping: EarlyStopping | None,
-    validation: ValidationBags,
+    validation: FoldValidation,
     order: np.random.Generator,
     generator: torch.Generator,
 ) -> tuple[int, tuple[dict[str, float], ...]]:

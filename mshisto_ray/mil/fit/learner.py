@@ -16,7 +16,7 @@ from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask, seeds_of
 from mshisto_ray.mil.fit.gathered import Gathered, StepRows
 from mshisto_ray.mil.fit.preparation import build_noises
 from mshisto_ray.mil.fit.stopping import EarlyStopping
-from mshisto_ray.mil.fit.validation import ValidationBags
+from mshisto_ray.mil.fit.validation import FoldValidation
 from mshisto_ray.mil.input.bags import Bags
 
 
@@ -66,7 +66,7 @@ class Learner:
             stopping = config.early_stopping, self._chance, bags.kind
             self._stopping = EarlyStopping(*stopping)
             given = bags, self._batches, self._fitted, task.validation
-            self._validate = ValidationBags(*given)
+            self._validate = FoldValidation(*given)
         self._best: dict[str, torch.Tensor] | None = None
         self._history: list[dict[str, float]] = []
         self._losses: list[np.ndarray] = []

@@ -11,7 +11,7 @@ from mshisto_ray.mil.fit.scoring import outputs_of_draws, values_of
 from mshisto_ray.mil.input.bags import Bags
 
 
-class ValidationBags:
+class FoldValidation:
     """Bags with targets on which models of one fold are measured.
 
     Args:

@@ -16,7 +16,7 @@ from mshisto_ray.mil.fit.fold import fit_fold
 from mshisto_ray.mil.fit.fold_model import FoldTask, count_steps
 from mshisto_ray.mil.fit.scoring import log_probabilities
 from mshisto_ray.mil.fit.standardisation import fit_standardisation, slide_moments
-from mshisto_ray.mil.fit.validation import ValidationBags
+from mshisto_ray.mil.fit.validation import FoldValidation
 from mshisto_ray.mil.fit.vote import VoteConfig, draw, num_draws
 from mshisto_ray.mil.model import MILModel
 
@@ -121,7 +121,7 @@ def test_votes_are_validated_by_the_loss_of_their_random_bags(planted):
     training = config.validate(TrainConfig, raw)
     model = MILModel([6], 2, [4], 0, training.pooling, training.combine)
     index = np.array([5, 2, 7])
-    found = ValidationBags(bags, batches, FittedClasses(), index).measure(model)
+    found = FoldValidation(bags, batches, FittedClasses(), index).measure(model)
     losses = []
     for bag in index:
         draws = batches.all_draws(np.array([bag]))
