@@ -26,7 +26,7 @@ _LEAST_EVENTS, _LEAST_PATIENTS = 10, 50
 
 
 @dataclass(frozen=True)
-class Cohort:
+class TcgaCohort:
     """P patients: those with expressions, where there is a table of them.
 
     ``columns``: cells of each, as text, None where missing; ``expressions``: float32
@@ -70,7 +70,7 @@ def cancers_of(data: Path) -> tuple[str, ...]:
     return tuple(path.stem.removeprefix("cohort_") for path in paths)
 
 
-def read_cohort(data: Path, cancer: str) -> Cohort:
+def read_cohort(data: Path, cancer: str) -> TcgaCohort:
     """Read ``cohort_<cancer>.csv`` and, where there is one, ``rna_<cancer>.parquet``.
 
     Expressions are standardised but have values of several hundred; arsinh is linear
@@ -99,7 +99,7 @@ def read_cohort(data: Path, cancer: str) -> Cohort:
                 f"{rna}: {len(lost)} patients have no row in {path.name} "
                 f"({', '.join(lost[:3])}): add their rows, or leave them out"
             )
-    return Cohort(cancer, tuple(names), _columns(rows, names), values, digests)
+    return TcgaCohort(cancer, tuple(names), _columns(rows, names), values, digests)
 
 
 def _patients(path: Path) -> dict[str, dict[str, str | None]]:
@@ -149,7 +149,7 @@ def _columns(
     return columns
 
 
-def tasks_of(cohort: Cohort) -> dict[str, Task]:
+def tasks_of(cohort: TcgaCohort) -> dict[str, Task]:
     """Survival, mutations, age, histology and grade of a cancer, in this order."""
     found = {
         "survival": _survival(cohort),
@@ -164,7 +164,7 @@ def tasks_of(cohort: Cohort) -> dict[str, Task]:
     return {name: Task(task.patients, None, without) for name, task in found.items()}
 
 
-def _survival(cohort: Cohort) -> Task:
+def _survival(cohort: TcgaCohort) -> Task:
     months, events = (cohort.columns.get(name, ()) for name in ("months", "event"))
     pairs = [p for p in zip(months, events, strict=False) if None not in p]
     num = sum(event != "0" for _, event in pairs)  # the target refuses other words
@@ -172,7 +172,7 @@ def _survival(cohort: Cohort) -> Task:
     return _task(len(pairs), target, num >= _LEAST_EVENTS, f"{num} events")
 
 
-def _mutations(cohort: Cohort) -> Task:
+def _mutations(cohort: TcgaCohort) -> Task:
     columns = {n: c for n, c in cohort.columns.items() if n.endswith(_MUTATION)}
     labels = [
         name
@@ -187,13 +187,13 @@ def _mutations(cohort: Cohort) -> Task:
     return _task(num, target, bool(labels), few)
 
 
-def _age(cohort: Cohort) -> Task:
+def _age(cohort: TcgaCohort) -> Task:
     num = sum(cell is not None for cell in cohort.columns.get("age", ()))
     target = {"kind": "regression", "column": "age"}
     return _task(num, target, num >= _LEAST_PATIENTS, f"{num} patients with an age")
 
 
-def _histology(cohort: Cohort) -> Task:
+def _histology(cohort: TcgaCohort) -> Task:
     counts = Counter(c for c in cohort.columns.get("oncotree_code", ()) if c)
     classes = sorted(n for n, num in counts.items() if num >= _LEAST_PATIENTS)
     few = f"fewer than two histologies of {_LEAST_PATIENTS} patients"
@@ -202,7 +202,7 @@ def _histology(cohort: Cohort) -> Task:
     return _task(num, target, len(classes) > 1, few)
 
 
-def _grade(cohort: Cohort) -> Task:
+def _grade(cohort: TcgaCohort) -> Task:
     known = [cell for cell in cohort.columns["grade"] if cell is not None]
     classes = [name for name in _GRADES if name in known]
     target = {"kind": "ordinal", "column": "grade", "classes": classes}

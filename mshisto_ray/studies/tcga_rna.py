@@ -27,7 +27,7 @@ from mshisto_ray.studies import _study, _tcga_table
 from mshisto_ray.studies._study import StudyUnit, UnitResult
 from mshisto_ray.studies._tcga_cohort import (
     BLANK,
-    Cohort,
+    TcgaCohort,
     cancers_of,
     read_cohort,
     tasks_of,
@@ -122,7 +122,7 @@ _CAPTION = (
 
 
 def _problem(
-    cohort: Cohort, target: Mapping[str, Any], group: str | None
+    cohort: TcgaCohort, target: Mapping[str, Any], group: str | None
 ) -> str | None:
     """Why folds cannot be drawn; None if they can.
 
@@ -154,7 +154,7 @@ def _problem(
     return None
 
 
-def _run(cohort: Cohort, points: Mapping[str, Any]) -> UnitResult:
+def _run(cohort: TcgaCohort, points: Mapping[str, Any]) -> UnitResult:
     """Train every point; each fold tests the one best on its own validation."""
     found: dict[str, CrossValidation] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -45,7 +45,9 @@ def test_the_true_auroc_is_that_of_a_large_test_set(point):
 
 def test_coverage_is_counted():
     found = [
-        _refit_cohorts.Swept(Interval(0.7, 0.6, 0.8), Interval(0.7, 0.4, 0.9), true)
+        _refit_cohorts.SweptCohort(
+            Interval(0.7, 0.6, 0.8), Interval(0.7, 0.4, 0.9), true
+        )
         for true in (0.85, 0.65, 0.85, 0.85)
     ]
     row = refits.Covered(40, 0.9, found)

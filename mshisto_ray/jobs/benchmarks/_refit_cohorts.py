@@ -42,7 +42,7 @@ _POINTS: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweptCohort:
     """Intervals of AUROC of one sweep, and the AUROC that its models have.
 
     ``held``: of the choice within folds, the trained models held; ``wide``: that with
@@ -56,7 +56,7 @@ class Swept:
 
 def sweep_cohort(
     patients: int, auroc: float, refits: int, rng: np.random.Generator
-) -> Swept:
+) -> SweptCohort:
     """Sweep two linear models on a cohort, with refits, as ``sweep`` does.
 
     Patients have one instance of ten normal features; in the positive half the mean of
@@ -84,7 +84,7 @@ def sweep_cohort(
     assert refitted is not None
     chosen = choices_within_folds(validation, test, _METRIC)
     true = [_true_auroc(found[n].models[fold], shift) for (_, fold), n in chosen]
-    return Swept(held, refitted.interval, float(np.mean(true)))
+    return SweptCohort(held, refitted.interval, float(np.mean(true)))
 
 
 def _bags(values: np.ndarray, labels: np.ndarray) -> Bags:

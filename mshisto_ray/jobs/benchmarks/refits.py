@@ -12,7 +12,7 @@ from pydantic import Field
 from threadpoolctl import threadpool_limits
 
 from mshisto_ray.jobs.benchmarks._benchmark import Benchmark, Measure
-from mshisto_ray.jobs.benchmarks._refit_cohorts import Swept, sweep_cohort
+from mshisto_ray.jobs.benchmarks._refit_cohorts import SweptCohort, sweep_cohort
 from mshisto_ray.statistics.bootstrap import Interval
 from mshisto_ray.store.manifest import write_text
 
@@ -26,14 +26,14 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Covered:
-    """What was found in one kind of cohort, a ``Swept`` for each.
+    """What was found in one kind of cohort, a ``SweptCohort`` for each.
 
     ``patients``: of a cohort; ``auroc``: of the best linear score.
     """
 
     patients: int
     auroc: float
-    found: Sequence[Swept]
+    found: Sequence[SweptCohort]
 
     @property
     def true(self) -> float:
