@@ -48,7 +48,13 @@ def test_every_unit_is_whole_and_records_no_path(name):
         assert len(result.predictions) and len(set(result.predictions.bag))
 
 
-@pytest.mark.parametrize("name", STUDIES)
+SLOW = {"tcga_rna"}  # replicates of 1,000 patients' survival, 26 times
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in STUDIES],
+)
 def test_a_study_resumes_from_the_published_units(name, test_data, tmp_path):
     shutil.copytree(PUBLISHED / name / "units", tmp_path / "units")
     given = settings(name, test_data)
