@@ -70,7 +70,7 @@ def cancers_of(data: Path) -> tuple[str, ...]:
     return tuple(path.stem.removeprefix("cohort_") for path in paths)
 
 
-def read_cohort(data: Path, cancer: str) -> TcgaCohort:
+def read_tcga(data: Path, cancer: str) -> TcgaCohort:
     """Read ``cohort_<cancer>.csv`` and, where there is one, ``rna_<cancer>.parquet``.
 
     Expressions are standardised but have values of several hundred; arsinh is linear
