@@ -33,6 +33,11 @@ _MADE_ONCE = ("local_ray", "prediction_study", "phantom", "coloured")
 _DEFAULT_TIMEOUT = 900
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, since a test often waits for Ray; at most four."""
+    return min((os.cpu_count() or 1) + 1, 4)
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Group tests by what they share, so that pytest-xdist makes it once.
 
