@@ -23,6 +23,7 @@ from mshisto_ray.store.attempts import Attempts
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.fingerprint import slide_fingerprint
 from mshisto_ray.store.guard import Guard, count_row
+from mshisto_ray.store.row_counts import count_rows
 from mshisto_ray.store.shards import read_metadata, write_shard
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tiling.record import readings_of
@@ -129,11 +130,7 @@ class UnitEmbedder:
         for out, one in zip(outs, made, strict=True):
             written[out] = {
                 "key": unit_key(record),
-                "rows": {
-                    table["mpp"][0].as_py(): table.num_rows
-                    for table in one.tables
-                    if table.num_rows
-                },
+                **count_rows(one.tables),
                 "failures": [asdict(failure) for failure in one.failures],
             }
             path = embeddings.shard_path(out, unit.slide_id, unit.chunk)

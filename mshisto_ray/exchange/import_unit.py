@@ -22,6 +22,7 @@ from mshisto_ray.store.embeddings import shard_path
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.fingerprint import slide_fingerprint
 from mshisto_ray.store.guard import Guard, count_row, guarded
+from mshisto_ray.store.row_counts import count_rows
 from mshisto_ray.store.shards import write_shard
 
 _LAST_ATTEMPT = 3
@@ -52,7 +53,7 @@ def make_importer(
             table, failures = made
         metadata = {
             "key": unit["key"],
-            "rows": {recipe.mpp: table.num_rows} if table.num_rows else {},
+            **count_rows([table]),
             "failures": [asdict(failure) for failure in failures],
         }
         with watchdog.watching():

@@ -30,6 +30,7 @@ from mshisto_ray.store import schema
 from mshisto_ray.store.embeddings import STAGE, shard_path
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.manifest import check_stage, open_stage, recipe_digest
+from mshisto_ray.store.row_counts import count_slide
 from mshisto_ray.store.shards import read_metadata
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tracking import ResultRun
@@ -215,10 +216,6 @@ def collect(out: Path, tiles: TileDirectory) -> Collected:
             )
         present = [shard for shard in shards if shard]
         found = [Failure(**f) for shard in present for f in shard["failures"]]
-        rows: dict[float, int] = {}
-        for shard in present:
-            for mpp, num in shard["rows"].items():
-                rows[float(mpp)] = rows.get(float(mpp), 0) + num
         whole_chunks = sum(failure.mpp is None for failure in found)
         slides.append(
             {
@@ -228,7 +225,7 @@ def collect(out: Path, tiles: TileDirectory) -> Collected:
                 "made_from": recipe_digest(unit_key(record)),
                 "num_chunks": record["num_chunks"],
                 "complete": len(present) == len(chunks) and not whole_chunks,
-                "rows_per_scale": sorted(rows.items()),
+                **count_slide(present),
             }
         )
         failures += found

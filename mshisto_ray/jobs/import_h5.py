@@ -25,6 +25,7 @@ from mshisto_ray.store.cohort import Cohort, read_cohort
 from mshisto_ray.store.embeddings import STAGE, shard_path
 from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.manifest import check_stage, open_stage, recipe_digest
+from mshisto_ray.store.row_counts import count_slide
 from mshisto_ray.store.shards import read_metadata
 from mshisto_ray.tracking import ResultRun
 
@@ -100,7 +101,7 @@ def _collect(
                 "num_chunks": 1,
                 "complete": bool(metadata["rows"])
                 and all(failure.row is not None for failure in found),
-                "rows_per_scale": [(float(m), n) for m, n in metadata["rows"].items()],
+                **count_slide([metadata]),
             }
         )
         failures += found

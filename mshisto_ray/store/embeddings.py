@@ -79,6 +79,7 @@ class EmbeddingDirectory:
         self._made_from = {row["slide_id"]: row["made_from"] for row in complete}
         self._num_chunks = {row["slide_id"]: row["num_chunks"] for row in complete}
         self._rows = {row["slide_id"]: dict(row["rows_per_scale"]) for row in complete}
+        self._own = {row["slide_id"]: row.get("own_per_scale") for row in complete}
         self.colour = self._checked(colour)
         text = f"{self.manifest.digest} {[self.state(s) for s in self.slide_ids]}"
         if self.colour != self.colours[0]:
@@ -153,6 +154,11 @@ class EmbeddingDirectory:
     def num_rows(self, slide_id: str, mpp: float) -> int:
         """Embedded tiles of a slide at a scale, ancestors included."""
         return self._rows[slide_id].get(mpp, 0)
+
+    def num_own(self, slide_id: str, mpp: float) -> int | None:
+        """Own tiles among them; None where embedding did not count them yet."""
+        counted = self._own[slide_id]
+        return None if counted is None else dict(counted).get(mpp, 0)
 
     def shards(self, slide_id: str) -> list[Path]:
         """Files of a complete slide's chunks, in order."""

@@ -128,8 +128,9 @@ def count_tiles(
 ) -> np.ndarray:
     """Tiles of each complete slide at a scale, int64 [S].
 
-    Own tiles are counted in the shards, once in a process for the same embeddings: a
-    sweep's check, its driver and its trials all want to know.
+    Where embedding did not count own tiles, they are counted in the shards, once in a
+    process for the same embeddings: a sweep's check, its driver and its trials all want
+    to know.
     """
     if not own_only:
         rows = [directory.num_rows(slide_id, mpp) for slide_id in directory.slide_ids]
@@ -144,5 +145,8 @@ _own_tiles: dict[tuple[Path, str, float], list[int]] = {}
 
 
 def _count_own(directory: EmbeddingDirectory, slide_id: str, mpp: float) -> int:
+    known = directory.num_own(slide_id, mpp)
+    if known is not None:
+        return known
     tables = [read_shard(path, ["own"], mpp) for path in directory.shards(slide_id)]
     return sum(int(table["own"].to_numpy().sum()) for table in tables)

@@ -136,6 +136,13 @@ EMBEDDED_SLIDES = pa.schema(
             pa.map_(pa.float64(), pa.int64()),
             "rows, by configured mpp",
         ),
+        _field(
+            "own_per_scale",
+            pa.map_(pa.float64(), pa.int64()),
+            "own rows, by configured mpp; null: some were embedded before they were "
+            "counted",
+            nullable=True,
+        ),
     ]
 )
 

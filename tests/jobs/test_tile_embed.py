@@ -145,6 +145,7 @@ def test_every_planned_tile_is_embedded_once_and_sorted(tiled, embedded):
             assert part.values.shape == (len(part.row), embeddings.dim)
             own = embeddings.read(slide_id, mpp)
             np.testing.assert_array_equal(own.values, part.values[part.own])
+            assert embeddings.num_own(slide_id, mpp) == len(own.row)
         assert found == sorted(keys)
 
 
