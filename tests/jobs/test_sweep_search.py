@@ -140,8 +140,8 @@ def test_a_search_that_is_killed_again_and_again_equals_plain_python(tmp_path):
     table, rng = write_bags(tmp_path / "bags.parquet", 60), random.Random(0)
     words = {
         "bags": table, "axes": json.dumps(AXES), "epochs": 20, "hidden": "[8]",
-        "search": "{name: random, points: 6, seed: 5}", "early_stopping": "null",
-        "runtime.actors": 1, "out": tmp_path / "out",
+        "search": "{name: random, points: 8, seed: 5}", "early_stopping": "null",
+        "runtime.actors": 1, "runtime.pack": 1, "out": tmp_path / "out",
     }  # fmt: skip
     command = [sys.executable, str(SWEEP), *(f"{k}={v}" for k, v in words.items())]
     for number in range(3):
@@ -149,14 +149,14 @@ def test_a_search_that_is_killed_again_and_again_equals_plain_python(tmp_path):
     subprocess.run(command, check=True, timeout=600, stdout=subprocess.DEVNULL)
     given = config.load(SweepConfig, None, config.parse_overrides(command[2:]))
     points = PointSource(given, given, given.out).points
-    assert results(given.out).keys() == points.keys() and len(points) == 6
+    assert results(given.out).keys() == points.keys() and len(points) == 8
     for digest, path in results(given.out).items():
         point = points[digest].config
         experiment.run(point, *experiment.load(point), tmp_path / digest)
         plain = pq.read_table(tmp_path / digest / "predictions.parquet")
         assert plain.equals(pq.read_table(path.parent / "predictions.parquet"))
     parent, children = parent_and_children(given)
-    assert len(children) == 6 == len({child.info.run_name for child in children})
+    assert len(children) == 8 == len({child.info.run_name for child in children})
     assert {r.info.status for r in [parent, *children]} == {"FINISHED"}
 
 
