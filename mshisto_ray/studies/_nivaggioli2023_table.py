@@ -182,11 +182,14 @@ def _from_the_best(
 def _difference(one: Measured | None, other: Measured | None, metric: str) -> str:
     """One less the other with a 95 % interval, paired on draws of groups.
 
-    Empty where one of them is not done, or they are of other tiles.
+    Empty where one of them is not done, or they are of other tiles. The
+    difference alone where groups are too few for an interval of the metric.
     """
     if one is None or other is None or one is other or one.tiles != other.tiles:
         return ""
     value = one.metrics.values[metric] - other.metrics.values[metric]
+    if np.isnan(one.metrics.interval(metric).low):
+        return _signed(value)
     draws = one.metrics.replicates[metric] - other.metrics.replicates[metric]
     found: Interval = percentile_interval(value, draws)
     return f"{_signed(found.value)} ({_signed(found.low)} to {_signed(found.high)})"

@@ -150,7 +150,9 @@ def mean(values: Sequence[float]) -> str:
 
 
 def cell(value: Interval) -> str:
-    """An interval as ``.892 (.831 to .941)``."""
+    """An interval as ``.892 (.831 to .941)``; where there is none, the value alone."""
+    if np.isnan(value.low):
+        return short(value.value)
     return f"{short(value.value)} ({short(value.low)} to {short(value.high)})"
 
 

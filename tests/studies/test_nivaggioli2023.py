@@ -17,7 +17,12 @@ from mshisto_ray.jobs import embed, reproduce
 from mshisto_ray.jobs.reproduce import ReproduceConfig
 from mshisto_ray.learning.tile_metrics import tile_metrics
 from mshisto_ray.studies import nivaggioli2023
-from mshisto_ray.studies._nivaggioli2023_table import TablePlan, render
+from mshisto_ray.studies._nivaggioli2023_table import (
+    Measured,
+    TablePlan,
+    _from_the_best,
+    render,
+)
 
 PUBLISHED = Path(__file__).parents[2] / "published" / "nivaggioli2023"
 PLAN = {
@@ -153,3 +158,19 @@ def test_published_tables_are_those_of_their_units():
     for file in (PUBLISHED / "units").glob("*.json"):
         done[file.stem] = reproduce._read(file, json.loads(file.read_text()))
     assert render(plan, done) == (PUBLISHED / "table.md").read_text()
+
+
+def test_one_group_a_class_has_values_and_no_intervals():
+    classes = np.repeat([0, 1], 4)
+    scores = {
+        "good": np.linspace(0.1, 0.9, 8),
+        "bad": np.array([0.1, 0.2, 0.8, 0.9, 0.3, 0.4, 0.6, 0.7]),
+    }
+    arms = {}
+    for name, score in scores.items():
+        metrics = tile_metrics(np.stack([1 - score, score], 1), classes, classes)
+        arms[name] = Measured(metrics, ("tile",), 1.0, 1.0)
+    rows = _from_the_best(arms, ["pr_auc"], "pr_auc")
+    assert rows[0] == ["good", "1.000", ""]
+    # The other's positives have ranks 3, 4, 5, 6: (1/3 + 2/4 + 3/5 + 4/6) / 4.
+    assert rows[1] == ["bad", ".525", "-.475"]
