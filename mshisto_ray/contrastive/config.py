@@ -15,6 +15,7 @@ from mshisto_ray.contrastive.pair_batches import PAIRS, check_batches
 from mshisto_ray.contrastive.presets import PRESETS
 from mshisto_ray.contrastive.validation import ValidationConfig
 from mshisto_ray.store.cohort import read_cohort
+from mshisto_ray.store.learned_labels import record_patients
 from mshisto_ray.store.manifest import recipe_digest
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.training.augment import AugmentConfig
@@ -191,6 +192,13 @@ def _of_cohort(
 
 def _class_names(column: Mapping[str, str | None]) -> list[str]:
     return sorted({value for value in column.values() if value is not None})
+
+
+def recorded(config: PretrainConfig, tiles: TileDirectory) -> dict[str, Any]:
+    """What a pretraining's manifest records: its config, and whose labels it read."""
+    labels, patients = _of_cohort(config, tiles)
+    learned = [patients[slide_id] for slide_id in labels if slide_id in tiles.slides]
+    return config.model_dump(mode="json") | record_patients(learned)
 
 
 def describe(config: PretrainConfig, index: TileIndex) -> list[str]:

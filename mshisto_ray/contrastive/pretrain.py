@@ -13,6 +13,7 @@ from mshisto_ray.contrastive.config import (
     PretrainConfig,
     load_index,
     pretrain_recipe,
+    recorded,
 )
 from mshisto_ray.contrastive.monitor import collapse, projection_monitors
 from mshisto_ray.contrastive.pair_batches import PAIRS, pair_batches
@@ -39,9 +40,8 @@ def pretrain(config: PretrainConfig, say: Say = print) -> Trained:
     """
     tiles, index = load_index(config)
     check_slides(tiles)
-    recorded = config.model_dump(mode="json")
     recipe = pretrain_recipe(config, tiles, index)
-    with open_stage(config.out, STAGE, recipe, recorded):
+    with open_stage(config.out, STAGE, recipe, recorded(config, tiles)):
         return pretrain_share(config, tiles, index, say)
 
 

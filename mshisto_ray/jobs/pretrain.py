@@ -12,6 +12,7 @@ from mshisto_ray.contrastive.config import (
     describe,
     load_index,
     pretrain_recipe,
+    recorded,
 )
 from mshisto_ray.contrastive.pretrain import NAME, STAGE, pretrain_share
 from mshisto_ray.contrastive.samples import sample_pairs
@@ -53,9 +54,7 @@ def run(config: PretrainJobConfig) -> None:
     for line in describe(config, index):
         say(f"{NAME}: {line}")
     recipe = _recipe(config, tiles, index)
-    with open_stage(
-        config.out, STAGE, recipe, config.model_dump(mode="json")
-    ) as manifest:
+    with open_stage(config.out, STAGE, recipe, recorded(config, tiles)) as manifest:
         if steps_done(config.out) < config.steps:
             with planned_workers(config, config.model.norm) as plan:
                 _draw_pairs(config, tiles, index)

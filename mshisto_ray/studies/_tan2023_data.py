@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mshisto_ray.config import InputError
 from mshisto_ray.evaluation.localisation import annotation_names
-from mshisto_ray.learning.given_folds import GivenFolds, read_given_folds
+from mshisto_ray.learning.given_folds import TEST, GivenFolds, read_given_folds
 from mshisto_ray.mil.input.annotated_area import fingerprint
 from mshisto_ray.store.cohort import Cohort, read_cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.features import count_tiles
+from mshisto_ray.store.learned_labels import learned_note
 from mshisto_ray.store.manifest import recipe_digest
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.studies._tan2023_table import ROWS, TableRow, levels_of
@@ -69,6 +72,7 @@ class TanData:
                 "encoder a scale) or shared/, with study.split=per_fold in fold_<fold>/"
             )
         self._check_slides([slide for slide, _, _ in labelled])
+        self._check_encoders([patient for _, patient, _ in labelled])
 
     def _find_area(self, slides: Sequence[str]) -> dict[str, str]:
         """The fingerprint of the annotated area, if one is wanted."""
@@ -115,6 +119,27 @@ class TanData:
                 f"embeddings ({shown}): rows of the table would be of other slides; "
                 "embed them, or take their labels out of cohort.csv"
             )
+
+    def _check_encoders(self, patients: Sequence[str]) -> None:
+        """Raise InputError where an encoder learned labels of patients to be tested."""
+        for cell in self.cells:
+            tested = np.array(patients)[self._is_tested(cell.fold, len(patients))]
+            for path in dict.fromkeys(self.folders(cell)):
+                note = learned_note(EmbeddingDirectory(path), tested.tolist())
+                if note:
+                    raise InputError(
+                        f"data: {note}: pretrain without them, and give study.split="
+                        "given (one encoder of the training patients) or per_fold (an "
+                        "encoder a fold)"
+                    )
+
+    def _is_tested(self, fold: int | None, num: int) -> np.ndarray:
+        """Which of the labelled slides some model of a cell is tested on, bool [N]."""
+        if self._folds and self._folds.is_split:
+            return self._folds.index == TEST
+        if self._folds and fold is not None:
+            return self._folds.index == self._folds.numbers.index(fold)
+        return np.ones(num, bool)
 
     def _open_tiles(self) -> TileDirectory | None:
         if self._settings["annotation"] is None:

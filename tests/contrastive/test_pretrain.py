@@ -8,10 +8,11 @@ import torch
 
 from mshisto_ray.config import InputError, validate
 from mshisto_ray.contrastive.config import PretrainConfig, load_index, pretrain_recipe
-from mshisto_ray.contrastive.pretrain import pretrain
+from mshisto_ray.contrastive.pretrain import STAGE, pretrain
 from mshisto_ray.contrastive.samples import sample_pairs
 from mshisto_ray.encoders import checkpoint
 from mshisto_ray.reporting.pair_sheet import draw_pair_sheet
+from mshisto_ray.store.manifest import read_manifest
 from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.training.clock import PHASES
 from mshisto_ray.training.loop import Training
@@ -135,6 +136,8 @@ def test_other_pairs_and_losses_run(override, phantom, tmp_path):
     result = run(config(phantom, tmp_path / "out", **override, seed=1))
     last = result.history[-1]
     assert np.isfinite(last["loss"]) and result.encoder.is_dir()
+    recorded = read_manifest(tmp_path / "out", STAGE).recorded
+    assert bool(recorded["patients_of_labels"]) == ("label" in override)
     if "verify" in override:
         assert last["dropped_pairs"] > 0 and 0 <= last["dead_negatives"] <= 1
 

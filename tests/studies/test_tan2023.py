@@ -1,5 +1,7 @@
 """Tan's rows of the given embeddings, also on the annotated area."""
 
+import json
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -7,6 +9,7 @@ import safetensors.numpy
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs import reproduce
 from mshisto_ray.learning.comparison import compare
+from mshisto_ray.store.learned_labels import record_patients
 from mshisto_ray.studies import _study, tan2023
 from mshisto_ray.studies._tan2023_cost import core_hours, encoder_parameters
 
@@ -156,6 +159,30 @@ def test_tan_takes_given_folds_and_a_given_split(make_embeddings):
         tan2023.build(data, split="per_fold", **keys)
     (data / "cohort.csv").write_text("path,label\ns0.svs,a\n")
     with pytest.raises(InputError, match="has no column fold"):
+        tan2023.build(data, split="given", **keys)
+
+
+def test_tan_tests_no_patient_whose_label_an_encoder_learned(make_embeddings, tmp_path):
+    data = three_scales(make_embeddings, fold="split")
+    manifest = data / "shared" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    part = {"name": "checkpoint", "path": str(tmp_path / "trained" / "encoder")}
+    manifest.write_text(json.dumps(content | {"recorded": {"encoder": part}}))
+    keys = SMALL | {"rows": ("shared",), "levels": (1,)}
+
+    def learn(*patients):
+        (tmp_path / "trained").mkdir(exist_ok=True)
+        recorded = {"recorded": record_patients(patients)}
+        (tmp_path / "trained" / "manifest.json").write_text(json.dumps(recorded))
+
+    assert tan2023.build(data, **keys).units()  # not known: trained elsewhere
+    learn("s0", "s1", "s2", "s3")
+    assert tan2023.build(data, split="given", **keys).units()
+    said = r"labels of 4 of 8 patients \(s0, s1, s2, \.\.\.\)"
+    with pytest.raises(InputError, match=said):
+        tan2023.build(data, **keys)
+    learn("s0", "s7")
+    with pytest.raises(InputError, match=r"labels of 1 of 4 patients \(s7\)"):
         tan2023.build(data, split="given", **keys)
 
 

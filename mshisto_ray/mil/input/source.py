@@ -22,6 +22,7 @@ from mshisto_ray.store.columns import looks_like_fold
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.features import Features, ParquetFeatures
 from mshisto_ray.store.identity import doubtful_patient_notes, own_patient_note
+from mshisto_ray.store.learned_labels import learned_note
 from mshisto_ray.store.links import read_member_places
 
 
@@ -95,7 +96,7 @@ def _chain_source(
     chain = open_chain(directories, scales, names, cache)
     rows, has_fold = cohort_rows(cohort, chain.members, labels, fold)
     parts = (chain.features, *(scale.features for scale in chain.finer))
-    notes = [*cohort.notes, *_untrained(directories)]
+    notes = [*cohort.notes, *_of_encoders(directories, cohort)]
     notes += (
         [_uncached(config.directories[0], cache)] if _are_slow(parts, cache) else []
     )
@@ -129,7 +130,7 @@ def _view_source(
     rows, has_fold = cohort_rows(cohort, place, labels, fold)
     notes = [*cohort.notes, *found.notes]
     directories = [EmbeddingDirectory(view.embeddings) for view in views]
-    notes += _untrained(directories)
+    notes += _of_encoders(directories, cohort)
     if _are_slow(found.features.parts, cache):
         notes.append(_uncached(views[0].embeddings, cache))
     return BagSource(
@@ -166,12 +167,20 @@ def cohort_rows(
     return rows, has_fold
 
 
-def _untrained(directories: Sequence[EmbeddingDirectory]) -> list[str]:
+def _of_encoders(
+    directories: Sequence[EmbeddingDirectory], cohort: Cohort
+) -> list[str]:
+    """Lines on encoders that learned nothing, or from labels of this cohort."""
     paths = dict.fromkeys(str(d.path) for d in directories if d.has_random_weights)
+    patients = {row.patient_id for row in cohort.rows}
+    learned = [learned_note(directory, patients) for directory in directories]
     return [
-        f"warning: the network of {path} has random weights: what is trained on its "
-        "embeddings says nothing about a trained encoder"
-        for path in paths
+        *(
+            f"warning: the network of {path} has random weights: what is trained on "
+            "its embeddings says nothing about a trained encoder"
+            for path in paths
+        ),
+        *dict.fromkeys(f"warning: {note}" for note in learned if note),
     ]
 
 
@@ -204,12 +213,12 @@ def _cohort_source(
     place = {slide_id: i for i, slide_id in enumerate(directory.slide_ids)}
     rows, has_fold = cohort_rows(cohort, place, labels, fold)
     features = open_features(directory, scale, cache)
-    notes = (*cohort.notes, *_untrained([directory]))
-    notes += (_uncached(path, cache),) if _are_slow([features], cache) else ()
+    notes = [*cohort.notes, *_of_encoders([directory], cohort)]
+    notes += [_uncached(path, cache)] if _are_slow([features], cache) else []
     encoder = directory.encoder
     digest = directory.digest
     return BagSource(
-        rows, features, "slides", has_fold, digest, encoder, scale, notes,
+        rows, features, "slides", has_fold, digest, encoder, scale, tuple(notes),
         fingerprints=directory.fingerprints,
         places=partial(read_member_places, directory, scale),
     )  # fmt: skip

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +11,7 @@ from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil.input.bags import read_bags
 from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.store.cache import CacheConfig
+from mshisto_ray.store.learned_labels import record_patients
 
 NO_CACHE = CacheConfig(max_gib=0)
 COHORT = """path,slide_id,patient_id,label,fold,stage
@@ -61,6 +64,22 @@ def test_a_bag_per_patient_holds_all_its_slides(embeddings, tmp_path):
     assert bags.slide_ids == (None, None, None) and bags.folds is None
     assert bags.sizes.tolist() == [7, 5, 0]
     assert [part.shape for part in bags.read(0)] == [(4, 3), (3, 3)]
+
+
+def test_labels_that_the_encoder_learned_are_warned_of(embeddings, tmp_path):
+    manifest = embeddings / "manifest.json"
+    part = {"name": "checkpoint", "path": str(tmp_path / "trained" / "encoder")}
+    content = json.loads(manifest.read_text()) | {"recorded": {"encoder": part}}
+    manifest.write_text(json.dumps(content))
+    (tmp_path / "trained").mkdir()
+    for known, lines in ((["p1", "other"], 1), (["other"], 0)):
+        recorded = {"recorded": record_patients(known)}
+        (tmp_path / "trained" / "manifest.json").write_text(json.dumps(recorded))
+        source = given(embeddings, tmp_path)
+        notes = read_bags(source, TargetConfig(), None, NO_CACHE).notes
+        found = [note for note in notes if "learned from the labels" in note]
+        assert len(found) == lines
+        assert all("of 1 of 4 patients (p1)" in note for note in found)
 
 
 def test_a_slide_without_tiles_at_the_scale_is_named(embeddings, tmp_path):
