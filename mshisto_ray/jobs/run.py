@@ -6,6 +6,8 @@ import functools
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from mshisto_ray import config as configs
 from mshisto_ray.distributed.session import one_session
 from mshisto_ray.jobs import embed, predict, sweep, tile
@@ -26,6 +28,7 @@ from mshisto_ray.jobs._study_report import StudyReport
 from mshisto_ray.jobs._tile_check import check_slides
 from mshisto_ray.learning.sweep import points
 from mshisto_ray.progress import say
+from mshisto_ray.store.failures import CSV
 from mshisto_ray.store.manifest import write_text
 
 
@@ -70,13 +73,19 @@ def run(config: RunConfig) -> int:
         [
             *(("all of it, to open in a browser", path) for path in page),
             ("what was tiled", page_path(out / "tiles", 0)),
-            ("what failed, and why", out / "tiles" / "failures.csv"),
+            *_failures(out / "embeddings"),
             ("the ranking", out / "sweep" / "summary.md"),
             *looks,
             ("all runs, compared", store.view_command()),
         ],
     )
     return code
+
+
+def _failures(embedded: Path) -> list[tuple[str, Path]]:
+    """Where what failed in tiling and embedding is listed; empty: nothing failed."""
+    num = pq.read_metadata(embedded / "failures.parquet").num_rows
+    return [("what failed, and why", embedded / CSV)] if num else []
 
 
 def _check_slides(config: RunConfig, steps: StudySteps) -> None:

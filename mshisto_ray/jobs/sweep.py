@@ -199,7 +199,9 @@ def _conclude(
     if best:
         _register(config, store, runs.parent, best, answer)
         chosen = ranked[0].point.label
-        say(f"sweep: chosen by val_{config.chosen_by}: {chosen} -> {best}")
+        others = len(ranked) > 1
+        how = f"chosen by val_{config.chosen_by}" if others else "the only config"
+        say(f"sweep: {how}: {chosen} -> {best}")
     say(f"sweep: {config.out / SUMMARY}")
     lost = found.not_run and config.budget.minutes is None
     return 1 if found.failed or lost else 0

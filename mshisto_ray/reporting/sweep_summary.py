@@ -69,15 +69,15 @@ def summary(
 def about(ranked: Sequence[PointResult], select: str | None) -> str:
     """A sentence on the order of the configs, and one on what their values are."""
     order = (
-        f"ranked and chosen by val_{select}, without test results. "
+        f"{len(ranked)} configs, ranked and chosen by val_{select}, without test "
+        "results. "
         if select
-        else "in the order of the axes; none was chosen. "
+        else f"{len(ranked)} configs, in the order of the axes; none was chosen. "
     )
+    if select and len(ranked) == 1:  # which may do without validation
+        order = "The only config. "
     method = f", with {ranked[0].target.interval_method}" if ranked else ""
-    return (
-        f"{len(ranked)} configs, {order}Values are means over repeats of out-of-fold "
-        f"predictions{method}."
-    )
+    return f"{order}Values are means over repeats of out-of-fold predictions{method}."
 
 
 def about_nested(nested: NestedChoice, select: str) -> str:

@@ -217,6 +217,7 @@ def test_a_study_runs_to_predictions_and_a_second_time_does_no_work(tmp_path):
     assert {"ranking", "looks", "new-result", "new-looks"} <= set(page.sections)
     assert len(page.pictures) >= 2 + 3 * 2 + 2 * (4 + 2)
     assert first.split("Look at:\n")[1].lstrip().startswith("all of it")
+    assert "what failed" not in first
     assert (out / "mlflow.db").is_file()
     assert not (tmp_path / "mlflow.db").exists()
     assert not (out / "sweep" / "mlflow.db").exists()
@@ -232,6 +233,7 @@ def test_a_study_runs_to_predictions_and_a_second_time_does_no_work(tmp_path):
     said, _ = _run(tmp_path, more)
     assert "another head is chosen now" in said
     assert said.count("where it looks: no heat maps: the chosen pooling") == 2
+    assert "sweep: the only config: pooling=embedding_mean ->" in said
     assert len(list(out.glob("predictions-*"))) == 1
 
 
