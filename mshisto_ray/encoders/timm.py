@@ -66,9 +66,6 @@ def build(
         InputError: unknown model or option, weights that do not fit, or weights of a
             published network whose mean and std timm does not know.
     """
-    # timm takes as long to import as torch, and most commands do without.
-    from timm.data.config import resolve_model_data_config
-
     if (fit == "resize_crop") != (resize_to is not None):
         raise InputError("encoder: resize_to goes with fit: resize_crop, and only so")
     if "/" in model:
@@ -76,11 +73,11 @@ def build(
             f"encoder: {model!r} is an address, not timm's name{_at(model)}"
         )
     network = _make_network(model, options, weights, seed)
-    known = resolve_model_data_config(network)
+    known = _known_input(network)
     transform = InputTransform(
-        mean=mean or tuple(known["mean"]),
-        std=std or tuple(known["std"]),
-        size=size or _built_size(network) or known["input_size"][-1],
+        mean=mean or known.mean,
+        std=std or known.std,
+        size=size or known.size,
         fit=fit,
         interpolation=interpolation,
         resize_to=resize_to,
@@ -108,6 +105,16 @@ def _make_network(
     elif weights != "random":
         load_weights(network, find_weights(Path(weights).expanduser()))
     return network
+
+
+def _known_input(network: nn.Module) -> InputTransform:
+    """The input that timm records for a network, of the side that it was built for."""
+    # timm takes as long to import as torch, and most commands do without.
+    from timm.data.config import resolve_model_data_config
+
+    known = resolve_model_data_config(network)
+    size = _built_size(network) or known["input_size"][-1]
+    return InputTransform(tuple(known["mean"]), tuple(known["std"]), size, "as_is")
 
 
 def _at(address: str) -> str:

@@ -28,6 +28,7 @@ from mshisto_ray.tile_classification.finetune_config import (
     finetune_recipe,
     fold_data,
     load_data,
+    recorded,
     with_head,
 )
 from mshisto_ray.tile_classification.head.run import RESULT
@@ -118,9 +119,7 @@ def _train(config: FinetuneJobConfig, data: FinetuneData) -> None:
     for line in data.notes:
         say(f"{NAME}: {line}")
     recipe = _recipe(config, data)
-    with open_stage(
-        config.out, STAGE, recipe, config.model_dump(mode="json")
-    ) as manifest:
+    with open_stage(config.out, STAGE, recipe, recorded(config, data)) as manifest:
         if steps_done(config.out) < config.steps:
             with planned_workers(config, config.model.norm) as plan:
                 _say_counts(data)

@@ -22,9 +22,9 @@ def record_patients(patients: Collection[str]) -> dict[str, list[str]]:
 def learned_patients(directory: EmbeddingDirectory) -> frozenset[str]:
     """Patients whose labels the encoder of some embeddings learned from.
 
-    Empty where it learned from none, and where that is not known: it was trained by
-    other software or an earlier version, or it does not lie beside the manifest of its
-    training any more.
+    Those who chose among its weights count. Empty where it learned from none, and where
+    that is not known: it was trained by other software or an earlier version, or it
+    does not lie beside the manifest of its training any more.
     """
     part = directory.manifest.recorded.get("encoder")
     if not isinstance(part, Mapping) or part.get("name") != "checkpoint":

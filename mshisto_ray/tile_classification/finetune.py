@@ -18,6 +18,7 @@ from mshisto_ray.tile_classification.finetune_config import (
     FinetuneData,
     finetune_recipe,
     load_data,
+    recorded,
     with_head,
 )
 from mshisto_ray.tile_classification.validation import TileValidation
@@ -39,7 +40,7 @@ def finetune(config: FinetuneConfig, say: Say = print) -> Trained:
     data = load_data(config)
     check_slides(data.tiles)
     recipe = finetune_recipe(config, data)
-    with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
+    with open_stage(config.out, STAGE, recipe, recorded(config, data)):
         return finetune_share(config, data, say)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from mshisto_ray.config import Config, InputError, InputPath, option
 from mshisto_ray.evaluation.labelled_tiles import ANNOTATION
 from mshisto_ray.store.cohort import read_cohort
+from mshisto_ray.store.learned_labels import record_patients
 from mshisto_ray.store.manifest import recipe_digest
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tile_classification.head_fold import HeadFold, read_folds
@@ -171,6 +172,18 @@ def with_head(config: FinetuneConfig, classes: tuple[str, ...]) -> ModelConfig:
     """The backbone with a linear layer on its pooled features, one logit a class."""
     head = ProjectionConfig(hidden=(), dim=len(classes))
     return ModelConfig(**config.model.model_dump(), projection=head)
+
+
+def recorded(config: FinetuneConfig, data: FinetuneData) -> dict[str, Any]:
+    """What a fine-tuning's manifest records: its config, and whose labels it read."""
+    patients = {name: row["patient_id"] for name, row in data.tiles.slides.items()}
+    if config.cohort:
+        cohort = read_cohort(config.cohort, False, config.columns)
+        patients |= {row.slide_id: row.patient_id for row in cohort.rows}
+    learned = {*data.train.slides(), *data.held_out.slides()}
+    return config.model_dump(mode="json") | record_patients(
+        [patients[slide_id] for slide_id in learned]
+    )
 
 
 def finetune_recipe(config: FinetuneConfig, data: FinetuneData) -> dict[str, Any]:

@@ -70,6 +70,10 @@ class ClassifiedTiles:
         """The number of patients with tiles of each class, int [C]."""
         return _has(self.index.patient[self._slide()], self.code, self.classes).sum(0)
 
+    def slides(self) -> list[str]:
+        """Ids of the slides that the tiles are of."""
+        return [self.index.slide_ids[place] for place in np.unique(self._slide())]
+
     def _slide(self) -> np.ndarray:
         return self.index.slide(np.arange(len(self.index)))
 

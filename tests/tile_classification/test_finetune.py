@@ -8,7 +8,8 @@ from mshisto_ray.config import InputError, validate
 from mshisto_ray.encoders import checkpoint
 from mshisto_ray.jobs.finetune import FinetuneJobConfig, check
 from mshisto_ray.learning.metrics import auroc
-from mshisto_ray.tile_classification.finetune import finetune
+from mshisto_ray.store.manifest import read_manifest
+from mshisto_ray.tile_classification.finetune import STAGE, finetune
 from mshisto_ray.tile_classification.finetune_config import load_data
 from mshisto_ray.training.loop import Training
 from mshisto_ray.training.reading import IndexedTileReader
@@ -108,6 +109,9 @@ def test_a_killed_run_resumes_to_the_same_weights(config, tmp_path, monkeypatch)
         for name in ("whole", "parts")
     ]
     assert all(torch.equal(v, states[1][name]) for name, v in states[0].items())
+    learned = read_manifest(tmp_path / "parts", STAGE).recorded["patients_of_labels"]
+    whole = load_data(config(out=tmp_path / "parts")).tiles.slides.values()
+    assert learned == sorted({slide["patient_id"] for slide in whole})
 
 
 def test_a_training_starts_from_an_encoder_directory(config, tmp_path):

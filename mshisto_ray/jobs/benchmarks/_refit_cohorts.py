@@ -13,6 +13,7 @@ import torch
 from scipy.stats import norm
 
 from mshisto_ray import config as configs
+from mshisto_ray.jobs.benchmarks._made_bags import bags_of
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.learning.sweep.nested_choice import (
     choices_within_folds,
@@ -27,7 +28,6 @@ from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.refits import refit_interval, run_refits
 from mshisto_ray.statistics.bootstrap import Interval
-from mshisto_ray.store.features import ArrayFeatures
 
 _DIM, _METRIC = 10, "auroc"
 _CPU = torch.device("cpu")
@@ -88,24 +88,9 @@ def sweep_cohort(
 
 
 def _bags(values: np.ndarray, labels: np.ndarray) -> Bags:
-    names = tuple(f"p{i}" for i in range(len(labels)))
-    sizes = np.ones(len(labels), np.int64)
-    offsets = np.concatenate([[0], sizes.cumsum()])
-    return Bags(
-        features=ArrayFeatures(names, values.astype(np.float32), offsets),
-        names=names,
-        members=tuple((i,) for i in range(len(labels))),
-        slide_ids=(None,) * len(labels),
-        patient_ids=names,
-        targets=labels.astype(np.int64),
-        classes=("negative", "positive"),
-        folds=None,
-        sizes=sizes,
-        digest="simulated",
-        encoder=None,
-        scale=None,
-        notes=(),
-    )
+    """Bags of one instance."""
+    offsets = np.arange(len(labels) + 1, dtype=np.int64)
+    return bags_of(values.astype(np.float32), offsets, labels)
 
 
 def _true_auroc(model: FoldModel, shift: float) -> float:

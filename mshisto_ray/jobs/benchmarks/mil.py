@@ -16,6 +16,7 @@ from pydantic import Field
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs.benchmarks._benchmark import Benchmark, Measure, interleaved
+from mshisto_ray.jobs.benchmarks._made_bags import bags_of
 from mshisto_ray.jobs.benchmarks._mil_ways import PLAIN_LR, Ours, Plain
 from mshisto_ray.learning.comparison import compare
 from mshisto_ray.mil.fit.config import TrainConfig
@@ -25,7 +26,6 @@ from mshisto_ray.mil.fit.fold_model import FoldTask, count_steps
 from mshisto_ray.mil.fit.standardisation import fit_standardisation, slide_moments
 from mshisto_ray.mil.fit.together import fit_together
 from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.store.features import ArrayFeatures
 
 _CPU = torch.device("cpu")
 _FOLDS = 10
@@ -161,19 +161,4 @@ def _make_bags(case: _Case) -> Bags:
     for start, size, target in zip(ends[:-1], sizes, targets, strict=True):
         if target:
             values[start : start + max(1, size // 10), :8] += 2
-    names = tuple(str(i) for i in range(len(sizes)))
-    return Bags(
-        features=ArrayFeatures(names, values, ends),
-        names=names,
-        members=tuple((i,) for i in range(len(sizes))),
-        slide_ids=(None,) * len(sizes),
-        patient_ids=names,
-        targets=targets,
-        classes=("negative", "positive"),
-        folds=None,
-        sizes=sizes,
-        digest="",
-        encoder=None,
-        scale=None,
-        notes=(),
-    )
+    return bags_of(values, ends, targets)
