@@ -37,6 +37,9 @@ STUDIES = "mshisto_ray.studies"
 STAGE = "study"
 _UNITS = "units"
 _PICTURES = "pictures"
+_TABLE = "table.md"
+# What a published study holds, which a copy of it may bring.
+_PUBLISHED = (_UNITS, _PICTURES, _TABLE, "plan.json")
 _AREA = ".area.parquet"
 _RECORDED = ("mshisto-ray", "numpy", "torch")
 
@@ -47,7 +50,7 @@ class ReproduceConfig(Config):
     study: Annotated[Part, Family(STUDIES)] = option(text="the study to run")
     data: InputPath = option(text="folder with the study's data")
     out: OutputPath = option(
-        text="directory; an unfinished one is resumed; may hold `units` made elsewhere"
+        text="directory; an unfinished one is resumed; may be a copy of a published study"
     )
     share: str = option(
         "1/1",
@@ -67,7 +70,7 @@ class ReproduceConfig(Config):
 def check(config: ReproduceConfig) -> None:
     """Check the study's data, that ``out`` can be used, and the units in it."""
     study = _study(config)
-    check_stage(config.out, STAGE, _recipe(config), [_UNITS])
+    check_stage(config.out, STAGE, _recipe(config), _PUBLISHED)
     _finished_units(config.out, study.units())
 
 
@@ -75,7 +78,7 @@ def run(config: ReproduceConfig) -> None:
     """Run a published study again and print its table."""
     study = _study(config)
     recorded = config.model_dump(mode="json")
-    with open_stage(config.out, STAGE, _recipe(config), recorded, [_UNITS]):
+    with open_stage(config.out, STAGE, _recipe(config), recorded, _PUBLISHED):
         _run(study, config.out, config.share)
 
 
@@ -106,13 +109,13 @@ def _run(study: Study, out: Path, share: str = "1/1") -> None:
         cost = {"seconds": seconds, "cpu_seconds": time.process_time() - cpu}
         _write(out, unit, result, cost)
         done[unit.name] = result
-        write_text(out / "table.md", study.table(done))
+        write_text(out / _TABLE, study.table(done))
         print(
             f"reproduce: {len(done)}/{len(units)} {unit.name}, {seconds:.0f} s",
             flush=True,
         )
     text = study.table(done)
-    write_text(out / "table.md", text)
+    write_text(out / _TABLE, text)
     print(f"\n{text}\nreproduce: {out / 'table.md'}", flush=True)
 
 

@@ -112,6 +112,8 @@ def test_units_made_elsewhere_are_kept(musk, made, tmp_path, capsys, config):
     shutil.copy(musk / "musk1.parquet", elsewhere / "data")
     shutil.copytree(units, elsewhere / "out" / "units")
     (elsewhere / "out" / "units" / "fox-attention-0.json").write_text("{}")
+    # A published study is copied whole, with its table.
+    (elsewhere / "out" / "table.md").write_text("")
     # More repeats are other units: these stay as they are.
     settings = config(elsewhere / "data", elsewhere / "out", **keys | {"repeats": 2})
     reproduce.check(settings)
