@@ -103,9 +103,10 @@ class AnySweepConfig(AxesConfig, Experiment):
     @model_validator(mode="after")
     def _metric_is_of_the_target(self) -> Self:
         kind = self.kind
-        if self.chosen_by not in (None, *kind.shown):
+        known = [name for name in kind.shown if name not in kind.references]
+        if self.chosen_by not in (None, *known):
             raise ValueError(
-                f"select: target.kind={kind.kind} has {', '.join(kind.shown)}; got "
+                f"select: target.kind={kind.kind} has {', '.join(known)}; got "
                 f"{self.select!r}; auto: {kind.chooses}"
             )
         return self

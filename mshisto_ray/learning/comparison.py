@@ -182,7 +182,7 @@ def by_fold(model: Predictions, metric: str) -> dict[tuple[int, int], float]:
     for repeat, fold in models.tolist():
         rows = (model.repeat == repeat) & (model.fold == fold)
         given = model.probabilities[rows], model.target[rows], model.fold[rows]
-        metrics = model.kind.measure(*given)
+        metrics = model.kind_of(repeat).measure(*given)
         found[repeat, fold] = float(metrics[metric][0])
     return found
 

@@ -39,11 +39,12 @@ class Estimates:
 
     def __init__(self, predictions: Predictions):
         self._all, self.kind = predictions, predictions.kind
-        self.names = predictions.kind.metric_names(predictions.classes)
+        repeats = np.unique(predictions.repeat)
+        self._kinds = [predictions.kind_of(int(repeat)) for repeat in repeats]
+        self.names = self._kinds[0].metric_names(predictions.classes)
         names = predictions.patient_id.astype(str)
         patients, self._patient = np.unique(names, return_inverse=True)
         self.num_patients = len(patients)
-        repeats = np.unique(predictions.repeat)
         self._rows = [np.flatnonzero(predictions.repeat == r) for r in repeats]
 
     @cached_property
@@ -147,12 +148,14 @@ class Estimates:
         self, weights: Sequence[np.ndarray | None]
     ) -> dict[str, np.ndarray]:
         found = [
-            self._all.kind.measure(
+            kind.measure(
                 self._all.probabilities[index],
                 self._all.target[index],
                 self._all.fold[index],
                 weight,
             )
-            for index, weight in zip(self._rows, weights, strict=True)
+            for kind, index, weight in zip(
+                self._kinds, self._rows, weights, strict=True
+            )
         ]
         return {name: np.mean([f[name] for f in found], axis=0) for name in self.names}

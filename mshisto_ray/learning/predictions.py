@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from mshisto_ray.learning.targets import Target, TargetConfig, restore_target
 from mshisto_ray.store.shards import read_metadata, write_shard
 
 _PREFIX = "prob_"
+_OF_ALL_ROWS = {"classes", "kind", "models"}
+_MODELS = "models"  # key of a table's metadata
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Predictions:
     text; ``target``: class index [N]; ``fold``, ``repeat``: [N] of the model;
     ``probabilities``: float64 [N, C], columns in the order of ``classes``. ``kind``:
     the target; where it is not classes, ``classes`` are its names, ``target`` its
-    truth [N, ...] and ``probabilities`` its values [N, V].
+    truth [N, ...] and ``probabilities`` its values [N, V]. ``models``: by repeat and
+    fold, what metrics need of a model (``FittedTarget.measured_with``).
     """
 
     classes: tuple[str, ...]
@@ -38,21 +41,30 @@ class Predictions:
     repeat: np.ndarray
     probabilities: np.ndarray
     kind: Target = field(default_factory=lambda: TargetConfig().build())
+    models: Mapping[tuple[int, int], Mapping[str, Any]] = field(default_factory=dict)
+
+    def kind_of(self, repeat: int) -> Target:
+        """The target with what its metrics need of the models of a repeat."""
+        if not self.models:
+            return self.kind
+        own = {fold: one for (r, fold), one in self.models.items() if r == repeat}
+        return self.kind.knowing(own)
 
     def __len__(self) -> int:
         return len(self.bag)
 
     def take(self, rows: np.ndarray) -> Predictions:
         """Some of the rows, by a mask [N] or by their places."""
-        names = set(Predictions.__dataclass_fields__) - {"classes", "kind"}
+        names = set(Predictions.__dataclass_fields__) - _OF_ALL_ROWS
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
     """Join the rows of all parts, which share their classes."""
-    names = set(Predictions.__dataclass_fields__) - {"classes", "kind"}
+    names = set(Predictions.__dataclass_fields__) - _OF_ALL_ROWS
     columns = {n: np.concatenate([getattr(p, n) for p in parts]) for n in names}
-    return Predictions(parts[0].classes, **columns, kind=parts[0].kind)
+    models = {key: one for part in parts for key, one in part.models.items()}
+    return Predictions(parts[0].classes, **columns, kind=parts[0].kind, models=models)
 
 
 def as_table(predictions: Predictions) -> pa.Table:
@@ -78,6 +90,9 @@ def as_table(predictions: Predictions) -> pa.Table:
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write the table of predictions as Parquet."""
     metadata = table_metadata(predictions.kind, predictions.classes)
+    if predictions.models:
+        known = predictions.models.items()
+        metadata[_MODELS] = [[*key, dict(state)] for key, state in known]
     write_shard(path, [as_table(predictions)], metadata)
 
 
@@ -116,6 +131,7 @@ def read_predictions(path: Path) -> Predictions:
         repeat=table["repeat"].to_numpy(),
         probabilities=values,
         kind=kind,
+        models={(r, f): s for r, f, s in (read_metadata(path) or {}).get(_MODELS, [])},
     )
 
 

@@ -30,7 +30,9 @@ from mshisto_ray.statistics.refits import (
 _TEST, _VALIDATION = "refits_test.parquet", "refits_validation.parquet"
 _STREAM = 2  # separates their random numbers from those of folds and inner splits
 _TRIES = 100
-_FROM_0_TO_1 = ("auroc", "pr_auc", "accuracy", "f1", "c_index")
+_FROM_0_TO_1 = (
+    "auroc", "pr_auc", "accuracy", "f1", "c_index", "uno_c", "auc", "brier",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,9 @@ def value_metrics(
         return {}
     places = np.zeros(len(bags), np.int64)
     found = as_predictions(head.classes, bags, values, places)
-    return intervals(replace(found, target=truth, kind=head.kind))
+    known = head.kind.of_another_cohort([model.fitted for model in head.models])
+    models = {(0, 0): known} if known else {}
+    return intervals(replace(found, target=truth, kind=head.kind, models=models))
 
 
 def _specificity(

@@ -142,6 +142,8 @@ def _cell(outcome: PointResult, name: str) -> str:
     if f"{name}_mean" not in found:
         return ""
     value, low, high = (found[f"{name}_{e}"] for e in ("mean", "ci_low", "ci_high"))
+    if math.isnan(value):
+        return "not defined"
     return f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 

@@ -74,6 +74,6 @@ def score_of(predictions: Predictions, metric: str) -> float:
     """The metric of one model's predictions, NaN where it is not defined."""
     if not len(predictions):
         return float("nan")
-    values, truth = predictions.probabilities, predictions.target
-    model = np.zeros(len(predictions), np.int64)
-    return float(predictions.kind.measure(values, truth, model)[metric][0])
+    given = predictions.probabilities, predictions.target, predictions.fold
+    kind = predictions.kind_of(int(predictions.repeat[0]))
+    return float(kind.measure(*given)[metric][0])

@@ -1,14 +1,10 @@
-"""Survival as a model learns it: the Cox partial likelihood, hazards of intervals."""
+"""Losses of survival: the Cox partial likelihood, hazards of intervals."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn import functional
-
-from mshisto_ray.learning.targets._fitted import FittedTarget
 
 
 def cox_loss(
@@ -81,37 +77,16 @@ def hazard_loss(
     return losses.sum(1)
 
 
-class FittedCox(FittedTarget):
-    """Nothing is fitted: the loss takes times and events as they are."""
+def constant_logits(encoded: torch.Tensor, num: int) -> torch.Tensor:
+    """Logits [K] of the shares of those at risk that have the event, by interval.
 
-    def encode(self, truth: np.ndarray) -> torch.Tensor:
-        """Time and event, float64 [B, 2]: no two times become equal."""
-        return torch.from_numpy(truth)
-
-    def link(self, outputs: torch.Tensor) -> np.ndarray:
-        """Log hazard, up to a constant."""
-        return outputs.numpy()
-
-
-@dataclass(frozen=True)
-class FittedHazards(FittedTarget):
-    """``ends``: of the intervals, the last one's is the largest time known."""
-
-    ends: tuple[float, ...]
-
-    def encode(self, truth: np.ndarray) -> torch.Tensor:
-        """Interval and event, int64 [B, 2]; an interval includes its end."""
-        place = np.searchsorted(np.array(self.ends), truth[:, 0], side="left")
-        died = truth[:, 1] > 0
-        # Who is censored at the very end of an interval has lived through it.
-        after = np.searchsorted(np.array(self.ends), truth[:, 0], side="right")
-        place = np.where(died, place, after)
-        return torch.from_numpy(np.stack([place, died], 1).astype(np.int64))
-
-    def link(self, outputs: torch.Tensor) -> np.ndarray:
-        """Risk, then the share that lives beyond each end, [M, 1 + K].
-
-        Risk: less the mean of these shares, so that a sooner event is a higher risk.
-        """
-        lived = functional.logsigmoid(-outputs).cumsum(1).exp().numpy()
-        return np.concatenate([-lived.mean(1, keepdims=True), lived], 1)
+    Args:
+        encoded: interval, as of ``hazard_loss``, and event, [N, 2].
+        num: K.
+    """
+    place, died = encoded[:, 0].numpy(), encoded[:, 1].numpy() > 0
+    steps = np.arange(num)
+    events = ((place[:, None] == steps) & died[:, None]).sum(0)
+    at_risk = (place[:, None] > steps).sum(0) + events
+    hazard = np.clip(events / np.maximum(at_risk, 1), 1e-9, 1 - 1e-9)
+    return torch.from_numpy(np.log(hazard / (1 - hazard)))

@@ -1,4 +1,4 @@
-"""Times and events of a table: read, checked, cut into intervals."""
+"""Times and events of a table: read, checked, described, cut into intervals."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from mshisto_ray.config import InputError
-from mshisto_ray.learning.targets._cells import Cells, complete, numbers
+from mshisto_ray.learning.targets._cells import (
+    Cells,
+    complete,
+    numbers,
+    one_hot,
+    quantile_codes,
+)
+from mshisto_ray.learning.targets._target import Strata
 
+_GROUPS = 4
 _EVENTS = {"0": 0.0, "1": 1.0}
 
 
@@ -72,3 +80,41 @@ def interval_ends(
             f"target.intervals={num}: give fewer, or target.loss=cox"
         )
     return tuple(f"{end:.12g}" for end in ends)
+
+
+def survival_strata(truth: np.ndarray, folds: int) -> Strata:
+    """Events, and censored bags, by quarters of their times; ``truth``: [N, 2]."""
+    died = truth[:, 1] > 0
+    parts, labels = [died.astype(np.int64)[:, None]], ["with an event"]
+    for state, name in ((died, "event"), (~died, "censored")):
+        if not state.any():
+            continue
+        num = max(1, min(_GROUPS, int(state.sum()) // folds))
+        codes = np.zeros((len(truth), num), np.int64)
+        codes[state] = one_hot(quantile_codes(truth[state, 0], num), num)
+        parts.append(codes)
+        labels += [f"{name}, group {i + 1} of {num}" for i in range(num)]
+    return Strata(np.concatenate(parts, 1), tuple(labels), ("with an event",))
+
+
+def describe_times(truth: np.ndarray, time: str, event: str, last: float) -> str:
+    """Events, times, and how far survival is predicted.
+
+    Args:
+        truth: time and event, [N, 2].
+        time: name of the time's column.
+        event: name of the event's column.
+        last: the latest time that survival is predicted for, 0 without any.
+    """
+    times, died = truth.T
+    found = (
+        f"{int(died.sum())} with an event ({event}), {time} {np.median(times):.4g} "
+        f"(median, up to {times.max():.4g})"
+    )
+    if not last:
+        return found
+    return (
+        f"{found}, survival predicted up to {last:g}, which "
+        f"{int((times > last).sum())} are observed beyond, after "
+        f"{int(died[times <= last].sum())} events"
+    )

@@ -66,6 +66,8 @@ class Target(ABC):
         chooses: the metric that chooses between configs and epochs.
         lower_is_better: the metrics of which less is better.
         shown: metrics of the tables; the rest is in the files.
+        references: those of ``shown`` that are of no model, which others are read
+            against.
         titles: metrics in words.
         picture: name of the file with ``draw``.
         remedy: what a user may do about ``lack``.
@@ -82,6 +84,7 @@ class Target(ABC):
     chooses: ClassVar[str]
     lower_is_better: ClassVar[frozenset[str]] = frozenset()
     shown: ClassVar[tuple[str, ...]]
+    references: ClassVar[frozenset[str]] = frozenset()
     titles: ClassVar[Mapping[str, str]]
     picture: ClassVar[str] = "predictions.png"
     remedy: ClassVar[str] = "give more bags a target"
@@ -194,6 +197,21 @@ class Target(ABC):
     def vote(self, values: np.ndarray) -> np.ndarray:
         """Values [V, C] of random bags of a slide to its values [C]."""
         return values.mean(0)
+
+    def knowing(self, models: Mapping[int, Mapping[str, Any]]) -> Target:
+        """The target with what its metrics need of fold models; most need nothing.
+
+        Args:
+            models: by fold, ``FittedTarget.measured_with``.
+        """
+        return self
+
+    def of_another_cohort(self, fitted: Sequence[FittedTarget]) -> dict[str, Any]:
+        """What metrics of patients of another cohort need; ``knowing`` takes it.
+
+        ``fitted``: of the models that predict them.
+        """
+        return {}
 
     @abstractmethod
     def metric_names(self, names: Sequence[str]) -> tuple[str, ...]:

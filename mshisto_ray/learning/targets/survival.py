@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -12,20 +12,43 @@ import torch
 from pydantic import Field
 
 from mshisto_ray.config import InputError
-from mshisto_ray.learning.targets._cells import (
-    Cells,
-    complete,
-    one_hot,
-    quantile_codes,
-)
+from mshisto_ray.learning.targets._cells import Cells, complete
 from mshisto_ray.learning.targets._fitted import FittedTarget
-from mshisto_ray.learning.targets._hazards import (
-    FittedCox,
+from mshisto_ray.learning.targets._fitted_survival import (
     FittedHazards,
+    restore_cox,
+)
+from mshisto_ray.learning.targets._follow_up import (
+    RISK,
+    FollowUp,
+    follow_up,
+    horizon_names,
+    of_another_cohort,
+    read_follow_up,
+)
+from mshisto_ray.learning.targets._hazards import (
+    constant_logits,
     cox_loss,
     hazard_loss,
 )
-from mshisto_ray.learning.targets._survival_cells import interval_ends, read_times
+from mshisto_ray.learning.targets._survival_cells import (
+    describe_times,
+    interval_ends,
+    read_times,
+    survival_strata,
+)
+from mshisto_ray.learning.targets._survival_columns import (
+    read_columns,
+    truth_columns,
+    value_columns,
+)
+from mshisto_ray.learning.targets._survival_metrics import (
+    C_INDEX,
+    OF_TIMES,
+    TITLES,
+    harrells_c,
+    survival_metrics,
+)
 from mshisto_ray.learning.targets._survival_plots import draw_survival
 from mshisto_ray.learning.targets._target import Encoded, Strata, Target
 from mshisto_ray.statistics.rank_metrics import mean_of_known
@@ -35,26 +58,33 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUMMARY = " (columns of the time and of the event: 1, or 0 for censored)"
-_GROUPS = 4
 
 
 @dataclass(frozen=True)
 class SurvivalTarget(Target):
     """``truth``: time and event (1, 0), float64 [N, 2].
 
-    ``values``: risk [N, 1], and in discrete time the shares that live beyond the end of
-    each interval, [N, 1 + K]; ``names`` are these ends.
+    ``names``: of Cox ``risk``, in discrete time the ends of the K intervals, then the
+    times that survival is predicted for, without those that are ends. ``values``: risk,
+    and the share that lives beyond each of these times, [N, 1 + K + H]. ``models``: by
+    fold, the follow-up of the bags that its model learned from.
     """
 
     time: str
     event: str
     loss_name: str = "cox"
     intervals: int = 4
+    horizons: tuple[float, ...] | None = None
+    models: Mapping[int, FollowUp] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     kind = "survival"
-    chooses = "c_index"
-    shown = ("c_index",)
-    titles: ClassVar[Mapping[str, str]] = {"c_index": "Harrell's C"}
+    chooses = C_INDEX
+    shown = (C_INDEX, *OF_TIMES)
+    references = frozenset({"brier_kaplan_meier"})
+    lower_is_better = frozenset({"brier", "brier_kaplan_meier"})
+    titles: ClassVar[Mapping[str, str]] = TITLES
     remedy = "take a column with more events"
 
     @property
@@ -71,7 +101,9 @@ class SurvivalTarget(Target):
     def settings(self) -> dict[str, Any]:
         """Keys as in a config."""
         keys = {"time": self.time, "event": self.event, "loss": self.loss_name}
-        return {"kind": self.kind, **keys, "intervals": self.intervals}
+        # Without them it is as it was before they could be given.
+        more = {"horizons": list(self.horizons)} if self.horizons else {}
+        return {"kind": self.kind, **keys, "intervals": self.intervals, **more}
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -82,7 +114,7 @@ class SurvivalTarget(Target):
         """Times and events of the rows that have both.
 
         In discrete time the ends of the intervals are quantiles of the times of events,
-        and the largest time: a grid of times, the same for all folds.
+        and the largest time. Ends and horizons are the same for all folds.
         """
         _, notes = complete(cells, rows, what, self.columns)
         kept, truth = self.later(cells, rows, ())
@@ -98,11 +130,13 @@ class SurvivalTarget(Target):
                 "be learned from them: is it the right column?"
             )
         ends = (
-            ("risk",)
+            (RISK,)
             if self.whole_fold
             else interval_ends(time, event, self.intervals, self.time)
         )
-        return Encoded(kept, truth, ends, tuple(notes))
+        found = horizon_names(time, self.horizons, self.time)
+        more = tuple(name for name in found if name not in ends)
+        return Encoded(kept, truth, (*ends, *more), tuple(notes))
 
     def later(
         self, cells: Sequence[Cells], rows: Sequence[str], names: Sequence[str]
@@ -112,17 +146,7 @@ class SurvivalTarget(Target):
 
     def strata(self, truth: np.ndarray, names: Sequence[str], folds: int) -> Strata:
         """Events, and censored bags, by quarters of their times."""
-        died = truth[:, 1] > 0
-        parts, labels = [died.astype(np.int64)[:, None]], ["with an event"]
-        for state, name in ((died, "event"), (~died, "censored")):
-            if not state.any():
-                continue
-            num = max(1, min(_GROUPS, int(state.sum()) // folds))
-            codes = np.zeros((len(truth), num), np.int64)
-            codes[state] = one_hot(quantile_codes(truth[state, 0], num), num)
-            parts.append(codes)
-            labels += [f"{name}, group {i + 1} of {num}" for i in range(num)]
-        return Strata(np.concatenate(parts, 1), tuple(labels), ("with an event",))
+        return survival_strata(truth, folds)
 
     def lack(self, truth: np.ndarray, names: Sequence[str], learns: bool) -> str | None:
         """An event, and who outlived it."""
@@ -134,30 +158,53 @@ class SurvivalTarget(Target):
         return None
 
     def describe(self, truth: np.ndarray, names: Sequence[str]) -> str:
-        """Events and times."""
-        return (
-            f"{int(truth[:, 1].sum())} with an event ({self.event}), {self.time} "
-            f"{np.median(truth[:, 0]):.4g} (median, up to {truth[:, 0].max():.4g})"
-        )
+        """Events, times, and how far survival is predicted."""
+        last = max(map(float, names[self._width :]), default=0.0)
+        return describe_times(truth, self.time, self.event, last)
 
     @property
     def title(self) -> str:
         """Event and time."""
         return f"{self.event} by {self.time}"
 
+    @property
+    def _width(self) -> int:
+        """Outputs of a model, the first of the names."""
+        return 1 if self.whole_fold else self.intervals
+
     def num_outputs(self, names: Sequence[str]) -> int:
         """A log hazard, or the logit of the hazard in each interval."""
-        return len(names)
+        return self._width
 
     def fit(self, truth: np.ndarray, names: Sequence[str]) -> FittedTarget:
-        """The same for all folds."""
-        return self.restore({}, names)
+        """With the follow-up of the training bags."""
+        if self.horizons is not None:
+            given = [f"{h:.12g}" for h in sorted(set(self.horizons))]
+        else:
+            given = names[self._width :]
+        first = 0 if self.whole_fold else 1
+        places = [names.index(name) + first for name in given]
+        known = follow_up(truth, [float(name) for name in given], places)
+        return self.restore(known.state, names)
 
     def restore(self, state: Mapping[str, Any], names: Sequence[str]) -> FittedTarget:
-        """From the names."""
+        """From the state; the ends of intervals from the names."""
         if self.whole_fold:
-            return FittedCox()
-        return FittedHazards(tuple(float(name) for name in names))
+            return restore_cox(state)
+        times = tuple(float(name) for name in names)
+        ends, more = times[: self._width], times[self._width :]
+        return FittedHazards(ends, more, read_follow_up(state))
+
+    def knowing(self, models: Mapping[int, Mapping[str, Any]]) -> Target:
+        """With the follow-up of the bags that each fold model learned from."""
+        found = {fold: read_follow_up(state) for fold, state in models.items()}
+        return replace(self, models={f: one for f, one in found.items() if one})
+
+    def of_another_cohort(self, fitted: Sequence[FittedTarget]) -> dict[str, Any]:
+        """With a censoring of their own; see ``_follow_up.of_another_cohort``."""
+        known = [read_follow_up(one.measured_with) for one in fitted]
+        models = [one for one in known if one]
+        return of_another_cohort(models).state if models else {}
 
     def loss(self, outputs: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
         """See ``cox_loss`` and ``hazard_loss``."""
@@ -171,19 +218,13 @@ class SurvivalTarget(Target):
         encoded = fitted.encode(truth)
         if self.whole_fold:
             outputs = torch.zeros(len(truth), 1, dtype=torch.float64)
-            return float(self.loss(outputs, encoded).mean())
-        assert isinstance(fitted, FittedHazards)
-        place, died = encoded[:, 0].numpy(), encoded[:, 1].numpy() > 0
-        steps = np.arange(len(fitted.ends))
-        events = ((place[:, None] == steps) & died[:, None]).sum(0)
-        at_risk = (place[:, None] > steps).sum(0) + events
-        hazard = np.clip(events / np.maximum(at_risk, 1), 1e-9, 1 - 1e-9)
-        logits = torch.from_numpy(np.log(hazard / (1 - hazard)))
-        return float(self.loss(logits.expand(len(truth), -1), encoded).mean())
+        else:
+            outputs = constant_logits(encoded, self.intervals).expand(len(truth), -1)
+        return float(self.loss(outputs, encoded).mean())
 
     def metric_names(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Harrell's C."""
-        return self.shown
+        """Harrell's C; where the models are known, those of times too."""
+        return self.shown if self.models else (C_INDEX,)
 
     def measure(
         self,
@@ -192,46 +233,44 @@ class SurvivalTarget(Target):
         groups: np.ndarray,
         weights: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """``c_index``: the mean over fold models, whose risks have no common scale.
+        """Means over fold models, whose risks have no common scale.
 
-        Folds in which no pair can be compared are left out.
+        Folds in which a metric is not defined are left out of its mean.
         """
         if weights is None:
             weights = np.ones((1, len(truth)))
-        found = []
+        names = self.metric_names(())
+        found: dict[str, list[np.ndarray]] = {name: [] for name in names}
         for group in np.unique(groups):
             rows = groups == group
-            time, event = truth[rows].T
-            given = time, event, values[rows, 0], weights[:, rows]
-            found.append(harrell(*given, equal_times=True))
-        return {"c_index": mean_of_known(np.array(found))}
+            own, counts = values[rows], weights[:, rows]
+            known = self.models.get(int(group))
+            each = (
+                survival_metrics(own, truth[rows], counts, known)
+                if known
+                else harrells_c(own[:, 0], truth[rows], counts)
+            )
+            for name, value in each.items():
+                found[name].append(value)
+        return {name: mean_of_known(np.array(each)) for name, each in found.items()}
 
     def truth_columns(
         self, truth: np.ndarray, names: Sequence[str]
     ) -> dict[str, pa.Array]:
         """``time, event``."""
-        known = np.isfinite(truth[:, 1])
-        event = pa.array(np.where(known, truth[:, 1], 0), pa.int8(), mask=~known)
-        return {"time": pa.array(truth[:, 0], pa.float64()), "event": event}
+        return truth_columns(truth)
 
     def value_columns(
         self, values: np.ndarray, names: Sequence[str]
     ) -> dict[str, pa.Array]:
-        """``risk``, in discrete time ``survival_<end>`` .. too."""
-        labels = ["risk"] + [f"survival_{n}" for n in names if not self.whole_fold]
-        return {
-            n: pa.array(c, pa.float64()) for n, c in zip(labels, values.T, strict=True)
-        }
+        """``risk``, and ``survival_<time>`` of each end and horizon."""
+        return value_columns(values, names)
 
     def read(
         self, table: pa.Table, names: Sequence[str]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Times and events, risks and shares."""
-        labels = ["risk"] + [f"survival_{n}" for n in names if not self.whole_fold]
-        truth = [
-            table[name].to_numpy().astype(np.float64) for name in ("time", "event")
-        ]
-        return np.stack(truth, 1), np.stack([table[n].to_numpy() for n in labels], 1)
+        return read_columns(table, names)
 
     def draw(
         self,
@@ -240,8 +279,15 @@ class SurvivalTarget(Target):
         truth: np.ndarray,
         names: Sequence[str],
     ) -> str:
-        """Risk against time, and the rate of events by quarters of risk."""
-        return draw_survival(figure, values[:, 0], truth, self.time, self.event)
+        """Risk, Kaplan-Meier's curves by quarters of it, and calibration."""
+        given = figure, values[:, 0], truth, self.time, self.event
+        times = np.array([float(name) for name in names if name != RISK])
+        if not self.whole_fold:  # nobody outlives the last end
+            times = np.where(times < float(names[self._width - 1]), times, -1.0)
+        if not len(times):
+            return draw_survival(*given)
+        last = int(times.argmax())
+        return draw_survival(*given, (float(times[last]), values[:, 1 + last]))
 
 
 def build(
@@ -250,10 +296,16 @@ def build(
     event: str,
     loss: Literal["cox", "discrete"] = "cox",
     intervals: Annotated[int, Field(ge=2, le=50)] = 4,
+    horizons: Annotated[
+        tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None,
+        Field(min_length=1),
+    ] = None,
 ) -> Target:
     """The time to an event.
 
     ``loss``: cox, one step an epoch on the whole training fold, or discrete, hazards in
-    ``intervals`` that hold equally many events.
+    ``intervals`` that hold equally many events; ``horizons``: times that survival is
+    predicted and measured for, null: ten up to the time that a tenth of the patients is
+    observed beyond.
     """
-    return SurvivalTarget(time, event, loss, intervals)
+    return SurvivalTarget(time, event, loss, intervals, horizons)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -217,7 +217,10 @@ def _predict(
     bags: Bags, batches: Batches, model: FoldModel, split: Split, index: np.ndarray
 ) -> Predictions:
     values = predict_values(model.model, batches, index, bags.kind, model.fitted)
-    return as_predictions(bags, index, values, split.fold, split.repeat)
+    found = as_predictions(bags, index, values, split.fold, split.repeat)
+    known = model.fitted.measured_with
+    models = {(split.repeat, split.fold): known} if known else {}
+    return replace(found, models=models)
 
 
 def as_predictions(

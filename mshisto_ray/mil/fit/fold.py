@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mshisto_ray.config import InputError
-from mshisto_ray.learning.targets import Target
+from mshisto_ray.learning.targets import FittedTarget, Target
 from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.epoch_draws import epoch_draws
@@ -17,6 +17,7 @@ from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask, seeds_of
 from mshisto_ray.mil.fit.fold_steps import FoldSteps
 from mshisto_ray.mil.fit.optimiser import rate_in_words
 from mshisto_ray.mil.fit.preparation import build_noises, reduced_widths
+from mshisto_ray.mil.fit.scoring import outputs_of_draws
 from mshisto_ray.mil.fit.stopping import EarlyStopping
 from mshisto_ray.mil.fit.validation import FoldValidation
 from mshisto_ray.mil.input.bags import Bags
@@ -78,8 +79,28 @@ def fit_fold(
         validation = FoldValidation(bags, batches, fitted, task.validation)
         course = steps, task, stopping, validation
         epochs, history = _train(*course, order, noise_stream)
+        if fitted.of_outputs:
+            fitted = _fit_outputs(bags, batches, model, fitted, task.train)
     model, fit = model.eval(), task.standardisation
     return FoldModel(model, fit, epochs, history, chance, fitted)
+
+
+def _fit_outputs(
+    bags: Bags,
+    batches: Batches,
+    model: MILModel,
+    fitted: FittedTarget,
+    index: np.ndarray,
+) -> FittedTarget:
+    """Fit to the outputs of the bags at ``index``; of random bags, to their means."""
+    assert bags.targets is not None
+    own, place = np.unique(index, return_inverse=True)  # some may be drawn twice
+    each, bag = outputs_of_draws(model, batches, own, bags.kind)
+    starts = np.flatnonzero(np.diff(bag, prepend=-1))
+    means = torch.stack(
+        [part.mean(0) for part in each.tensor_split(starts[1:].tolist())]
+    )
+    return fitted.after(means[place], bags.targets[index])
 
 
 def build_model(config: TrainConfig, bags: ModelInput) -> MILModel:

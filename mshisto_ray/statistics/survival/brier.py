@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mshisto_ray.statistics.rank_metrics import weighted_ratio
-from mshisto_ray.statistics.survival.kaplan_meier import censoring_curve
+from mshisto_ray.statistics.survival.kaplan_meier import StepCurve, censoring_curve
 
 
 def brier(
@@ -14,6 +14,7 @@ def brier(
     survival: np.ndarray,
     horizons: np.ndarray,
     weights: np.ndarray | None = None,
+    observed: StepCurve | None = None,
 ) -> np.ndarray:
     """Mean squared error of the survival predicted for each horizon, [R, H].
 
@@ -28,13 +29,15 @@ def brier(
         survival: predicted probability to have no event up to each horizon, [N, H].
         horizons: times, [H].
         weights: [R, N], none negative; None: one weighting of ones.
+        observed: G, of one or R weightings, of other patients than these; None: of
+            these.
 
     Returns:
         NaN where nobody is left under observation at the horizon.
     """
     weights = np.ones((1, len(time))) if weights is None else weights
     horizons = np.asarray(horizons, float)
-    curve = censoring_curve(time, event, weights)
+    curve = observed or censoring_curve(time, event, weights)
     before, after = curve.before(time), curve.at(horizons)
     one, total = np.ones(1), weights.sum(1)
     found = []
@@ -52,9 +55,17 @@ def brier(
 def integrated_brier(scores: np.ndarray, horizons: np.ndarray) -> np.ndarray:
     """Mean of Brier scores over the time that the horizons span, [R].
 
+    Where a weighting leaves nobody at the last of them, up to the one before; of one
+    horizon the score itself; NaN without any.
+
     Args:
         scores: of ``brier``, [R, H].
-        horizons: ascending times, [H], at least two.
+        horizons: ascending times, [H].
     """
-    span = float(horizons[-1] - horizons[0])
-    return np.trapezoid(scores, horizons, axis=1) / span
+    known = np.isfinite(scores)
+    values = np.where(known, scores, 0.0)
+    widths = np.diff(horizons) * known[:, 1:]
+    area = (widths * (values[:, 1:] + values[:, :-1]) / 2).sum(1)
+    alone = np.where(known[:, 0], values[:, 0], np.nan)
+    span = widths.sum(1)
+    return np.where(span > 0, weighted_ratio(area, span), alone)

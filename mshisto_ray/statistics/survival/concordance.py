@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from mshisto_ray.statistics.rank_metrics import weighted_ratio
-from mshisto_ray.statistics.survival.kaplan_meier import censoring_curve
+from mshisto_ray.statistics.survival.kaplan_meier import StepCurve, censoring_curve
 
 _CHUNK_BYTES = 1 << 26
 
@@ -70,17 +70,23 @@ def harrell_and_uno(
     event: np.ndarray,
     risk: np.ndarray,
     weights: np.ndarray | None = None,
-    until: float = np.inf,
+    until: float | np.ndarray = np.inf,
     equal_times: bool = False,
+    observed: StepCurve | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both, in the time of one; arguments as in ``uno`` and ``harrell``."""
+    """Both, in the time of one; arguments as in ``uno`` and ``harrell``.
+
+    ``until``: of each weighting, [R], or of all; ``observed``: G, of one or R
+    weightings, of other patients than these; None: of these.
+    """
     event = event.astype(bool)
     weights = np.ones((1, len(time))) if weights is None else weights
     index = np.flatnonzero(event)
-    observed = censoring_curve(time, event, weights).before(time[index])
+    curve = observed or censoring_curve(time, event, weights)
+    before = curve.before(time[index])
     plain = weights[:, index]
-    censored = plain * weighted_ratio(np.ones(1), observed**2, empty=0.0)
-    censored = censored * (time[index] < until)
+    censored = plain * weighted_ratio(np.ones(1), before**2, empty=0.0)
+    censored = censored * (time[index] < np.reshape(until, (-1, 1)))
     found, possible = np.zeros((2, len(weights))), np.zeros((2, len(weights)))
     # Of whole numbers below 2^24, halves included, float32 is exact.
     others = weights.astype(np.float32)

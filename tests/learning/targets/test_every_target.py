@@ -35,6 +35,8 @@ def predicted(part):
     target, found, _ = made(part)
     fitted = target.fit(found.truth, found.names)
     outputs = random_outputs(target, found.names, len(found.truth))
+    assert fitted.of_outputs or fitted.after(outputs, found.truth) is fitted
+    fitted = fitted.after(outputs, found.truth)
     return target, found, fitted, outputs
 
 
@@ -125,6 +127,11 @@ def test_weights_count_rows_as_if_they_were_repeated(part):
     assert list(together) == list(target.metric_names(found.names)) or set(
         together
     ) == set(target.metric_names(found.names))
+    known = {group: fitted.measured_with for group in range(3) if fitted.measured_with}
+    target = target.knowing(known)
+    together = target.measure(values, found.truth, groups, weights)
+    assert set(together) == set(target.metric_names(found.names))
+    assert not known or set(together) == set(target.shown)
     for i, row in enumerate(weights):
         index = np.repeat(np.arange(len(values)), row.astype(int))
         alone = target.measure(values[index], found.truth[index], groups[index])

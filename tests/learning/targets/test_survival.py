@@ -81,7 +81,10 @@ def test_the_ends_of_intervals_hold_equally_many_events():
     target = TargetConfig(kind="survival", **COLUMNS, loss="discrete").build()
     rows = [(str(t), "1") for t in range(1, 41)] + [("50", "0")]
     found = target.encode(rows, [f"r{i}" for i in range(41)], "bags")
-    assert found.names == ("10", "20", "30", "50")
+    assert found.names[:4] == ("10", "20", "30", "50")
+    # The times that survival is predicted for, but those that are ends, follow.
+    assert found.names[4:] == ("3.7", "7.4", "11.1", "14.8", "18.5", "22.2", "25.9",
+                               "29.6", "33.3", "37")  # fmt: skip
 
 
 def test_concordance_is_that_of_scikit_survival():
