@@ -20,16 +20,14 @@ from ray import tune
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.predictions import Predictions
+from mshisto_ray.learning.retraining.refits import num_refits, run_refits
 from mshisto_ray.learning.sweep import results as sweep_results
 from mshisto_ray.learning.sweep.experiment import Experiment
 from mshisto_ray.learning.sweep.nested_choice import score_of
 from mshisto_ray.learning.sweep.pruning import PruningConfig
-from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.experiment_pack import run_pack
-from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.mil.refits import num_refits, run_refits
 
 _REPORT_EVERY_S = 2.0
 
@@ -53,9 +51,8 @@ def train_points(
         kind: class of the configs.
         out: directory of the sweep.
         threads: of torch.
-        refits: see ``run_trials``; of MIL models.
-        prune: when to report what the models have on validation, for a decision; of
-            MIL models.
+        refits: see ``run_trials``.
+        prune: when to report what the models have on validation, for a decision.
         metric: of the target, by which is decided.
     """
     torch.set_num_threads(threads)
@@ -81,9 +78,8 @@ def train_points(
             if digest in todo:
                 _train(point, data, folder, report, prune, metric)
             if refits and num_refits(folder) != refits:
-                assert isinstance(point, ExperimentConfig)
-                given = folder, data, point.split, point, refits
-                run_refits(*given, lambda done, _: report.models(done))
+                course = lambda done, _: report.models(done)  # noqa: E731
+                run_refits(folder, data, point, refits, course)
             report.end(digest, None)
         except Exception as error:
             report.end(digest, _in_words(error))
@@ -112,7 +108,7 @@ def _train_pack(
         assert isinstance(point, ExperimentConfig)
         given.append((point, sweep_results.folder(out, digest)))
     point, _ = given[0]
-    splits = plan_splits(bags, point.split, point)
+    splits = point.plan(bags)
     for place, error in run_pack(given, bags, splits, report.models):
         if error or not keep:
             report.end(digests[place], error and str(error))
@@ -127,14 +123,11 @@ def _train(
     metric: str | None,
 ) -> None:
     """Train one config, and report its models where they may be pruned."""
-    if not isinstance(point, ExperimentConfig):
-        point.train(data, folder, lambda done, _: report.models(done))
-        return
-    splits = plan_splits(data, point.split, point)
-    stages = prune.rungs(len(splits)) if prune and metric else []
-    rungs = _RungReports(report, metric, stages, len(splits))
+    total = len(point.plan(data)) if prune and metric else 0
+    stages = prune.rungs(total) if prune else []
+    rungs = _RungReports(report, metric, stages, total)
     course = lambda done, _: report.models(done)  # noqa: E731
-    experiment.run(point, data, splits, folder, course, rungs.validated, stages)
+    point.train(data, folder, course, rungs.validated, stages)
 
 
 class _Reports:

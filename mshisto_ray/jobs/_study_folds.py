@@ -9,13 +9,13 @@ import numpy as np
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs._study_config import StudySteps
 from mshisto_ray.jobs._tile_check import Checked
+from mshisto_ray.learning.retraining.thinning import check_sizes
 from mshisto_ray.learning.sweep import points
 from mshisto_ray.learning.sweep.points import Point
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.fit.preparation import check_widths
 from mshisto_ray.mil.fit.splits import keep_usable
 from mshisto_ray.mil.input.labels import CohortBags, split_cohort
-from mshisto_ray.mil.thinning import check_sizes
 from mshisto_ray.store.cohort import Cohort
 
 _MOST_NAMED = 3
@@ -51,7 +51,7 @@ def check_points(steps: StudySteps, cohort: Cohort, dim: int) -> None:
         except InputError as error:
             raise InputError(f"sweep, at {point.label}: {error}") from None
     if given.learning_curve:
-        check_sizes(bags, bags.splits, given.split.seed, given.learning_curve)
+        check_sizes(bags.rows, bags.splits, given.split.seed, given.learning_curve)
 
 
 def check_without_refused(

@@ -11,12 +11,12 @@ from pydantic import model_validator
 from mshisto_ray.config import Config, InputError, OutputPath, option
 from mshisto_ray.decision.config import DecisionConfig, RulesConfig
 from mshisto_ray.evaluation.labelled_tiles import ANNOTATION
+from mshisto_ray.learning.retraining.learning_curve import LearningCurveConfig
 from mshisto_ray.learning.sweep.axes import AxesConfig
 from mshisto_ray.learning.sweep.experiment import Experiment
 from mshisto_ray.learning.sweep.pruning import PruningConfig
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.experiment_keys import ExperimentRuntime
-from mshisto_ray.mil.learning_curve import LearningCurveConfig
 from mshisto_ray.runtime import Resources, WorkersRuntime
 from mshisto_ray.tile_classification.head.config import TileRuntime
 from mshisto_ray.tile_classification.head.experiment import TileExperiment
@@ -49,11 +49,26 @@ class BudgetConfig(Config):
     )
 
 
-class AnySweepConfig(AxesConfig, Experiment):
+class AnySweepConfig(LearningCurveConfig, AxesConfig, Experiment):
     """What the sweeps of all tasks have."""
 
     out: OutputPath
     budget: BudgetConfig = BudgetConfig()
+    refits: int = option(
+        0,
+        "redraws of the patients on which every config is trained and one is chosen "
+        "anew, for an interval that includes both; 20 or more, 0: none",
+        ge=0,
+    )
+    permutations: int = option(
+        0,
+        "times that patients exchange their labels, all configs are trained and one is "
+        "chosen anew, for the p of the chosen one; 99 or more, 0: none",
+        ge=0,
+    )
+    prune: PruningConfig | None = option(
+        None, "null: every config trains all its models"
+    )
     runtime: WorkersRuntime
 
     @classmethod
@@ -81,16 +96,6 @@ class AnySweepConfig(AxesConfig, Experiment):
         return ("a row is", "")
 
     @property
-    def redraws(self) -> int:
-        """Of the patients, on which every config is trained anew."""
-        return 0
-
-    @property
-    def pruning(self) -> PruningConfig | None:
-        """When configs are ended early; None: never."""
-        return None
-
-    @property
     def pack(self) -> int | None:
         """Configs that are trained at once; None: as many as are faster so."""
         return 1
@@ -111,73 +116,20 @@ class AnySweepConfig(AxesConfig, Experiment):
             )
         return self
 
-
-class SweepConfig(AnySweepConfig, LearningCurveConfig, ExperimentConfig):
-    """Train a MIL config at every combination of axes, and compare them."""
-
-    task: Literal["mil"] = option("mil", "tile: heads on tiles, with their own keys")
-    out: OutputPath = option(text="output directory; an unfinished one is resumed")
-    refits: int = option(
-        0,
-        "redraws of the patients on which every config is trained and one is chosen "
-        "anew, for an interval that includes both; 20 or more, 0: none",
-        ge=0,
-    )
-    permutations: int = option(
-        0,
-        "times that patients exchange their labels, all configs are trained and one is "
-        "chosen anew, for the p of the chosen one; 99 or more, 0: none",
-        ge=0,
-    )
-    prune: PruningConfig | None = option(
-        None, "null: every config trains all its models"
-    )
-    runtime: SweepRuntime = SweepRuntime()  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    @property
-    def directories_read(self) -> tuple[Path, ...]:
-        """Of every scale or view."""
-        return () if self.bags else self.directories
-
-    @property
-    def row_is(self) -> tuple[str, str]:
-        """A bag."""
-        return ("a bag is", "a bag of the table" if self.bags else f"a {self.unit}")
-
-    @property
-    def redraws(self) -> int:
-        """``refits``."""
-        return self.refits
-
-    @property
-    def pruning(self) -> PruningConfig | None:
-        """``prune``."""
-        return self.prune
-
-    @property
-    def pack(self) -> int | None:
-        """``runtime.pack``."""
-        return self.runtime.pack
-
-    @property
-    def decides(self) -> DecisionConfig | None:
-        """``decision``."""
-        return self.decision
-
     @model_validator(mode="after")
-    def _refits_can_choose(self) -> SweepConfig:
-        if self.refits and (self.chosen_by is None or not self.split.validation):
+    def _refits_can_choose(self) -> Self:
+        if self.refits and (self.chosen_by is None or not self.split_config.validation):
             raise ValueError(
                 f"refits: {self.refits} choose a config by validation patients each: "
                 "give split.validation=0.2 and select=auto, or refits=0"
             )
-        if self.prune and (self.chosen_by is None or not self.split.validation):
+        if self.prune and (self.chosen_by is None or not self.split_config.validation):
             raise ValueError(
                 "prune: decides by validation patients: give split.validation=0.2 and "
                 "select=auto, or prune=null"
             )
         chooses = self.chosen_by is not None
-        if self.permutations and not (chooses and self.split.validation):
+        if self.permutations and not (chooses and self.split_config.validation):
             raise ValueError(
                 f"permutations: {self.permutations} choose a config by validation "
                 "patients each: give split.validation=0.2 and select=auto, or "
@@ -191,6 +143,34 @@ class SweepConfig(AnySweepConfig, LearningCurveConfig, ExperimentConfig):
         if self.refits == 1:
             raise ValueError("refits: one does not vary; give 20 or more, or 0")
         return self
+
+
+class SweepConfig(AnySweepConfig, ExperimentConfig):
+    """Train a MIL config at every combination of axes, and compare them."""
+
+    task: Literal["mil"] = option("mil", "tile: heads on tiles, with their own keys")
+    out: OutputPath = option(text="output directory; an unfinished one is resumed")
+    runtime: SweepRuntime = SweepRuntime()  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @property
+    def directories_read(self) -> tuple[Path, ...]:
+        """Of every scale or view."""
+        return () if self.bags else self.directories
+
+    @property
+    def row_is(self) -> tuple[str, str]:
+        """A bag."""
+        return ("a bag is", "a bag of the table" if self.bags else f"a {self.unit}")
+
+    @property
+    def pack(self) -> int | None:
+        """``runtime.pack``."""
+        return self.runtime.pack
+
+    @property
+    def decides(self) -> DecisionConfig | None:
+        """``decision``."""
+        return self.decision
 
 
 class TileSweepConfig(AnySweepConfig, TileExperiment):

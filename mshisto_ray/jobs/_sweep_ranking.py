@@ -9,13 +9,17 @@ from collections.abc import Mapping, Sequence
 from mshisto_ray.jobs._decisions import decided
 from mshisto_ray.jobs._sweep_config import AnySweepConfig
 from mshisto_ray.jobs._sweep_report import plot_name
+from mshisto_ray.learning.retraining.refits import (
+    RefitInterval,
+    num_refits,
+    refit_interval,
+)
 from mshisto_ray.learning.sweep import results as sweep_results
 from mshisto_ray.learning.sweep.point_source import PointSource
 from mshisto_ray.learning.sweep.points import Point
 from mshisto_ray.learning.sweep.pruning import Pruned, read_pruned
 from mshisto_ray.learning.sweep.results import PointResult
 from mshisto_ray.learning.sweep.searches import Tried
-from mshisto_ray.mil.refits import RefitInterval, num_refits, refit_interval
 from mshisto_ray.reporting.page.ranking import SweepRanking, out_of_fold_metrics
 from mshisto_ray.statistics.bootstrap import Interval
 from mshisto_ray.store.manifest import write_text
@@ -28,7 +32,7 @@ def is_done(config: AnySweepConfig, digest: str) -> bool:
     if not sweep_results.read_metrics(config.out, digest):
         return pruned_of(config, digest) is not None
     folder = sweep_results.folder(config.out, digest)
-    return not config.redraws or num_refits(folder) == config.redraws
+    return not config.refits or num_refits(folder) == config.refits
 
 
 def tried(config: AnySweepConfig, digest: str, point: Point) -> Tried:
@@ -59,7 +63,7 @@ def _read_failed(config: AnySweepConfig) -> dict[str, str]:
 
 def pruned_of(config: AnySweepConfig, digest: str) -> Pruned | None:
     """How a config was pruned; None if it was not."""
-    return read_pruned(config.out, digest, config.pruning, config.chosen_by)
+    return read_pruned(config.out, digest, config.prune, config.chosen_by)
 
 
 def read_ranking(config: AnySweepConfig, source: PointSource) -> SweepRanking:
@@ -116,8 +120,8 @@ def _refits(
     config: AnySweepConfig, outcomes: Sequence[PointResult], held: Interval
 ) -> RefitInterval | None:
     """The interval that includes training and choosing, where refits are wanted."""
-    if not config.redraws or config.chosen_by is None:
+    if not config.refits or config.chosen_by is None:
         return None
     digests = [o.digest for o in outcomes if o.metrics]
     folders = {d: sweep_results.folder(config.out, d) for d in digests}
-    return refit_interval(folders, held, config.chosen_by)
+    return refit_interval(folders, held, config.chosen_by, config.kind)

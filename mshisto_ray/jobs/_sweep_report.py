@@ -14,9 +14,9 @@ from mshisto_ray.jobs._report_inputs import EarlierSteps
 from mshisto_ray.jobs._sweep_config import AnySweepConfig, Sweep, SweepConfig
 from mshisto_ray.learning import result_files
 from mshisto_ray.learning.predictions import Predictions
+from mshisto_ray.learning.retraining.learning_curve import CURVE_PLOT
 from mshisto_ray.learning.sweep import results as sweep_results
 from mshisto_ray.learning.sweep.points import show, show_axis
-from mshisto_ray.mil.learning_curve import CURVE_PLOT
 from mshisto_ray.prediction.table import PredictedBags, read_predicted
 from mshisto_ray.reporting.decisions import WITHIN_FOLDS
 from mshisto_ray.reporting.page.blocks import (

@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from mshisto_ray.config import InputError
-from mshisto_ray.jobs._sweep_config import AnySweepConfig, SweepConfig
-from mshisto_ray.learning.split import Split
-from mshisto_ray.learning.sweep import results as sweep_results
-from mshisto_ray.mil.learning_curve import (
+from mshisto_ray.jobs._sweep_config import AnySweepConfig
+from mshisto_ray.learning.retraining.learning_curve import (
     CURVE,
     CURVE_PLOT,
     read_curve,
     write_curve,
     write_patients,
 )
-from mshisto_ray.mil.permuted import read_permuted
-from mshisto_ray.mil.reruns import curve_units, make_rerunner, permutation_units
+from mshisto_ray.learning.retraining.permuted import read_permuted
+from mshisto_ray.learning.retraining.units import (
+    curve_units,
+    make_rerunner,
+    permutation_units,
+)
+from mshisto_ray.learning.split import Split
+from mshisto_ray.learning.sweep import results as sweep_results
 from mshisto_ray.progress import say
 from mshisto_ray.reporting.learning_curve import plot_curve
 from mshisto_ray.reporting.page.ranking import SweepRanking, out_of_fold_metrics
@@ -28,21 +32,43 @@ from mshisto_ray.reporting.page.ranking import SweepRanking, out_of_fold_metrics
 _PRINT_EVERY_S = 5.0
 
 
+def cost_of(config: AnySweepConfig, configs: int, models: int) -> str | None:
+    """How many models are trained beside those of the configs; None: none are.
+
+    Args:
+        config: of the sweep.
+        configs: that it has.
+        models: of a config.
+    """
+    own = configs * models
+    parts = {
+        "refits": configs * config.refits,
+        "learning curve": len(config.learning_curve) * models,
+        "permutations": own * config.permutations,
+    }
+    wanted = [f"{num:,} of {name}" for name, num in parts.items() if num]
+    if not wanted:
+        return None
+    total = sum(parts.values())
+    return (
+        f"beside {own:,} models of {configs} configs it trains {total:,} "
+        f"({', '.join(wanted)}), in all {1 + total / own:.1f} times as many"
+    )
+
+
 def train_again(
     config: AnySweepConfig, found: SweepRanking, data: Any, splits: Sequence[Split]
 ) -> None:
-    """Train what is missing of the learning curve and the permutations of MIL models.
+    """Train what is missing of the learning curve and the permutations.
 
     Raises:
         InputError: a unit failed, for the reason of the first that did.
     """
-    if not isinstance(config, SweepConfig):
-        return
     units = _missing(config, found)
     if config.learning_curve and found.chosen:
         folder = sweep_results.folder(config.out, found.chosen.digest)
-        sizes, seed = config.learning_curve, config.split.seed
-        write_patients(folder, data, splits, seed, sizes)
+        sizes, seed = config.learning_curve, config.split_config.seed
+        write_patients(folder, config.rows(data), splits, seed, sizes)
     if not units:
         return
     # Ray takes seconds to import, which --check and a finished sweep save.
@@ -55,7 +81,7 @@ def train_again(
     units = [{**unit, "config": texts[unit["digest"]]} for unit in units]
     with connect():
         plan = plan_actors(config.runtime, use_gpu=True)
-        arguments = (str(config.out), plan.threads)
+        arguments = (config.point_class(), str(config.out), plan.threads)
         printed = time.monotonic()
         rows = stream(units, make_rerunner, arguments, plan)
         for done, row in enumerate(rows, start=1):
@@ -66,8 +92,8 @@ def train_again(
                 printed = time.monotonic()
 
 
-def _missing(config: SweepConfig, found: SweepRanking) -> list[dict[str, Any]]:
-    """Units of the curve, then those of each config, which share its bags."""
+def _missing(config: AnySweepConfig, found: SweepRanking) -> list[dict[str, Any]]:
+    """Units of the curve, then those of each config, which share its data."""
     metric, units = config.chosen_by, []
     if found.chosen and config.learning_curve:
         units += curve_units(config.out, found.chosen.digest, config.learning_curve)
@@ -81,19 +107,14 @@ def _missing(config: SweepConfig, found: SweepRanking) -> list[dict[str, Any]]:
 def with_reruns(config: AnySweepConfig, found: SweepRanking) -> SweepRanking:
     """The ranking with its learning curve and permuted choice, as far as trained."""
     chosen, metric = found.chosen, config.chosen_by
-    if chosen is None or metric is None or not isinstance(config, SweepConfig):
+    if chosen is None or metric is None:
         return found
     digests = [outcome.digest for outcome in found.ranked]
     folders = {d: sweep_results.folder(config.out, d) for d in digests}
-    curve = read_curve(folders[chosen.digest], config.learning_curve, metric)
+    given = config.learning_curve, metric, config
+    curve = read_curve(folders[chosen.digest], *given)
     value = out_of_fold_metrics(chosen)[metric].value
-    permuted = read_permuted(
-        folders,
-        value,
-        metric,
-        config.permutations,
-        metric in chosen.target.lower_is_better,
-    )
+    permuted = read_permuted(folders, value, metric, config.permutations, config)
     return replace(found, curve=curve, permuted=permuted)
 
 

@@ -16,7 +16,7 @@ from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs._decisions import DECISIONS, keep_decision
 from mshisto_ray.jobs._report import write_report
-from mshisto_ray.jobs._sweep_config import AnySweepConfig, SweepConfig, TileSweepConfig
+from mshisto_ray.jobs._sweep_config import AnySweepConfig, TileSweepConfig
 from mshisto_ray.jobs._sweep_ranking import (
     NOISE,
     is_done,
@@ -33,6 +33,7 @@ from mshisto_ray.jobs._sweep_report import (
     plot_name,
 )
 from mshisto_ray.jobs._sweep_reruns import (
+    cost_of,
     rerun_metrics,
     train_again,
     with_reruns,
@@ -40,6 +41,7 @@ from mshisto_ray.jobs._sweep_reruns import (
 )
 from mshisto_ray.jobs._sweep_runs import SweepRuns
 from mshisto_ray.learning import result_files
+from mshisto_ray.learning.retraining.thinning import check_sizes
 from mshisto_ray.learning.split import Split
 from mshisto_ray.learning.sweep import points as sweep
 from mshisto_ray.learning.sweep import results as sweep_results
@@ -47,7 +49,6 @@ from mshisto_ray.learning.sweep.packs import pack_size
 from mshisto_ray.learning.sweep.point_source import PointSource
 from mshisto_ray.learning.sweep.points import Point
 from mshisto_ray.learning.sweep.results import PointResult
-from mshisto_ray.mil.thinning import check_sizes
 from mshisto_ray.progress import say
 from mshisto_ray.reporting import sweep_plot, sweep_summary, sweep_tables
 from mshisto_ray.reporting.decisions import (
@@ -70,11 +71,12 @@ def check(config: AnySweepConfig) -> None:
     """Check every point of the axes, input, labels, folds and ``out``."""
     points = sweep.expand(config, config.axes, config.search)
     sweep.check(points, config.chosen_by)
-    if isinstance(config, SweepConfig) and config.learning_curve:
-        bags, splits = points[0].config.check()
-        check_sizes(bags, splits, config.split.seed, config.learning_curve)
+    data, splits = points[0].config.check()
+    if config.learning_curve:
+        rows, seed = config.rows(data), config.split_config.seed
+        check_sizes(rows, splits, seed, config.learning_curve)
     if isinstance(config, TileSweepConfig):
-        _check_decision(config, *points[0].config.check())
+        _check_decision(config, data, splits)
     check_stage(config.out, STAGE, {"stage": STAGE})
 
 
@@ -110,6 +112,9 @@ def _run(config: AnySweepConfig, source: PointSource) -> int:
     pending = source.remaining(partial(is_done, config))
     done, total = source.total - pending, source.total
     say(f"sweep: {done} of {total} configs already done -> {config.out}")
+    cost = cost_of(config, total, len(splits))
+    if cost:
+        say(f"sweep: {cost}")
     pruned = partial(pruned_of, config)
     with SweepRuns(
         config.out, store, source.points, source.first.kind, data, pruned
@@ -146,7 +151,7 @@ def _train(
     def take(workers: int) -> dict[str, Point]:
         most = config.pack or pack_size(num_models, pending, workers)
         # What ends a config early looks at its models one after another.
-        most = 1 if config.pruning else most
+        most = 1 if config.prune else most
         return source.take(partial(is_done, config), partial(tried, config), most)
 
     wanted = WantedTrials(
@@ -156,9 +161,9 @@ def _train(
         pending,
         metric,
         metric in config.kind.lower_is_better,
-        config.redraws,
+        config.refits,
         config.budget.minutes,
-        config.pruning,
+        config.prune,
     )
     return run_trials(config.out, wanted, config.runtime, runs)
 

@@ -9,11 +9,7 @@ from mshisto_ray.config import OutputPath, option
 from mshisto_ray.jobs._decisions import DECISIONS, decided, keep_decision
 from mshisto_ray.jobs._experiment_run import describe_result
 from mshisto_ray.learning import result_files
-from mshisto_ray.learning.split import Split
-from mshisto_ray.mil import experiment, experiment_result
-from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.mil.learning_curve import (
+from mshisto_ray.learning.retraining.learning_curve import (
     CURVE,
     CURVE_PLOT,
     LearningCurveConfig,
@@ -23,7 +19,11 @@ from mshisto_ray.mil.learning_curve import (
     write_curve,
     write_patients,
 )
-from mshisto_ray.mil.thinning import check_sizes
+from mshisto_ray.learning.retraining.thinning import check_sizes
+from mshisto_ray.learning.split import Split
+from mshisto_ray.mil import experiment, experiment_result
+from mshisto_ray.mil.experiment import ExperimentConfig
+from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.reporting.decisions import (
     WITHIN_FOLDS,
     decision_section,
@@ -47,7 +47,8 @@ class TrainJobConfig(LearningCurveConfig, ExperimentConfig):
 def check(config: TrainJobConfig) -> None:
     """Check input, labels, folds and that ``out`` can be used."""
     bags, splits = experiment.check(config)
-    check_sizes(bags, splits, config.split.seed, config.learning_curve)
+    rows = config.rows(bags)
+    check_sizes(rows, splits, config.split.seed, config.learning_curve)
     check_stage(config.out, STAGE, experiment.recipe(config, bags))
 
 
@@ -86,9 +87,9 @@ def _train_on_fewer(
     """Train what is missing of the learning curve."""
     sizes, seed = config.learning_curve, config.split.seed
     if sizes:
-        write_patients(folder, bags, splits, seed, sizes)
+        write_patients(folder, config.rows(bags), splits, seed, sizes)
     for size in missing_sizes(folder, sizes):
-        run_size(folder, bags, splits, config, seed, size)
+        run_size(folder, bags, splits, config, size)
         print(f"train: learning curve, size {size}: done", flush=True)
 
 
@@ -129,7 +130,7 @@ def _report(
 def _write_summary(config: TrainJobConfig, folder: Path, metric: str) -> None:
     """Decisions and learning curve, where there are any."""
     found = decided(config, folder, config.decision)
-    curve = read_curve(folder, config.learning_curve, metric)
+    curve = read_curve(folder, config.learning_curve, metric, config)
     text = ""
     if found:
         text += decision_section(found, config.decision, (WITHIN_FOLDS,))

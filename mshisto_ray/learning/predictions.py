@@ -123,9 +123,9 @@ def read_predictions(path: Path) -> Predictions:
     target, values = kind.read(table, names)
     return Predictions(
         names,
-        bag=_text(table["bag"]),
-        slide_id=_text(table["slide_id"]),
-        patient_id=_text(table["patient_id"]),
+        bag=text_of(table["bag"]),
+        slide_id=text_of(table["slide_id"]),
+        patient_id=text_of(table["patient_id"]),
         target=target,
         fold=table["fold"].to_numpy(),
         repeat=table["repeat"].to_numpy(),
@@ -147,5 +147,9 @@ def _classes(path: Path, table: pa.Table) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def _text(column: pa.ChunkedArray) -> np.ndarray:
-    return np.array(column.to_pylist(), dtype=object)
+def text_of(column: pa.ChunkedArray) -> np.ndarray:
+    """Text [N], each word once in memory; None where there is none."""
+    found = column.combine_chunks().dictionary_encode()
+    words = np.array([*found.dictionary.to_pylist(), None], object)
+    places = found.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
+    return words[places]

@@ -161,7 +161,7 @@ def set_aside(
 
     Args:
         config: share of validation.
-        owners: patient, or what stays together, of each bag, [B].
+        owners: number of the patient, or what stays together, of each bag, int [B].
         strata: weights of each bag in S strata, int [B, S].
         learned: bags to draw from.
         generator: of the draw.
@@ -169,7 +169,7 @@ def set_aside(
     Returns:
         The bags to train on, and the validation bags.
     """
-    counts, patient = _class_counts(owners.tolist(), strata, strata.shape[1])
+    counts, patient = _class_counts(owners, strata, strata.shape[1])
     return _set_aside(config, counts, patient, learned, generator)
 
 
@@ -208,10 +208,16 @@ def _spread(
 
 
 def _class_counts(
-    patients: Sequence[str], targets: np.ndarray, num_classes: int
+    patients: Sequence[str] | np.ndarray, targets: np.ndarray, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bags per patient and class [G, C], and each bag's patient index [B]."""
-    names, patient = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
+    """Bags per patient and class [G, C], and each bag's patient index [B].
+
+    ``patients``: names, or numbers in the order of the names.
+    """
+    given = np.asarray(patients)
+    if given.dtype.kind != "i":
+        given = given.astype(str)
+    names, patient = np.unique(given, return_inverse=True)
     counts = np.zeros((len(names), num_classes), dtype=np.int64)
     if targets.ndim == 2:
         np.add.at(counts, patient, targets)

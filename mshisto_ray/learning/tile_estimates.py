@@ -51,6 +51,10 @@ class TileEstimates:
         """Every metric in each bootstrap replicate, [R]; none of a single patient."""
         return self._metrics.replicates
 
+    def variance(self, metric: str) -> tuple[float, float]:
+        """Variance of a metric, and degrees of freedom of that estimate."""
+        return self._metrics.variance(metric)
+
     def interval(self, metric: str) -> Interval:
         """A metric with its 95 % interval over patients."""
         return self._metrics.interval(metric)

@@ -62,16 +62,30 @@ class TileMetrics:
         value, found = self.values[name], self.replicates[name]
         if name not in self.theories:
             return percentile_interval(value, found)
-        usable = found[np.isfinite(found)]
-        theory = self.theories[name]
-        num = theory.patients
-        if not np.isfinite(value) or num <= 1 or len(usable) < 2:
+        variance, degrees = self.variance(name)
+        if not np.isfinite(value) or not np.isfinite(variance):
             return Interval(value, np.nan, np.nan)
-        variance = float(usable.var(ddof=1)) * num / (num - 1)
         low, high = score_interval(
-            np.array([value]), np.array([variance]), np.array([num - 1]), theory
+            np.array([value]),
+            np.array([variance]),
+            np.array([degrees]),
+            self.theories[name],
         )
         return Interval(value, float(low[0]), float(high[0]))
+
+    def variance(self, name: str) -> tuple[float, float]:
+        """Variance of a metric over patients, and degrees of freedom of the estimate.
+
+        NaN where it is not known.
+        """
+        found = self.replicates[name]
+        usable = found[np.isfinite(found)]
+        # Of kappa, which has no theory, patients count as they are.
+        num = self.theories[name].patients if name in self.theories else np.inf
+        if num <= 1 or len(usable) < 2:
+            return np.nan, np.nan
+        shrunk = num / (num - 1) if np.isfinite(num) else 1.0
+        return float(usable.var(ddof=1)) * shrunk, num - 1
 
 
 def tile_metrics(

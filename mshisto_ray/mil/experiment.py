@@ -5,15 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mshisto_ray import components
+from mshisto_ray.learning.labelled import LabelledRows
 from mshisto_ray.learning.predictions import Predictions
-from mshisto_ray.learning.split import Split
-from mshisto_ray.learning.sweep.experiment import Experiment, HeadFacts, OnFold
+from mshisto_ray.learning.split import Split, SplitConfig
+from mshisto_ray.learning.sweep.experiment import (
+    Experiment,
+    HeadFacts,
+    OnFold,
+    OnValidated,
+)
 from mshisto_ray.learning.targets import Target
 from mshisto_ray.mil.experiment_data import bag_inputs, difference
 from mshisto_ray.mil.experiment_keys import ExperimentKeys
@@ -30,6 +38,7 @@ from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.mil.input.summary import summarise
 from mshisto_ray.mil.model import POOLINGS
 from mshisto_ray.representation.preparation import by_content
+from mshisto_ray.statistics.permutation import permute_by_patient
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.head_files import head_digest
 from mshisto_ray.tracking import Input
@@ -83,9 +92,52 @@ class ExperimentConfig(ExperimentKeys, Experiment):
         """See ``notes``."""
         return notes(self, data)
 
-    def train(self, data: Bags, folder: Path, on_fold: OnFold) -> None:
+    def train(
+        self,
+        data: Bags,
+        folder: Path,
+        on_fold: OnFold,
+        on_validated: OnValidated = lambda validation: None,
+        stages: Sequence[int] = (),
+    ) -> None:
         """See ``run``."""
-        run(self, data, plan_splits(data, self.split, self), folder, on_fold)
+        run(self, data, self.plan(data), folder, on_fold, on_validated, stages)
+
+    @property
+    def split_config(self) -> SplitConfig:
+        """``split``."""
+        return self.split
+
+    def plan(self, data: Bags) -> list[Split]:
+        """See ``plan_splits``."""
+        return plan_splits(data, self.split, self)
+
+    def rows(self, data: Bags) -> LabelledRows:
+        """The bags."""
+        return data.rows(self.split)
+
+    @property
+    def null(self) -> str:
+        """Patients have exchanged labels as a whole."""
+        return "bags do not tell which patients have which label"
+
+    def exchanged(self, data: Bags, generator: np.random.Generator) -> Bags:
+        """Bags of a patient take the targets of one with as many."""
+        assert data.targets is not None
+        order = np.argsort(np.array(data.names))
+        patients, targets = np.array(data.patient_ids)[order], data.targets.copy()
+        targets[order] = permute_by_patient(targets[order], patients, generator)
+        return replace(data, targets=targets)
+
+    def held_out(
+        self,
+        data: Bags,
+        splits: Sequence[Split],
+        on_fold: OnFold = lambda done, total: None,
+    ) -> tuple[Predictions, Predictions | None]:
+        """See ``cross_validate``."""
+        found = cross_validate(data, splits, self, _device(), on_fold=on_fold)
+        return found.test, found.validation
 
     def pack_key(self, data: Bags, splits: Sequence[Split]) -> str | None:
         """Of configs whose models are of one shape, on the same bags."""
@@ -181,6 +233,10 @@ def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
     return settings | {"scale": scale, "data": bags.identity}
 
 
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def digest(config: ExperimentConfig, bags: Bags) -> str:
     """Digest of the recipe: experiments with the same one have the same result."""
     text = json.dumps(recipe(config, bags), sort_keys=True)
@@ -214,7 +270,7 @@ def run(
         The metrics.
     """
     clock = Stopwatch()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device()
     watched = on_fold, on_validated, stages
     result = cross_validate(bags, splits, config, device, config.refit, *watched)
     took = clock.seconds, clock.share(1)

@@ -7,8 +7,8 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mshisto_ray.mil.learning_curve import LearningCurve
-from mshisto_ray.mil.permuted import PermutedChoice
+from mshisto_ray.learning.retraining.learning_curve import LearningCurve
+from mshisto_ray.learning.retraining.permuted import PermutedChoice
 from mshisto_ray.reporting.decisions import markdown_table
 
 
@@ -51,7 +51,8 @@ def about_permuted(found: PermutedChoice) -> str:
         f"and one chosen anew in the same way: test_{found.metric} of the chosen one "
         f"was {values[0]:.3f} to {values[-1]:.3f}, median {middle:.3f}, and "
         f"{found.observed:.3f} with the true labels: p = {found.p:.3f} (the least "
-        f"possible: {1 / (len(values) + 1):.3f})."
+        f"possible: {1 / (len(values) + 1):.3f}). The hypothesis that it "
+        f"tests: {found.null}."
     )
 
 

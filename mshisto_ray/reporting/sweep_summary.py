@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mshisto_ray.learning.comparison import Comparison
+from mshisto_ray.learning.retraining.refits import RefitInterval, about_refits
 from mshisto_ray.learning.sweep.nested_choice import NestedChoice
 from mshisto_ray.learning.sweep.pruning import about_pruned
 from mshisto_ray.learning.sweep.results import PointResult
-from mshisto_ray.mil.refits import RefitInterval, about_refits
 from mshisto_ray.reporting.decisions import markdown_table
 from mshisto_ray.reporting.sweep_tables import (
     groups,
@@ -37,7 +37,7 @@ def summary(
         compared: with the chosen one, by digest, of
             ``learning.sweep.results.compare_with_first``.
         nested: of ``learning.sweep.results.choose_nested``.
-        refits: of ``mil.refits.refit_interval``.
+        refits: of ``learning.retraining.refits``.
         others: of ``unfinished``; None: the failed alone.
     """
     ranking, *rows = ranking_table(ranked, select, compared)

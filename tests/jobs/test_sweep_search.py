@@ -18,7 +18,7 @@ from fixtures.sweeps import parent_and_children, results, settings, write_bags
 
 from mshisto_ray import config
 from mshisto_ray.jobs import sweep
-from mshisto_ray.jobs.sweep import SweepConfig
+from mshisto_ray.jobs._sweep_config import SweepConfig
 from mshisto_ray.learning import result_files
 from mshisto_ray.learning.sweep.point_source import PointSource
 from mshisto_ray.mil import experiment

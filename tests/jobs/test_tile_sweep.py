@@ -19,6 +19,7 @@ from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs import sweep
 from mshisto_ray.jobs._sweep_config import AnySweepConfig, SweepConfig, TileSweepConfig
+from mshisto_ray.jobs._sweep_reruns import cost_of
 from mshisto_ray.learning.comparison import compare
 from mshisto_ray.learning.result_files import read_metrics
 from mshisto_ray.learning.tile_metrics import tile_metrics
@@ -191,9 +192,61 @@ def test_mlflow_has_a_child_per_config_with_its_axes_and_curve(done):
     assert data == "one"
 
 
+AGAIN = {"refits": 3, "permutations": 2, "learning_curve": [0.4, 0.7]}
+FEW = {"axes": {"hidden": [[], [4]]}}
+
+
+def test_the_cost_is_said_before_the_start(stage, tmp_path):
+    given = settings(stage, tmp_path / "out", **FEW, **AGAIN)
+    assert cost_of(given, 2, 3) == (
+        "beside 6 models of 2 configs it trains 24 (6 of refits, 6 of learning curve, "
+        "12 of permutations), in all 5.0 times as many"
+    )
+    assert cost_of(settings(stage, tmp_path / "out", **FEW), 2, 3) is None
+
+
+@pytest.mark.slow  # what is trained is in tests/tile_classification/head
+@pytest.mark.ray
+def test_heads_are_trained_again_once_and_shown(local_ray, stage, tmp_path, capsys):
+    given = settings(stage, tmp_path / "out", **FEW, **AGAIN)
+    sweep.check(given)
+    assert sweep.run(given) == 0
+    said = capsys.readouterr().out
+    assert "in all 5.0 times as many" in said and "6/6 trained again" in said
+    text = (given.out / "summary.md").read_text()
+    assert "Trained and chosen anew on 3 redraws" in text
+    assert "## Learning curve" in text and "## Permuted labels" in text
+    assert "nor where in a patient a class lies" in text
+    assert "curve" in read_page(given.out / "report.html").sections
+    lost = next(given.out.glob("configs/*/permuted/balanced_accuracy-1.json"))
+    before = lost.read_text()
+    lost.unlink()
+    assert sweep.run(given) == 0
+    assert "1/1 trained again" in capsys.readouterr().out
+    assert lost.read_text() == before
+    assert (given.out / "summary.md").read_text() == text
+
+
+@pytest.mark.slow  # which configs are pruned is in tests/learning/sweep
+@pytest.mark.ray
+def test_heads_are_pruned(local_ray, stage, tmp_path):
+    axes = {"lr": [0.02, 1e-9], "hidden": [[], [4]]}
+    prune = {"grace": 1, "reduction": 2}
+    given = settings(stage, tmp_path / "out", axes=axes, prune=prune)
+    assert sweep.run(given) == 0
+    text = (given.out / "summary.md").read_text()
+    assert "configs were pruned" in text and "pruned after 1 of 3 models" in text
+    assert "1e-09" not in text[: text.index("configs were pruned")]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        ({"refits": 5, "select": None}, "refits: 5 choose a config by validation"),
+        ({"permutations": 5, "split": {"folds": 3, "validation": 0}, "patience": None},
+         "permutations: 5 choose a config by validation"),
+        ({"prune": {}, "select": None}, "prune: decides by validation"),
+        ({"learning_curve": [0.5, 70], **FEW}, "learns from 6 patients"),
         ({"axes": {"noise.sgima": [0]}}, "takes sigma; got 'sgima'"),
         ({"axes": {"target.column": ["label"]}}, "has to be the same for all configs"),
         ({"axes": {"reduction": ["none", {"name": "pca", "dim": 9}]}},

@@ -73,7 +73,7 @@ def permuted_sweeps(
 
 
 def _factor(values: np.ndarray, labels: np.ndarray, points: int, refits: int) -> float:
-    """How many times wider an interval is with refits, as ``mil.refits`` draws them."""
+    """How many times wider an interval is with refits, as ``sweep`` draws them."""
     num = len(labels)
     given, variances, shares = [], [], []
     for refit in range(refits):

@@ -14,24 +14,23 @@ from scipy.stats import norm
 
 from mshisto_ray import config as configs
 from mshisto_ray.jobs.benchmarks._made_bags import bags_of
-from mshisto_ray.learning.split import SplitConfig
+from mshisto_ray.learning.retraining.refits import refit_interval, run_refits
 from mshisto_ray.learning.sweep.nested_choice import (
     choices_within_folds,
     choose_within_folds,
 )
+from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.fit.batches import Batches
-from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import CrossValidation, cross_validate
 from mshisto_ray.mil.fit.fold_model import FoldModel
 from mshisto_ray.mil.fit.scoring import predict_values
-from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.mil.refits import refit_interval, run_refits
 from mshisto_ray.statistics.bootstrap import Interval
 
 _DIM, _METRIC = 10, "auroc"
 _CPU = torch.device("cpu")
 _LINEAR = {
+    "bags": "made.parquet",  # no file: bags are in memory
     "pooling": {"name": "embedding_mean"}, "hidden": [], "dropout": 0, "epochs": 15,
     "batch_size": 32, "early_stopping": None, "optimiser": {"name": "sgd", "lr": 0.1},
 }  # fmt: skip
@@ -71,16 +70,14 @@ def sweep_cohort(
     with tempfile.TemporaryDirectory() as root:
         folders = {name: Path(root) / name for name in _POINTS}
         for name, keys in _POINTS.items():
-            config = configs.validate(TrainConfig, {**_LINEAR, **keys})
-            splits = plan_splits(bags, SplitConfig(), config)
-            found[name] = cross_validate(bags, splits, config, _CPU)
+            config = configs.validate(ExperimentConfig, {**_LINEAR, **keys})
+            found[name] = cross_validate(bags, config.plan(bags), config, _CPU)
             folders[name].mkdir()
-            given = folders[name], bags, SplitConfig(), config, refits
-            run_refits(*given, lambda done, total: None)
+            run_refits(folders[name], bags, config, refits)
         validation = {n: r.validation for n, r in found.items() if r.validation}
         test = {name: result.test for name, result in found.items()}
         held = choose_within_folds(validation, test, _METRIC).value
-        refitted = refit_interval(folders, held, _METRIC)
+        refitted = refit_interval(folders, held, _METRIC, bags.kind)
     assert refitted is not None
     chosen = choices_within_folds(validation, test, _METRIC)
     true = [_true_auroc(found[n].models[fold], shift) for (_, fold), n in chosen]

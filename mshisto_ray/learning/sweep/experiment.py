@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mshisto_ray.config import Config
 from mshisto_ray.learning import result_files
+from mshisto_ray.learning.labelled import LabelledRows
 from mshisto_ray.learning.predictions import Predictions
-from mshisto_ray.learning.split import Split
+from mshisto_ray.learning.split import Split, SplitConfig
 from mshisto_ray.learning.targets import Target
 from mshisto_ray.tracking import Input
 
 OnFold = Callable[[int, int], None]
+OnValidated = Callable[[Predictions], None]
 
 
 @dataclass(frozen=True)
@@ -92,11 +96,64 @@ class Experiment(Config):
         return None
 
     @abstractmethod
-    def train(self, data: Any, folder: Path, on_fold: OnFold) -> None:
+    def train(
+        self,
+        data: Any,
+        folder: Path,
+        on_fold: OnFold,
+        on_validated: OnValidated = lambda validation: None,
+        stages: Sequence[int] = (),
+    ) -> None:
         """Cross-validate, and write ``folder`` whole or not at all.
 
         ``config.yaml``, ``metrics.json``, ``predictions.parquet`` (out of fold),
         ``validation.parquet``, ``history.json``, ``head/``.
+
+        Args:
+            data: of ``load``.
+            folder: of the result.
+            on_fold: called with the number of models done and the number of all.
+            on_validated: called with each model's predictions of what was set aside.
+            stages: after so many models the callbacks are called before others begin,
+                also where models are trained at once.
+        """
+
+    @property
+    @abstractmethod
+    def split_config(self) -> SplitConfig:
+        """How folds are drawn."""
+
+    @abstractmethod
+    def plan(self, data: Any) -> list[Split]:
+        """The splits of ``data``.
+
+        Raises:
+            InputError: folds that cannot be drawn, or cannot be trained on.
+        """
+
+    @abstractmethod
+    def rows(self, data: Any) -> LabelledRows:
+        """The rows of ``data`` with their truth, and whose they are."""
+
+    @property
+    @abstractmethod
+    def null(self) -> str:
+        """What holds if the labels of ``exchanged`` do as well as the true ones."""
+
+    @abstractmethod
+    def exchanged(self, data: Any, generator: np.random.Generator) -> Any:
+        """``data`` after patients have exchanged their labels."""
+
+    @abstractmethod
+    def held_out(
+        self,
+        data: Any,
+        splits: Sequence[Split],
+        on_fold: OnFold = lambda done, total: None,
+    ) -> tuple[Predictions, Predictions | None]:
+        """Train on each split; predict its test rows, and those that it set aside.
+
+        A row may be in training several times; None: nothing was set aside.
         """
 
     @abstractmethod

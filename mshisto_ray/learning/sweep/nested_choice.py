@@ -54,16 +54,37 @@ def choices_within_folds(
     Arguments as of ``choose_within_folds``.
     """
     first = next(iter(test.values()))
-    sign = -1 if metric in first.kind.lower_is_better else 1
-    chosen = []
-    for repeat, fold in sorted({*zip(first.repeat, first.fold, strict=True)}):
-        scores = {
-            name: sign * score_of(_of(found, repeat, fold), metric)
-            for name, found in validation.items()
-        }
-        best = max(scores, key=lambda name: np.nan_to_num(scores[name], nan=-np.inf))
-        chosen.append(((repeat, fold), best))
-    return chosen
+    models = {*zip(first.repeat.tolist(), first.fold.tolist(), strict=True)}
+    scores = {n: fold_scores(found, metric) for n, found in validation.items()}
+    whole = {n: {m: own.get(m, np.nan) for m in models} for n, own in scores.items()}
+    chosen = best_within_folds(whole, metric in first.kind.lower_is_better)
+    return list(chosen.items())
+
+
+def fold_scores(validation: Predictions, metric: str) -> dict[tuple[int, int], float]:
+    """The metric on the validation rows of the model of each repeat and fold."""
+    models = {*zip(validation.repeat.tolist(), validation.fold.tolist(), strict=True)}
+    return {
+        (repeat, fold): score_of(_of(validation, repeat, fold), metric)
+        for repeat, fold in sorted(models)
+    }
+
+
+def best_within_folds(
+    scores: Mapping[str, Mapping[tuple[int, int], float]], lower_is_better: bool
+) -> dict[tuple[int, int], str]:
+    """The config that each repeat and fold chooses, in their order.
+
+    ``scores``: of ``fold_scores`` by config, in the order of the axes.
+    """
+    sign = -1 if lower_is_better else 1
+
+    def best(model: tuple[int, int]) -> str:
+        values = {n: sign * own.get(model, np.nan) for n, own in scores.items()}
+        return max(values, key=lambda n: np.nan_to_num(values[n], nan=-np.inf))
+
+    models = sorted({model for own in scores.values() for model in own})
+    return {model: best(model) for model in models}
 
 
 def _of(predictions: Predictions, repeat: int, fold: int) -> Predictions:

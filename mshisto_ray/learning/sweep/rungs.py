@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mshisto_ray.learning.result_files import read_validation
 from mshisto_ray.learning.sweep import results as sweep_results
-from mshisto_ray.learning.sweep.nested_choice import score_of
+from mshisto_ray.learning.sweep.nested_choice import fold_scores
+from mshisto_ray.learning.sweep.points import Point
 from mshisto_ray.learning.sweep.pruning import (
     Pruned,
     PruningConfig,
@@ -32,11 +32,11 @@ class Rungs:
         self._lower = lower
         self._values: dict[str, tuple[float, ...]] = {}
 
-    def read(self, digests: Iterable[str]) -> None:
-        """Read what earlier starts of the sweep have left."""
-        for digest in digests:
+    def read(self, points: Mapping[str, Point]) -> None:
+        """Read what earlier starts of the sweep have left of its points."""
+        for digest, point in points.items():
             pruned = read_pruned(self._out, digest, self._config, self._metric)
-            values = pruned.values if pruned else self._finished(digest)
+            values = pruned.values if pruned else self._finished(digest, point)
             if values:
                 self._values[digest] = values
 
@@ -57,10 +57,9 @@ class Rungs:
         write_pruned(self._out, digest, found, self._config)
         return True
 
-    def _finished(self, digest: str) -> tuple[float, ...]:
-        found = read_validation(sweep_results.folder(self._out, digest))
+    def _finished(self, digest: str, point: Point) -> tuple[float, ...]:
+        folder = sweep_results.folder(self._out, digest)
+        found = point.config.read_validation(folder)
         if found is None:
             return ()
-        splits = sorted({*zip(found.repeat, found.fold, strict=True)})
-        each = [found.take((found.repeat == r) & (found.fold == f)) for r, f in splits]
-        return tuple(score_of(part, self._metric) for part in each)
+        return tuple(fold_scores(found, self._metric).values())

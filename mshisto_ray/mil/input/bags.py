@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mshisto_ray.learning.labelled import LabelledRows, numbered
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.learning.targets import Target, TargetConfig, left_out
 from mshisto_ray.mil.input.config import InputConfig
@@ -106,6 +107,14 @@ class Bags:
         given = (self.digest, scale, self.classes, self.folds, columns)
         text = repr(given if self.groups is None else (*given, self.groups))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def rows(self, split: SplitConfig) -> LabelledRows:
+        """The bags with their targets; those without instances are not usable."""
+        assert self.targets is not None
+        owners = self.groups if split.together else self.patient_ids
+        assert owners is not None
+        given = numbered(self.patient_ids), numbered(owners), self.sizes > 0
+        return LabelledRows(self.kind, self.targets, self.classes, *given)
 
     def about(self, split: SplitConfig) -> dict[str, Any]:
         """Where the bags and their folds came from, as JSON.

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from mshisto_ray.config import InputError
+from mshisto_ray.learning.labelled import LabelledRows, numbered
 from mshisto_ray.learning.split import Split, SplitConfig
 from mshisto_ray.learning.target_split import split_targets
 from mshisto_ray.learning.targets import Target, TargetConfig
@@ -54,6 +55,13 @@ class CohortBags:
     targets: np.ndarray
     classes: tuple[str, ...]
     splits: list[Split]
+
+    @property
+    def rows(self) -> LabelledRows:
+        """The bags; whether they will have tiles is not known."""
+        patients, usable = numbered(self.patient_ids), np.ones(len(self.slides), bool)
+        given = patients, patients, usable
+        return LabelledRows(self.kind, self.targets, self.classes, *given)
 
 
 def split_cohort(

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from mshisto_ray.decision.examination import Examination
 from mshisto_ray.learning.comparison import Comparison
+from mshisto_ray.learning.retraining.learning_curve import LearningCurve
+from mshisto_ray.learning.retraining.permuted import PermutedChoice
+from mshisto_ray.learning.retraining.refits import RefitInterval, about_refits
 from mshisto_ray.learning.sweep.nested_choice import NestedChoice
 from mshisto_ray.learning.sweep.results import PointResult
-from mshisto_ray.mil.learning_curve import LearningCurve
-from mshisto_ray.mil.permuted import PermutedChoice
-from mshisto_ray.mil.refits import RefitInterval, about_refits
 from mshisto_ray.reporting import sweep_summary, sweep_tables
 from mshisto_ray.reporting.learning_curve import (
     about_curve,

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 
+from mshisto_ray.learning.labelled import LabelledRows
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.learning.result_files import (
     METRICS,
@@ -22,25 +22,39 @@ from mshisto_ray.learning.result_files import (
     measure,
     write_metrics,
 )
-from mshisto_ray.learning.split import Split
-from mshisto_ray.learning.sweep.experiment import Experiment, HeadFacts, OnFold
+from mshisto_ray.learning.split import Split, SplitConfig
+from mshisto_ray.learning.sweep.experiment import (
+    Experiment,
+    HeadFacts,
+    OnFold,
+    OnValidated,
+)
 from mshisto_ray.learning.targets import Target
 from mshisto_ray.learning.targets.classes import NEAR
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.head_files import head_digest
-from mshisto_ray.store.shards import write_shard
 from mshisto_ray.store.temporary import temporary_beside
 from mshisto_ray.tile_classification.head.classes import TileClasses
 from mshisto_ray.tile_classification.head.config import TileHeadConfig, TileInputConfig
+from mshisto_ray.tile_classification.head.experiment_data import (
+    NULL,
+    difference,
+    exchange_classes,
+    tile_inputs,
+    write_folds,
+)
 from mshisto_ray.tile_classification.head.files import load_heads
 from mshisto_ray.tile_classification.head.fit import TileModel, predict_tiles
 from mshisto_ray.tile_classification.head.predictions import (
+    TilePart,
+    as_predictions,
     read_tile_predictions,
     write_tile_predictions,
 )
 from mshisto_ray.tile_classification.head.run import (
     check_model,
     cross_validate,
+    fit_folds,
     plan_folds,
     recipe,
     write_result,
@@ -91,7 +105,7 @@ class TileExperiment(TileHeadConfig, Experiment):
 
     def check_same(self, data: TileSamples, first: TileSamples) -> str | None:
         """Other tiles, classes or groups."""
-        return _difference(data, first)
+        return difference(data, first)
 
     def digest_of(self, data: TileSamples) -> str:
         """Of ``recipe``."""
@@ -102,20 +116,74 @@ class TileExperiment(TileHeadConfig, Experiment):
         """Tiles and patients of each class, and what is left out."""
         return [data.summary(), *data.notes]
 
-    def train(self, data: TileSamples, folder: Path, on_fold: OnFold) -> None:
-        """Cross-validate, and write ``folder``."""
+    @property
+    def split_config(self) -> SplitConfig:
+        """``split``."""
+        return self.split
+
+    def plan(self, data: TileSamples) -> list[Split]:
+        """See ``plan_folds``."""
+        return plan_folds(data, self)
+
+    def rows(self, data: TileSamples) -> LabelledRows:
+        """The tiles; what stays together in folds are the patients."""
+        every = np.ones(len(data), bool)
+        given = data.group, data.group, every
+        return LabelledRows(self.kind, data.target, data.classes, *given)
+
+    @property
+    def null(self) -> str:
+        """Patients have exchanged the classes of their tiles as they lie."""
+        return NULL
+
+    def exchanged(
+        self, data: TileSamples, generator: np.random.Generator
+    ) -> TileSamples:
+        """See ``exchange_classes``."""
+        return exchange_classes(data, generator)
+
+    def held_out(
+        self,
+        data: TileSamples,
+        splits: Sequence[Split],
+        on_fold: OnFold = lambda done, total: None,
+    ) -> tuple[Predictions, Predictions | None]:
+        """Tiles that each model has not learned from."""
+        tests, inner = [], []
+        for split, model in fit_folds(data, splits, self, _device(), on_fold):
+            tests.append(_predicted(data, split, model, split.test))
+            if len(split.validation):
+                inner.append(_predicted(data, split, model, split.validation))
+        validation = as_predictions(data, inner, self.kind) if inner else None
+        return as_predictions(data, tests, self.kind), validation
+
+    def train(
+        self,
+        data: TileSamples,
+        folder: Path,
+        on_fold: OnFold,
+        on_validated: OnValidated = lambda validation: None,
+        stages: Sequence[int] = (),
+    ) -> None:
+        """Cross-validate, one model after the other, and write ``folder``."""
         started, cpu = time.perf_counter(), time.process_time()
-        splits = plan_folds(data, self)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        models, found = cross_validate(data, splits, self, device, on_fold)
+        inner: list[TilePart] = []
+
+        def validate(split: Split, model: TileModel) -> None:
+            if len(split.validation):
+                inner.append(_predicted(data, split, model, split.validation))
+                on_validated(as_predictions(data, inner[-1:], self.kind))
+
+        splits = self.plan(data)
+        given = data, splits, self, _device(), on_fold, validate
+        models, found = cross_validate(*given)
         scratch = temporary_beside(folder)
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         whole = scratch / folder.name
         write_result(whole, data, splits, models, found, self)
-        validated = _predict_validation(data, splits, models)
-        if validated:
-            write_tile_predictions(whole / VALIDATION, data, validated)
+        if inner:
+            write_tile_predictions(whole / VALIDATION, data, inner)
         metrics = self._measure(whole)
         metrics["seconds"] = time.perf_counter() - started
         metrics["cpu_seconds"] = time.process_time() - cpu
@@ -157,27 +225,13 @@ class TileExperiment(TileHeadConfig, Experiment):
     def write_folds(
         self, path: Path, data: TileSamples, splits: Sequence[Split]
     ) -> None:
-        """``patient_id, repeat, fold, part, tiles``: patients are in one part."""
-        rows = []
-        for split in splits:
-            for part in ("train", "validation", "test"):
-                groups = data.group[getattr(split, part)]
-                found, tiles = np.unique(groups, return_counts=True)
-                for group, num in zip(found.tolist(), tiles.tolist(), strict=True):
-                    where = (split.repeat, split.fold, part)
-                    rows.append((data.groups[group], *where, num))
-        names = ("patient_id", "repeat", "fold", "part", "tiles")
-        table = [dict(zip(names, row, strict=True)) for row in rows]
-        write_shard(path, [pa.Table.from_pylist(table)])
+        """A row per patient of every part of a split."""
+        write_folds(path, data, splits)
 
     def inputs(self, data: TileSamples) -> list[Input]:
         """The embeddings, and the table or cohort with the classes."""
-        sizes = {"tiles": len(data), "patients": len(data.groups)}
         labels = self.target.table or self.cohort or self.tiles
-        found = [Input(path.name, path, data.digest, sizes) for path in self.sources]
-        if labels:
-            found.append(Input(labels.name, labels, data.identity, sizes))
-        return found
+        return tile_inputs(data, self.sources, labels)
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -191,44 +245,13 @@ class TileExperiment(TileHeadConfig, Experiment):
         return HeadFacts(head_digest(path), head.about["dim"], head.classes)
 
 
-def _predict_validation(
-    data: TileSamples, splits: Sequence[Split], models: Sequence[TileModel]
-) -> list[tuple[Split, np.ndarray, np.ndarray]]:
-    """Tiles that were set aside in each fold, with its model's probabilities."""
-    found = []
-    for split, model in zip(splits, models, strict=True):
-        rows = np.sort(split.validation)
-        if len(rows):
-            given = predict_tiles(data, model.model, model.prepare, rows)
-            found.append((split, rows, given))
-    return found
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _difference(data: TileSamples, first: TileSamples) -> str | None:
-    """Why results on these tiles cannot be compared with those on others; or None."""
-    both = [_columns(samples) for samples in (data, first)]
-    if all(np.array_equal(one, two) for one, two in zip(*both, strict=True)):
-        return None
-    if data.mpp != first.mpp:
-        return (
-            f"tiles of {data.mpp:g} um/px, and of {first.mpp:g} at the first point: "
-            "results on different tiles cannot be compared; views join scales on the "
-            "tiles of the finest"
-        )
-    keys = [set(zip(*(c.tolist() for c in own), strict=True)) for own in both]
-    odd = {key[:3] for key in keys[0] ^ keys[1]}
-    return (
-        f"{len(odd):,} tiles are not at the first point too, or "
-        "have another class or patient there; results on different tiles cannot be "
-        "compared: give every point views whose tiles are all embedded"
-    )
-
-
-def _columns(samples: TileSamples) -> tuple[np.ndarray, ...]:
-    """Slide, row, column, class and group of every tile, [N] each."""
-    return (
-        np.array(list(samples.features.slide_ids), object)[samples.slide],
-        *samples.place.T,
-        np.array(samples.classes, object)[samples.target],
-        np.array(samples.groups, object)[samples.group],
-    )
+def _predicted(
+    data: TileSamples, split: Split, model: TileModel, index: np.ndarray
+) -> TilePart:
+    """Tiles that a model has not learned from, with its probabilities."""
+    rows = np.sort(index)
+    return split, rows, predict_tiles(data, model.model, model.prepare, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mshisto_ray.learning.metrics import decide
-from mshisto_ray.learning.predictions import Predictions
+from mshisto_ray.learning.predictions import Predictions, text_of
 from mshisto_ray.learning.split import Split
 from mshisto_ray.learning.targets import Target
 from mshisto_ray.store.shards import read_metadata, write_shard
 from mshisto_ray.tile_classification.head.samples import TileSamples
 
+# A model's split, some tiles [n] and its probabilities of them [n, C].
+TilePart = tuple[Split, np.ndarray, np.ndarray]
+
 
 def write_tile_predictions(
     path: Path,
     samples: TileSamples,
-    parts: Iterable[tuple[Split, np.ndarray, np.ndarray]],
+    parts: Iterable[TilePart],
 ) -> None:
     """Write a row per tile that a model predicted.
 
@@ -59,11 +62,39 @@ def _table(
     return pa.table(columns)
 
 
+def as_predictions(
+    samples: TileSamples,
+    parts: Sequence[TilePart],
+    kind: Target,
+) -> Predictions:
+    """Tiles that models predicted; a tile is its slide, row and column.
+
+    Arguments as of ``write_tile_predictions``.
+    """
+    slides = np.array(list(samples.features.slide_ids), object)[samples.slide]
+    rows = np.concatenate([rows for _, rows, _ in parts])
+    used, at = np.unique(rows, return_inverse=True)
+    places = zip(slides[used].tolist(), *samples.place[used].T.tolist(), strict=True)
+    names = np.array([f"{s} {row} {col}" for s, row, col in places], object)
+    sizes = [len(own) for _, own, _ in parts]
+    return Predictions(
+        samples.classes,
+        bag=names[at],
+        slide_id=slides[rows],
+        patient_id=np.array(samples.groups, object)[samples.group[rows]],
+        target=samples.target[rows],
+        fold=np.repeat([split.fold for split, *_ in parts], sizes),
+        repeat=np.repeat([split.repeat for split, *_ in parts], sizes),
+        probabilities=np.concatenate([found for *_, found in parts]).astype(float),
+        kind=kind,
+    )
+
+
 def read_tile_predictions(path: Path, kind: Target) -> Predictions:
     """A table of ``write_tile_predictions``; a tile is its slide, row and column."""
     table = pq.read_table(path)
     names = tuple((read_metadata(path) or {})["classes"])
-    slide, patient = (_text(table[name]) for name in ("slide_id", "patient_id"))
+    slide, patient = (text_of(table[name]) for name in ("slide_id", "patient_id"))
     places = zip(
         slide.tolist(), table["row"].to_pylist(), table["col"].to_pylist(), strict=True
     )
@@ -80,10 +111,3 @@ def read_tile_predictions(path: Path, kind: Target) -> Predictions:
         probabilities=values,
         kind=kind,
     )
-
-
-def _text(column: pa.ChunkedArray) -> np.ndarray:
-    """Text [N], each word once in memory."""
-    found = column.combine_chunks().dictionary_encode()
-    words = np.array(found.dictionary.to_pylist(), object)
-    return words[found.indices.to_numpy()]

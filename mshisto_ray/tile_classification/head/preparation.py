@@ -58,10 +58,16 @@ def fit_preparation(
     train: np.ndarray,
     config: TileModelConfig,
 ) -> Standardisation:
-    """Standardisation and reduction, of the training tiles alone."""
+    """Standardisation and reduction, of the training tiles alone.
+
+    A group whose tiles are in ``train`` several times counts as often.
+    """
     parts, group = moments
-    inside = np.isin(group, np.unique(samples.group[train]))
-    own = Moments(parts.count[inside], parts.mean[inside], parts.scatter[inside])
+    num_groups = len(samples.groups)
+    whole = np.bincount(samples.group, minlength=num_groups)
+    drawn = np.bincount(samples.group[train], minlength=num_groups)
+    index = np.arange(len(group)).repeat((drawn // np.maximum(whole, 1))[group])
+    own = Moments(parts.count[index], parts.mean[index], parts.scatter[index])
     draw = _draw(samples, train)
     num = len(samples.classes)
     return with_reduction(normalise.fit(own), config.reduction, num, draw)

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,23 +105,18 @@ def recipe(config: TileHeadConfig, samples: TileSamples) -> dict[str, Any]:
     return settings | {"data": samples.identity, "window": window}
 
 
-def cross_validate(
+def fit_folds(
     samples: TileSamples,
     splits: Sequence[Split],
     config: TileHeadConfig,
     device: torch.device,
     on_fold: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[list[TileModel], np.ndarray]:
-    """Train every fold's model; return them and out-of-fold probabilities.
+) -> Iterator[tuple[Split, TileModel]]:
+    """Train the model of each split in turn.
 
-    Returns:
-        The models, and float32 [repeats, N, C], NaN for tiles that no fold tests.
+    Tiles that are in a training part several times weigh as often.
     """
     moments = group_moments(samples)
-    models: list[TileModel] = []
-    repeats = 1 + max(split.repeat for split in splits)
-    shape = (repeats, len(samples), len(samples.classes))
-    found = np.full(shape, np.nan, np.float32)
     for done, split in enumerate(splits, start=1):
         train = np.sort(split.train)
         prepare = fit_preparation(samples, moments, train, config)
@@ -129,12 +124,36 @@ def cross_validate(
             samples, prepare, train, np.sort(split.validation), config,
             (split.repeat, split.fold), config.runtime.window, device,
         )  # fmt: skip
+        yield split, model
+        on_fold(done, len(splits))
+
+
+def cross_validate(
+    samples: TileSamples,
+    splits: Sequence[Split],
+    config: TileHeadConfig,
+    device: torch.device,
+    on_fold: Callable[[int, int], None] = lambda done, total: None,
+    on_model: Callable[[Split, TileModel], None] = lambda split, model: None,
+) -> tuple[list[TileModel], np.ndarray]:
+    """Train every fold's model; return them and out-of-fold probabilities.
+
+    ``on_model`` is called with each model when it has been tested.
+
+    Returns:
+        The models, and float32 [repeats, N, C], NaN for tiles that no fold tests.
+    """
+    models: list[TileModel] = []
+    repeats = 1 + max(split.repeat for split in splits)
+    shape = (repeats, len(samples), len(samples.classes))
+    found = np.full(shape, np.nan, np.float32)
+    for split, model in fit_folds(samples, splits, config, device, on_fold):
         test = np.sort(split.test)
         found[split.repeat, test] = predict_tiles(
             samples, model.model, model.prepare, test
         )
         models.append(model)
-        on_fold(done, len(splits))
+        on_model(split, model)
     return models, found
 
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 from mshisto_ray.config import InputError
-from mshisto_ray.learning.estimates import Estimates
+from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.learning.split import Split
-from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.fit.cross_validation import cross_validate
-from mshisto_ray.mil.fit.splits import plan_splits
-from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.statistics.permutation import max_p_values, permute_by_patient
+from mshisto_ray.learning.sweep.experiment import Experiment
+from mshisto_ray.statistics.permutation import max_p_values
 from mshisto_ray.store.manifest import write_text
 
 _FOLDER = "permuted"
@@ -30,61 +27,59 @@ _TRIES = 100
 class PermutedChoice:
     """Test metric of the chosen config, and of those chosen with permuted labels.
 
-    ``permuted``: a value for each permutation that has one; ``p``: of the observed one.
+    ``permuted``: a value for each permutation that has one; ``p``: of the observed one;
+    ``null``: what is true if labels mean nothing, of ``Experiment.null``.
     """
 
     metric: str
     observed: float
     permuted: tuple[float, ...]
     p: float
+    null: str
 
 
-def permuted(
-    bags: Bags, config: ExperimentConfig, number: int
-) -> tuple[Bags, list[Split]]:
-    """Bags after patients have exchanged their targets, and folds drawn for them.
+def permuted(data: Any, config: Experiment, number: int) -> tuple[Any, list[Split]]:
+    """Data after patients have exchanged their labels, and folds drawn for them.
 
     The same exchange for every config. One whose folds lack what the target needs is
     drawn again.
 
     Args:
-        bags: with targets.
+        data: of the config.
         config: its split.
         number: of the permutation.
 
     Raises:
         InputError: no exchange of many has folds that can be used.
     """
-    assert bags.targets is not None
-    names = np.array(bags.names)
-    order = np.argsort(names)
-    patients = np.array(bags.patient_ids)[order]
-    error = None
+    error, seed = None, config.split_config.seed
     for attempt in range(_TRIES):
-        rng = np.random.default_rng([config.split.seed, number, attempt, _STREAM])
-        targets = bags.targets.copy()
-        targets[order] = permute_by_patient(bags.targets[order], patients, rng)
-        exchanged = replace(bags, targets=targets)
+        rng = np.random.default_rng([seed, number, attempt, _STREAM])
+        exchanged = config.exchanged(data, rng)
         try:
-            return exchanged, plan_splits(exchanged, config.split, config)
+            return exchanged, config.plan(exchanged)
         except InputError as problem:
             error = problem
     raise InputError(f"permutations: with exchanged labels {error}")
 
 
 def run_permutation(
-    folder: Path, bags: Bags, config: ExperimentConfig, metric: str, number: int
+    folder: Path, data: Any, config: Experiment, metric: str, number: int
 ) -> None:
     """Train a config on exchanged labels; write its metric beside its result."""
-    exchanged, splits = permuted(bags, config, number)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    result = cross_validate(exchanged, splits, config, device)
-    assert result.validation is not None
-    parts = {"val": result.validation, "test": result.test}
-    values = {k: Estimates(part).values[metric] for k, part in parts.items()}
+    test, validation = config.held_out(*permuted(data, config, number))
+    assert validation is not None
+    values = {"val": _value(validation, metric), "test": _value(test, metric)}
     known = {k: v if math.isfinite(v) else None for k, v in values.items()}
     (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
     write_text(_file(folder, metric, number), json.dumps(known) + "\n")
+
+
+def _value(found: Predictions, metric: str) -> float:
+    """The metric of each repeat's predictions, the mean over repeats."""
+    parts = [found.take(found.repeat == r) for r in np.unique(found.repeat)]
+    given = [(p.probabilities, p.target, p.fold) for p in parts]
+    return float(np.mean([found.kind.measure(*part)[metric][0] for part in given]))
 
 
 def missing_permutations(folder: Path, metric: str, num: int) -> list[int]:
@@ -97,7 +92,7 @@ def read_permuted(
     observed: float,
     metric: str,
     num: int,
-    lower_is_better: bool,
+    config: Experiment,
 ) -> PermutedChoice | None:
     """Choose in every permutation as the sweep does, by the mean on validation.
 
@@ -106,7 +101,7 @@ def read_permuted(
         observed: test metric of the one that the sweep chose.
         metric: that chooses.
         num: of permutations.
-        lower_is_better: less of the metric is better.
+        config: of the sweep.
 
     Returns:
         None where a config lacks a permutation, or the metric is never defined.
@@ -114,7 +109,7 @@ def read_permuted(
     lacking = (missing_permutations(path, metric, num) for path in folders.values())
     if not num or any(lacking):
         return None
-    sign = -1 if lower_is_better else 1
+    sign = -1 if metric in config.kind.lower_is_better else 1
     values = [
         _choose([_read(_file(p, metric, n)) for p in folders.values()], sign)
         for n in range(num)
@@ -124,7 +119,7 @@ def read_permuted(
         return None
     drawn = sign * np.array(defined)[:, None]
     p = max_p_values(np.array([sign * observed]), drawn)[0]
-    return PermutedChoice(metric, observed, tuple(defined), float(p))
+    return PermutedChoice(metric, observed, tuple(defined), float(p), config.null)
 
 
 def _choose(found: Sequence[tuple[float, float]], sign: int) -> float:

@@ -13,11 +13,17 @@ import torch
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
+from mshisto_ray.learning.retraining.learning_curve import (
+    Size,
+    missing_sizes,
+    run_size,
+)
+from mshisto_ray.learning.retraining.permuted import (
+    missing_permutations,
+    run_permutation,
+)
 from mshisto_ray.learning.sweep import results as sweep_results
-from mshisto_ray.mil import experiment
-from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.learning_curve import Size, missing_sizes, run_size
-from mshisto_ray.mil.permuted import missing_permutations, run_permutation
+from mshisto_ray.learning.sweep.experiment import Experiment
 
 
 def curve_units(out: Path, digest: str, sizes: tuple[Size, ...]) -> list[dict]:
@@ -35,12 +41,15 @@ def permutation_units(out: Path, digest: str, metric: str, num: int) -> list[dic
     ]
 
 
-def make_rerunner(out: str, threads: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def make_rerunner(
+    kind: type[Experiment], out: str, threads: int
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """A function that trains a unit and returns ``{"error": ...}``, None for none.
 
-    A unit brings its ``config`` as JSON text: units of one config share its bags.
+    A unit brings its ``config`` as JSON text: units of one config share its data.
 
     Args:
+        kind: class of the configs.
         out: directory of the sweep.
         threads: of torch.
     """
@@ -48,19 +57,19 @@ def make_rerunner(out: str, threads: int) -> Callable[[dict[str, Any]], dict[str
 
     @functools.lru_cache(maxsize=1)
     def load(text: str):
-        config = configs.validate(ExperimentConfig, json.loads(text))
-        return config, *experiment.load(config)
+        config = configs.validate(kind, json.loads(text))
+        data = config.load()
+        return config, data, config.plan(data)
 
     def rerun(unit: dict[str, Any]) -> dict[str, Any]:
         try:
-            config, bags, splits = load(unit["config"])
+            config, data, splits = load(unit["config"])
             folder = sweep_results.folder(Path(out), unit["digest"])
             if "size" in unit:
-                seed = config.split.seed
-                run_size(folder, bags, splits, config, seed, unit["size"])
+                run_size(folder, data, splits, config, unit["size"])
             else:
                 number = unit["permutation"]
-                run_permutation(folder, bags, config, unit["metric"], number)
+                run_permutation(folder, data, config, unit["metric"], number)
         except InputError as error:
             return {"error": str(error)}
         except Exception:

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from mshisto_ray.config import InputError
+from mshisto_ray.learning.labelled import LabelledRows
 from mshisto_ray.learning.split import Split
-from mshisto_ray.mil.input.labels import LabelledBags
 
 _STREAM = 3  # separates its random numbers from those of folds, inner splits, refits
 _TRIES = 100
 
 
 def thin_splits(
-    bags: LabelledBags, splits: Sequence[Split], seed: int, size: float
+    rows: LabelledRows, splits: Sequence[Split], seed: int, size: float
 ) -> list[Split]:
-    """The same splits with fewer patients to learn from, and all test bags.
+    """The same splits with fewer patients to learn from, and all test rows.
 
     Training and validation patients of a fold are thinned alike, each in an order of
     its own, so that smaller sizes are parts of larger ones. Where a part lacks what the
@@ -25,20 +25,22 @@ def thin_splits(
     validation part may lack it.
 
     Args:
-        bags: with targets.
-        splits: of ``plan_splits``.
+        rows: bags or tiles.
+        splits: of these rows.
         seed: of the orders.
         size: a share of the patients below 1, or a number of them.
 
     Raises:
         InputError: a fold has no more patients, or the parts lack what they need.
     """
-    return [_thin(bags, split, seed, size) for split in splits]
+    strata = rows.kind.strata(rows.targets, rows.classes, 2).of
+    return [_thin(rows, strata, split, seed, size) for split in splits]
 
 
-def _thin(bags: LabelledBags, split: Split, seed: int, size: float) -> Split:
-    patients = np.array(bags.patient_ids, dtype=str)
-    num = len(_learned(patients, split))
+def _thin(
+    rows: LabelledRows, strata: np.ndarray, split: Split, seed: int, size: float
+) -> Split:
+    num = len(_learned(rows.patients, split))
     if size >= num:
         raise InputError(
             f"learning_curve: fold {split.fold} learns from {num} patients, so a size "
@@ -47,8 +49,8 @@ def _thin(bags: LabelledBags, split: Split, seed: int, size: float) -> Split:
     share, problem = size if size < 1 else size / num, None
     for needs in (_lack, _train_lack):
         for attempt in range(_TRIES):
-            found = _draw(bags, patients, split, (seed, attempt), share)
-            problem = needs(bags, split, found)
+            found = _draw(rows, strata, split, (seed, attempt), share)
+            problem = needs(rows, split, found)
             if problem is None:
                 return found
     raise InputError(
@@ -58,17 +60,15 @@ def _thin(bags: LabelledBags, split: Split, seed: int, size: float) -> Split:
 
 
 def _draw(
-    bags: LabelledBags,
-    patients: np.ndarray,
+    rows: LabelledRows,
+    strata: np.ndarray,
     split: Split,
     seed: tuple[int, int],
     share: float,
 ) -> Split:
     rng = np.random.default_rng([*seed, split.repeat, split.fold, _STREAM])
-    assert bags.targets is not None
-    strata = bags.kind.strata(bags.targets, bags.classes, 2).of
     train, validation = (
-        _first_patients(patients, strata, part, share, rng)
+        _first_patients(rows.patients, strata, part, share, rng)
         for part in (split.train, split.validation)
     )
     return Split(split.repeat, split.fold, train, validation, split.test)
@@ -81,7 +81,7 @@ def _first_patients(
     share: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """The bags of a part whose patients come first in a random order.
+    """The rows of a part whose patients come first in a random order.
 
     The order spreads each stratum evenly, so that its beginning has all of them.
     """
@@ -96,18 +96,16 @@ def _first_patients(
     return part[np.isin(patients[part], kept)]
 
 
-def _train_lack(bags: LabelledBags, whole: Split, thin: Split) -> str | None:
-    assert bags.targets is not None
-    return bags.kind.lack(bags.targets[thin.train], bags.classes, True)
+def _train_lack(rows: LabelledRows, whole: Split, thin: Split) -> str | None:
+    return rows.kind.lack(rows.targets[thin.train], rows.classes, True)
 
 
-def _lack(bags: LabelledBags, whole: Split, thin: Split) -> str | None:
-    assert bags.targets is not None
+def _lack(rows: LabelledRows, whole: Split, thin: Split) -> str | None:
     trains, validates = whole.train, whole.validation
     parts = ((trains, thin.train, True), (validates, thin.validation, False))
     for before, after, learns in parts:
         lacks = [
-            bags.kind.lack(bags.targets[part], bags.classes, learns)
+            rows.kind.lack(rows.targets[part], rows.classes, learns)
             for part in (before, after)
         ]
         if lacks[1] and not lacks[0]:
@@ -120,12 +118,12 @@ def _learned(patients: np.ndarray, split: Split) -> np.ndarray:
 
 
 def check_sizes(
-    bags: LabelledBags, splits: Sequence[Split], seed: int, sizes: Sequence[float]
+    rows: LabelledRows, splits: Sequence[Split], seed: int, sizes: Sequence[float]
 ) -> None:
     """Raise InputError where a fold cannot be thinned to different sizes."""
     found: dict[float, float] = {}
     for size in sizes:
-        number = mean_learned(bags, thin_splits(bags, splits, seed, size))
+        number = mean_learned(rows, thin_splits(rows, splits, seed, size))
         if number in found:
             raise InputError(
                 f"learning_curve: sizes {found[number]} and {size} both leave "
@@ -134,7 +132,6 @@ def check_sizes(
         found[number] = size
 
 
-def mean_learned(bags: LabelledBags, splits: Sequence[Split]) -> float:
+def mean_learned(rows: LabelledRows, splits: Sequence[Split]) -> float:
     """Patients that a fold learns from, validation included; the mean over splits."""
-    patients = np.array(bags.patient_ids, dtype=str)
-    return float(np.mean([len(_learned(patients, split)) for split in splits]))
+    return float(np.mean([len(_learned(rows.patients, split)) for split in splits]))

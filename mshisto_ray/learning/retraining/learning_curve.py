@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
-import torch
 from pydantic import Field, field_validator
 
 from mshisto_ray.config import Config, option
-from mshisto_ray.learning.estimates import Estimates
-from mshisto_ray.learning.intervals import interval
+from mshisto_ray.learning.intervals import estimate, interval
+from mshisto_ray.learning.labelled import LabelledRows
 from mshisto_ray.learning.predictions import read_predictions, write_predictions
-from mshisto_ray.learning.result_files import PREDICTIONS
+from mshisto_ray.learning.retraining.thinning import mean_learned, thin_splits
 from mshisto_ray.learning.split import Split
-from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.cross_validation import cross_validate
-from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.mil.thinning import mean_learned, thin_splits
+from mshisto_ray.learning.sweep.experiment import Experiment, OnFold
 from mshisto_ray.statistics.bootstrap import Interval, percentile_interval
 from mshisto_ray.statistics.learning_curve import expected_gain
 from mshisto_ray.store.manifest import write_text
@@ -73,12 +69,16 @@ class LearningCurve:
 
 
 def write_patients(
-    folder: Path, bags: Bags, splits: Sequence[Split], seed: int, sizes: Sequence[Size]
+    folder: Path,
+    rows: LabelledRows,
+    splits: Sequence[Split],
+    seed: int,
+    sizes: Sequence[Size],
 ) -> None:
     """Write how many patients a fold learns from at each size, the mean over folds."""
-    thinned = {str(size): thin_splits(bags, splits, seed, size) for size in sizes}
+    thinned = {str(size): thin_splits(rows, splits, seed, size) for size in sizes}
     thinned["all"] = list(splits)
-    counts = {name: mean_learned(bags, found) for name, found in thinned.items()}
+    counts = {name: mean_learned(rows, found) for name, found in thinned.items()}
     (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
     text = json.dumps(counts, indent=2)
     write_text(folder / _FOLDER / _PATIENTS, text + "\n")
@@ -91,33 +91,31 @@ def missing_sizes(folder: Path, sizes: Sequence[Size]) -> list[Size]:
 
 def run_size(
     folder: Path,
-    bags: Bags,
+    data: Any,
     splits: Sequence[Split],
-    config: TrainConfig,
-    seed: int,
+    config: Experiment,
     size: Size,
-    on_model: Callable[[int, int], None] = lambda done, total: None,
+    on_model: OnFold = lambda done, total: None,
 ) -> None:
     """Train a config on fewer patients; write its test predictions beside its result.
 
     Args:
-        folder: of ``experiment.run``.
-        bags: with targets.
+        folder: of the result.
+        data: of the config.
         splits: of the result.
-        config: model and training.
-        seed: see ``thin_splits``.
+        config: model and training; its folds' seed is that of ``thin_splits``.
         size: see ``thin_splits``.
-        on_model: see ``cross_validate``.
+        on_model: called with the number of models done and the number of all.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    thinned = thin_splits(bags, splits, seed, size)
-    result = cross_validate(bags, thinned, config, device, on_fold=on_model)
+    seed = config.split_config.seed
+    thinned = thin_splits(config.rows(data), splits, seed, size)
+    test, _ = config.held_out(data, thinned, on_model)
     (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
-    write_predictions(_file(folder, size), result.test)
+    write_predictions(_file(folder, size), test)
 
 
 def read_curve(
-    folder: Path, sizes: Sequence[Size], metric: str
+    folder: Path, sizes: Sequence[Size], metric: str, config: Experiment
 ) -> LearningCurve | None:
     """The curve of a result; None where a size has not been trained.
 
@@ -130,10 +128,11 @@ def read_curve(
     counts = json.loads(file.read_text())
     if not {str(size) for size in sizes} <= set(counts):
         return None
-    paths = {counts[str(size)]: _file(folder, size) for size in sizes}
-    paths[counts["all"]] = folder / PREDICTIONS
-    patients = sorted(paths)
-    found = [Estimates(read_predictions(paths[number])) for number in patients]
+    thin = {counts[str(size)]: read_predictions(_file(folder, size)) for size in sizes}
+    each = {num: replace(part, kind=config.kind) for num, part in thin.items()}
+    each[counts["all"]] = config.read_test(folder)
+    patients = sorted(each)
+    found = [estimate(each[number]) for number in patients]
     values = tuple(interval(estimates, metric) for estimates in found)
     sign = -1 if metric in found[0].kind.lower_is_better else 1
     given = sign * np.array([value.value for value in values])

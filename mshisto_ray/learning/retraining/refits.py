@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
+import pyarrow.parquet as pq
 
-from mshisto_ray.learning.estimates import Estimates
+from mshisto_ray.learning.intervals import estimate
+from mshisto_ray.learning.labelled import LabelledRows
 from mshisto_ray.learning.predictions import (
     Predictions,
     read_predictions,
     write_predictions,
 )
 from mshisto_ray.learning.split import Split, SplitConfig, set_aside
-from mshisto_ray.learning.sweep.nested_choice import choices_within_folds
-from mshisto_ray.mil.fit.config import TrainConfig
-from mshisto_ray.mil.fit.cross_validation import cross_validate
-from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.learning.sweep.experiment import Experiment, OnFold
+from mshisto_ray.learning.sweep.nested_choice import best_within_folds, fold_scores
+from mshisto_ray.learning.targets import Target
 from mshisto_ray.statistics.bootstrap import Interval
 from mshisto_ray.statistics.refits import (
     TrainingVariance,
@@ -31,7 +32,8 @@ _TEST, _VALIDATION = "refits_test.parquet", "refits_validation.parquet"
 _STREAM = 2  # separates their random numbers from those of folds and inner splits
 _TRIES = 100
 _FROM_0_TO_1 = (
-    "auroc", "pr_auc", "accuracy", "f1", "c_index", "uno_c", "auc", "brier",
+    "auroc", "pr_auc", "accuracy", "balanced_accuracy", "f1", "weighted_f1", "c_index",
+    "uno_c", "auc", "brier",
 )  # fmt: skip
 
 
@@ -50,40 +52,36 @@ class RefitInterval:
     num_configs: int
 
 
-def draw_refits(bags: Bags, config: SplitConfig, num: int) -> list[Split]:
+def draw_refits(rows: LabelledRows, config: SplitConfig, num: int) -> list[Split]:
     """Splits of ``num`` refits, numbered as folds.
 
-    Patients (or what ``config.together`` names) are drawn with replacement, as many as
-    there are; a patient drawn twice trains twice. Of the drawn a share is set aside
-    for validation, each once. Those left out are tested. A draw whose parts lack what
-    the target needs is made again.
+    Patients (or what ``rows.owners`` are) are drawn with replacement, as many as there
+    are; a patient drawn twice trains twice. Of the drawn a share is set aside for
+    validation, each once. Those left out are tested. A draw whose parts lack what the
+    target needs is made again.
     """
-    owners = bags.groups if config.together else bags.patient_ids
-    assert owners is not None and bags.targets is not None
-    usable = bags.sizes > 0
-    names, of = np.unique(np.array(owners, dtype=str), return_inverse=True)
-    present = np.unique(of[usable])
-    strata = bags.kind.strata(bags.targets, bags.classes, 2).of
+    of, usable = rows.owners, rows.usable
+    present, total = np.unique(of[usable]), 1 + of.max(initial=0)
+    strata = rows.kind.strata(rows.targets, rows.classes, 2).of
 
     def draw(number: int, attempt: int) -> Split:
         rng = np.random.default_rng([config.seed, number, attempt, _STREAM])
-        drawn = np.bincount(rng.choice(present, len(present)), minlength=len(names))
+        drawn = np.bincount(rng.choice(present, len(present)), minlength=total)
         learned = np.flatnonzero(usable & (drawn[of] > 0))
-        train, validation = set_aside(config, names[of], strata, learned, rng)
+        train, validation = set_aside(config, of, strata, learned, rng)
         test = np.flatnonzero(usable & (drawn[of] == 0))
         return Split(0, number, train.repeat(drawn[of][train]), validation, test)
 
     found = []
     for number in range(num):
         draws = (draw(number, attempt) for attempt in range(_TRIES))
-        found.append(next((s for s in draws if _is_whole(bags, s)), draw(number, 0)))
+        found.append(next((s for s in draws if _is_whole(rows, s)), draw(number, 0)))
     return found
 
 
-def _is_whole(bags: Bags, split: Split) -> bool:
-    assert bags.targets is not None
+def _is_whole(rows: LabelledRows, split: Split) -> bool:
     lacks = [
-        bags.kind.lack(bags.targets[part], bags.classes, learns)
+        rows.kind.lack(rows.targets[part], rows.classes, learns)
         for part, learns in (
             (split.train, True), (split.validation, False), (split.test, False),
         )
@@ -93,29 +91,29 @@ def _is_whole(bags: Bags, split: Split) -> bool:
 
 def run_refits(
     folder: Path,
-    bags: Bags,
-    split: SplitConfig,
-    config: TrainConfig,
+    data: Any,
+    config: Experiment,
     num: int,
-    on_model: Callable[[int, int], None],
+    on_model: OnFold = lambda done, total: None,
 ) -> None:
     """Train one config in every refit; write its predictions beside its result."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    splits = draw_refits(bags, split, num)
-    result = cross_validate(bags, splits, config, device, on_fold=on_model)
-    assert result.validation is not None
-    write_predictions(folder / _VALIDATION, result.validation)
-    write_predictions(folder / _TEST, result.test)
+    splits = draw_refits(config.rows(data), config.split_config, num)
+    test, validation = config.held_out(data, splits, on_model)
+    assert validation is not None
+    write_predictions(folder / _VALIDATION, validation)
+    write_predictions(folder / _TEST, test)
 
 
 def num_refits(folder: Path) -> int:
     """Refits that a result has; 0 without any."""
     path = folder / _TEST
-    return len(np.unique(read_predictions(path).fold)) if path.is_file() else 0
+    if not path.is_file():
+        return 0
+    return len(pq.read_table(path, columns=["fold"])["fold"].unique())
 
 
 def refit_interval(
-    folders: Mapping[str, Path], held: Interval, metric: str
+    folders: Mapping[str, Path], held: Interval, metric: str, kind: Target
 ) -> RefitInterval | None:
     """The interval of training and choosing as a sweep does.
 
@@ -125,33 +123,43 @@ def refit_interval(
         folders: of all configs, in the order of the axes.
         held: value and interval of the trained models.
         metric: that chooses.
+        kind: the target.
 
     Returns:
         None where a config has no refits.
     """
     if not all(num_refits(path) for path in folders.values()):
         return None
-    validation = {k: read_predictions(p / _VALIDATION) for k, p in folders.items()}
-    test = {k: read_predictions(p / _TEST) for k, p in folders.items()}
-    chosen = choices_within_folds(validation, test, metric)
-    patients = {name for part in test.values() for name in part.patient_id}
-    parts = [test[name].take(_fold(test[name], fold)) for (_, fold), name in chosen]
-    each = [_estimate(part, metric) for part in parts]
-    shares = [len(set(part.patient_id)) / len(patients) for part in parts]
-    values, variances = (np.array(column) for column in zip(*each, strict=True))
-    found = training_variance(values, variances, np.array(shares))
+
+    def read(path: Path) -> Predictions:
+        return replace(read_predictions(path), kind=kind)
+
+    # One config after the other: predictions of many tiles are large.
+    scores = {
+        name: fold_scores(read(path / _VALIDATION), metric)
+        for name, path in folders.items()
+    }
+    chosen = best_within_folds(scores, metric in kind.lower_is_better)
+    tested: dict[int, tuple[float, float, set[str]]] = {}
+    for name in dict.fromkeys(chosen.values()):
+        test = read(folders[name] / _TEST)
+        for (_, fold), own in chosen.items():
+            if own == name:
+                part = test.take(test.fold == fold)
+                patients = set(part.patient_id.tolist())
+                tested[fold] = *_estimate(part, metric), patients
+    everyone = set().union(*(patients for *_, patients in tested.values()))
+    order = [tested[fold] for _, fold in chosen]
+    values, variances = (np.array(c) for c in list(zip(*order, strict=True))[:2])
+    shares = np.array([len(patients) / len(everyone) for *_, patients in order])
+    found = training_variance(values, variances, shares)
     wide = widened(held, found.factor, metric in _FROM_0_TO_1)
-    names = {name for _, name in chosen}
-    return RefitInterval(len(parts), held, wide, found, len(names))
-
-
-def _fold(predictions: Predictions, fold: int) -> np.ndarray:
-    return predictions.fold == fold
+    return RefitInterval(len(order), held, wide, found, len(set(chosen.values())))
 
 
 def _estimate(part: Predictions, metric: str) -> tuple[float, float]:
     """Value of a metric, and its variance with the models held."""
-    estimates = Estimates(part)
+    estimates = estimate(part)
     if part.kind.of_classes:
         return estimates.values[metric], estimates.variance(metric)[0]
     drawn = estimates.replicates[metric]

@@ -8,14 +8,14 @@ import torch
 
 from mshisto_ray import config as configs
 from mshisto_ray.learning.estimates import Estimates
-from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.fit.cross_validation import cross_validate
-from mshisto_ray.mil.permuted import (
+from mshisto_ray.learning.retraining.permuted import (
     missing_permutations,
     permuted,
     read_permuted,
     run_permutation,
 )
+from mshisto_ray.mil.experiment import ExperimentConfig
+from mshisto_ray.mil.fit.cross_validation import cross_validate
 from mshisto_ray.reporting.learning_curve import about_permuted, rerun_sections
 
 
@@ -78,16 +78,17 @@ def test_the_best_on_validation_is_chosen_in_each(tmp_path):
     folders = {name: tmp_path / name for name in "ab"}
     write(folders["a"], [(0.6, 0.5), (0.4, 0.9), (None, 0.1), (0.5, 0.7)])
     write(folders["b"], [(0.5, 0.8), (0.6, 0.4), (0.2, 0.6), (0.5, 0.2)])
-    found = read_permuted(folders, 0.65, "auroc", 4, False)
+    found = read_permuted(folders, 0.65, "auroc", 4, config_of())
     assert found is not None and found.permuted == (0.5, 0.4, 0.6, 0.7)
     assert found.p == pytest.approx((1 + 1) / (1 + 4))
     assert "p = 0.400" in about_permuted(found)
     assert "## Permuted labels" in rerun_sections(None, found)
-    assert read_permuted(folders, 0.65, "auroc", 5, False) is None
+    assert read_permuted(folders, 0.65, "auroc", 5, config_of()) is None
     # Of an error less is better, on validation and against chance.
     write(tmp_path / "c", [(3.0, 9.0), (4.0, 8.0)], "mae")
     write(tmp_path / "d", [(2.0, 7.0), (5.0, 1.0)], "mae")
     pair = {name: tmp_path / name for name in "cd"}
-    found = read_permuted(pair, 7.5, "mae", 2, True)
+    ages = config_of(target={"kind": "regression", "column": "age"})
+    found = read_permuted(pair, 7.5, "mae", 2, ages)
     assert found is not None and found.permuted == (7.0, 8.0)
     assert found.p == pytest.approx(2 / 3)

@@ -1,0 +1,1 @@
+"""An experiment trained again: on fewer patients, redrawn ones, exchanged labels."""
