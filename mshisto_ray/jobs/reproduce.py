@@ -50,7 +50,7 @@ class ReproduceConfig(Config):
     study: Annotated[Part, Family(STUDIES)] = option(text="the study to run")
     data: InputPath = option(text="folder with the study's data")
     out: OutputPath = option(
-        text="directory; an unfinished one is resumed; may be a copy of a published study"
+        text="directory; an unfinished one, or a copy of a published one, is resumed"
     )
     share: str = option(
         "1/1",
