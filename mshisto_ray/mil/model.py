@@ -72,13 +72,18 @@ class MILModel(nn.Module):
         offsets: torch.Tensor,
         finer: Sequence[Finer] = (),
         places: Callable[[], torch.Tensor] | None = None,
+        rows: torch.Tensor | None = None,
     ) -> Pooled:
         """Tiles [N, D] and offsets [B + 1] of B bags, and finer ones, to ``Pooled``.
 
-        ``places``: reads where the tiles lie, int64 [N, 2], for a pooling that needs
-        it.
+        ``places``: reads where the instances lie, int64 [K, 2], for a pooling that
+        needs it. ``rows``: the tile of each instance, int64 [K], where bags share
+        tiles, each of which is then combined with its finer ones once; what its
+        children weigh is not returned. None: instances are the tiles.
         """
         h, child_attention = self.combination(h, finer)
+        if rows is not None:
+            h, child_attention = h[rows.to(h.device)], ()
         h = self.transform(h)
         if self._needs_places:
             out = self.pooling(h, offsets, places and places())

@@ -11,6 +11,7 @@ from typing import Any
 from safetensors import safe_open
 
 from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.features import count_tiles
 
 # Multiplications and additions a second of one CPU core.
 _RATE = 3e10
@@ -49,8 +50,18 @@ def core_hours(
             each += tiles[place] * coarse + tiles[place + 1] * fine
     share = (settings["folds"] - 1) / settings["folds"]
     slides = len(directories[0].slide_ids) * share * settings["epochs"]
-    instances = slides * settings["bags"] * settings["bag_size"] * num_models
+    instances = slides * _instances(directories[0], scales, settings) * num_models
     return _PASSES * each * instances / _RATE / 3600
+
+
+def _instances(
+    directory: EmbeddingDirectory, scales: Sequence[float], settings: Mapping[str, Any]
+) -> float:
+    """Coarsest tiles of a slide that an epoch combines; together, each of them once."""
+    drawn = settings["bags"] * settings["bag_size"]
+    if not settings["together"] or len(scales) == 1:
+        return drawn
+    return min(drawn, float(count_tiles(directory, scales[0]).mean()))
 
 
 def encoder_parameters(directories: Sequence[EmbeddingDirectory]) -> float:

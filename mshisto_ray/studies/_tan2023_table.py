@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from mshisto_ray.learning.comparison import compare
 from mshisto_ray.studies import _study
 from mshisto_ray.studies._study import UnitResult
+from mshisto_ray.studies._tan2023_caption import caption
 
 Scales = tuple[float, ...]
 Row = Literal["single", "conventional", "shared", "shared_msa", "shared_msa_all"]
@@ -108,7 +111,7 @@ def render(
             if group and columns:
                 view = _View(settings, levels, there, done, of_area)
                 parts.append(view.table(group, columns))
-    return "\n".join([*parts, _caption(settings, has_area)])
+    return "\n".join([*parts, caption(settings, has_area)])
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,9 @@ class _View:
                     for scales, units in zip(columns, found, strict=True)
                 ]
                 lines.append([f"{row.name}, {metric}", *cells, _encoders(found)])
+            cells = [self._above_chance(row, scales) for scales in columns]
+            if any(cells):
+                lines.append([f"{row.name}, repeats above chance", *cells, ""])
             if any(row.published):
                 published = [self._published(row, scales) for scales in columns]
                 lines.append([f"{row.name}, published accuracy", *published, ""])
@@ -164,6 +170,20 @@ class _View:
     def _results(self, row: TableRow, scales: Scales) -> list[UnitResult]:
         names = self._names(row, scales)
         return [self.done[name] for name in names if name in self.done]
+
+    def _above_chance(self, row: TableRow, scales: Scales) -> str:
+        """Repeats whose own AUROC has an interval above .5, of those that are done."""
+        folds = self.there.get((row.name, scales), ())
+        repeats = []
+        for repeat in range(self.settings["repeats"]):
+            names = [unit_name(row, scales, repeat, fold) for fold in folds]
+            units = [self.done[name] for name in names if name in self.done]
+            shown = self._shown(units)
+            if shown and len(units) == len(names):
+                repeats.append(_study.measure(shown)["auroc"].low > 0.5)
+        if len(repeats) < 2 or scales not in self.levels[row.name]:
+            return ""
+        return f"{sum(repeats)} of {len(repeats)} ({np.mean(repeats):.0%})"
 
     def _cell(
         self, row: TableRow, scales: Scales, units: Sequence[UnitResult], metric: str
@@ -206,29 +226,3 @@ def _encoders(found: Sequence[Sequence[UnitResult]]) -> str:
         known = {unit.extras.get(ENCODER_SIZE, math.nan) for unit in units}
         sizes += [f"{size / 1e6:.1f}M" for size in known if size == size]
     return ", ".join(dict.fromkeys(sizes))
-
-
-def _caption(settings: Mapping[str, Any], has_area: bool) -> str:
-    area = (
-        "Annotated area: the same models on test slides' tiles of "
-        f"{settings['annotation']!r} (at least {settings['min_annotated']:g} of each "
-        "inside it); n: slides that have any. "
-    )
-    folds = {
-        "drawn": f"{settings['folds']} folds by patient, drawn in each repeat. An "
-        "encoder pretrained with these slides' labels has seen what it is tested on: "
-        "scale_* and shared should come from other patients, or study.split be given",
-        "given": "the cohort's folds; scale_* and shared should be encoders that "
-        "learned from its training patients alone",
-        "per_fold": "the cohort's folds, encoders of each",
-    }
-    return (
-        "Published: intrahepatic cholangiocarcinoma, 332 slides, not these. Level "
-        f"0 is {settings['scales'][0]:g} um/px. {settings['bags']} random bags of "
-        f"{settings['bag_size']} tiles of each slide, majority vote; mean, two ReLU "
-        "layers of 512 (the second of the paper has no ReLU), softmax; SGD, lr "
-        f"{settings['lr']:g}, momentum 0.9 (the paper gives none), "
-        f"{settings['epochs']} epochs; {settings['repeats']} repeats, 95 % score "
-        f"intervals over patients, gains paired. {area if has_area else ''}"
-        f"Folds: {folds[settings['split']]}.\n"
-    )

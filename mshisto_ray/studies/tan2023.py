@@ -114,11 +114,14 @@ class TanStudy:
             combine |= {key: given[key] for key in ("width", "heads", "head_dim")}
         # Never the cohort's own folds unless wanted: every repeat would share them.
         column = None if given["split"] == "drawn" else FOLD
+        # Only where it is set: recipes of units made before are without it.
+        order = {"together": True} if given["together"] else {}
         return {
             "scale" if single else "scales": scales[0] if single else list(scales),
             "target": {"column": given["label"]},
             "combine": combine,
-            "vote": {"bags": given["bags"], "size": given["bag_size"], "seed": repeat},
+            "vote": {"bags": given["bags"], "size": given["bag_size"], "seed": repeat,
+                     **order},
             "split": {"folds": given["folds"], "validation": 0, "seed": repeat,
                       "column": column},
             "pooling": {"name": "embedding_mean", "hidden": [512, 512]},
@@ -154,6 +157,7 @@ def build(
     lr: Annotated[float, Field(gt=0)] = 0.01,
     bags: Annotated[int, Field(ge=1)] = 50,
     bag_size: Annotated[int, Field(ge=1)] = 100,
+    together: bool = False,
     width: Annotated[int, Field(ge=1)] = 2048,
     heads: Annotated[int, Field(ge=1)] = 4,
     head_dim: Annotated[int, Field(ge=1)] = 128,
@@ -166,10 +170,11 @@ def build(
     (1+0) of two scales); null: all. ``split``: folds drawn anew in each repeat; given
     by the cohort's column ``fold``; or likewise with encoders that learned without the
     fold's test patients, in ``fold_<fold>/`` of the data. ``bags`` of ``bag_size``
-    tiles: of each slide. ``width``, ``heads``, ``head_dim``: of multi-scale attention.
-    ``annotation``: class of annotation that outlines the area of a second table, in
-    the tiles directory ``tiles`` of the data; null: whole slides alone.
-    ``min_annotated``: least share of a tile inside it.
+    tiles: of each slide; ``together``: a step holds those of one slide, whose tiles
+    are combined once for all of them; else those of any. ``width``, ``heads``,
+    ``head_dim``: of multi-scale attention. ``annotation``: class of annotation that
+    outlines the area of a second table, in the tiles directory ``tiles`` of the data;
+    null: whole slides alone. ``min_annotated``: least share of a tile inside it.
     """
     if list(scales) != sorted(set(scales)):
         raise InputError(
@@ -184,7 +189,8 @@ def build(
     settings = {
         "label": label, "scales": scales, "rows": rows, "levels": levels,
         "split": split, "repeats": repeats, "folds": folds, "epochs": epochs, "lr": lr,
-        "bags": bags, "bag_size": bag_size, "width": width, "heads": heads,
-        "head_dim": head_dim, "annotation": annotation, "min_annotated": min_annotated,
+        "bags": bags, "bag_size": bag_size, "together": together, "width": width,
+        "heads": heads, "head_dim": head_dim, "annotation": annotation,
+        "min_annotated": min_annotated,
     }  # fmt: skip
     return TanStudy(TanData(data, settings), settings)

@@ -1,5 +1,6 @@
 """Tan's rows of the given embeddings, also on the annotated area."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ from mshisto_ray.jobs import reproduce
 from mshisto_ray.learning.comparison import compare
 from mshisto_ray.store.learned_labels import record_patients
 from mshisto_ray.studies import _study, tan2023
+from mshisto_ray.studies._study import UnitResult
 from mshisto_ray.studies._tan2023_cost import core_hours, encoder_parameters
 
 
@@ -143,6 +145,26 @@ def test_tan_attends_over_all_scales_and_takes_rows_and_levels(make_embeddings):
         tan2023.build(data, levels=(3,))
 
 
+def test_tan_takes_steps_of_one_slide_and_counts_repeats_above_chance(make_embeddings):
+    data = three_scales(make_embeddings)
+    keys = SMALL | {"rows": ("shared_msa",), "levels": (0,), "bags": 20, "folds": 2}
+    (plain,) = tan2023.build(data, **keys).units()
+    (unit,) = tan2023.build(data, together=True, **keys).units()
+    assert unit.recipe["vote"] == plain.recipe["vote"] | {"together": True}
+    # Seven own tiles are combined once an epoch, not in 20 bags of four.
+    assert unit.core_hours == pytest.approx(plain.core_hours * 7 / 80)
+
+    study = tan2023.build(data, together=True, **keys | {"repeats": 2, "epochs": 20})
+    done = {unit.name: unit.run() for unit in study.units()}
+    text = study.table(done)
+    assert "| MS + CL + MSA, repeats above chance | 2 of 2 (100%) |" in text
+    assert "A step holds all random bags of one slide." in text
+    other = done["ms-cl-msa-1+0.5-0"].predictions
+    turned = dataclasses.replace(other, probabilities=other.probabilities[:, ::-1])
+    done["ms-cl-msa-1+0.5-1"] = UnitResult(turned, {})
+    assert ", repeats above chance | 1 of 2 (50%) |" in study.table(done)
+
+
 def test_tan_takes_given_folds_and_a_given_split(make_embeddings):
     data = three_scales(make_embeddings)
     keys = SMALL | {"rows": ("shared",), "levels": (1,)}
@@ -241,8 +263,8 @@ def test_encoders_are_counted_once_with_their_heads(tmp_path):
 
 def test_the_cost_counts_products_of_tiles_and_their_children(tmp_path):
     one = Embedded(tmp_path, "one")
-    settings = {"folds": 2, "epochs": 3, "bags": 5, "bag_size": 7, "width": 6,
-                "heads": 2, "head_dim": 4}  # fmt: skip
+    settings = {"folds": 2, "epochs": 3, "bags": 5, "bag_size": 7, "together": False,
+                "width": 6, "heads": 2, "head_dim": 4}  # fmt: skip
     coarse = 10 * 6 + 6 * 8 + 8 * 6 + 6 * 10
     child = 10 * 6 + 2 * 6 * 8
     tile = 10 + 16 * 10 + coarse + 16 * child

@@ -27,14 +27,17 @@ _EVALUATION_ROWS = 1 << 16
 class BagBatch(NamedTuple):
     """Bags for a model: tiles [N, D], bags' offsets [B + 1], and finer scales.
 
-    float32; offsets are int64 on the CPU. ``places`` reads where the tiles lie in their
-    slides' grids, int64 [N, 2] on the CPU, slides of a bag far apart; None: not known.
+    float32; offsets are int64 on the CPU. ``places`` reads where the instances lie in
+    their slides' grids, int64 [K, 2] on the CPU, slides of a bag far apart; None: not
+    known. ``rows``: the tile of each instance, int64 [K], where bags share tiles; None:
+    instances are the tiles, in their order. Offsets count instances.
     """
 
     h: torch.Tensor
     offsets: torch.Tensor
     finer: tuple[Finer, ...] = ()
     places: Callable[[], torch.Tensor] | None = None
+    rows: torch.Tensor | None = None
 
 
 # A bag, and some of its rows (None: all).
@@ -86,8 +89,12 @@ class Batches:
         picks = [(int(i), None) for i in index]
         return self._join([self._bag(bag) for bag, _ in picks], picks)
 
-    def draws(self, draws: np.ndarray) -> BagBatch:
-        """The bags of draws [M, 2]."""
+    def draws(self, draws: np.ndarray, share: bool = True) -> BagBatch:
+        """The bags of draws [M, 2].
+
+        With ``share`` a tile of several scales is in the batch once, however many
+        random bags hold it: what a model makes of it is the same in all of them.
+        """
         random = self.vote or self._tiles
         if random is None:
             return self.get(draws[:, 0])
@@ -98,11 +105,29 @@ class Batches:
             else (bag, None)
             for bag, number in draws.tolist()
         ]
+        if share and self.vote and self._bags.finer:
+            return self._shared(picks)
         parts = [
             self._bag(bag) if rows is None else self._some(bag, rows)
             for bag, rows in picks
         ]
         return self._join(parts, picks)
+
+    def _shared(self, picks: Sequence[_Pick]) -> BagBatch:
+        """As ``_join``, with the tiles that some pick of a bag holds, each once."""
+        held: dict[int, list[np.ndarray]] = {}
+        for bag, rows in picks:
+            assert rows is not None
+            held.setdefault(bag, []).append(rows)
+        tiles = {bag: np.unique(np.concatenate(own)) for bag, own in held.items()}
+        ends = np.cumsum([len(own) for own in tiles.values()])
+        first = {b: int(e) - len(tiles[b]) for b, e in zip(tiles, ends, strict=True)}
+        rows = [first[b] + np.searchsorted(tiles[b], own) for b, own in picks]
+        joined = self._join([self._some(*each) for each in tiles.items()], picks)
+        return joined._replace(
+            offsets=_offsets([len(own) for own in rows]),
+            rows=torch.from_numpy(np.concatenate(rows)),
+        )
 
     def _some(self, bag: int, rows: np.ndarray) -> _Tiles:
         """Some rows of a bag; only these are standardised."""

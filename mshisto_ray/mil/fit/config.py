@@ -95,6 +95,20 @@ class TrainConfig(Config):
             )
         return self
 
+    @property
+    def together(self) -> bool:
+        """Whether random bags of a slide follow each other."""
+        return self.vote is not None and self.vote.together
+
+    @model_validator(mode="after")
+    def _one_order(self) -> TrainConfig:
+        if self.together and self.draws == "balanced":
+            raise ValueError(
+                "vote.together: bags of a slide follow each other, and draws=balanced "
+                "orders them by class: give vote.together=false or draws=all"
+            )
+        return self
+
     @model_validator(mode="after")
     def _mixup_has_pairs(self) -> TrainConfig:
         if self.mixup and (self.batch_size < 2 or self.combine.name != "single"):

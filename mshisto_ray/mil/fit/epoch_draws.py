@@ -6,7 +6,10 @@ import numpy as np
 
 
 def epoch_draws(
-    draws: np.ndarray, classes: np.ndarray | None, order: np.random.Generator
+    draws: np.ndarray,
+    classes: np.ndarray | None,
+    order: np.random.Generator,
+    together: bool = False,
 ) -> np.ndarray:
     """Draws [M, 2] of an epoch in random order.
 
@@ -17,7 +20,13 @@ def epoch_draws(
         draws: (bag, number of random bag) of all training bags, [M, 2].
         classes: of every bag; None: each draw once.
         order: of the draws.
+        together: bags in random order, each with all its draws.
     """
+    if together:
+        bags = order.permutation(np.unique(draws[:, 0]))
+        place = np.empty(bags.max(initial=0) + 1, np.int64)
+        place[bags] = np.arange(len(bags))
+        return draws[np.argsort(place[draws[:, 0]], kind="stable")]
     if classes is None:
         return order.permutation(draws)
     of = classes[draws[:, 0]]

@@ -130,7 +130,8 @@ def _train(
     weights = None
     for epoch in range(1, steps.config.epochs + 1):
         draws = steps.batches.training_draws(task.train, epoch)
-        record = steps.epoch(epoch_draws(draws, steps.balanced, order), generator)
+        known = steps.balanced, order, steps.config.together
+        record = steps.epoch(epoch_draws(draws, *known), generator)
         check_finite(record["loss"], epoch, steps.config)
         history.append(record)
         if stopping is None:

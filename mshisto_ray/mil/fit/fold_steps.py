@@ -40,6 +40,7 @@ class FoldSteps:
         self._optimiser = make_optimiser(model, config.optimiser)
         self._rates = Rates(self._optimiser, config.optimiser, num_steps)
         self._noises = noises
+        self._is_silent = config.noise.parameters.get("sigma") == 0
         self._targets = fitted.encode(bags.targets).to(device)
         weights = fitted.weights(bags.targets)
         self._weights = None if weights is None else weights.to(device)
@@ -120,14 +121,16 @@ class FoldSteps:
     def _forward(
         self, draws: np.ndarray, generator: torch.Generator, mix: Mix | None = None
     ) -> Pooled:
-        h, offsets, finer, places = self.batches.draws(draws)
+        # Copies of a tile are disturbed each by itself, so they share nothing.
+        batch = self.batches.draws(draws, share=self._is_silent)
+        h, offsets, finer, places, rows = batch
         if mix:
             h = mix_bags(h, offsets, mix, generator)
         noise, *others = self._noises
         h = noise(h, generator)
         pairs = zip(finer, others, strict=True)
         finer = [s._replace(h=other(s.h, generator)) for s, other in pairs]
-        return self.model(h, offsets, finer, places)
+        return self.model(h, offsets, finer, places, rows)
 
     def _of(self, draws: np.ndarray) -> torch.Tensor:
         """Encoded targets of the bags of draws."""

@@ -148,7 +148,8 @@ class Learner:
         """Draw the bags of the next epoch, in their order, with all their rows."""
         given = self.task.train, len(self._history) + 1
         draws = self._batches.training_draws(*given)
-        shuffled = epoch_draws(draws, self._balanced, self._order)
+        known = self._balanced, self._order, self.config.together
+        shuffled = epoch_draws(draws, *known)
         fit = self.task.standardisation
         rows, bags, sizes = self._gathered.rows(shuffled, fit, self.config)
         size = self.config.batch_size

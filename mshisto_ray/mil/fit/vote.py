@@ -18,6 +18,11 @@ class VoteConfig(Config):
         100, "instances of each; a slide with fewer gives all of them", ge=1
     )
     seed: int = option(0, "decides which instances", ge=0)
+    together: bool = option(
+        False,
+        "training: random bags of a slide follow each other: a step holds those of few "
+        "slides, whose tiles of several scales are combined once for all of them",
+    )
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def test_batches_are_the_bags_in_the_given_order(planted, monkeypatch, ready, pa
     standardise = fit_standardisation(bags, slide_moments(bags), np.arange(3))
     batches = Batches(bags, standardise, CPU)
     index = np.array([2, 0, 3])
-    h, offsets, finer, _ = batches.get(index)
+    h, offsets, finer, *_ = batches.get(index)
     assert not finer
     wanted = [np.concatenate(bags.read(i)) for i in index]
     assert offsets.dtype == torch.int64

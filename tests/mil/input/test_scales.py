@@ -83,7 +83,7 @@ def test_batches_hold_every_tile_under_its_parent(study, monkeypatch, ready, key
     draws = batches.all_draws(index)
     if training.epoch_tiles:
         draws = np.concatenate([batches.training_draws(index, e) for e in (1, 2)])
-    h, offsets, (middle, fine), _ = batches.draws(draws)
+    h, offsets, (middle, fine), *_ = batches.draws(draws, share=False)
     coarse, second, third = [], [], []
     for bag, number in draws.tolist():
         slides = ["s10", "s11"] if bag == 10 else ["s03"]
@@ -145,7 +145,7 @@ def test_runs_for_evaluation_count_the_tiles_of_every_scale(study, monkeypatch):
     runs = list(batches.in_order(index))
     assert np.concatenate(runs)[:, 0].tolist() == index.tolist() and len(runs) > 2
     for run in runs:
-        h, _, finer, _ = batches.draws(run)
+        h, _, finer, *_ = batches.draws(run)
         assert len(run) == 1 or len(h) + sum(len(s.h) for s in finer) <= 60
 
 
