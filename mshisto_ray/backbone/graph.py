@@ -81,7 +81,8 @@ class GraphEncoder:
             batch = batch.permute(0, 2, 3, 1)
         if self.takes.dtype == np.uint8:
             batch = batch.round().clamp(0, 255)
-        return self._run(np.ascontiguousarray(batch.numpy().astype(self.takes.dtype)))
+        values = batch.numpy().astype(self.takes.dtype, copy=False)
+        return self._run(np.ascontiguousarray(values))
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
         try:

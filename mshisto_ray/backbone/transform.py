@@ -6,13 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
-from torch.nn import functional
 
+from mshisto_ray.backbone.resizing import Interpolation, resize
 from mshisto_ray.config import InputError
 
 Fit = Literal["as_is", "resize", "crop", "resize_crop"]
-# Of `resize` and `resize_crop`. None: bicubic in floating point, without a limit.
-Interpolation = Literal["bilinear", "bicubic"] | None
 # Keys that transforms had before others were added: a transform that uses none of the
 # others is described, and so digested, as it always was.
 _FIRST = ("mean", "std", "size", "fit")
@@ -52,12 +50,14 @@ class InputTransform:
             # A plane a channel: resampled in two thirds of the time, standardised in a
             # tenth. The values are the same.
             batch = batch.contiguous()
-        batch = _fit(batch.float(), self)
+        batch = _fit(batch, self).float()
         mean, std = (
             torch.tensor(values, device=batch.device).view(1, 3, 1, 1) * 255
             for values in (self.mean, self.std)
         )
-        return (batch - mean) / std
+        # Of whole numbers it is new memory, and may change.
+        centred = batch.sub_(mean) if tiles.dtype == torch.uint8 else batch - mean
+        return centred.div_(std)
 
 
 def _fit(batch: torch.Tensor, transform: InputTransform) -> torch.Tensor:
@@ -65,27 +65,11 @@ def _fit(batch: torch.Tensor, transform: InputTransform) -> torch.Tensor:
     if transform.fit == "as_is" or batch.shape[-2:] == (size, size):
         return batch
     if transform.fit == "resize":
-        return _resize(batch, size, transform.interpolation)
+        return resize(batch, size, transform.interpolation)
     if transform.fit == "resize_crop":
         wanted = transform.resize_to or size
-        batch = _resize(batch, wanted, transform.interpolation)
+        batch = resize(batch, wanted, transform.interpolation)
     return _crop(batch, size)
-
-
-def _resize(
-    batch: torch.Tensor, size: int, interpolation: Interpolation
-) -> torch.Tensor:
-    if batch.shape[-2:] == (size, size):
-        return batch
-    if interpolation is None:
-        return functional.interpolate(
-            batch, (size, size), mode="bicubic", antialias=True
-        )
-    # As Pillow: along rows, then along columns, each on whole numbers of 8 bits.
-    for shape in ((batch.shape[-2], size), (size, size)):
-        batch = functional.interpolate(batch, shape, mode=interpolation, antialias=True)
-        batch = (batch + 0.5).floor().clamp(0, 255)
-    return batch
 
 
 def _crop(batch: torch.Tensor, size: int) -> torch.Tensor:

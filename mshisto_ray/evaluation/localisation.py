@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from mshisto_ray.statistics.bootstrap import ClusterDraws, Interval, percentile_interval
 from mshisto_ray.statistics.rank_metrics import rank_metrics
-from mshisto_ray.store.same_place import Corners, check_places, covers
+from mshisto_ray.store.same_place import Corners, are_same, check_places
 from mshisto_ray.store.shards import match_tiles
 from mshisto_ray.store.tiles import TileDirectory
 
@@ -72,7 +72,7 @@ def _check_places(
         Corners(*(table[name].to_numpy()[rows] for name in ("x", "y", "extent")))
         for table, rows in ((planned, at[held]), (part, held))
     )
-    fits = covers(theirs, ours, 1)
+    fits = are_same(theirs, ours)
     check_places("tiles", (tiles.path, folder), (ours, theirs), fits)
 
 

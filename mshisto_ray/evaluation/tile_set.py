@@ -13,7 +13,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.links import read_places
 from mshisto_ray.store.manifest import differences
-from mshisto_ray.store.same_place import Corners, check_places, covers, read_corners
+from mshisto_ray.store.same_place import Corners, are_same, check_places, read_corners
 from mshisto_ray.store.shards import match_tiles
 from mshisto_ray.store.tiles import TileDirectory
 
@@ -151,7 +151,7 @@ def _in_place(
     kept = table.take(np.flatnonzero(at >= 0))
     planned = Corners(*(kept[key].to_numpy() for key in ("x", "y", "extent")))
     imported = read_corners(directory, slide_id, mpp)[at[at >= 0]]
-    fits = covers(imported, planned, 1)
+    fits = are_same(imported, planned)
     check_places(name, (directory.path, path), (imported, planned), fits)
     return kept.filter(pa.array(fits))
 

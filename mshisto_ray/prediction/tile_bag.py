@@ -10,11 +10,12 @@ import numpy as np
 
 from mshisto_ray.mil.head import Head
 from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.mil.input.scales import FinerScale, check_scales
+from mshisto_ray.mil.input.scales import FinerScale, check_scales, link_scales
 from mshisto_ray.prediction.views import read_views, views_of
 from mshisto_ray.store.embeddings import COLOUR, EmbeddingDirectory, TileEmbeddings
 from mshisto_ray.store.features import ArrayFeatures
-from mshisto_ray.store.links import Children, link
+from mshisto_ray.store.links import Children
+from mshisto_ray.store.same_place import Corners
 
 _ROWS = ("mpp", "row", "col", "x", "y", "extent", "tissue", "own", "values")
 
@@ -71,7 +72,12 @@ def read_slide(
         for directory, mpp in zip(directories, head.scales, strict=True)
     ]
     places = [(part.row, part.col) for part in parts]
-    linked = link(places, check_scales(directories, head.scales))
+    corners = [Corners(part.x, part.y, part.extent) for part in parts]
+    factors = check_scales(directories, head.scales)
+    linked = [
+        one.children
+        for one in link_scales(directories, factors, places, corners.__getitem__)
+    ]
     finer = tuple(
         dataclasses.replace(
             part, **{name: getattr(part, name)[found.rows] for name in _ROWS}

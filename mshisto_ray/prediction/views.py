@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from mshisto_ray.mil.head import Head
-from mshisto_ray.representation.views import ViewConfig, check_views, join_slide
+from mshisto_ray.representation.joining import join_slide
+from mshisto_ray.representation.views import ViewConfig, check_views
 from mshisto_ray.store.embeddings import EmbeddingDirectory, TileEmbeddings
 
 _PLACE = ("mpp", "row", "col", "x", "y", "extent", "tissue", "own")
@@ -40,7 +41,8 @@ def read_views(
         for directory, view in zip(directories, views_of(head), strict=True)
     ]
     factors = check_views(views, directories)
-    rows, _, _ = join_slide(views, directories, factors, slide_id)
+    scales = [view.mpp for view in views]
+    rows = join_slide(scales, directories, factors, slide_id).rows
     parts = [
         directory.read(slide_id, view.mpp, own_only=False, colour=view.colour)
         for directory, view in zip(directories, views, strict=True)

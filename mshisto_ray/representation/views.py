@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from mshisto_ray.config import Config, InputError, InputPath, option
+from mshisto_ray.representation.joining import JoinedSlide, join_slide
 from mshisto_ray.store.cache import CacheConfig, open_features
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.features import Features
-from mshisto_ray.store.links import find_places, read_places
 from mshisto_ray.store.manifest import differences
-from mshisto_ray.store.same_place import check_places, covers, read_corners
 
 _TOLERANCE = 1e-6
 
@@ -70,7 +69,7 @@ class Views:
     ``widths``: columns of each view; ``mpp``: of the tiles, the finest of the views;
     ``places``: (row, col) of each slide's tiles; ``digest``: of all embeddings and the
     order of the views; ``encoder``: what a head records of them; ``notes``: how many
-    tiles were dropped.
+    tiles were dropped, or lie as near to a second parent.
     """
 
     features: ViewFeatures
@@ -88,7 +87,8 @@ def open_views(
     """Join views of the slides that all of them have, by tile identity.
 
     The tiles are the own tiles of the finest scale; a coarser view gives the embedding
-    of the parent, (row // k, col // k). A tile that a view lacks is dropped.
+    of the parent: (row // k, col // k), or, where one of the views was imported, the
+    tile around the centre. A tile that a view lacks is dropped.
 
     Args:
         views: in the order of their columns.
@@ -109,17 +109,10 @@ def open_views(
         for directory, view in zip(directories, views, strict=True)
     )
     order = [{name: i for i, name in enumerate(part.slide_ids)} for part in parts]
-    joined = [join_slide(views, directories, factors, slide_id) for slide_id in kept]
+    scales = [view.mpp for view in views]
+    joined = [join_slide(scales, directories, factors, slide_id) for slide_id in kept]
     place = [[names[slide_id] for names in order] for slide_id in kept]
-    features = ViewFeatures(kept, parts, place, [rows for rows, *_ in joined])
-    lost = np.sum([gone for *_, gone in joined], axis=0, dtype=int, initial=0)
-    total = sum(rows.shape[1] for rows, *_ in joined)
-    notes = [
-        f"views: {num} tiles dropped: no embedding at {view.mpp:g} um/px in "
-        f"{view.embeddings}; {total} are left"
-        for view, num in zip(views, np.atleast_1d(lost), strict=False)
-        if num
-    ]
+    features = ViewFeatures(kept, parts, place, [one.rows for one in joined])
     described = [
         {
             "encoder": directory.manifest.recipe["encoder"],
@@ -133,63 +126,34 @@ def open_views(
         features,
         tuple(part.dim for part in parts),
         min(view.mpp for view in views),
-        tuple(where for _, where, _ in joined),
+        tuple(one.places for one in joined),
         hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
         {"views": described},
-        tuple(notes),
+        _notes(views, joined),
     )
 
 
-def join_slide(
-    views: Sequence[ViewConfig],
-    directories: Sequence[EmbeddingDirectory],
-    factors: Sequence[int],
-    slide_id: str,
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Rows [V, N] and places of a slide's tiles, and how many each view lacked."""
-    first = factors.index(1)
-    row, col = read_places(directories[first], slide_id, views[first].mpp, True)
-    found = []
-    for view, directory, k in zip(views, directories, factors, strict=True):
-        have = read_places(directory, slide_id, view.mpp)
-        found.append(find_places(have, (row // k, col // k)))
-    if any(directory.is_imported for directory in directories):
-        own = find_places(
-            read_places(directories[first], slide_id, views[first].mpp), (row, col)
+def _notes(
+    views: Sequence[ViewConfig], joined: Sequence[JoinedSlide]
+) -> tuple[str, ...]:
+    total = sum(one.rows.shape[1] for one in joined)
+    notes = []
+    for number, view in enumerate(views):
+        where = f"at {view.mpp:g} um/px in {view.embeddings}"
+        lost, ties = (
+            sum(counts[number] for counts in found)
+            for found in ([one.lost for one in joined], [one.ties for one in joined])
         )
-        _drop_misplaced(views, directories, factors, slide_id, own, found)
-    rows = np.stack(found)
-    whole = (rows >= 0).all(0)
-    return rows[:, whole], (row[whole], col[whole]), (rows < 0).sum(1)
-
-
-def _drop_misplaced(
-    views: Sequence[ViewConfig],
-    directories: Sequence[EmbeddingDirectory],
-    factors: Sequence[int],
-    slide_id: str,
-    own: np.ndarray,
-    found: Sequence[np.ndarray],
-) -> None:
-    """Set rows whose tile does not hold the finest one to -1; ``own``: rows of these.
-
-    Raises:
-        InputError: most tiles of a view lie elsewhere.
-    """
-    first = factors.index(1)
-    fine = read_corners(directories[first], slide_id, views[first].mpp)[own]
-    for number, rows in enumerate(found):
-        held = np.flatnonzero(rows >= 0)
-        directory, mpp = directories[number], views[number].mpp
-        coarse = read_corners(directory, slide_id, mpp)[rows[held]]
-        fits = covers(coarse, fine[held], factors[number])
-        check_places(
-            f"views.{number}",
-            (directory.path, directories[first].path),
-            (coarse, fine[held]),
-            fits,
-        )
-        rows[held[~fits]] = -1
+        if lost:
+            notes.append(
+                f"views: {lost} tiles dropped: no embedding {where}; {total} are left"
+            )
+        if ties:
+            notes.append(
+                f"views: {ties} tiles are as near to a second tile {where}: the first "
+                "by row and column is taken"
+            )
+    return tuple(notes)
 
 
 def check_views(

@@ -26,32 +26,43 @@ class Children:
     counts: np.ndarray
 
 
-def link(
-    places: Sequence[tuple[np.ndarray, np.ndarray]], factors: Sequence[int]
-) -> list[Children]:
+def link(num: int, parents: Sequence[np.ndarray]) -> list[Children]:
     """Children of a slide's tiles, scale by scale.
 
-    The parent of (row, col), k times coarser, is (row // k, col // k).
-
     Args:
-        places: (row, col) of all tiles of each scale, coarsest first, sorted.
-        factors: k between neighbouring scales.
+        num: tiles of the coarsest scale.
+        parents: of each tile of every finer scale, its parent among those of the next
+            coarser one, or -1; both as stored, sorted by row and column.
     """
     # Position of each coarser tile in the order of parents; -1: left out.
-    position = np.arange(len(places[0][0]))
-    num_parents = len(position)
+    position = np.arange(num)
+    num_parents = num
     found = []
-    for (coarse, fine), k in zip(itertools.pairwise(places), factors, strict=True):
-        parent = find_places(coarse, (fine[0] // k, fine[1] // k))
+    for parent in parents:
         held = np.flatnonzero(parent >= 0)
         above = position[parent[held]]
         held, above = held[above >= 0], above[above >= 0]
         rows = held[np.argsort(above, kind="stable")]
         found.append(Children(rows, np.bincount(above, minlength=num_parents)))
-        position = np.full(len(fine[0]), -1)
+        position = np.full(len(parent), -1)
         position[rows] = np.arange(len(rows))
         num_parents = len(rows)
     return found
+
+
+def grid_parents(
+    places: Sequence[tuple[np.ndarray, np.ndarray]], factors: Sequence[int]
+) -> list[np.ndarray]:
+    """Parents in the slide's grid: (row // k, col // k) of each (row, col).
+
+    Args:
+        places: (row, col) of all tiles of each scale, coarsest first, sorted.
+        factors: k between neighbouring scales.
+    """
+    return [
+        find_places(coarse, (fine[0] // k, fine[1] // k))
+        for (coarse, fine), k in zip(itertools.pairwise(places), factors, strict=True)
+    ]
 
 
 def read_places(

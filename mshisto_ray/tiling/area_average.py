@@ -12,36 +12,21 @@ from __future__ import annotations
 
 import functools
 import math
-import threading
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
+from mshisto_ray.tiling.blas import MOST, WorkMemory
+
 # Output rows, and values of output lines, of a block at most.
 _ROWS, _VALUES = 8, 16
-# Multiplications of a block, up to which BLAS does not spread them over threads.
-_MOST = 2**18
 
 # Of a block: first output, first and last input, weights [outputs, inputs].
 _Block = tuple[int, int, int, np.ndarray]
 
 
-class _Memory(threading.local):
-    """Arrays that a thread uses again and again."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, np.ndarray] = {}
-
-    def __call__(self, name: str, rows: int, cols: int) -> np.ndarray:
-        """A float32 array [rows, cols] of any content."""
-        size = rows * cols
-        if name not in self._kept or self._kept[name].size < size:
-            self._kept[name] = np.empty(size, np.float32)
-        return self._kept[name][:size].reshape(rows, cols)
-
-
-_memory = _Memory()
+_memory = WorkMemory()
 
 
 def area_average(
@@ -99,7 +84,7 @@ def _row_blocks(
 ) -> list[_Block]:
     """Blocks of output rows, each of ``width`` values."""
     rows = _ROWS
-    while rows > 1 and rows * ((stop - start) / num * rows + 2) * width > _MOST:
+    while rows > 1 and rows * ((stop - start) / num * rows + 2) * width > MOST:
         rows //= 2
     return list(_blocks(*_shares(start, stop, num, size), rows))
 
@@ -110,7 +95,7 @@ def _line_blocks(
 ) -> list[_Block]:
     """Blocks of a line of interleaved channels, weights [inputs, outputs]."""
     values, span = _VALUES, (stop - start) / num
-    while values > channels and values * (span * values + 2 * channels) * num > _MOST:
+    while values > channels and values * (span * values + 2 * channels) * num > MOST:
         values //= 2
     index, share = _shares(start, stop, num, size)
     channel = np.arange(channels)[None, :, None]

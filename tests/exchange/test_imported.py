@@ -30,30 +30,41 @@ def numbers(table):
     return np.stack([table[name].to_numpy().astype(float) for name in names], 1)
 
 
+def write(file, layout, features, places, extent):
+    """As each tool lays a slide's features out; ``places`` in level-0 px of 0.5 um."""
+    if layout == "stamp":
+        file["feats"], file["coords"] = features.astype(np.float32), places * 0.5
+        file.attrs.update(tile_size_um=extent * 0.5, tile_size_px=100, unit="um")
+        return
+    file["features"] = features
+    clam = {"patch_size": extent // 2, "patch_level": 1, "downsample": (2.0, 2.0)}
+    trident = {"patch_size": 100, "patch_size_level0": extent, "overlap": 0}
+    attributes = clam if layout == "clam" else trident
+    file.create_dataset("coords", data=places).attrs.update(attributes)
+
+
 @pytest.fixture
 def study(plain, stages, tmp_path):
     """Tiles, embeddings, and a function that has features of a scale imported."""
     classes = (["A"] * 9 + ["B"] * 9) * 2
     tiles = stages.tiles(dict.fromkeys(SLIDES, classes))
     own = stages.embeddings(numbers, "own")
-    lines = [f"{name}.tiff" for name in SLIDES]
-    (tmp_path / "cohort.csv").write_text("\n".join(["path", *lines]) + "\n")
+    lines = [f"{name}.tiff,0.5" for name in SLIDES]
+    (tmp_path / "cohort.csv").write_text("\n".join(["path,mpp", *lines]) + "\n")
 
-    def take(name, mpp=0.5, move=0, side=None, encoder="theirs"):
+    def take(name, mpp=0.5, move=0, side=None, encoder="theirs", layout="trident"):
         folder = tmp_path / f"{name}_h5"
         folder.mkdir()
         for slide_id in SLIDES:
             found = EmbeddingDirectory(own).read(slide_id, mpp, own_only=False)
             extent = side or int(found.extent[0])
             step = np.stack([found.col, found.row], 1) * extent
-            attributes = {"patch_size": 64, "patch_size_level0": extent, "overlap": 0}
             with h5py.File(folder / f"{slide_id}.h5", "w") as file:
-                file["features"] = found.values + 100.0
-                file.create_dataset("coords", data=step + move).attrs.update(attributes)
+                write(file, layout, found.values + 100.0, step + move, extent)
         raw = {
             "features": str(folder), "cohort": str(tmp_path / "cohort.csv"),
             "out": str(tmp_path / name), "encoder": encoder, "mpp": mpp,
-            "tile_px": 64, "check_slides": False, "runtime": {"actors": 1},
+            "tile_px": 100, "check_slides": False, "runtime": {"actors": 1},
         }  # fmt: skip
         import_h5.run(configs.validate(import_h5.ImportConfig, raw))
         return tmp_path / name
@@ -115,9 +126,115 @@ def test_they_are_a_scale_of_bags(study):
     np.testing.assert_array_equal(
         children[:, 1:] // 2, np.repeat(parents[:, 1:] - 100, counts, axis=0)
     )
-    moved = EmbeddingDirectory(take("moved", 1.0, move=80))
-    with pytest.raises(InputError, match="scales: most tiles of"):
-        open_chain([moved, fine], [1.0, 0.5], SLIDES, cache)
+    assert not chain.notes
+    wide = EmbeddingDirectory(take("wide", 1.0, side=230))
+    far = EmbeddingDirectory(take("far", 1.0, move=9000))
+    for other in (wide, far):
+        with pytest.raises(InputError, match=r"scales: most tiles of .* in no tile of"):
+            open_chain([other, fine], [1.0, 0.5], SLIDES, cache)
+
+
+def around(coarse, fine, side):
+    """By a plain loop: the coarse tile that holds each fine centre, or -1."""
+    found = []
+    for x, y in fine:
+        middle = x + side / 2, y + side / 2
+        held = [
+            i
+            for i, corner in enumerate(coarse)
+            if all(
+                at <= m < at + 2 * side for at, m in zip(corner, middle, strict=True)
+            )
+        ]
+        found.append(held[0] if held else -1)
+    return np.array(found)
+
+
+def corners(path, mpp, slide_id):
+    found = EmbeddingDirectory(path).read(slide_id, mpp, own_only=False)
+    return np.stack([found.x, found.y], 1).tolist(), found.values
+
+
+@pytest.mark.parametrize("layout", ["trident", "clam", "stamp"])
+def test_two_scales_off_our_grid_join_by_the_tile_around_the_centre(study, layout):
+    _, _, take, cache = study
+    fine = take("fine", move=37, layout=layout)
+    coarse = take("coarse", 1.0, move=95, layout=layout)
+    views = [
+        ViewConfig(embeddings=fine, mpp=0.5), ViewConfig(embeddings=coarse, mpp=1.0)
+    ]  # fmt: skip
+    joined = open_views(views, SLIDES, cache)
+    lost = 0
+    for at, slide_id in enumerate(SLIDES):
+        (small, values), (large, theirs) = (
+            corners(path, mpp, slide_id) for path, mpp in ((fine, 0.5), (coarse, 1.0))
+        )
+        parent = around(large, small, 100)
+        lost += (parent < 0).sum()
+        wanted = np.concatenate([values, theirs[parent]], 1)[parent >= 0]
+        np.testing.assert_array_equal(joined.features.read(at), wanted)
+    assert lost and joined.notes == (
+        f"views: {lost} tiles dropped: no embedding at 1 um/px in {coarse}; "
+        f"{joined.features.counts.sum()} are left",
+    )
+    directories = [EmbeddingDirectory(coarse), EmbeddingDirectory(fine)]
+    chain = open_chain(directories, [1.0, 0.5], SLIDES, cache)
+    assert len(chain.notes) == 1
+    assert chain.notes[0].startswith(f"scales: {lost} tiles of 0.5 um/px in {fine} are")
+    (small, values), (large, _) = (
+        corners(path, mpp, "s1") for path, mpp in ((fine, 0.5), (coarse, 1.0))
+    )
+    parent = around(large, small, 100)
+    order = np.argsort(parent, kind="stable")[(parent < 0).sum() :]
+    member = chain.members["s1"]
+    np.testing.assert_array_equal(chain.finer[0].read(member), values[order])
+    assert chain.finer[0].children[member].counts.tolist() == [
+        (parent == i).sum() for i in range(len(large))
+    ]
+
+
+def test_a_centre_on_the_edge_of_two_tiles_is_in_the_one_that_begins_there(study):
+    """Moved by half a fine tile, an edge runs through every second centre."""
+    _, own, take, cache = study
+    views = [
+        ViewConfig(embeddings=own, mpp=0.5),
+        ViewConfig(embeddings=take("coarse", 1.0, move=50), mpp=1.0),
+    ]
+    joined = open_views(views, SLIDES, cache)
+    assert not joined.notes
+    places = np.stack(joined.places[0], 1)
+    np.testing.assert_array_equal(joined.features.read(0)[:, 4:] - 100, places // 2)
+
+
+def test_points_mean_the_tiles_of_features_off_our_grid(study, tmp_path):
+    _, _, take, cache = study
+    theirs = take("moved", move=37)
+    stored = EmbeddingDirectory(theirs).read("s1", 0.5, own_only=True)
+    lines = ["slide_id,x,y,label"]
+    for slide_id in SLIDES:
+        found = EmbeddingDirectory(theirs).read(slide_id, 0.5, own_only=True)
+        # The first and the last pixel of each tile: of our grid other tiles.
+        lines += [
+            f"{slide_id},{x + at},{y + at},{'ab'[i % 2]}"
+            for i, (x, y) in enumerate(zip(found.x, found.y, strict=True))
+            for at in (0, 99)
+        ]
+    (tmp_path / "labels.csv").write_text("\n".join([*lines, "s0,5,5,a"]) + "\n")
+    raw = {
+        "embeddings": str(theirs),
+        "target": {"table": str(tmp_path / "labels.csv")},
+        "runtime": {"cache": cache.model_dump()},
+    }
+    tiles = read_samples(configs.validate(TileHeadConfig, raw))
+    here = np.flatnonzero(tiles.slide == 1)
+    np.testing.assert_array_equal(tiles.read(here), stored.values)
+    assert [tiles.classes[c] for c in tiles.target[here]] == [
+        "ab"[i % 2] for i in range(len(here))
+    ]
+    assert tiles.notes == (
+        "target.table: 1 points of slide 's0' lie in no tile that is embedded at 0.5 "
+        "um/px",
+    )
 
 
 def test_off_our_grid_they_are_bags_and_labelled_tiles_by_themselves(study, tmp_path):

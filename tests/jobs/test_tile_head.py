@@ -97,6 +97,26 @@ def test_classes_of_a_table(stage, points, kind):
     plan_folds(samples, settings(stage, target=target))
 
 
+def test_points_in_no_tile_are_counted_and_leave_the_others(stage):
+    path = stage[2] / "labels.csv"
+    inside = [f"{s},{100 * c},{100 * c + 99},{'ab'[c % 2]}" for s in SLIDES
+              for c in range(3)]  # fmt: skip
+    lines = ["slide_id,x,y,label", *inside, "s1,90000,10,a", "s1,-3,10,b"]
+    path.write_text("\n".join(lines))
+    samples = read_samples(settings(stage, target={"table": path}))
+    # A point on an edge lies in the tile that begins there; s1 lacks its first tile.
+    wanted = {(s, c, c): "ab"[c % 2] for s in SLIDES for c in range(3)}
+    del wanted["s1", 0, 0]
+    assert by_place(samples) == wanted
+    assert samples.notes[0] == (
+        "target.table: 3 points of slide 's1' lie in no tile that is embedded at 0.5 "
+        "um/px"
+    )
+    path.write_text("slide_id,x,y,label\ns1,90000,10,a\n")
+    with pytest.raises(InputError, match=r"no point lies in a tile: .*1 points of"):
+        read_samples(settings(stage, target={"table": path}))
+
+
 def test_classes_of_slides_and_given_folds(stage):
     cohort = stage[2] / "cohort.csv"
     lines = [f"{s}.tiff,{s},p{i // 2},{'ab'[i % 2]},{i // 4}"

@@ -8,7 +8,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.learning.sweep.points import check, expand
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.representation import views as module
+from mshisto_ray.representation import joining as module
 from mshisto_ray.representation.views import ViewConfig, open_views
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.embeddings import EmbeddingDirectory

@@ -5,7 +5,7 @@ import pytest
 
 from mshisto_ray.store.embeddings import EmbeddingDirectory, shard_path
 from mshisto_ray.store.features import count_tiles
-from mshisto_ray.store.links import link, read_places
+from mshisto_ray.store.links import grid_parents, link, read_places
 
 
 def grid(rng, size, share):
@@ -22,7 +22,7 @@ def test_children_equal_those_of_a_plain_loop(factors, share):
     for k in factors:
         size *= k
         places.append(grid(rng, size, share))
-    found = link(places, factors)
+    found = link(len(places[0][0]), grid_parents(places, factors))
     parents = list(zip(*(part.tolist() for part in places[0]), strict=True))
     for children, fine, k in zip(found, places[1:], factors, strict=True):
         tiles = list(zip(*(part.tolist() for part in fine), strict=True))
@@ -39,7 +39,7 @@ def test_children_equal_those_of_a_plain_loop(factors, share):
 def test_tiles_of_an_absent_parent_are_left_out():
     coarse = np.array([0]), np.array([1])
     fine = np.array([0, 0, 1]), np.array([0, 2, 3])
-    (children,) = link([coarse, fine], [2])
+    (children,) = link(1, grid_parents([coarse, fine], [2]))
     assert children.rows.tolist() == [1, 2] and children.counts.tolist() == [2]
 
 

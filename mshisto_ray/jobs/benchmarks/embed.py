@@ -44,6 +44,7 @@ def build(
     actors: Annotated[int, Field(ge=1)] = 2,
     slide: InputPath | None = None,
     mpp: Annotated[float | None, Field(gt=0)] = None,
+    chunk_tiles: Annotated[int | None, Field(ge=1)] = None,
 ) -> Benchmark:
     """Tiles of 256 px at 0.5, 1 and 2 um/px, of slides made to be all tissue.
 
@@ -60,10 +61,15 @@ def build(
         actors: Ray workers, and plain processes.
         slide: take this slide for ``engines`` and ``cost`` instead of the one made.
         mpp: of that slide, if its file does not give it.
+        chunk_tiles: finest tiles a chunk for ``cost`` (of a job 1024 by default); null:
+            256, of a slide given 64, so that small ones have enough chunks.
     """
+    size = chunk_tiles or (_GIVEN_CHUNK if slide else _COST_CHUNK)
     measures = {
         "engines": partial(engines, encoders=encoders, given=slide, mpp=mpp),
-        "cost": partial(_cost, model=model, engine=engine, given=slide, mpp=mpp),
+        "cost": partial(
+            _cost, model=model, engine=engine, given=slide, mpp=mpp, chunk_tiles=size
+        ),
         "split": _split,
         "memory": _memory,
     }
@@ -84,11 +90,11 @@ def _cost(
     engine: Engine,
     given: Path | None,
     mpp: float | None,
+    chunk_tiles: int,
 ) -> dict[str, Measure]:
     out = _fresh(folder / "embed_cost")
     slides = [given or make_repeated(folder, _COST_SIDE)]
-    size = _GIVEN_CHUNK if given else _COST_CHUNK
-    tiles = _tile(slides, out, mpp, chunk_tiles=size)
+    tiles = _tile(slides, out, mpp, chunk_tiles=chunk_tiles)
     encoder = {"name": "timm", "model": model, "weights": "random"}
     chunks = _chunks(tiles, slides[0], actors)
     # Half of the plain loop before and half after: the machine's pace drifts.

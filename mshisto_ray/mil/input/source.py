@@ -96,7 +96,7 @@ def _chain_source(
     chain = open_chain(directories, scales, names, cache)
     rows, has_fold = cohort_rows(cohort, chain.members, labels, fold)
     parts = (chain.features, *(scale.features for scale in chain.finer))
-    notes = [*cohort.notes, *_of_encoders(directories, cohort)]
+    notes = [*cohort.notes, *chain.notes, *_of_encoders(directories, cohort)]
     notes += (
         [_uncached(config.directories[0], cache)] if _are_slow(parts, cache) else []
     )

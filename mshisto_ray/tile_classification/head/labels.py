@@ -13,10 +13,14 @@ from mshisto_ray.evaluation.labelled_tiles import ANNOTATION, UNANNOTATED
 from mshisto_ray.store.cohort import Cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.links import find_places, read_places
-from mshisto_ray.store.same_place import Corners, check_places, covers, read_corners
+from mshisto_ray.store.same_place import Corners, are_same, check_places, read_corners
 from mshisto_ray.store.shards import read_shard
 from mshisto_ray.store.tiles import TileDirectory, shard_path
 from mshisto_ray.tile_classification.head.config import TileHeadConfig
+from mshisto_ray.tile_classification.head.label_table import (
+    labelled_directory,
+    read_label_table,
+)
 
 _ANNOTATION_COLUMNS = [
     "mpp", "row", "col", "annotation", "annotated", "x", "y", "extent"
@@ -129,7 +133,7 @@ class Labels:
         theirs = theirs[find_places(have, (row, col))]
         held = np.flatnonzero(at >= 0)
         pair = (corners[held], theirs[at[held]])
-        fits = covers(*pair, 1)
+        fits = are_same(*pair)
         check_places("tiles", (self.tiles.path, imported.path), pair, fits)
         at[held[~fits]] = -1
         return at
@@ -159,7 +163,8 @@ def read_labels(
             folds = {groups[s]: cohort.column(str(column))[s] for s in patients}
     labels = Labels(config, mpp, patients, groups, folds)
     if target.table is not None:
-        labels.table = _read_table(config, mpp, set(patients))
+        labels.table, notes = read_label_table(config, mpp, set(patients))
+        labels.notes += notes
     elif target.column == ANNOTATION:
         if config.tiles is None:
             raise InputError(
@@ -167,7 +172,8 @@ def read_labels(
                 "embeddings, which holds the annotation"
             )
         labels.tiles = TileDirectory(config.tiles)
-        labels.imported = _imported(config)
+        directory = labelled_directory(config)
+        labels.imported = directory if directory.is_imported else None
     elif cohort is None:
         raise InputError(
             f"target.column={target.column}: this is a column of the cohort; give "
@@ -176,77 +182,3 @@ def read_labels(
     else:
         labels.by_slide = cohort.column(target.column)
     return labels
-
-
-def _imported(config: TileHeadConfig) -> EmbeddingDirectory | None:
-    """The features whose tiles get classes, if they may lie off the tiles' grid."""
-    finest = min(config.views or (), key=lambda view: view.mpp, default=None)
-    path = finest.embeddings if finest else config.embeddings
-    assert path is not None
-    directory = EmbeddingDirectory(path)
-    return directory if directory.is_imported else None
-
-
-def _read_table(
-    config: TileHeadConfig, mpp: float, slides: set[str]
-) -> dict[str, pd.DataFrame]:
-    path, target = config.target.table, config.target
-    assert path is not None
-    if not path.is_file():
-        raise InputError(f"target.table: {path}: no such table")
-    if path.suffix == ".parquet":
-        frame = pd.read_parquet(path)
-    else:
-        sep = "\t" if path.suffix == ".tsv" else ","
-        frame = pd.read_csv(path, sep=sep, dtype={"slide_id": str, "label": str})
-    points = {"x", "y"} <= set(frame.columns)
-    wanted = {"slide_id", "label"} | ({"x", "y"} if points else {"row", "col"})
-    wanted |= {target.group} if target.group else set()
-    missing = sorted(wanted - set(frame.columns))
-    if missing:
-        raise InputError(
-            f"target.table: {path} lacks {', '.join(missing)}; it has "
-            f"{', '.join(map(str, frame.columns))}"
-        )
-    used = frame["label"].notna() & frame["slide_id"].astype(str).isin(list(slides))
-    frame = pd.DataFrame(frame[used])
-    if not len(frame):
-        raise InputError(
-            f"target.table: {path} has no labelled row of an embedded slide"
-        )
-    if points:
-        extent = _extents(config, mpp, sorted(set(frame["slide_id"].astype(str))))
-        size = np.array([extent[str(name)] for name in frame["slide_id"]])
-        frame = frame.assign(row=frame["y"] // size, col=frame["x"] // size)
-    if target.group:
-        frame = frame.rename(columns={target.group: "group"})
-    tile = ["slide_id", "row", "col"]
-    frame = frame.drop_duplicates([*tile, "label"])
-    torn = pd.DataFrame(frame[frame.duplicated(tile, keep=False)])
-    if len(torn):
-        first = " ".join(str(torn.iloc[0][name]) for name in tile)
-        raise InputError(
-            f"target.table: {path}: {len(torn.drop_duplicates(tile))} tiles have two "
-            f"classes, such as {first} (slide_id, row, col): a tile has one; at a "
-            "finer scale points lie in tiles of their own"
-        )
-    return {str(slide): part for slide, part in frame.groupby("slide_id")}
-
-
-def _extents(
-    config: TileHeadConfig, mpp: float, slide_ids: Sequence[str]
-) -> dict[str, float]:
-    """Side of a tile in level-0 pixels, of each slide."""
-    path = config.embeddings
-    for view in config.views or ():
-        path = view.embeddings if view.mpp == mpp else path
-    assert path is not None
-    directory = EmbeddingDirectory(path)
-    found = {}
-    for slide_id in slide_ids:
-        for shard in directory.shards(slide_id):
-            extent = read_shard(shard, ["extent"], mpp)["extent"].to_numpy()
-            if len(extent):
-                found[slide_id] = float(extent[0])
-                break
-    return found
