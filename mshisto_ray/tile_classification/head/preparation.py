@@ -64,7 +64,7 @@ def fit_preparation(
     own = Moments(parts.count[inside], parts.mean[inside], parts.scatter[inside])
     draw = _draw(samples, train)
     num = len(samples.classes)
-    return with_reduction(normalise.fit(own), config.reduction, num, draw)
+    return with_reduction(normalise.fit(own, config.clip), config.reduction, num, draw)
 
 
 def make_noise(
