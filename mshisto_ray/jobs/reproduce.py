@@ -19,7 +19,9 @@ from pydantic import field_validator
 from mshisto_ray import components, provenance
 from mshisto_ray.components import Family, Part
 from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
+from mshisto_ray.jobs._study_sweep import conclude, make_config, train
 from mshisto_ray.learning.predictions import read_predictions, write_predictions
+from mshisto_ray.runtime import Runtime
 from mshisto_ray.store.manifest import (
     check_stage,
     differences,
@@ -31,6 +33,7 @@ from mshisto_ray.studies import (
     Study,
     StudyUnit,
     UnitResult,
+    UnitSweep,
 )
 
 STUDIES = "mshisto_ray.studies"
@@ -57,6 +60,7 @@ class ReproduceConfig(Config):
         "which units to make here, as 2/3: of every three the second; one `out` for "
         "each machine, whose units one of them then joins",
     )
+    runtime: Runtime = Runtime()
 
     @field_validator("share")
     @classmethod
@@ -79,7 +83,7 @@ def run(config: ReproduceConfig) -> None:
     study = _study(config)
     recorded = config.model_dump(mode="json")
     with open_stage(config.out, STAGE, _recipe(config), recorded, _PUBLISHED):
-        _run(study, config.out, config.share)
+        _run(study, config.out, config.share, config.runtime)
 
 
 def _study(config: ReproduceConfig) -> Study:
@@ -91,7 +95,10 @@ def _recipe(config: ReproduceConfig) -> dict[str, object]:
     return {"study": config.study.name}
 
 
-def _run(study: Study, out: Path, share: str = "1/1") -> None:
+def _run(
+    study: Study, out: Path, share: str = "1/1", runtime: Runtime | None = None
+) -> None:
+    runtime = runtime or Runtime()
     units = study.units()
     done = _finished_units(out, units)
     print(
@@ -103,10 +110,8 @@ def _run(study: Study, out: Path, share: str = "1/1") -> None:
     left = [unit for unit in units[number - 1 :: of] if unit.name not in done]
     _say_cost(left)
     for unit in left:
-        started, cpu = time.perf_counter(), time.process_time()
-        result = unit.run()
-        seconds = time.perf_counter() - started
-        cost = {"seconds": seconds, "cpu_seconds": time.process_time() - cpu}
+        result, cost = _make(unit, out, runtime)
+        seconds = cost["seconds"]
         _write(out, unit, result, cost)
         done[unit.name] = result
         write_text(out / _TABLE, study.table(done))
@@ -117,6 +122,21 @@ def _run(study: Study, out: Path, share: str = "1/1") -> None:
     text = study.table(done)
     write_text(out / _TABLE, text)
     print(f"\n{text}\nreproduce: {out / 'table.md'}", flush=True)
+
+
+def _make(
+    unit: StudyUnit, out: Path, runtime: Runtime
+) -> tuple[UnitResult, dict[str, float]]:
+    """The result of a unit, and the seconds that it took."""
+    if isinstance(unit.run, UnitSweep):
+        given, _ = make_config(unit.name, unit.run, out, runtime)
+        result, cost = train(given, unit.run)
+        conclude(given)
+        return result, cost
+    started, cpu = time.perf_counter(), time.process_time()
+    result = unit.run()
+    seconds = time.perf_counter() - started
+    return result, {"seconds": seconds, "cpu_seconds": time.process_time() - cpu}
 
 
 def _say_cost(units: Sequence[StudyUnit]) -> None:

@@ -28,6 +28,7 @@ from mshisto_ray.mil.experiment_keys import ExperimentKeys
 from mshisto_ray.mil.experiment_result import Stopwatch, measure_and_write, write_folds
 from mshisto_ray.mil.fit.config import NOISES
 from mshisto_ray.mil.fit.cross_validation import cross_validate
+from mshisto_ray.mil.fit.far import far_notes
 from mshisto_ray.mil.fit.pack import can_pack, shape_of
 from mshisto_ray.mil.fit.preparation import check_folds, check_representation
 from mshisto_ray.mil.fit.splits import plan_splits
@@ -192,7 +193,8 @@ def notes(config: ExperimentConfig, bags: Bags) -> list[str]:
     """Lines for the user: what is trained on, what is left out, what does not suit."""
     describe = components.declaration(POOLINGS, config.pooling.name, "notes", None)
     line = summarise(bags, config.split)
-    return [line, *bags.notes, *(describe(bags.sizes) if describe else [])]
+    far = far_notes(bags, plan_splits(bags, config.split, None), config.clip)
+    return [line, *bags.notes, *(describe(bags.sizes) if describe else []), *far]
 
 
 def check(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
@@ -226,6 +228,8 @@ def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
         del settings["draws"]
     if not settings["mixup"]:
         del settings["mixup"]
+    if settings["clip"] is None:
+        del settings["clip"]
     if settings["reduction"]["name"] == "none":
         del settings["reduction"]
     settings["noise"] = by_content(NOISES, config.noise)

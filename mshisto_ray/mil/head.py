@@ -189,6 +189,7 @@ def _loaded(
     names = [name for name in tensors if name.startswith(prefix)]
     state = {name.removeprefix(prefix): tensors.pop(name) for name in names}
     if not state:
-        return Standardisation(mean, std)
+        return Standardisation(mean, std, clip=config.clip)
     reduction = reduction_of(config.reduction, dim, num)
-    return Standardisation(mean, std, reduced=Reduced(reduction, state))
+    reduced = Reduced(reduction, state)
+    return Standardisation(mean, std, reduced=reduced, clip=config.clip)

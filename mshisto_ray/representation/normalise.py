@@ -11,6 +11,9 @@ from mshisto_ray.representation.reductions import Reduction
 
 # Rows converted to float64 at a time: memory stays flat on mapped files.
 _CHUNK_BYTES = 1 << 25
+# Standard deviations beyond which a row is nothing like those that were learned from:
+# of n rows none can lie farther from their mean than (n - 1)^0.5 (Samuelson 1968).
+FAR = 50.0
 # A feature whose spread is below float32 resolution of its mean is constant.
 _RESOLUTION = 1e-6
 
@@ -79,18 +82,22 @@ class Standardisation:
     """Maps each feature to (h - mean) / std; ``mean``, ``std``: float32 [D].
 
     ``finer``: those of the finer scales, if bags hold several scales; ``reduced``: the
-    reduction of standardised rows, None for none.
+    reduction of standardised rows, None for none; ``clip``: values are cut off at so
+    many standard deviations, None: at none.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
     finer: tuple[Standardisation, ...] = ()
     reduced: Reduced | None = None
+    clip: float | None = None
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
         """Standardise rows [N, D] of any floating type, and reduce; returns float32."""
         # In place: a new array of this size costs more than the arithmetic.
         found = (values.float() - self.mean).div_(self.std)
+        if self.clip is not None:
+            found.clamp_(-self.clip, self.clip)
         return found if self.reduced is None else self.reduced(found)
 
     def to(self, device: torch.device) -> Standardisation:
@@ -98,14 +105,18 @@ class Standardisation:
         finer = tuple(part.to(device) for part in self.finer)
         reduced = None if self.reduced is None else self.reduced.to(device)
         mean, std = self.mean.to(device), self.std.to(device)
-        return Standardisation(mean, std, finer, reduced)
+        return Standardisation(mean, std, finer, reduced, self.clip)
 
 
-def fit(parts: Moments) -> Standardisation:
+def fit(parts: Moments, clip: float | None = None) -> Standardisation:
     """Standardisation over all rows of the given sets, each row counted once.
 
     The spread is the population standard deviation. A constant feature keeps a
     spread of 1 and becomes 0.
+
+    Args:
+        parts: at least one row.
+        clip: see ``Standardisation``.
     """
     assert parts.count.sum() > 0, "no rows to take statistics of"
     total, mean, scatter = _merge(parts)
@@ -114,4 +125,5 @@ def fit(parts: Moments) -> Standardisation:
     return Standardisation(
         torch.from_numpy(mean.astype(np.float32)),
         torch.from_numpy(std.astype(np.float32)),
+        clip=clip,
     )

@@ -3,11 +3,15 @@
 from mshisto_ray.studies._study import (
     Study,
     StudyUnit,
+    SweptPoint,
     UnitResult,
+    UnitSweep,
 )
 
 __all__ = [
     "Study",
     "StudyUnit",
+    "SweptPoint",
     "UnitResult",
+    "UnitSweep",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image
 
@@ -39,17 +40,40 @@ class UnitResult:
 
 
 @dataclass(frozen=True)
+class SweptPoint:
+    """A config of a sweep, with the share of its models that have learned."""
+
+    test: Predictions
+    validation: Predictions
+    trained: float
+
+
+@dataclass(frozen=True)
+class UnitSweep:
+    """A unit that is a sweep, with the files, report and MLflow runs of any sweep.
+
+    ``settings``: keys of ``mshisto sweep`` but ``bags``, ``out`` and ``runtime``;
+    ``bags``: makes the table of bags; ``conclude``: the unit's result of its points, in
+    their order.
+    """
+
+    settings: Mapping[str, Any]
+    bags: Callable[[], pa.Table]
+    conclude: Callable[[Sequence[SweptPoint]], UnitResult]
+
+
+@dataclass(frozen=True)
 class StudyUnit:
     """A piece of work that is finished or repeated as a whole, on any machine.
 
     ``name``: a file's stem; ``recipe``: JSON values that decide the result, the
-    fingerprint of the data among them, and no path; ``core_hours``: an estimate of its
-    cost, if there is one.
+    fingerprint of the data among them, and no path; ``run``: makes the result;
+    ``core_hours``: an estimate of its cost, if there is one.
     """
 
     name: str
     recipe: Mapping[str, Any]
-    run: Callable[[], UnitResult]
+    run: Callable[[], UnitResult] | UnitSweep
     core_hours: float | None = None
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-import pyarrow.parquet as pq
-import torch
+from pydantic import Field
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
@@ -19,12 +16,9 @@ from mshisto_ray.learning.predictions import concatenate
 from mshisto_ray.learning.sweep.nested_choice import choices_within_folds
 from mshisto_ray.learning.target_split import GroupedSplitConfig, split_targets
 from mshisto_ray.learning.targets import TargetConfig
-from mshisto_ray.mil import experiment
 from mshisto_ray.mil.experiment import ExperimentConfig
-from mshisto_ray.mil.fit.cross_validation import CrossValidation, cross_validate
-from mshisto_ray.mil.fit.trained import trained_share
 from mshisto_ray.studies import _study, _tcga_table
-from mshisto_ray.studies._study import StudyUnit, UnitResult
+from mshisto_ray.studies._study import StudyUnit, SweptPoint, UnitResult, UnitSweep
 from mshisto_ray.studies._tcga_cohort import (
     BLANK,
     TcgaCohort,
@@ -61,7 +55,8 @@ class TcgaStudy:
         InputError: see ``read_tcga``; labels that a target refuses.
     """
 
-    def __init__(self, data: Path, cancers: Sequence[str]):
+    def __init__(self, data: Path, cancers: Sequence[str], clip: float | None = None):
+        self._clip = clip
         self._cohorts = {name: read_tcga(data, name) for name in cancers}
         self._tasks = {
             (cancer, name): task
@@ -89,9 +84,10 @@ class TcgaStudy:
                 if reason:
                     self._reasons[f"{cancer} {name} by {split}"] = reason
                     continue
-                points = {n: _settings(name, task.target, group, n) for n in _POINTS}
+                given = name, task.target, group
+                points = {n: _settings(*given, n, self._clip) for n in _POINTS}
                 recipe = {"points": points, "blank": BLANK, **cohort.digests}
-                run = functools.partial(_run, cohort, points)
+                run = UnitSweep(_sweep(*given, self._clip), cohort.bags, _conclude)
                 hours = len(points) * task.patients * _SECONDS / 3600
                 yield StudyUnit(f"{cancer}-{name}-{split}", recipe, run, hours)
 
@@ -154,28 +150,35 @@ def _problem(
     return None
 
 
-def _run(cohort: TcgaCohort, points: Mapping[str, Any]) -> UnitResult:
-    """Train every point; each fold tests the one best on its own validation."""
-    found: dict[str, CrossValidation] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bags.parquet"
-        pq.write_table(cohort.bags(), path)
-        for name, settings in points.items():
-            config = configs.validate(ExperimentConfig, {"bags": str(path), **settings})
-            bags, splits = experiment.load(config)
-            found[name] = cross_validate(bags, splits, config, torch.device("cpu"))
-    kind = next(iter(found.values())).test.kind
-    metric = kind.chooses
-    validation = {n: r.validation for n, r in found.items() if r.validation}
-    test = {name: result.test for name, result in found.items()}
+def _conclude(points: Sequence[SweptPoint]) -> UnitResult:
+    """Each fold tests the point that is best on its own validation."""
+    found = dict(zip(_POINTS, points, strict=True))
+    metric = points[0].test.kind.chooses
+    validation = {name: point.validation for name, point in found.items()}
+    test = {name: point.test for name, point in found.items()}
     chosen = choices_within_folds(validation, test, metric)
     parts = [test[n].take(test[n].fold == fold) for (_, fold), n in chosen]
     extras = {}
-    for name, result in found.items():
-        extras[f"val {name}"] = Estimates(validation[name]).values[metric]
-        extras[f"trained {name}"] = trained_share(result.models, kind)
+    for name, point in found.items():
+        extras[f"val {name}"] = Estimates(point.validation).values[metric]
+        extras[f"trained {name}"] = point.trained
         extras[f"chosen {name}"] = float(np.sum([n == name for _, n in chosen]))
     return UnitResult(concatenate(parts), extras)
+
+
+def _sweep(
+    task: str, target: Mapping[str, Any], group: str | None, clip: float | None
+) -> dict[str, Any]:
+    """Keys of ``mshisto sweep`` whose points are those of the study, in their order."""
+    keys = dict.fromkeys(key for point in _POINTS.values() for key in point)
+    usual = {key: ExperimentConfig.model_fields[key].default for key in keys}
+    axes = {
+        key: [point.get(key, usual[key].model_dump()) for point in _POINTS.values()]
+        for key in keys
+    }
+    common = _settings(task, target, group, next(iter(_POINTS)), clip)
+    rest = {key: value for key, value in common.items() if key not in keys}
+    return {**rest, "axes": axes, "search": {"name": "paired"}}
 
 
 def _split(group: str | None) -> dict[str, Any]:
@@ -183,7 +186,11 @@ def _split(group: str | None) -> dict[str, Any]:
 
 
 def _settings(
-    task: str, target: Mapping[str, Any], group: str | None, point: str
+    task: str,
+    target: Mapping[str, Any],
+    group: str | None,
+    point: str,
+    clip: float | None,
 ) -> dict[str, Any]:
     return {
         "target": dict(target),
@@ -195,14 +202,24 @@ def _settings(
         "batch_size": 32,
         "early_stopping": None,
         "optimiser": {"lr": _RATE},
+        # As it was before it was a key.
+        **({} if clip is None else {"clip": clip}),
         **_POINTS[point],
     }
 
 
-def build(data: Path, *, cancers: tuple[str, ...] | None = None) -> _study.Study:
+def build(
+    data: Path,
+    *,
+    cancers: tuple[str, ...] | None = None,
+    clip: Annotated[float, Field(gt=0)] | None = None,
+) -> _study.Study:
     """``cancers``: with cohort_<cancer>.csv and, if known, rna_<cancer>.parquet; all.
+
+    ``clip``: of standardised expressions, as of ``train``.
 
     A cancer without expressions, and a target that too few patients have, are rows of
     empty cells.
     """
-    return TcgaStudy(data, cancers_of(data) if cancers is None else cancers)
+    given = cancers_of(data) if cancers is None else cancers
+    return TcgaStudy(data, given, clip)

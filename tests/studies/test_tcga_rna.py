@@ -61,13 +61,14 @@ def few_points(monkeypatch):
     return two
 
 
-def test_units_and_table(tmp_path, few_points):
+def test_units_and_table(tmp_path, few_points, run_unit):
     study = tcga_rna.build(write(tmp_path))
     units = {unit.name: unit for unit in study.units()}
     expected = {f"kirc-{t}-{s}" for t in TASKS[:4] for s in ("patients", "sites")}
     assert set(units) == expected
     assert all("survival" in name for name in list(units)[:2])
-    done = {n: units[n].run() for n in ("kirc-survival-sites", "kirc-mutations-sites")}
+    names = "kirc-survival-sites", "kirc-mutations-sites"
+    done = {name: run_unit(units[name]) for name in names}
     survival, mutations = done.values()
     # Who has lost all labels is left out.
     assert len(survival.predictions) == NUM > len(mutations.predictions) > 190

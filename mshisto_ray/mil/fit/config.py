@@ -60,6 +60,13 @@ class TrainConfig(Config):
         "alpha); 0: none",
         ge=0,
     )
+    clip: float | None = option(
+        None,
+        "standardised embeddings are cut off at so many standard deviations of the "
+        "training fold, as 10; null: at none",
+        unit="standard deviations",
+        gt=0,
+    )
     reduction: Annotated[Part, Family(REDUCTIONS)] = option(
         Part(name="none"), "of standardised embeddings, fitted on the training fold"
     )

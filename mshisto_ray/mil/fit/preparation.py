@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -34,13 +35,13 @@ def fit_preparation(
 
     A reduction is fitted on at most 16384 tiles, drawn evenly, scale by scale.
     """
-    whole = fit_standardisation(bags, slides, index)
+    whole = fit_standardisation(bags, slides, index, config.clip)
     num = len(bags.classes)
     finer = tuple(
         with_reduction(part, config.reduction, num, _draw(bags, index, scale))
         for scale, part in enumerate(whole.finer, start=1)
     )
-    first = Standardisation(whole.mean, whole.std, finer)
+    first = replace(whole, finer=finer)
     return with_reduction(first, config.reduction, num, _draw(bags, index, 0))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -46,7 +47,10 @@ def _moments(
 
 
 def fit_standardisation(
-    bags: Bags, slides: Sequence[Moments], index: np.ndarray
+    bags: Bags,
+    slides: Sequence[Moments],
+    index: np.ndarray,
+    clip: float | None = None,
 ) -> Standardisation:
     """Standardisation over all tiles of the bags at ``index``, scale by scale."""
     rows = sorted({member for i in index for member in bags.members[i]})
@@ -55,7 +59,7 @@ def fit_standardisation(
         chosen = Moments(part.count[rows], part.mean[rows], part.scatter[rows])
         if chosen.count.sum() == 0:  # no finer tile in any of them
             dim = part.mean.shape[1]
-            fitted.append(Standardisation(torch.zeros(dim), torch.ones(dim)))
+            fitted.append(Standardisation(torch.zeros(dim), torch.ones(dim), clip=clip))
         else:
-            fitted.append(normalise.fit(chosen))
-    return Standardisation(fitted[0].mean, fitted[0].std, tuple(fitted[1:]))
+            fitted.append(normalise.fit(chosen, clip))
+    return replace(fitted[0], finer=tuple(fitted[1:]))

@@ -91,6 +91,13 @@ class TileModelConfig(Config):
         "0: none",
         ge=0,
     )
+    clip: float | None = option(
+        None,
+        "standardised embeddings are cut off at so many standard deviations of the "
+        "training fold, as 10; null: at none",
+        unit="standard deviations",
+        gt=0,
+    )
     reduction: Annotated[Part, Family(REDUCTIONS)] = option(
         Part(name="none"), "of standardised embeddings, fitted on the training fold"
     )

@@ -133,7 +133,8 @@ def _loaded(
     reduced = None
     if state:
         reduced = Reduced(reduction_of(config.reduction, dim, num), state)
-    return Standardisation(tensors["input.mean"], tensors["input.std"], reduced=reduced)
+    mean, std = tensors["input.mean"], tensors["input.std"]
+    return Standardisation(mean, std, reduced=reduced, clip=config.clip)
 
 
 def _file_name(key: Mapping[str, int]) -> str:

@@ -70,7 +70,7 @@ def fit_preparation(
     own = Moments(parts.count[index], parts.mean[index], parts.scatter[index])
     draw = _draw(samples, train)
     num = len(samples.classes)
-    return with_reduction(normalise.fit(own), config.reduction, num, draw)
+    return with_reduction(normalise.fit(own, config.clip), config.reduction, num, draw)
 
 
 def make_noise(

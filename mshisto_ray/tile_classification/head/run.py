@@ -102,6 +102,8 @@ def recipe(config: TileHeadConfig, samples: TileSamples) -> dict[str, Any]:
     settings["noise"] = by_content(NOISES, config.noise)
     if not config.mixup:  # as before it was a key
         del settings["mixup"]
+    if config.clip is None:  # likewise
+        del settings["clip"]
     return settings | {"data": samples.identity, "window": window}
 
 

@@ -1,7 +1,7 @@
 """What every search owes, whatever it suggests."""
 
 import pytest
-from fixtures.parts import checked, examples
+from fixtures.parts import checked, examples, held
 
 from mshisto_ray import components
 from mshisto_ray.learning.sweep.axes import SEARCHES, Range, SearchSpace
@@ -13,6 +13,14 @@ AXES = {
     "pooling": ({"name": "attention"}, {"name": "embedding_max"}),
     "epochs": (1, 2, 3),
 }
+# Searches that take lists of one length, or no range.
+LISTS = ("grid", "paired")
+
+
+def axes_of(part):
+    return held(SEARCHES, part[0], "AXES", AXES)
+
+
 RANGES = {**AXES, "optimiser.lr": Range(low=1e-5, high=1e-1, log=True)}
 
 
@@ -30,28 +38,30 @@ def suggestions(part, axes, num=10):
 
 @pytest.mark.parametrize("part", examples(SEARCHES))
 def test_suggestions_hold_what_applies_and_are_made_again(part):
-    search, found = suggestions(part, AXES)
+    axes = axes_of(part)
+    search, found = suggestions(part, axes)
     assert search.points in (None, 8) and found
     for values in found:
         takes = values["pooling"]["name"] == "attention"
         assert ("pooling.hidden" in values) == takes
-        assert all(values[key] in AXES[key] for key in values)
-        assert list(values) == [key for key in AXES if key in values]
-    assert suggestions(part, AXES)[1] == found
+        assert all(values[key] in axes[key] for key in values)
+        assert list(values) == [key for key in axes if key in values]
+    assert suggestions(part, axes)[1] == found
 
 
 @pytest.mark.parametrize("part", examples(SEARCHES))
 def test_a_search_that_was_killed_goes_on_from_what_was_tried(part):
-    _, found = suggestions(part, AXES)
+    axes = axes_of(part)
+    _, found = suggestions(part, axes)
     tried = [Tried(v, 0.1 * len(v) + 0.01 * v["epochs"]) for v in found[:-1]]
     again = components.build(SEARCHES, checked(SEARCHES, part))
     assert (
-        again.suggest(SearchSpace(AXES, ExperimentConfig), len(tried), tried)
+        again.suggest(SearchSpace(axes, ExperimentConfig), len(tried), tried)
         == found[-1]
     )
 
 
-@pytest.mark.parametrize("part", [p for p in examples(SEARCHES) if "grid" not in p.id])
+@pytest.mark.parametrize("part", [p for p in examples(SEARCHES) if p.id not in LISTS])
 def test_ranges_are_kept_and_failures_and_pruned_points_are_taken(part):
     search, found = suggestions(part, RANGES)
     rates = [values["optimiser.lr"] for values in found]

@@ -1,0 +1,58 @@
+"""Bags far from everything that a model learns from: what it says is extrapolated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mshisto_ray.learning.split import Split
+from mshisto_ray.mil.fit.standardisation import fit_standardisation, slide_moments
+from mshisto_ray.mil.input.bags import Bags
+from mshisto_ray.representation.normalise import FAR
+from mshisto_ray.store.features import ArrayFeatures
+
+_SHOWN = 3
+
+
+def far_notes(bags: Bags, splits: Sequence[Split], clip: float | None) -> list[str]:
+    """A line on test bags whose mean lies more than ``FAR`` deviations off; or none.
+
+    Of tables of bags, whose values are in memory.
+
+    Args:
+        bags: with targets.
+        splits: their training and test parts.
+        clip: of the config; values that are cut off are not far.
+    """
+    if clip is not None or not isinstance(bags.features, ArrayFeatures):
+        return []
+    slides = slide_moments(bags)
+    counts, means = slides[0].count.astype(float), slides[0].mean
+    found: dict[tuple[int, int], float] = {}
+    for split in splits:
+        fit = fit_standardisation(bags, slides, split.train)
+        mean, std = fit.mean.double().numpy(), fit.std.double().numpy()
+        for index in split.test.tolist():
+            members = list(bags.members[index])
+            own = counts[members] @ means[members] / max(counts[members].sum(), 1)
+            far = np.abs(own - mean) / std
+            for feature in np.flatnonzero(far > FAR).tolist():
+                key = index, feature
+                found[key] = max(found.get(key, 0.0), float(far[feature]))
+    if not found:
+        return []
+    order = sorted(found, key=lambda key: -found[key])
+    named = [
+        f"{bags.names[bag]} in feature {feature} by {found[bag, feature]:,.0f}"
+        for bag, feature in order[:_SHOWN]
+    ]
+    num = len({bag for bag, _ in found})
+    features = len({feature for _, feature in found})
+    return [
+        f"warning: {num} of {len(bags)} bags lie more than {FAR:g} standard deviations "
+        f"of their training fold off in {features} features, so their predictions are "
+        f"extrapolated without limit ({', '.join(named)}"
+        f"{', ...' if order[_SHOWN:] else ''}; the first feature is 0): leave such "
+        "features out, or cut off with clip=10"
+    ]
