@@ -198,7 +198,8 @@ def recorded(config: PretrainConfig, tiles: TileDirectory) -> dict[str, Any]:
     """What a pretraining's manifest records: its config, and whose labels it read."""
     labels, patients = _of_cohort(config, tiles)
     learned = [patients[slide_id] for slide_id in labels if slide_id in tiles.slides]
-    return config.model_dump(mode="json") | record_patients(learned)
+    known = record_patients(learned, config.model.weights)
+    return config.model_dump(mode="json") | known
 
 
 def describe(config: PretrainConfig, index: TileIndex) -> list[str]:

@@ -21,6 +21,7 @@ from mshisto_ray.backbone.projection import HeadShape, ProjectedNetwork, make_he
 from mshisto_ray.backbone.transform import InputTransform
 from mshisto_ray.backbone.weights import load_weights
 from mshisto_ray.config import InputError
+from mshisto_ray.encoders._parameters import LocalPath
 from mshisto_ray.store.manifest import write_text
 
 # Format version of encoder.json; no other version is read.
@@ -33,7 +34,7 @@ def build(
     device: str,
     precision: Precision,
     *,
-    path: str,
+    path: LocalPath,
     output: Literal["features", "projection"] = "features",
 ) -> NetworkEncoder:
     """Load the encoder of a directory.
@@ -49,7 +50,7 @@ def build(
         InputError: not such a directory, or one of another version; its weights are
             not those it describes.
     """
-    directory = Path(path).expanduser()
+    directory = Path(path)
     described = _read(directory)
     backbone = described["backbone"]
     network = create_network(backbone["model"], backbone["options"])

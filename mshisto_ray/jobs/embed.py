@@ -29,6 +29,7 @@ from mshisto_ray.progress import Progress, say
 from mshisto_ray.store import schema
 from mshisto_ray.store.embeddings import STAGE, shard_path
 from mshisto_ray.store.failures import Failure
+from mshisto_ray.store.learned_labels import record_encoder
 from mshisto_ray.store.manifest import check_stage, open_stage, recipe_digest
 from mshisto_ray.store.row_counts import count_slide
 from mshisto_ray.store.shards import read_metadata
@@ -66,6 +67,7 @@ def run(config: EmbedConfig) -> None:
     with contextlib.ExitStack() as stack:
         for target in targets:
             recorded = target.config.model_dump(mode="json")
+            recorded |= record_encoder(recorded["encoder"] or {})
             stage = open_stage(
                 target.out,
                 target.stage,

@@ -14,27 +14,56 @@ _KEY = "patients_of_labels"
 _SHOWN = 3
 
 
-def record_patients(patients: Collection[str]) -> dict[str, list[str]]:
-    """What the manifest of a training records: patients whose labels it reads."""
-    return {_KEY: sorted(set(patients))}
+def record_patients(patients: Collection[str], start: str) -> dict[str, list[str]]:
+    """What the manifest of a training records.
+
+    Args:
+        patients: whose labels it reads.
+        start: its initial weights: whose labels those learned counts, too.
+    """
+    return {_KEY: sorted({*patients, *(_of_weights(start) or ())})}
+
+
+def record_encoder(part: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What the manifest of embeddings records of their encoder; nothing: not known.
+
+    Read when they are made, so that it stays with them wherever the encoder is moved.
+
+    Args:
+        part: name and parameters of the encoder.
+    """
+    given = part.get("path") or part.get("weights")
+    found = _of_weights(str(given)) if given else None
+    return {} if found is None else {_KEY: sorted(found)}
 
 
 def learned_patients(directory: EmbeddingDirectory) -> frozenset[str]:
     """Patients whose labels the encoder of some embeddings learned from.
 
     Those who chose among its weights count. Empty where it learned from none, and where
-    that is not known: it was trained by other software or an earlier version, or it
-    does not lie beside the manifest of its training any more.
+    that is not known: it was trained by other software or an earlier version, or lay
+    apart from the manifest of its training when the tiles were embedded.
     """
-    part = directory.manifest.recorded.get("encoder")
+    recorded = directory.manifest.recorded
+    if _KEY in recorded:
+        return frozenset(map(str, recorded[_KEY]))
+    # Embeddings of earlier versions say where their encoder was.
+    part = recorded.get("encoder")
     if not isinstance(part, Mapping) or part.get("name") != "checkpoint":
         return frozenset()
-    manifest = Path(str(part.get("path"))).parent / MANIFEST
+    return _of_weights(str(part.get("path"))) or frozenset()
+
+
+def _of_weights(given: str) -> frozenset[str] | None:
+    """Of an encoder directory or a file in it; None: no training is known."""
+    path = Path(given).expanduser().absolute()
+    folder = path.parent if path.is_file() else path
     try:
-        recorded: Any = json.loads(manifest.read_text())["recorded"]
-        return frozenset(map(str, recorded.get(_KEY, ())))
+        recorded: Any = json.loads((folder.parent / MANIFEST).read_text())["recorded"]
+        known = recorded.get(_KEY)
     except (OSError, ValueError, KeyError, AttributeError):
-        return frozenset()
+        return None
+    return None if known is None else frozenset(map(str, known))
 
 
 def learned_note(

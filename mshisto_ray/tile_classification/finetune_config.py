@@ -182,7 +182,7 @@ def recorded(config: FinetuneConfig, data: FinetuneData) -> dict[str, Any]:
         patients |= {row.slide_id: row.patient_id for row in cohort.rows}
     learned = {*data.train.slides(), *data.held_out.slides()}
     return config.model_dump(mode="json") | record_patients(
-        [patients[slide_id] for slide_id in learned]
+        [patients[slide_id] for slide_id in learned], config.model.weights
     )
 
 

@@ -194,7 +194,7 @@ def test_tan_tests_no_patient_whose_label_an_encoder_learned(make_embeddings, tm
 
     def learn(*patients):
         (tmp_path / "trained").mkdir(exist_ok=True)
-        recorded = {"recorded": record_patients(patients)}
+        recorded = {"recorded": record_patients(patients, "random")}
         (tmp_path / "trained" / "manifest.json").write_text(json.dumps(recorded))
 
     assert tan2023.build(data, **keys).units()  # not known: trained elsewhere

@@ -73,7 +73,7 @@ def test_labels_that_the_encoder_learned_are_warned_of(embeddings, tmp_path):
     manifest.write_text(json.dumps(content))
     (tmp_path / "trained").mkdir()
     for known, lines in ((["p1", "other"], 1), (["other"], 0)):
-        recorded = {"recorded": record_patients(known)}
+        recorded = {"recorded": record_patients(known, "random")}
         (tmp_path / "trained" / "manifest.json").write_text(json.dumps(recorded))
         source = given(embeddings, tmp_path)
         notes = read_bags(source, TargetConfig(), None, NO_CACHE).notes
