@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mshisto_ray.decision.config import DecisionConfig
 from mshisto_ray.decision.examination import Examination
 from mshisto_ray.decision.files import Decision, write_decision
 from mshisto_ray.decision.rules import fit_rules
+from mshisto_ray.learning.split import Split
 from mshisto_ray.learning.sweep.experiment import Experiment
 from mshisto_ray.mil import experiment
 from mshisto_ray.mil.decisions import examine_result, former_decision, write_rules
@@ -15,6 +17,24 @@ from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.input.bags import Bags
 
 DECISIONS = "decisions.png"
+
+
+def check_tile_decision(
+    decision: DecisionConfig,
+    classes: Sequence[str],
+    splits: Sequence[Split],
+    share: float,
+) -> None:
+    """Refuse decisions on tiles that these classes and splits do not allow.
+
+    ``share``: of the training groups that are validation.
+
+    Raises:
+        InputError: of one line.
+    """
+    decision.check_classes(classes)
+    given = any(len(split.validation) for split in splits)
+    decision.check_validation(share, given)
 
 
 def decided(

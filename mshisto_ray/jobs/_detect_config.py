@@ -23,12 +23,25 @@ class DetectConfig(Config):
     smooth_um: float = option(
         0.0, "standard deviation of a Gaussian over the map; 0: none", "um", ge=0
     )
-    threshold: float = option(0.5, "least probability of a region", gt=0, le=1)
+    decision: bool = option(
+        True,
+        "take the head's calibrated probabilities where it keeps a calibration, and "
+        "its threshold where threshold is null; false: probabilities as they are",
+    )
+    threshold: float | None = option(
+        None,
+        "least probability of a region; null: that of the head's decision where its "
+        "second class alone is mapped, else 0.5",
+        gt=0,
+        le=1,
+    )
     min_area_mm2: float = option(0.0, "smaller regions are left out", "mm2", ge=0)
     peak_um: float | None = option(
         None, "least distance of two points; null: twice the side of a tile", "um", gt=0
     )
-    peak_threshold: float = option(0.5, "least probability of a point", gt=0, le=1)
+    peak_threshold: float | None = option(
+        None, "least probability of a point; null: as threshold", gt=0, le=1
+    )
     cohort: InputPath | None = option(
         None, "with annotations, to measure regions and points; null: not from these"
     )

@@ -18,7 +18,6 @@ from mshisto_ray.drawing.canvas import save_png
 from mshisto_ray.evaluation.froc import Froc
 from mshisto_ray.evaluation.overlap import dice, iou
 from mshisto_ray.exchange.geojson import write_objects
-from mshisto_ray.jobs._detect_config import DetectConfig
 from mshisto_ray.jobs._detect_slide import Detected
 from mshisto_ray.reporting.froc_plot import plot_froc
 from mshisto_ray.statistics.bootstrap import Interval
@@ -32,7 +31,9 @@ _PLOT = "froc.png"
 _MOST_FALSE = 64.0
 
 
-def write_slide(config: DetectConfig, names: Sequence[str], found: Detected) -> None:
+def write_slide(
+    out: Path, peak_threshold: float, names: Sequence[str], found: Detected
+) -> None:
     """Write the map, GeoJSON and pictures of a slide."""
     stem = f"{file_name(found.slide_id)}.{found.mpp:g}"
     scores = found.maps[0].scores
@@ -47,25 +48,23 @@ def write_slide(config: DetectConfig, names: Sequence[str], found: Detected) -> 
     }
     for one in found.maps:
         columns[f"prob_{one.name}"] = one.probability.at(scores.row, scores.col)
-    write_shard(config.out / "maps" / f"{stem}.parquet", [pa.table(columns)])
-    objects = [o for one in found.maps for o in one.objects(config.peak_threshold)]
-    write_objects(
-        config.out / "geojson" / f"{stem}.geojson", objects, names, found.origin
-    )
-    folder = config.out / "pictures"
+    write_shard(out / "maps" / f"{stem}.parquet", [pa.table(columns)])
+    objects = [o for one in found.maps for o in one.objects(peak_threshold)]
+    write_objects(out / "geojson" / f"{stem}.geojson", objects, names, found.origin)
+    folder = out / "pictures"
     folder.mkdir(exist_ok=True)
     for name, picture in found.pictures.items():
         save_png(picture, folder / f"{stem}.{file_name(name)}.png")
 
 
-def write_tables(config: DetectConfig, found: Sequence[Detected]) -> None:
+def write_tables(out: Path, peak_threshold: float, found: Sequence[Detected]) -> None:
     """Write ``slides.csv``, a row a slide and class, and ``points.csv``."""
     _write(
-        config.out / SLIDES, [row for one in found for row in _slide_rows(config, one)]
+        out / SLIDES, [row for one in found for row in _slide_rows(peak_threshold, one)]
     )
-    rows = [row for one in found for row in _point_rows(config, one)]
+    rows = [row for one in found for row in _point_rows(peak_threshold, one)]
     names = ("slide_id", "mpp", "class", "x", "y", "probability", "finds")
-    _write(config.out / POINTS, rows, names)
+    _write(out / POINTS, rows, names)
 
 
 def write_metrics(out: Path, metrics: Mapping[str, Mapping[str, Interval]]) -> None:
@@ -101,7 +100,7 @@ def write_curves(
     return [out / FROC, out / _PLOT]
 
 
-def _slide_rows(config: DetectConfig, found: Detected) -> Iterable[dict[str, Any]]:
+def _slide_rows(peak_threshold: float, found: Detected) -> Iterable[dict[str, Any]]:
     for measure, one in zip(found.measures, found.maps, strict=True):
         area = measure.area or (math.nan,) * 3
         row: dict[str, Any] = {
@@ -116,19 +115,19 @@ def _slide_rows(config: DetectConfig, found: Detected) -> Iterable[dict[str, Any
             "both_mm2": _shown(area[2]),
             "dice": _shown(dice(*area)),
             "iou": _shown(iou(*area)),
-            "points": len(one.peaks.least(config.peak_threshold)),
+            "points": len(one.peaks.least(peak_threshold)),
         }
         counts: tuple[Any, Any] = ("", "")
         if measure.hits:
-            counts = measure.hits.counts(config.peak_threshold)
+            counts = measure.hits.counts(peak_threshold)
         targets = measure.hits.num_targets if measure.hits else ""
         yield row | {"targets": targets, "targets_found": counts[0],
                      "false_points": counts[1]}  # fmt: skip
 
 
-def _point_rows(config: DetectConfig, found: Detected) -> Iterable[dict[str, Any]]:
+def _point_rows(peak_threshold: float, found: Detected) -> Iterable[dict[str, Any]]:
     for one, target in zip(found.maps, found.targets, strict=True):
-        shown = len(one.peaks.least(config.peak_threshold))
+        shown = len(one.peaks.least(peak_threshold))
         for i in range(shown):
             finds = "" if target is None or target[i] < 0 else int(target[i])
             yield {

@@ -33,19 +33,24 @@ _FLOOR = "floor:"
 
 @dataclass(frozen=True)
 class SelectReport:
-    """``samples``: of each encoder; ``by_probe``: scores; ``maps``: pictures."""
+    """A finished comparison.
+
+    ``samples``: of each encoder; ``by_probe``: scores; ``maps``: pictures; ``notes``:
+    warnings.
+    """
 
     config: SelectConfig
     samples: Mapping[str, TileSamples]
     by_probe: Mapping[str, Mapping[str, TileMetrics]]
     tables: Sequence[EncoderTable]
     maps: Mapping[str, Path]
+    notes: Sequence[str] = ()
 
     @property
     def summary(self) -> str:
         """Markdown of all tables."""
         lines = ["# Encoders compared"]
-        for line in about(self._first):
+        for line in (*about(self._first), *self.notes):
             lines += ["", line]
         return (
             "\n".join([*lines, *(x for t in self.tables for x in t.markdown())]) + "\n"
@@ -60,7 +65,7 @@ class SelectReport:
     @property
     def page(self) -> Page:
         """The whole page."""
-        first, *notes = about(self._first)
+        first, *notes = (*about(self._first), *self.notes)
         facts = Section("question", "What was compared", [
             Facts(self._facts), Text(first), *(Text(note, "warning") for note in notes),
         ])  # fmt: skip

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from mshisto_ray import config as configs
@@ -32,6 +34,7 @@ from mshisto_ray.reporting.retrieval_sheet import (
 from mshisto_ray.store.cohort import Cohort, read_cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.file_names import file_name
+from mshisto_ray.store.learned_labels import learned_notes
 from mshisto_ray.store.manifest import check_stage, open_stage
 from mshisto_ray.store.tiles import TileDirectory
 
@@ -123,6 +126,11 @@ def _plan(
         raise InputError(f"scale: {config.tiles} has no {mpp:g} um/px; have {scales}")
     site = config.exclude.site_column if config.exclude.by == "site" else None
     labelled = read_labelled_tiles(tiles, directories, mpp, cohort, config.label, site)
+    if config.label.column is not None:
+        slides = np.unique(labelled.tiles.slide).tolist()
+        patients = {labelled.patient_ids[slide] for slide in slides}
+        learned = learned_notes(directories.values(), patients)
+        labelled = replace(labelled, notes=(*labelled.notes, *learned))
     coarser = [  # imported features may lack them
         scale
         for scale in scales

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mshisto_ray.config import InputError
+from mshisto_ray.decision.files import write_decision
 from mshisto_ray.jobs._cohort import say_cohort
 from mshisto_ray.jobs._predict_config import (
     OneHeadConfig,
@@ -116,6 +117,8 @@ def _opened(
         say(f"predict: {note}")
     recipe = _recipe(head, embeddings, config)
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
+        if head.of_tiles:  # for detect, which reads this folder and no head
+            write_decision(config.out, head.of_tiles)
         yield (
             _make_stage(config, record, head, embeddings, cohort, bags),
             PredictWork(

@@ -14,7 +14,11 @@ from pathlib import Path
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.jobs._decisions import DECISIONS, keep_decision
+from mshisto_ray.jobs._decisions import (
+    DECISIONS,
+    check_tile_decision,
+    keep_decision,
+)
 from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._sweep_config import AnySweepConfig, TileSweepConfig
 from mshisto_ray.jobs._sweep_ranking import (
@@ -83,11 +87,8 @@ def check(config: AnySweepConfig) -> None:
 def _check_decision(
     config: TileSweepConfig, data: TileSamples, splits: Sequence[Split]
 ) -> None:
-    """Refuse decisions on tiles that these classes and splits do not allow."""
-    decision = config.decision.for_tiles
-    decision.check_classes(data.classes)
-    given = any(len(split.validation) for split in splits)
-    decision.check_validation(config.split.validation, given)
+    share = config.split.validation
+    check_tile_decision(config.decision.for_tiles, data.classes, splits, share)
 
 
 def run(config: AnySweepConfig) -> int:

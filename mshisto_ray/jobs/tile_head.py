@@ -1,51 +1,73 @@
-"""A small head on embeddings of tiles, cross-validated in this process."""
+"""Heads on embeddings of tiles, in this process."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-import torch
 
-from mshisto_ray.config import OutputPath, option
+from mshisto_ray.config import InputError, OutputPath, option
+from mshisto_ray.decision.config import DecisionConfig, RulesConfig
+from mshisto_ray.jobs._decisions import check_tile_decision, keep_decision
+from mshisto_ray.jobs._trained import train_on_fewer, write_summary
+from mshisto_ray.learning.result_files import HEAD_FOLDER, VALIDATION
+from mshisto_ray.learning.retraining.learning_curve import LearningCurveConfig
+from mshisto_ray.learning.retraining.thinning import check_sizes
+from mshisto_ray.learning.split import Split
 from mshisto_ray.learning.tile_metrics import METRICS
-from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.manifest import check_stage, open_stage
-from mshisto_ray.tile_classification.head.config import TileHeadConfig
-from mshisto_ray.tile_classification.head.run import (
-    RESULT,
-    cross_validate,
-    plan_folds,
-    read_metrics,
-    recipe,
-    write_result,
-)
-from mshisto_ray.tile_classification.head.samples import TileSamples, read_samples
+from mshisto_ray.tile_classification.head.experiment import TileExperiment
+from mshisto_ray.tile_classification.head.run import RESULT, read_metrics, recipe
+from mshisto_ray.tile_classification.head.samples import TileSamples
 from mshisto_ray.tracking import Course, Store, flatten
 
 STAGE = "tile_head"
 
 
-class TileHeadJobConfig(TileHeadConfig):
+class TileHeadJobConfig(LearningCurveConfig, TileExperiment):
     """Cross-validate one tile head and keep it."""
 
     out: OutputPath = option(text="output directory")
+    decision: RulesConfig = RulesConfig()
+
+    @property
+    def decides(self) -> DecisionConfig | None:
+        """``decision``, of tiles; None where it is that of the largest probability."""
+        decision = self.decision.for_tiles
+        return None if decision.is_neutral else decision
 
 
 def check(config: TileHeadJobConfig) -> None:
-    """Check embeddings, classes, folds and that ``out`` can be used."""
-    cache = CacheConfig(dir=config.runtime.cache.dir, max_gib=0)
-    runtime = config.runtime.model_copy(update={"cache": cache})
-    samples = read_samples(config.model_copy(update={"runtime": runtime}))
-    plan_folds(samples, config)
+    """Check embeddings, classes, folds, decisions and that ``out`` can be used."""
+    samples, splits = TileExperiment.check(config)
+    _check(config, samples, splits)
     check_stage(config.out, STAGE, recipe(config, samples))
+
+
+def _check(
+    config: TileHeadJobConfig, samples: TileSamples, splits: Sequence[Split]
+) -> None:
+    sizes, seed = config.learning_curve, config.split.seed
+    check_sizes(config.rows(samples), splits, seed, sizes)
+    decision = config.decision.for_tiles
+    check_tile_decision(decision, samples.classes, splits, config.split.validation)
+    folder = config.out / RESULT
+    is_older = bool(read_metrics(folder)) and not (folder / VALIDATION).is_file()
+    if decision.is_fitted and is_older:
+        raise InputError(
+            f"decision: {folder} is of an earlier version, which kept no predictions "
+            "of validation tiles to fit it on: give another out"
+        )
 
 
 def run(config: TileHeadJobConfig) -> None:
     """Cross-validate one tile head and keep it."""
-    samples = read_samples(config)
-    splits = plan_folds(samples, config)
-    for line in [samples.summary(), *samples.notes]:
+    samples = config.load()
+    splits = config.plan(samples)
+    _check(config, samples, splits)
+    for line in config.notes(samples):
         print(f"tile_head: {line}", flush=True)
     settings = recipe(config, samples)
     with open_stage(
@@ -53,22 +75,29 @@ def run(config: TileHeadJobConfig) -> None:
     ) as manifest:
         store = config.runtime.open_store(config.out)
         folder, started = config.out / RESULT, time.time()
-        metrics = read_metrics(folder)
-        if metrics:
+        if read_metrics(folder):
             print(f"tile_head: {folder} is already done", flush=True)
         else:
-            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-            models, found = cross_validate(samples, splits, config, device, _say)
-            metrics = write_result(folder, samples, splits, models, found, config)
+            config.train(samples, folder, _say)
+        metrics = read_metrics(folder) or {}
+        train_on_fewer("tile_head", config, config, samples, splits, folder)
+        if config.decides:
+            head = folder / HEAD_FOLDER
+            keep_decision(head, config.decides, config, folder, head)
         for name in METRICS:
             value, low, high = (
                 metrics[f"test_{name}_{end}"] for end in ("mean", "ci_low", "ci_high")
             )
             print(f"tile_head: test {name} {value:.3f} ({low:.3f} to {high:.3f})")
-        print(f"tile_head: head in {folder / 'head'}", flush=True)
-        key = f"{config.out} {manifest.digest}"
+        written = write_summary("tile_head", config, config, folder, config.decides)
+        print(f"tile_head: head in {folder / HEAD_FOLDER}", flush=True)
+        # Another decision or curve of the same head is another run.
+        decision = config.decision.model_dump(mode="json") if config.decides else {}
+        sizes = list(config.learning_curve)
+        more = f" {sizes} {decision}" if sizes or decision else ""
+        key = f"{config.out} {manifest.digest}{more}"
         if store.find_run("training_out", key) is None:
-            _log(config, store, metrics, samples, key, started)
+            _log(config, store, metrics, samples, key, (started, written))
 
 
 def _say(done: int, total: int) -> None:
@@ -81,8 +110,9 @@ def _log(
     metrics: dict[str, float],
     samples: TileSamples,
     key: str,
-    started: float,
+    made: tuple[float, Sequence[Path]],
 ) -> None:
+    """``made``: when the job started, and files that it wrote beside the result."""
     params = flatten(config.model_dump(mode="json", exclude={"out", "runtime"}))
     shown = {
         name.removesuffix("_mean"): round(value, 4)
@@ -90,9 +120,10 @@ def _log(
         if name.endswith("_mean") and np.isfinite(value)
     }
     folder = config.out / RESULT
+    own = [folder / name for name in ("metrics.json", "config.yaml", HEAD_FOLDER)]
     store.log_run(
         config.out.name, params, shown,
         {"training_out": key, "embeddings_digest": samples.digest},
-        [folder / "metrics.json", folder / "config.yaml", folder / "head"],
-        course=Course((started, time.time())),
+        [*own, *made[1]],
+        course=Course((made[0], time.time())),
     )  # fmt: skip

@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from mshisto_ray.config import OutputPath, option
-from mshisto_ray.jobs._decisions import DECISIONS, decided, keep_decision
+from mshisto_ray.jobs._decisions import keep_decision
 from mshisto_ray.jobs._experiment_run import describe_result
+from mshisto_ray.jobs._trained import train_on_fewer, write_summary
 from mshisto_ray.learning import result_files
-from mshisto_ray.learning.retraining.learning_curve import (
-    CURVE,
-    CURVE_PLOT,
-    LearningCurveConfig,
-    missing_sizes,
-    read_curve,
-    run_size,
-    write_curve,
-    write_patients,
-)
+from mshisto_ray.learning.retraining.learning_curve import LearningCurveConfig
 from mshisto_ray.learning.retraining.thinning import check_sizes
 from mshisto_ray.learning.split import Split
 from mshisto_ray.mil import experiment, experiment_result
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.input.bags import Bags
-from mshisto_ray.reporting.decisions import (
-    WITHIN_FOLDS,
-    decision_section,
-    save_decisions,
-)
-from mshisto_ray.reporting.learning_curve import plot_curve, rerun_sections
-from mshisto_ray.store.manifest import Manifest, check_stage, open_stage, write_text
+from mshisto_ray.store.manifest import Manifest, check_stage, open_stage
 from mshisto_ray.tracking import Course, Store, flatten, log_inputs
 
 STAGE = "training"
 RESULT = "result"
-SUMMARY = "summary.md"
 
 
 class TrainJobConfig(LearningCurveConfig, ExperimentConfig):
@@ -75,22 +61,10 @@ def _run(
     else:
         experiment_result.write_folds(config.out / "folds.parquet", bags, splits)
         metrics = experiment.run(config, bags, splits, folder, _say)
-    _train_on_fewer(config, bags, splits, folder)
+    train_on_fewer("train", config, config, bags, splits, folder)
     head = folder / result_files.HEAD_FOLDER
     keep_decision(head, config.decision, config, folder, head, bags)
     _report(config, store, metrics, bags, folder, manifest)
-
-
-def _train_on_fewer(
-    config: TrainJobConfig, bags: Bags, splits: list[Split], folder: Path
-) -> None:
-    """Train what is missing of the learning curve."""
-    sizes, seed = config.learning_curve, config.split.seed
-    if sizes:
-        write_patients(folder, config.rows(bags), splits, seed, sizes)
-    for size in missing_sizes(folder, sizes):
-        run_size(folder, bags, splits, config, size)
-        print(f"train: learning curve, size {size}: done", flush=True)
 
 
 def _say(done: int, total: int) -> None:
@@ -113,7 +87,7 @@ def _report(
                 metrics[f"{part}_{name}_{end}"] for end in ("mean", "ci_low", "ci_high")
             )
             print(f"train: {part} {title} {value:.3f} ({low:.3f} to {high:.3f})")
-    _write_summary(config, folder, name)
+    written = write_summary("train", config, config, folder, config.decision)
     warnings = experiment.warnings(config, metrics)
     for warning in warnings:
         print(f"train: warning: {warning}")
@@ -123,25 +97,8 @@ def _report(
     if config.learning_curve:
         key += f" {list(config.learning_curve)}"
     if store.find_run("training_out", key) is None:
-        _log(config, store, metrics, bags, {"training_out": key})
+        _log(config, store, metrics, bags, {"training_out": key}, written)
     print(f"train: {store.view_command()}", flush=True)
-
-
-def _write_summary(config: TrainJobConfig, folder: Path, metric: str) -> None:
-    """Decisions and learning curve, where there are any."""
-    found = decided(config, folder, config.decision)
-    curve = read_curve(folder, config.learning_curve, metric, config)
-    text = ""
-    if found:
-        text += decision_section(found, config.decision, (WITHIN_FOLDS,))
-        save_decisions(config.out / DECISIONS, found)
-    if curve:
-        text += rerun_sections(curve, None)
-        write_curve(config.out / CURVE, curve)
-        plot_curve(config.out / CURVE_PLOT, curve)
-    if text:
-        write_text(config.out / SUMMARY, "# Training\n" + text)
-        print(f"train: decisions and learning curve: {config.out / SUMMARY}")
 
 
 def _log(
@@ -150,6 +107,7 @@ def _log(
     metrics: dict[str, float],
     bags: Bags,
     tags: dict[str, str],
+    written: Sequence[Path],
 ) -> None:
     warnings = experiment.warnings(config, metrics)
     tags |= {"embeddings_digest": bags.digest, "intervals": bags.kind.interval_method}
@@ -161,9 +119,7 @@ def _log(
             folder, metrics, config.out.name, params, Path(scratch), config
         )
         artifacts = [*run.artifacts, folder / result_files.HEAD_FOLDER]
-        names = (SUMMARY, DECISIONS, CURVE, CURVE_PLOT)
-        written = [config.out / name for name in names]
-        artifacts += [path for path in written if path.exists()]
+        artifacts += written
         run_id = store.log_run(
             run.name,
             params,

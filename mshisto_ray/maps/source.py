@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from mshisto_ray.store.tiles import TileDirectory
 
 _PREDICT, _TILE_HEAD = "predictions", "tile_head"
 _PREFIXES = {_PREDICT: "instance_", _TILE_HEAD: "prob_"}
+_CALIBRATED = "calibrated_"
+Calibrate = Callable[[np.ndarray], np.ndarray]
 _IDENTITY = ("slide_id", "mpp", "row", "col")
 
 
@@ -41,6 +43,12 @@ class TileScores:
     Of ``predict`` they are its instance probabilities (of a head that classifies tiles
     by themselves), of ``tile_head`` those out of fold, means over repeats.
 
+    Args:
+        path: the folder.
+        tiles: that were predicted.
+        calibrate: from probabilities [N, C] of a model to calibrated ones, which are
+            then taken: of ``predict`` those that it has written.
+
     Attributes:
         classes: in the order of the columns.
         digest: of the recipe that made them.
@@ -49,7 +57,9 @@ class TileScores:
         InputError: another folder, not finished, or without such probabilities.
     """
 
-    def __init__(self, path: Path, tiles: TileDirectory):
+    def __init__(
+        self, path: Path, tiles: TileDirectory, calibrate: Calibrate | None = None
+    ):
         content = {}
         if (path / MANIFEST).is_file():
             content = json.loads((path / MANIFEST).read_text())
@@ -66,7 +76,10 @@ class TileScores:
             files = sorted((path / "shards").glob("*.parquet"))
         if not files or not files[0].is_file():
             raise InputError(f"predictions: {path}: nothing is predicted yet")
-        self._files, self._prefix = files, _PREFIXES[stage]
+        written = calibrate is not None and stage == _PREDICT
+        self._calibrate = None if written else calibrate
+        self._files = files
+        self._prefix = _CALIBRATED if written else _PREFIXES[stage]
         schema = pq.read_schema(files[0])
         self.classes = tuple(
             name.removeprefix(self._prefix)
@@ -116,6 +129,8 @@ class TileScores:
         place = np.stack([part[n].to_numpy() for n in ("row", "col")], 1).astype(int)
         columns = [part[f"{self._prefix}{name}"].to_numpy() for name in self.classes]
         values = np.stack(columns, 1).astype(float)
+        if self._calibrate:
+            values = self._calibrate(values)
         unique, inverse = np.unique(place, axis=0, return_inverse=True)
         inverse = inverse.ravel()
         sums = np.zeros((len(unique), len(self.classes)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,26 +32,40 @@ def record_encoder(part: Mapping[str, Any]) -> dict[str, list[str]]:
     Args:
         part: name and parameters of the encoder.
     """
-    given = part.get("path") or part.get("weights")
-    found = _of_weights(str(given)) if given else None
+    found = _of_encoder(part)
     return {} if found is None else {_KEY: sorted(found)}
 
 
 def learned_patients(directory: EmbeddingDirectory) -> frozenset[str]:
     """Patients whose labels the encoder of some embeddings learned from.
 
-    Those who chose among its weights count. Empty where it learned from none, and where
-    that is not known: it was trained by other software or an earlier version, or lay
-    apart from the manifest of its training when the tiles were embedded.
+    See ``learned_by``.
     """
     recorded = directory.manifest.recorded
     if _KEY in recorded:
         return frozenset(map(str, recorded[_KEY]))
     # Embeddings of earlier versions say where their encoder was.
     part = recorded.get("encoder")
-    if not isinstance(part, Mapping) or part.get("name") != "checkpoint":
-        return frozenset()
-    return _of_weights(str(part.get("path"))) or frozenset()
+    return learned_by(part) if isinstance(part, Mapping) else frozenset()
+
+
+def learned_by(part: Mapping[str, Any]) -> frozenset[str]:
+    """Patients whose labels an encoder learned from.
+
+    Those who chose among its weights count. Empty where it learned from none, and where
+    that is not known: it was trained by other software or an earlier version, or does
+    not lie beside the manifest of its training.
+
+    Args:
+        part: name and parameters of the encoder.
+    """
+    return _of_encoder(part) or frozenset()
+
+
+def _of_encoder(part: Mapping[str, Any]) -> frozenset[str] | None:
+    """None: no training is known."""
+    given = part.get("path") or part.get("weights")
+    return _of_weights(str(given)) if given else None
 
 
 def _of_weights(given: str) -> frozenset[str] | None:
@@ -70,12 +84,27 @@ def learned_note(
     directory: EmbeddingDirectory, patients: Collection[str]
 ) -> str | None:
     """A line where an encoder learned from labels of these patients; None: of none."""
-    known = sorted(learned_patients(directory) & set(patients))
+    return in_words(str(directory.path), learned_patients(directory), patients)
+
+
+def learned_notes(
+    directories: Iterable[EmbeddingDirectory], patients: Collection[str]
+) -> list[str]:
+    """Warnings of ``learned_note``, each once."""
+    found = (learned_note(directory, patients) for directory in directories)
+    return list(dict.fromkeys(f"warning: {note}" for note in found if note))
+
+
+def in_words(
+    of: str, learned: Collection[str], patients: Collection[str]
+) -> str | None:
+    """As ``learned_note``; ``of``: what the encoder is known by."""
+    known = sorted(set(learned) & set(patients))
     if not known:
         return None
     named = ", ".join(known[:_SHOWN]) + (", ..." * (len(known) > _SHOWN))
     return (
-        f"the encoder of {directory.path} learned from the labels of {len(known)} of "
+        f"the encoder of {of} learned from the labels of {len(known)} of "
         f"{len(set(patients))} patients ({named}): tests on them say nothing of new "
         "patients"
     )

@@ -13,9 +13,13 @@ from PIL import Image
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
+from mshisto_ray.decision.config import DecisionConfig
+from mshisto_ray.decision.files import Decision, write_decision
+from mshisto_ray.decision.rules import DecisionRules
 from mshisto_ray.jobs import detect
 from mshisto_ray.jobs._detect_config import DetectConfig
-from mshisto_ray.store.manifest import open_stage
+from mshisto_ray.statistics.calibration import Platt
+from mshisto_ray.store.manifest import open_stage, read_manifest
 from mshisto_ray.store.shards import write_shard
 from mshisto_ray.tiling.recipe import TilingRecipe
 
@@ -100,6 +104,47 @@ def written(study, folder, stage):
     if tables:
         write_shard(out / "result" / "predictions.parquet", tables)
     return out
+
+
+def decide(folder, threshold=0.95, calibration=None):
+    config = DecisionConfig.model_validate({"threshold": {"value": threshold}})
+    folder.mkdir(parents=True, exist_ok=True)
+    write_decision(folder, Decision(config, DecisionRules(calibration, threshold), 2))
+
+
+def regions_of(study, predicted, out, **keys):
+    run(study, predicted, out, cohort=None, pictures=False, **keys)
+    rows = pd.read_csv(out / "slides.csv")
+    return int(rows.regions.sum()), read_manifest(out, detect.STAGE).recipe
+
+
+def test_the_decision_of_a_head_is_taken_unless_it_is_not_wanted(study, tmp_path):
+    own = written(study, tmp_path / "own", "tile_head")
+    plain = regions_of(study, own, tmp_path / "plain")
+    assert plain[0] == 2 and plain[1]["threshold"] == 0.5
+    assert "decision" not in plain[1]
+    decide(own / "result" / "head", 0.8)
+    assert regions_of(study, own, tmp_path / "strict")[0] == 1
+    assert regions_of(study, own, tmp_path / "off", decision=False) == plain
+    # A threshold that is given is of calibrated probabilities.
+    decide(own / "result" / "head", 0.5, Platt(1.0, -2.0))
+    calibrated = regions_of(study, own, tmp_path / "calibrated", threshold=0.5)
+    assert calibrated[0] == 1 and calibrated[1]["decision"]["threshold"] == 0.5
+
+
+def test_what_predict_wrote_calibrated_is_taken(study, tmp_path):
+    own = written(study, tmp_path / "own", "predictions")
+    for path in (own / "shards").glob("*.parquet"):
+        table = pq.read_table(path)
+        value = table["instance_tumour"].to_numpy() / 2
+        table = table.append_column("calibrated_normal", pa.array(1 - value))
+        write_shard(path, [table.append_column("calibrated_tumour", pa.array(value))])
+    decide(own, 0.4, Platt(1.0, 0.0))
+    assert regions_of(study, own, tmp_path / "out")[0] == 1
+    assert regions_of(study, own, tmp_path / "all", threshold=0.3)[0] == 2
+    # The threshold is of the second class; maps of both have the common one.
+    both = regions_of(study, own, tmp_path / "both", classes=["normal", "tumour"])
+    assert both[1]["threshold"] == 0.5
 
 
 def run(study, predicted, out, **keys):

@@ -8,12 +8,19 @@ import pytest
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.jobs import select_backbone, tile_head
+from mshisto_ray.decision.files import read_decision
+from mshisto_ray.jobs import evaluate, select_backbone, tile_head
+from mshisto_ray.jobs._evaluate_config import EvaluateConfig
 from mshisto_ray.jobs._select_config import SelectConfig
 from mshisto_ray.jobs.tile_head import TileHeadJobConfig
+from mshisto_ray.statistics.calibration import fit_platt
+from mshisto_ray.statistics.thresholds import for_sensitivity
+from mshisto_ray.store.learned_labels import record_patients
+from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.tile_classification.head.files import load_heads
 from mshisto_ray.tile_classification.head.run import plan_folds
 from mshisto_ray.tile_classification.head.samples import read_samples
+from mshisto_ray.tile_classification.head_fold import read_folds
 
 SLIDES = [f"s{i}" for i in range(8)]
 # 6 x 6 tiles: the upper half of each slide is tumour, one edge, some bare.
@@ -150,9 +157,74 @@ def test_the_job_from_check_to_head(stage, capsys):
     assert "already done" in capsys.readouterr().out
 
 
+DECISION = {
+    "calibration": "platt",
+    "threshold": {"policy": "sensitivity", "value": 0.9},
+}
+TWO = {"column": "annotation", "unannotated": "leave_out"}
+
+
+def test_decisions_are_kept_in_the_head_and_another_trains_nothing(stage, capsys):
+    config = settings(stage, target=TWO, decision=DECISION)
+    tile_head.check(config)
+    tile_head.run(config)
+    folder = config.out / "result"
+    validation = config.read_validation(folder)
+    kept = read_decision(folder / "head")
+    fitted = fit_platt(validation.probabilities, validation.target)
+    calibrated = fitted(validation.probabilities)
+    given = kept.rules.calibrated(validation.probabilities)
+    np.testing.assert_array_equal(given, calibrated)
+    wanted = for_sensitivity(calibrated[:, 1], validation.target == 1, 0.9)
+    assert kept.rules.threshold == wanted
+    assert kept.fitted_on == len(set(validation.patient_id))
+    text = (config.out / "summary.md").read_text()
+    assert "sensitivity at the threshold (for a sensitivity of 0.9)" in text
+    before = (folder / "predictions.parquet").read_bytes()
+    capsys.readouterr()
+    tile_head.run(settings(stage, target=TWO, decision={"threshold": {"value": 0.3}}))
+    assert "already done" in capsys.readouterr().out
+    assert read_decision(folder / "head").rules.threshold == 0.3
+    assert (folder / "predictions.parquet").read_bytes() == before
+
+
+def test_a_network_is_compared_on_the_folds_of_a_head_that_decides(stage):
+    config = settings(stage, target=TWO, decision=DECISION, learning_curve=[0.4, 0.7])
+    tile_head.run(config)
+    folds = read_folds(config.out, TileDirectory(stage[0]))
+    splits = config.plan(read_samples(config))
+    for fold, split in zip(folds, splits, strict=True):
+        np.testing.assert_array_equal(fold.split.test, split.test)
+    table = pq.read_table(config.out / "result" / "predictions.parquet")
+    assert not any(name.startswith("calibrated") for name in table.column_names)
+
+
+def test_a_curve_is_trained_once(stage, capsys):
+    config = settings(stage, target=TWO, learning_curve=[0.4, 0.7])
+    tile_head.check(config)
+    tile_head.run(config)
+    assert "learning curve: 8 more models" in capsys.readouterr().out
+    text = (config.out / "summary.md").read_text()
+    assert "## Learning curve" in text
+    assert (config.out / "learning_curve.png").is_file()
+    tile_head.run(config)
+    assert "size 0.4: done" not in capsys.readouterr().out
+
+
+def test_a_result_without_validation_cannot_be_decided_on(stage):
+    config = settings(stage, target=TWO)
+    tile_head.run(config)
+    (config.out / "result" / "validation.parquet").unlink()
+    tile_head.check(config)
+    with pytest.raises(InputError, match=r"decision: .* of an earlier version"):
+        tile_head.check(settings(stage, target=TWO, decision=DECISION))
+
+
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
+        ({"decision": {"calibration": "platt"}}, "platt takes two classes, and .* 3"),
+        ({"learning_curve": [0.5, 70]}, "learns from 6 patients"),
         ({"tiles": None}, "give tiles=DIR"),
         ({"target": {"column": "label"}}, "this is a column of the cohort"),
         ({"target": {"column": "annotation", "classes": ["tumour", "x"]}},
@@ -197,6 +269,36 @@ def test_a_colour_mode_is_read_named_and_told_apart(stage, stages):
     view = {"embeddings": str(two), "mpp": 0.5}
     with pytest.raises(InputError, match="colour: of embeddings; each of the views"):
         settings(stage, embeddings=None, views=[view], colour="gray")
+
+
+def test_labels_that_the_encoder_learned_are_warned_of_in_the_same_words(stage):
+    tiles, embeddings, folder = stage
+    manifest, part = embeddings / "manifest.json", folder / "trained" / "encoder"
+    content = json.loads(manifest.read_text())
+    content["recorded"] = {"encoder": {"name": "checkpoint", "path": str(part)}}
+    manifest.write_text(json.dumps(content))
+    part.parent.mkdir()
+    keys = {"embeddings": {"a": embeddings}, "tiles": tiles, "out": folder / "s"}
+    select = configs.validate(
+        SelectConfig, keys | {"target": {"column": "annotation"}, "scale": 0.5}
+    )
+    keys = {"encoders": {"a": embeddings}, "tiles": tiles, "out": folder / "e"}
+    compared = configs.validate(EvaluateConfig, keys)
+    view = {"embeddings": str(embeddings), "mpp": 0.5}
+    for known, lines in ((["s1", "s3", "other"], 1), (["other"], 0)):
+        recorded = {"recorded": record_patients(known)}
+        (part.parent / "manifest.json").write_text(json.dumps(recorded))
+        one = read_samples(settings(stage))
+        joined = read_samples(settings(stage, embeddings=None, views=[view]))
+        plan = evaluate._plan(compared, evaluate._directories(compared), None)
+        found = [one.notes, joined.notes, plan.notes]
+        found.append(select_backbone._learned(select, {"a": one}))
+        for notes in found:
+            own = [note for note in notes if "learned from the labels" in note]
+            assert own == [
+                f"warning: the encoder of {embeddings} learned from the labels of 2 of "
+                "8 patients (s1, s3): tests on them say nothing of new patients"
+            ][:lines]  # fmt: skip
 
 
 def test_encoders_are_compared_by_the_colours_named(stage, stages):

@@ -22,7 +22,7 @@ from mshisto_ray.store.columns import looks_like_fold
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.features import Features, ParquetFeatures
 from mshisto_ray.store.identity import doubtful_patient_notes, own_patient_note
-from mshisto_ray.store.learned_labels import learned_note
+from mshisto_ray.store.learned_labels import learned_notes
 from mshisto_ray.store.links import read_member_places
 
 
@@ -173,14 +173,13 @@ def _of_encoders(
     """Lines on encoders that learned nothing, or from labels of this cohort."""
     paths = dict.fromkeys(str(d.path) for d in directories if d.has_random_weights)
     patients = {row.patient_id for row in cohort.rows}
-    learned = [learned_note(directory, patients) for directory in directories]
     return [
         *(
             f"warning: the network of {path} has random weights: what is trained on "
             "its embeddings says nothing about a trained encoder"
             for path in paths
         ),
-        *dict.fromkeys(f"warning: {note}" for note in learned if note),
+        *learned_notes(directories, patients),
     ]
 
 

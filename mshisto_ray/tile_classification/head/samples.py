@@ -15,6 +15,7 @@ from mshisto_ray.store.cache import open_features
 from mshisto_ray.store.cohort import Cohort, read_cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.features import ArrayFeatures, Features
+from mshisto_ray.store.learned_labels import learned_notes
 from mshisto_ray.store.links import read_places
 from mshisto_ray.tile_classification.head.config import TileHeadConfig
 from mshisto_ray.tile_classification.head.labels import Labels, read_labels
@@ -138,6 +139,7 @@ class _TileSource:
     digest: str
     encoder: Mapping[str, Any]
     notes: tuple[str, ...]
+    directories: tuple[EmbeddingDirectory, ...]
 
 
 def _open(config: TileHeadConfig, cohort: Cohort | None) -> _TileSource:
@@ -152,6 +154,7 @@ def _open(config: TileHeadConfig, cohort: Cohort | None) -> _TileSource:
         source = _TileSource(
             found.features, lambda i: found.places[i], used, found.mpp, found.widths,
             found.digest, found.encoder, found.notes,
+            tuple(EmbeddingDirectory(view.embeddings) for view in config.views),
         )  # fmt: skip
     else:
         assert config.embeddings is not None
@@ -165,7 +168,7 @@ def _open(config: TileHeadConfig, cohort: Cohort | None) -> _TileSource:
             features,
             lambda i: read_places(directory, directory.slide_ids[i], mpp, True),
             used, mpp, (features.dim,), directory.digest, directory.encoder,
-            _not_embedded(missing),
+            _not_embedded(missing), (directory,),
         )  # fmt: skip
     if not source.slide_patients:
         raise InputError(f"{config.cohort}: none of its slides is embedded")
@@ -198,8 +201,12 @@ def _assemble(
     pairs = list(zip(parts, kept, strict=True))
     group_names = np.concatenate([p.group[rows] for p, rows in pairs]).astype(str)
     groups, group = np.unique(group_names, return_inverse=True)
+    slides = source.features.slide_ids
     total = sum(len(p.code) for p in parts)
     notes = [*source.notes, *labels.notes]
+    used = [p.number for p, rows in pairs if len(rows)]
+    patients = {source.slide_patients[str(slides[number])] for number in used}
+    notes += learned_notes(source.directories, patients)
     if total > len(target):
         notes.append(f"{total - len(target):,} of {total:,} tiles have no class here")
     return TileSamples(
