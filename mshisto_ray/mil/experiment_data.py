@@ -42,7 +42,11 @@ def bag_inputs(config: InputConfig, bags: Bags) -> list[Input]:
     sizes = {"bags": len(bags), "instances": int(bags.sizes.sum())}
     labels = {"bags": len(bags), "patients": len(set(bags.patient_ids))}
     if config.bags:
-        return [Input(config.bags.name, config.bags, bags.digest, sizes)]
+        found = [Input(config.bags.name, config.bags, bags.digest, sizes)]
+        if config.cohort is None:
+            return found
+        of = Input(config.cohort.name, config.cohort, bags.identity, labels)
+        return [*found, of]
     paths = dict.fromkeys(config.directories)
     found = [Input(path.name, path, bags.digest, sizes) for path in paths]
     assert config.cohort is not None

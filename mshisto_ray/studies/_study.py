@@ -141,10 +141,15 @@ def merge(parts: Sequence[UnitResult]) -> Predictions:
     for part in parts:
         bags, own = part.predictions.bag, part.predictions.repeat
         first = max((seen.get(bag, 0) for bag in bags), default=0)
-        column = first + own - own.min(initial=0 if not len(own) else own[0])
+        shift = int(first - own.min(initial=0 if not len(own) else own[0]))
+        column = own + shift
         for bag, repeat in zip(bags, column.tolist(), strict=True):
             seen[bag] = max(seen.get(bag, 0), repeat + 1)
-        found.append(dataclasses.replace(part.predictions, repeat=column))
+        known = part.predictions.models.items()
+        models = {(repeat + shift, fold): one for (repeat, fold), one in known}
+        found.append(
+            dataclasses.replace(part.predictions, repeat=column, models=models)
+        )
     return concatenate(found)
 
 

@@ -34,6 +34,27 @@ def render(
     return _study.markdown(header, lines)
 
 
+def render_survival(
+    done: Mapping[tuple[str, str], Sequence[UnitResult | None]], splits: Sequence[str]
+) -> str:
+    """Markdown of every metric of survival; empty where no result has them.
+
+    Arguments as of ``render``.
+    """
+    lines, titles = [], {}
+    for (cancer, _), results in done.items():
+        for split, result in zip(splits, results, strict=True):
+            if result is None or not result.predictions.models:
+                continue
+            kind, found = result.predictions.kind, _study.measure([result])
+            titles = {name: kind.titles[name] for name in found}
+            cells = [_study.cell(found[name]) for name in titles]
+            lines.append([cancer, split, *cells])
+    if not lines:
+        return ""
+    return _study.markdown(["cancer", "folds by", *titles.values()], lines)
+
+
 def _cells(pair: Sequence[UnitResult | None], points: Sequence[str]) -> list[str]:
     first = next((result for result in pair if result), None)
     if first is None:

@@ -98,6 +98,8 @@ class TcgaStudy:
             for place in self._tasks
         }
         table = _tcga_table.render(self._tasks, found, list(_POINTS), list(_SPLITS))
+        survival = _tcga_table.render_survival(found, list(_SPLITS))
+        table += f"\n{survival}" if survival else ""
         places: dict[str, list[str]] = {}
         for where, why in self._reasons.items():
             places.setdefault(why, []).append(where)

@@ -8,6 +8,7 @@ import numpy as np
 
 from mshisto_ray.config import InputError
 
+_FEW = 10
 Cells = tuple[str | None, ...]
 
 
@@ -26,6 +27,16 @@ def complete(
     reason = f"no {' or '.join(map(repr, columns))}"
     notes = [left_out(without, len(rows), what, reason)] if without else []
     return np.array(kept, dtype=np.int64), notes
+
+
+def few_notes(column: str, num: int, what: str) -> list[str]:
+    """A line where a column has so few of what is learned that it says little."""
+    if num >= _FEW:
+        return []
+    return [
+        f"warning: {column}: only {num} {what}: hardly anything can be learned of so "
+        "few, and their intervals are too short"
+    ]
 
 
 def numbers(column: str, cells: Sequence[str], rows: Sequence[str]) -> np.ndarray:

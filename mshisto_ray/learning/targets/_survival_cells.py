@@ -17,7 +17,7 @@ from mshisto_ray.learning.targets._cells import (
 from mshisto_ray.learning.targets._target import Strata
 
 _GROUPS = 4
-_EVENTS = {"0": 0.0, "1": 1.0}
+_EVENTS = {"0": 0.0, "1": 1.0, "False": 0.0, "True": 1.0}
 
 
 def read_times(
@@ -58,7 +58,7 @@ def _read_events(column: str, cells: Sequence[str], names: Sequence[str]) -> np.
         raise InputError(
             f"{column}: {len(wrong)} of {len(cells)} values are neither 1 "
             f"(event) nor 0 (censored): {', '.join(wrong[:3])}"
-            f"{', ...' if wrong[3:] else ''}"
+            f"{', ...' if wrong[3:] else ''}; write 1 or 0"
         )
     return np.array([_EVENTS[cell] for cell in cells])
 

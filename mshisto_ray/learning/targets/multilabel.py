@@ -15,6 +15,7 @@ from torch.nn import functional
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.targets._cells import (
     Cells,
+    few_notes,
     left_out,
 )
 from mshisto_ray.learning.targets._fitted import FittedTarget
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 SUMMARY = " (columns of 1, 0 or nothing, where it is not known)"
 _TARGET = "target_"
-_VALUES = {"0": 0.0, "1": 1.0, None: np.nan}
+_VALUES = {"0": 0.0, "1": 1.0, "False": 0.0, "True": 1.0, None: np.nan}
 
 
 class FittedLabels(FittedTarget):
@@ -84,6 +85,8 @@ class MultilabelTarget(Target):
                 raise InputError(
                     f"{label}: {only}, so nothing can be learned: {self.remedy}"
                 )
+            rare = int((column == 1).sum()), int((column == 0).sum())
+            notes += few_notes(label, min(rare), f"with a {int(rare[0] <= rare[1])}")
         return Encoded(np.flatnonzero(known), truth[known], self.labels, tuple(notes))
 
     def _read(self, cells: Sequence[Cells], rows: Sequence[str]) -> np.ndarray:

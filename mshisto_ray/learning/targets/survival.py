@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from mshisto_ray.config import InputError
-from mshisto_ray.learning.targets._cells import Cells, complete
+from mshisto_ray.learning.targets._cells import Cells, complete, few_notes
 from mshisto_ray.learning.targets._fitted import FittedTarget
 from mshisto_ray.learning.targets._fitted_survival import (
     FittedHazards,
@@ -129,6 +129,7 @@ class SurvivalTarget(Target):
                 f"{self.time}: all {len(time)} times are {time[0]:g}, so nothing can "
                 "be learned from them: is it the right column?"
             )
+        notes += few_notes(self.event, int(event.sum()), "with an event")
         ends = (
             (RISK,)
             if self.whole_fold

@@ -13,19 +13,25 @@ from mshisto_ray.store.columns import ColumnsConfig
 
 
 class InputConfig(Config):
-    """Source of the bags: ``embeddings`` with ``cohort``, or ``bags``."""
+    """Source of the bags: ``embeddings`` with ``cohort``, or ``bags``.
+
+    ``bags`` may have a ``cohort`` too, whose columns then come before their own.
+    """
 
     embeddings: InputPath | tuple[InputPath, ...] | None = option(
         None,
         "directory that mshisto embed made; a list: one per entry of scales, if each "
         "scale has its own encoder",
     )
-    cohort: InputPath | None = option(None, "table of slides with their labels")
+    cohort: InputPath | None = option(
+        None, "table of slides, or of the patients of bags, with their labels"
+    )
     columns: ColumnsConfig = ColumnsConfig()
     bags: InputPath | None = option(
         None,
         "Parquet table in place of embeddings and cohort: a row per instance with bag, "
-        "label, features, and if wanted patient_id and fold",
+        "label, features, and if wanted patient_id and fold; labels may come from "
+        "cohort in its place",
     )
     scale: float | None = option(
         None, "scale of the embeddings; null: their finest", unit="um/px", gt=0
@@ -52,9 +58,11 @@ class InputConfig(Config):
     def _one_source(self) -> InputConfig:
         names = ("embeddings", "views", "cohort", "bags")
         given = {n for n in names if getattr(self, n)}
-        if given not in ({"embeddings", "cohort"}, {"views", "cohort"}, {"bags"}):
+        sources = [{"embeddings", "cohort"}, {"views", "cohort"}]
+        if given not in (*sources, {"bags"}, {"bags", "cohort"}):
             raise ValueError(
-                "give embeddings (or views) and cohort, or bags alone; got "
+                "give embeddings (or views) and cohort, or bags, with or without a "
+                "cohort; got "
                 f"{', '.join(sorted(given)) or 'none of them'}"
             )
         if self.bags and (self.scale is not None or self.scales is not None):

@@ -13,6 +13,7 @@ import numpy as np
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.given_folds import refuse_other_split
 from mshisto_ray.mil.input.config import InputConfig
+from mshisto_ray.mil.input.joined import join_cohort
 from mshisto_ray.mil.input.scales import FinerScale, open_chain
 from mshisto_ray.mil.input.table import read_bag_table
 from mshisto_ray.representation.views import ViewConfig, open_views
@@ -228,11 +229,17 @@ def _table_source(
 ) -> BagSource:
     assert config.bags
     wanted = {name for name in (*labels, "patient_id", fold) if name}
-    table = read_bag_table(config.bags, wanted, config.columns)
+    if config.cohort:
+        # The cohort's names of columns are not those of the table of bags.
+        table = read_bag_table(config.bags, wanted)
+        table = join_cohort(table, config.cohort, wanted, config.columns)
+    else:
+        table = read_bag_table(config.bags, wanted, config.columns)
     for label in labels:
         if label not in table.columns:
             have = ", ".join(table.column_names) or "none"
-            raise InputError(f"{config.bags}: no column {label!r}; have {have}")
+            where = config.cohort or config.bags
+            raise InputError(f"{where}: no column {label!r}; have {have}")
     names = table.features.slide_ids
     nothing: list[str | None] = [None] * len(names)
     patients = table.columns.get("patient_id", nothing)
@@ -240,7 +247,7 @@ def _table_source(
     has_fold = fold in table.columns
     folds = table.columns[fold] if fold and has_fold else nothing
     if fold and not has_fold:
-        refuse_other_split(config.bags, fold, table.splits)
+        refuse_other_split(config.cohort or config.bags, fold, table.splits)
     notes = list(table.notes)
     if "patient_id" in table.columns:
         notes += own_patient_note(patients, "bags")

@@ -163,12 +163,16 @@ def _vectors(path: Path, column: pa.ChunkedArray, bags: list[str]) -> np.ndarray
 def _check_finite(
     path: Path, values: np.ndarray, names: list[str], code: np.ndarray
 ) -> None:
-    wrong = np.unique(code[~np.isfinite(values).all(1)])
+    known = np.isfinite(values)
+    wrong = np.unique(code[~known.all(1)])
     if len(wrong):
         shown = ", ".join(repr(names[c]) for c in wrong[:3])
+        columns = np.flatnonzero(~known.all(0)).tolist()
+        where = ", ".join(map(str, columns[:3])) + (", ..." if columns[3:] else "")
         raise InputError(
-            f"{path}: features that are not finite in {len(wrong)} bags ({shown}); "
-            "repair or leave out these instances"
+            f"{path}: features that are not finite in {len(wrong)} bags ({shown}), in "
+            f"{len(columns)} of {values.shape[1]} features ({where}; the first is 0); "
+            "repair these values, or leave these instances or features out"
         )
 
 
