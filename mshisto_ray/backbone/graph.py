@@ -58,8 +58,14 @@ class GraphEncoder:
         self.takes, self.output, self.transform = takes, output, transform
         self._session = session
         self._step = takes.batch or step
-        side = takes.size or (_PROBE_PX if transform.fit == "as_is" else transform.size)
-        self.dim = self(np.zeros((1, side, side, 3), np.uint8)).shape[1]
+        side = takes.size or transform.size or _PROBE_PX
+        try:
+            self.dim = self(np.zeros((1, side, side, 3), np.uint8)).shape[1]
+        except RuntimeError as error:
+            raise InputError(
+                f"encoder: {path} does not take tiles of {side} px ({error}): set size "
+                "to what its network takes, and fit: resize or crop for other tiles"
+            ) from None
 
     @torch.inference_mode()
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
@@ -82,7 +88,11 @@ class GraphEncoder:
         if self.takes.dtype == np.uint8:
             batch = batch.round().clamp(0, 255)
         values = batch.numpy().astype(self.takes.dtype, copy=False)
-        return self._run(np.ascontiguousarray(values))
+        fixed = self.takes.batch or 0
+        if len(values) < fixed:  # the last ones of a graph of so many images a call
+            more = np.zeros((fixed - len(values), *values.shape[1:]), values.dtype)
+            values = np.concatenate([values, more])
+        return self._run(np.ascontiguousarray(values))[: len(tiles)]
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
         try:
@@ -127,7 +137,7 @@ def open_graph(path: Path, device: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, and said in one line
     try:
         return onnxruntime.InferenceSession(
             path, options, providers=[(provider, settings)]
@@ -158,10 +168,15 @@ def read_input(session: Any, path: Path) -> GraphInput:
             f"encoder: {path} does not take RGB images alone ({found}); wanted is one "
             "input [N, 3, H, W] or [N, H, W, 3] of uint8, float32 or float16"
         )
-    side = shape[1] if last else shape[-1]
-    size = side if isinstance(side, int) else None
+    sides = shape[1:3] if last else shape[2:]
+    fixed = {side for side in sides if isinstance(side, int)}
+    if len(fixed) > 1:
+        raise InputError(
+            f"encoder: {path} takes images of {' x '.join(map(str, shape))}, tiles are "
+            "square: export it with one side"
+        )
     batch = shape[0] if isinstance(shape[0], int) else None
-    return GraphInput(one.name, last, dtype, size, batch)
+    return GraphInput(one.name, last, dtype, min(fixed, default=None), batch)
 
 
 def choose_output(session: Any, wanted: str | None) -> str:

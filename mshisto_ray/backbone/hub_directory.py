@@ -122,16 +122,23 @@ def read_preprocessing(directory: Path) -> dict[str, Any]:
         return {}
     values = _read(path)
     found: dict[str, Any] = {}
-    for key, name in (("mean", "image_mean"), ("std", "image_std")):
-        if values.get(name):
+    # A step that it switches off keeps its numbers in the file.
+    normalises = values.get("do_normalize", True)
+    for key, name, none in (("mean", "image_mean", 0.0), ("std", "image_std", 1.0)):
+        if not normalises:
+            found[key] = (none,) * 3
+        elif values.get(name):
             found[key] = tuple(values[name])
-    resized, cropped = _side(values.get("size")), _side(values.get("crop_size"))
-    crops = values.get("do_center_crop") and cropped
-    if crops and resized and cropped != resized:
+    resized = _side(values.get("size")) if values.get("do_resize", True) else None
+    crops = values.get("do_center_crop")
+    cropped = _side(values.get("crop_size")) if crops else None
+    if cropped and resized and cropped != resized:
         found |= {"size": cropped, "fit": "resize_crop", "resize_to": resized}
-    elif resized or cropped:
-        found |= {"size": cropped or resized, "fit": "resize"}
-    if found.get("fit"):
+    elif cropped and not resized:
+        found |= {"size": cropped, "fit": "crop"}
+    elif resized:
+        found |= {"size": resized, "fit": "resize"}
+    if found.get("fit") in ("resize", "resize_crop"):
         resample = int(values.get("resample") or 2)
         found["interpolation"] = _RESAMPLING.get(resample, "bilinear")
     return found

@@ -62,15 +62,21 @@ class Vectors:
 
     def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, list[Unusable]]:
         """Embeddings [B, colours, D] of ``dtype``; only finite ones are kept."""
+        made = np.stack([self._encoder(seen) for seen in self._look(tiles)], axis=1)
         with np.errstate(over="ignore"):  # an overflow is reported as a failure
-            seen = [self._encoder(t).astype(self.dtype) for t in self._look(tiles)]
-        values = np.stack(seen, axis=1)
-        message = (
-            f"the embedding is not finite in {self.dtype}: use dtype: float32, or "
-            "check the encoder's weights"
-        )
+            values = made.astype(self.dtype)
         infinite = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))
-        return values, [Unusable(int(i), "NotFinite", message) for i in infinite]
+        return values, [
+            Unusable(int(i), "NotFinite", self._reason(made[i])) for i in infinite
+        ]
+
+    def _reason(self, made: np.ndarray) -> str:
+        if np.isfinite(made).all():
+            return f"the embedding is not finite in {self.dtype}: use dtype: float32"
+        return (
+            "the network gives NaN or infinity: use precision: float32 where it "
+            "computes in another one, else check the encoder's weights"
+        )
 
     def columns(self, values: np.ndarray) -> list[pa.Array]:
         """A tensor column per colour mode."""

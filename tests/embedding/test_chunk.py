@@ -135,6 +135,22 @@ def test_what_overflows_the_stored_type_is_a_failure_not_an_infinity():
     assert "dtype: float32" in failures[0].message
 
 
+def test_a_network_that_gives_no_number_fails_for_that_tile_in_any_type():
+    class Broken(MeanEncoder):
+        def __call__(self, tiles):
+            out = super().__call__(tiles)
+            out[tiles[:, 0, 0, 0] > 127] = np.nan
+            return out
+
+    tables, failures = embed(chunk(), read, Broken(), 4, "float32")
+    stored = tensor_values(pa.concat_tables(tables)["rgb"])
+    assert np.isfinite(stored).all() and len(stored) + len(failures) == 9 and failures
+    for failure in failures:
+        assert (failure.slide_id, failure.error) == ("s", "NotFinite")
+        assert None not in (failure.mpp, failure.row, failure.col)
+        assert "gives NaN or infinity: use precision: float32" in failure.message
+
+
 def test_tiles_are_read_cell_by_cell():
     """Children of one coarsest tile, then that tile, then the next cell."""
     asked = []

@@ -60,6 +60,42 @@ def test_layout_and_type_are_read_from_the_graph(shape, kind, given, tiles, tmp_
     np.testing.assert_allclose(encoder(tiles), wanted, rtol=tolerance)
 
 
+@pytest.mark.parametrize("shape", [[4, 3, 64, 64], [4, 64, 64, 3]])
+def test_a_graph_of_so_many_images_takes_any_number(shape, tiles, tmp_path):
+    path = write(tmp_path / "means.onnx", shape)
+    encoder = onnx.build("cpu", "float32", path=path, **PLAIN)
+    for num in (1, 4, 5, 11):
+        some = np.resize(tiles, (num, *tiles.shape[1:]))
+        wanted = some.mean(axis=(1, 2), dtype=float) / 255 + 1
+        np.testing.assert_allclose(encoder(some), wanted, rtol=1e-5)
+
+
+def test_a_graph_that_says_any_size_and_takes_one(tmp_path):
+    """Its first layer holds a side that its input does not tell."""
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [3 * 32 * 32, 2],
+                                 np.zeros((3 * 32 * 32, 2), "<f4").tobytes(),
+                                 raw=True)  # fmt: skip
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["embedding"]),
+    ]
+    info = helper.make_tensor_value_info
+    given = info("images", TensorProto.FLOAT, ["N", 3, "H", "W"])
+    made = info("embedding", TensorProto.FLOAT, ["N", 2])
+    graph = helper.make_graph(nodes, "flat", [given], [made], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 9
+    library.save(model, tmp_path / "flat.onnx")
+    path = str(tmp_path / "flat.onnx")
+    with pytest.raises(InputError, match=r"not take tiles of 224 px .* set size") as e:
+        onnx.build("cpu", "float32", path=path, **PLAIN)
+    assert len(str(e.value).splitlines()) == 1
+    encoder = onnx.build("cpu", "float32", path=path, size=32, **PLAIN)
+    assert encoder(np.zeros((3, 32, 32, 3), np.uint8)).shape == (3, 2)
+    with pytest.raises(InputError, match="does not take tiles of 64 px"):
+        check_takes(encoder, 64)
+
+
 def test_tiles_of_another_size_are_refused_or_fitted(tiles, tmp_path):
     path = write(tmp_path / "means.onnx", ["N", 3, 32, 32])
     encoder = onnx.build("cpu", "float32", path=path, **PLAIN)
@@ -95,6 +131,7 @@ def test_a_digest_is_of_the_graph_and_of_its_data_files(tmp_path):
         (["N", 3, 8, 8], TensorProto.FLOAT, ["a", "b"], PLAIN, "has a, b: name one"),
         (["N", 3, 8, 8], TensorProto.FLOAT, ["a"], PLAIN | {"output": "c"}, "no out"),
         (["N", 3, 8, 8], TensorProto.INT32, ["a"], PLAIN, "does not take RGB images"),
+        (["N", 3, 8, 6], TensorProto.FLOAT, ["a"], PLAIN, "tiles are square"),
         (["N", 3, "H", "W"], TensorProto.FLOAT, ["a"], PLAIN | {"fit": "crop"}, "size"),
     ],
 )  # fmt: skip

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mshisto_ray.backbone.hub_directory import read_preprocessing
 from mshisto_ray.config import InputError
 from mshisto_ray.encoders import transformers
 
@@ -51,6 +52,23 @@ def test_features_are_the_librarys(kind, tiles, tmp_path):
     )
     np.testing.assert_allclose(encoder(small), wanted, atol=1e-5)
     assert encoder(tiles).shape == (5, 48)  # resized, as the preprocessing says
+
+
+def test_steps_that_a_directory_switches_off_are_not_taken(tmp_path):
+    path = tmp_path / "preprocessor_config.json"
+    whole = INPUT | {"size": {"height": 64, "width": 64}, "crop_size": 28}
+    path.write_text(json.dumps(whole | {"do_normalize": False}))
+    found = read_preprocessing(tmp_path)
+    assert (found["mean"], found["std"]) == ((0.0,) * 3, (1.0,) * 3)
+    assert (found["size"], found["fit"]) == (64, "resize")  # and does not crop
+    off = {"do_resize": False, "do_center_crop": True}
+    path.write_text(json.dumps(whole | off))
+    found = read_preprocessing(tmp_path)
+    assert found["mean"] == tuple(INPUT["image_mean"])
+    assert (found["size"], found["fit"]) == (28, "crop")
+    path.write_text(json.dumps(whole | {"do_center_crop": True}))
+    found = read_preprocessing(tmp_path)
+    assert (found["fit"], found["resize_to"], found["size"]) == ("resize_crop", 64, 28)
 
 
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path):
