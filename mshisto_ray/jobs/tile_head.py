@@ -12,6 +12,7 @@ from mshisto_ray.config import InputError, OutputPath, option
 from mshisto_ray.decision.config import DecisionConfig, RulesConfig
 from mshisto_ray.jobs._decisions import check_tile_decision, keep_decision
 from mshisto_ray.jobs._trained import train_on_fewer, write_summary
+from mshisto_ray.learning.fold_means import fold_mean, pooling_notes
 from mshisto_ray.learning.result_files import HEAD_FOLDER, VALIDATION
 from mshisto_ray.learning.retraining.learning_curve import LearningCurveConfig
 from mshisto_ray.learning.retraining.thinning import check_sizes
@@ -88,7 +89,12 @@ def run(config: TileHeadJobConfig) -> None:
             value, low, high = (
                 metrics[f"test_{name}_{end}"] for end in ("mean", "ci_low", "ci_high")
             )
-            print(f"tile_head: test {name} {value:.3f} ({low:.3f} to {high:.3f})")
+            inside = fold_mean(metrics, name)
+            folds = "" if inside is None else f", mean over folds {inside:.3f}"
+            ends = f"({low:.3f} to {high:.3f})"
+            print(f"tile_head: test {name} {value:.3f} {ends}{folds}")
+        for note in pooling_notes(metrics, config.kind.titles):
+            print(f"tile_head: warning: {note}", flush=True)
         written = write_summary("tile_head", config, config, folder, config.decides)
         print(f"tile_head: head in {folder / HEAD_FOLDER}", flush=True)
         # Another decision or curve of the same head is another run.

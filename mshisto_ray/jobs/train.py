@@ -11,6 +11,7 @@ from mshisto_ray.jobs._decisions import keep_decision
 from mshisto_ray.jobs._experiment_run import describe_result
 from mshisto_ray.jobs._trained import train_on_fewer, write_summary
 from mshisto_ray.learning import result_files
+from mshisto_ray.learning.fold_means import pooling_notes
 from mshisto_ray.learning.retraining.learning_curve import LearningCurveConfig
 from mshisto_ray.learning.retraining.thinning import check_sizes
 from mshisto_ray.learning.split import Split
@@ -89,7 +90,7 @@ def _report(
             print(f"train: {part} {title} {value:.3f} ({low:.3f} to {high:.3f})")
     written = write_summary("train", config, config, folder, config.decision)
     warnings = experiment.warnings(config, metrics)
-    for warning in warnings:
+    for warning in [*warnings, *pooling_notes(metrics, bags.kind.titles)]:
         print(f"train: warning: {warning}")
     print(f"train: head in {folder / result_files.HEAD_FOLDER}", flush=True)
     # Another recipe trained in the same folder is another run.

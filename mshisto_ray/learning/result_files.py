@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from mshisto_ray.learning.fold_means import fold_means
 from mshisto_ray.learning.intervals import CURRENT, intervals
 from mshisto_ray.learning.predictions import Predictions, read_predictions
 from mshisto_ray.learning.targets import Target
@@ -23,6 +24,7 @@ def measure(test: Predictions, validation: Predictions | None) -> dict[str, floa
     See ``learning.intervals.intervals`` for what is computed. ``test``: out-of-fold
     predictions of all bags; ``val``: those of the bags set aside within training
     folds, which is what configs are chosen by. A value that is not defined is NaN.
+    See ``fold_means`` for ``test_<metric>_of_folds``.
     """
     found: dict[str, float] = {}
     for prefix, predictions in (("val", validation), ("test", test)):
@@ -32,7 +34,7 @@ def measure(test: Predictions, validation: Predictions | None) -> dict[str, floa
             found[f"{prefix}_{name}_mean"] = interval.value
             found[f"{prefix}_{name}_ci_low"] = interval.low
             found[f"{prefix}_{name}_ci_high"] = interval.high
-    return found
+    return found | fold_means(test)
 
 
 def read_metrics(folder: Path) -> dict[str, float] | None:

@@ -17,6 +17,7 @@ from mshisto_ray.reporting.sweep_tables import (
 )
 
 DOUBTFUL = "Warnings; the values of these configs say little:"
+POOLED = "Pooled over folds and within them; these configs differ in the two:"
 
 
 def summary(
@@ -57,6 +58,9 @@ def summary(
     if refits:
         lines += ["", about_refits(refits, str(select))]
     lines += ["", *markdown_table(other_metrics_table(ranked, select, compared))]
+    pooled = pooling(ranked)
+    if pooled:
+        lines += ["", POOLED, "", *(f"- {line}" for line in pooled)]
     doubtful = doubts(ranked)
     if doubtful:
         lines += ["", DOUBTFUL, "", *(f"- {line}" for line in doubtful)]
@@ -98,6 +102,11 @@ def about_nested(nested: NestedChoice, select: str) -> str:
 def doubts(ranked: Sequence[PointResult]) -> list[str]:
     """A line for each warning of a config."""
     return [f"{_named(o)}: {line}" for o in ranked for line in o.warnings]
+
+
+def pooling(ranked: Sequence[PointResult]) -> list[str]:
+    """A line for each config and metric that differs pooled and within folds."""
+    return [f"{_named(o)}: {line}" for o in ranked for line in o.pooling_notes]
 
 
 def unfinished(

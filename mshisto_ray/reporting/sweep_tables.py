@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mshisto_ray.learning.comparison import Comparison
+from mshisto_ray.learning.fold_means import RANKED, fold_mean
 from mshisto_ray.learning.sweep.points import show
 from mshisto_ray.learning.sweep.results import PointResult
 
@@ -100,11 +101,14 @@ def other_metrics_table(
         for name in target.shown
         if name != (select or target.chooses)
     ]
-    more = ["p over folds"] if compared else []
+    within = [n for n in RANKED if any(_within(o, n) for o in ranked)]
+    more = [f"test_{name}, mean over folds" for name in within]
+    more += ["p over folds"] if compared else []
     rows = [["", *columns, *more, "config"]]
     for place, outcome in enumerate(ranked, start=1):
         cells = [_cell(outcome, column) for column in columns]
-        if more:
+        cells += [_within(outcome, name) for name in within]
+        if compared:
             found = compared.get(outcome.digest)
             cells.append(_p(found.p_folds) if found else "")
         rows.append([str(place), *cells, outcome.digest])
@@ -145,6 +149,12 @@ def _cell(outcome: PointResult, name: str) -> str:
     if math.isnan(value):
         return "not defined"
     return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _within(outcome: PointResult, name: str) -> str:
+    """The mean over folds; empty where it is not known."""
+    value = fold_mean(outcome.metrics or {}, name)
+    return "" if value is None else f"{value:.3f}"
 
 
 def _difference(found: Comparison) -> str:

@@ -18,6 +18,8 @@ from mshisto_ray.reporting.sweep_tables import comparison_table, told_apart
 
 SKILLS = {"good": 2.0, "as_good": 1.9, "poor": 0.2}
 
+FOLDS = ["test_auroc, mean over folds", "test_pr_auc, mean over folds"]
+
 
 @pytest.fixture(scope="module")
 def sweep():
@@ -57,9 +59,9 @@ def test_the_ranking_is_narrow_and_says_what_differs(sweep):
     ranking, others = tables(summary(ranked, [], "auroc", compared))
     assert ranking[0] == ["", "pooling", "noise.sigma", "val_auroc", "test_auroc",
                           "difference", "p", "config"]  # fmt: skip
-    assert others[0] == ["", "test_pr_auc", "test_accuracy", "test_f1",
+    assert others[0] == ["", "test_pr_auc", "test_accuracy", "test_f1", *FOLDS,
                          "p over folds", "config"]  # fmt: skip
-    assert {len(row) for row in ranking} == {8} and {len(row) for row in others} == {6}
+    assert {len(row) for row in ranking} == {8} and {len(row) for row in others} == {8}
     gap = compared["d_poor"].difference
     assert ranking[4][5] == f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
     assert gap.high < 0 and ranking[4][6] == "< .001"
@@ -84,7 +86,7 @@ def test_without_a_choice_nothing_is_compared(sweep):
     text = summary(ranked, [], None, {})
     ranking, others = tables(text)
     assert ranking[0] == ["", "pooling", "noise.sigma", "test_auroc", "config"]
-    assert others[0][-2:] == ["test_f1", "config"]
+    assert others[0][-4:] == ["test_f1", *FOLDS, "config"]
     assert "difference" not in text and "told apart" not in text
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mshisto_ray.learning import result_files
 from mshisto_ray.learning.comparison import Comparison, compare_all
+from mshisto_ray.learning.fold_means import pooling_notes
 from mshisto_ray.learning.sweep.nested_choice import NestedChoice, choose_within_folds
 from mshisto_ray.learning.sweep.points import Point
 from mshisto_ray.learning.sweep.pruning import Pruned
@@ -32,6 +33,11 @@ class PointResult:
     def target(self) -> Target:
         """What is predicted."""
         return self.point.config.kind
+
+    @property
+    def pooling_notes(self) -> list[str]:
+        """Lines on values pooled over folds that lie far from those within folds."""
+        return pooling_notes(self.metrics or {}, self.target.titles)
 
     @property
     def warnings(self) -> list[str]:

@@ -142,6 +142,9 @@ def ranking_section(ranking: SweepRanking) -> Section:
     header, *rows = sweep_tables.other_metrics_table(*given)
     words = {0, len(header) - 1}
     blocks.append(Table(header, rows, "Other metrics", marked=mark, text_columns=words))
+    pooled = sweep_summary.pooling(ranking.ranked)
+    if pooled:
+        blocks.append(Items(pooled, sweep_summary.POOLED.rstrip(":")))
     if doubtful:
         lines = sweep_summary.doubts(ranking.ranked)
         blocks.append(Items(lines, sweep_summary.DOUBTFUL.rstrip(":")))
