@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,12 @@ from torch import nn
 
 from mshisto_ray.mil.fit.optimiser import MILOptimiserConfig, Rates, rate_groups
 
+# What torch.optim calls with fused=True.
+_SGD: Callable[..., None] = torch._fused_sgd_  # pyright: ignore[reportPrivateImportUsage]
+_ADAM: Mapping[str, Callable[..., None]] = {
+    "adam": torch._fused_adam_,  # pyright: ignore[reportPrivateImportUsage]
+    "adamw": torch._fused_adamw_,  # pyright: ignore[reportPrivateImportUsage]
+}
 # As torch.optim.Adam and AdamW have them.
 _BETAS = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
 
@@ -62,8 +68,9 @@ class StackedOptimiser:
         """Take a step by the gradients of the stack's weights, and clear them."""
         self._rates.advance()
         grads = [weight.grad for weight in self._weights]
-        pairs = zip(self._taken, grads, strict=True)
-        torch._foreach_add_([taken for taken, grad in pairs if grad is not None], 1)
+        for taken, grad in zip(self._taken, grads, strict=True):
+            if grad is not None:
+                taken += 1
         parts = [
             () if grad is None else grad.split(self._counts) if self._cuts else (grad,)
             for grad in grads
@@ -105,7 +112,7 @@ class StackedOptimiser:
             "maximize": False,
         }
         if self._config.name == "sgd":
-            torch._fused_sgd_(
+            _SGD(
                 weights,
                 grads,
                 columns[0] if columns else [],
@@ -116,9 +123,8 @@ class StackedOptimiser:
                 **given,
             )
             return
-        adam = {"adam": torch._fused_adam_, "adamw": torch._fused_adamw_}
         taken = [self._taken[place] for place in there]
-        adam[self._config.name](
+        _ADAM[self._config.name](
             weights, grads, *columns, [], taken, amsgrad=False, **_BETAS, **given
         )
 
