@@ -1,9 +1,10 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
 
-from mshisto_ray.jobs.benchmarks import mil
+from mshisto_ray.jobs.benchmarks import _mil_folds, mil
 from mshisto_ray.jobs.benchmarks._mil_ways import Ours, Plain
 
 CPU = torch.device("cpu")
@@ -17,24 +18,32 @@ def test_both_ways_train_the_same_bags(tmp_path, monkeypatch):
         for case in mil._CASES
     ]
     monkeypatch.setattr(mil, "_CASES", cases)
+    monkeypatch.setattr(_mil_folds, "_MUSK1", {1: 8, 2: 6, 4: 6})
+    monkeypatch.setattr(_mil_folds, "_EPOCHS", 1)
     threads = torch.get_num_threads()
     found = mil.build(repeats=2)(tmp_path)
     assert torch.get_num_threads() == threads
-    keys = "bags_per_s ratio test_auroc test_auroc_gain_low test_auroc_gain_high"
+    keys = (
+        "bags_per_s ratio tidy_ratio "
+        "test_auroc test_auroc_gain_low test_auroc_gain_high"
+    )
     names = {f"mil.{case.name}.{key}" for case in cases for key in keys.split()}
-    assert set(found) == names | {"mil.ten_folds.ratio"}
+    of_folds = ("of_one", "validated", "ratio", "plain_ratio")
+    assert set(found) == names | {f"mil.ten_folds.{key}" for key in of_folds}
+    assert all(found[f"mil.ten_folds.{key}"].value > 0 for key in of_folds)
     for case in cases:
         rate = found[f"mil.{case.name}.bags_per_s"]
         assert rate.value > 0 and rate.baseline > 0
         assert found[f"mil.{case.name}.ratio"].target == case.target
 
 
-def test_plain_and_ragged_models_are_the_same_function():
+@pytest.mark.parametrize("tidy", [False, True])
+def test_plain_and_ragged_models_are_the_same_function(tidy):
     """So that times are comparable: one bag per step, equal weights, equal logits."""
     case = dataclasses.replace(mil._CASES[0], bags=4, dim=12)
     bags = mil._make_bags(case)
     train = np.arange(0, 8, 2)
-    ours, plain = Ours(bags, train, 1, 1e-3, CPU), Plain(bags, train, CPU)
+    ours, plain = Ours(bags, train, 1, 1e-3, CPU), Plain(bags, train, CPU, tidy)
     pooling = ours._model.pooling
     for target, source in (
         (plain._score[0], pooling.tanh),

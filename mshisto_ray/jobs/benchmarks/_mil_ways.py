@@ -60,10 +60,14 @@ class Ours:
 class Plain:
     """The same model, one bag per step, on tensors prepared before.
 
-    Its Adam is torch's default, not the fused one.
+    ``tidy``: with the fused Adam and a matrix product in the pooling; else with torch's
+    default Adam and the sum of products, as it is often written.
     """
 
-    def __init__(self, bags: Bags, train: np.ndarray, device: torch.device):
+    def __init__(
+        self, bags: Bags, train: np.ndarray, device: torch.device, tidy: bool = False
+    ):
+        self._tidy = tidy
         fitted = fit_standardisation(bags, slide_moments(bags), train)
         self._ready = [
             fitted(torch.from_numpy(bags.features.read(i))).to(device)
@@ -75,7 +79,7 @@ class Plain:
         self._score = nn.Sequential(*layers).to(device)
         self._classify = nn.Linear(dim, 1).to(device)
         parameters = [*self._score.parameters(), *self._classify.parameters()]
-        self._optimiser = torch.optim.Adam(parameters, PLAIN_LR)
+        self._optimiser = torch.optim.Adam(parameters, PLAIN_LR, fused=tidy or None)
         assert bags.targets is not None
         self._targets = torch.from_numpy(bags.targets).float().to(device)
         self._train, self._order = train, np.random.default_rng(0)
@@ -83,6 +87,8 @@ class Plain:
     def _logit(self, bag: int) -> torch.Tensor:
         h = self._ready[bag]
         a = torch.softmax(self._score(h), 0)
+        if self._tidy:
+            return self._classify(a.T @ h)[0, 0]
         return self._classify((a * h).sum(0))[0]
 
     def epoch(self) -> None:

@@ -1,8 +1,10 @@
-"""Training of MIL models: ragged batches against one bag at a time in plain torch."""
+"""Training of MIL models: ragged batches against one bag at a time in plain torch.
+
+On a CPU also the models of ten folds at once.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,22 +15,14 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs.benchmarks._benchmark import Benchmark, Measure, interleaved
 from mshisto_ray.jobs.benchmarks._made_bags import bags_of
+from mshisto_ray.jobs.benchmarks._mil_folds import measure_folds
 from mshisto_ray.jobs.benchmarks._mil_ways import PLAIN_LR, Ours, Plain
 from mshisto_ray.learning.comparison import compare
-from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import as_predictions
-from mshisto_ray.mil.fit.fold import fit_fold
-from mshisto_ray.mil.fit.fold_model import FoldTask, count_steps
-from mshisto_ray.mil.fit.standardisation import fit_standardisation, slide_moments
-from mshisto_ray.mil.fit.together import fit_together
 from mshisto_ray.mil.input.bags import Bags
-
-_CPU = torch.device("cpu")
-_FOLDS = 10
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,7 @@ def build(
         for case in _CASES:
             found |= _measure(case, repeats, torch.device(device))
         if device == "cpu":
-            found |= _measure_folds(_CASES[0], repeats)
+            found |= measure_folds(repeats)
         torch.set_num_threads(threads)
         return found
 
@@ -101,10 +95,12 @@ def _measure(case: _Case, repeats: int, device: torch.device) -> dict[str, Measu
     test = train + 1
     ours = Ours(bags, train, case.batch_size, case.lr, device)
     plain = Plain(bags, train, device)
+    tidy = Plain(bags, train, device, tidy=True)
     # The first epoch pays for memory and threads.
     ours.epoch()
     plain.epoch()
-    ways = {"ours": ours.epoch, "plain": plain.epoch}
+    tidy.epoch()
+    ways = {"ours": ours.epoch, "plain": plain.epoch, "tidy": tidy.epoch}
     clock = _gpu_clock if device.type == "cuda" else time.process_time
     seconds = interleaved(ways, repeats, clock)
     ratio = float(np.median(seconds["plain"] / seconds["ours"]))
@@ -118,37 +114,13 @@ def _measure(case: _Case, repeats: int, device: torch.device) -> dict[str, Measu
     return {
         f"{name}.bags_per_s": Measure(rate, "bags/s", baseline=base),
         f"{name}.ratio": Measure(ratio, "x", target=case.target),
+        f"{name}.tidy_ratio": Measure(
+            float(np.median(seconds["tidy"] / seconds["ours"])), "x", target=1.0
+        ),
         f"{name}.test_auroc": Measure(quality.first, "", baseline=quality.second),
         f"{name}.test_auroc_gain_low": Measure(quality.difference.low, ""),
         f"{name}.test_auroc_gain_high": Measure(quality.difference.high, ""),
     }
-
-
-def _measure_folds(case: _Case, repeats: int) -> dict[str, Measure]:
-    """Models of ten folds trained at once against one after the other, a bag a step."""
-    bags = _make_bags(dataclasses.replace(case, bags=50))
-    raw = {"hidden": [256, 128, 64], "epochs": 1, "early_stopping": None}
-    config = configs.validate(TrainConfig, raw | {"pooling": {"name": "attention"}})
-    slides, everything = slide_moments(bags), np.arange(len(bags))
-    steps = count_steps(len(bags), config)
-    tasks = [
-        FoldTask(
-            fit_standardisation(bags, slides, train), train, train[:0], (0, fold), steps
-        )
-        for fold in range(_FOLDS)
-        for train in [everything[everything % _FOLDS != fold]]
-    ]
-
-    def together() -> None:
-        fit_together(bags, tasks, config, lambda done: None)
-
-    def apart() -> None:
-        for task in tasks:
-            fit_fold(bags, task, config, _CPU)
-
-    seconds = interleaved({"together": together, "apart": apart}, repeats)
-    ratio = float(np.median(seconds["apart"] / seconds["together"]))
-    return {"mil.ten_folds.ratio": Measure(ratio, "x", target=1.0)}
 
 
 def _make_bags(case: _Case) -> Bags:

@@ -38,7 +38,8 @@ class FoldSteps:
         self.config = config
         self.batches = batches
         self._optimiser = make_optimiser(model, config.optimiser)
-        self._rates = Rates(self._optimiser, config.optimiser, num_steps)
+        groups = self._optimiser.param_groups
+        self._rates = Rates(groups, config.optimiser, num_steps)
         self._noises = noises
         self._is_silent = config.noise.parameters.get("sigma") == 0
         self._targets = fitted.encode(bags.targets).to(device)

@@ -1,4 +1,4 @@
-"""The instances of all models of a stack in one matrix, and their rows step by step.
+"""The instances of all models of a stack in one matrix, and their rows in it.
 
 A step takes the instances of all its bags with one call, whatever the number of models.
 """
@@ -22,14 +22,10 @@ from mshisto_ray.representation.normalise import Standardisation
 _CPU = torch.device("cpu")
 
 
-class StepRows(NamedTuple):
-    """A step of one model: ``rows`` [N] of the matrix, and each bag with its size.
-
-    ``bags``, ``sizes``: int64 [B].
-    """
+class DrawnRows(NamedTuple):
+    """Draws of one model: ``rows`` [N] of the matrix, and the size of each bag [B]."""
 
     rows: np.ndarray
-    bags: np.ndarray
     sizes: np.ndarray
 
 
@@ -61,7 +57,7 @@ class Gathered:
 
     def rows(
         self, draws: np.ndarray, fit: Standardisation, config: TrainConfig
-    ) -> StepRows:
+    ) -> DrawnRows:
         """Rows of draws [M, 2] (see ``Batches``), with a standardisation."""
         bags = draws[:, 0]
         first = self._start[bags] + self._first[id(fit)]
@@ -69,19 +65,19 @@ class Gathered:
         if random is None:
             sizes = self._bags.sizes[bags]
             shift = np.repeat(first - (sizes.cumsum() - sizes), sizes)
-            return StepRows(np.arange(len(shift)) + shift, bags, sizes)
+            return DrawnRows(np.arange(len(shift)) + shift, sizes)
         names, whole = self._bags.names, self._bags.sizes
         given = zip(bags.tolist(), draws[:, 1].tolist(), strict=True)
         own = [draw(random, names[b], int(whole[b]), number) for b, number in given]
         sizes = np.array([len(part) for part in own], np.int64)
-        return StepRows(np.concatenate(own) + np.repeat(first, sizes), bags, sizes)
+        return DrawnRows(np.concatenate(own) + np.repeat(first, sizes), sizes)
 
     @cached_property
-    def places(self) -> Callable[[np.ndarray], torch.Tensor] | None:
+    def places(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
         """Reads where rows lie in their slides' grids, int64 [N, 2]; None: unknown."""
         if self._bags.places is None:
             return None
-        return lambda rows: torch.from_numpy(self._places[rows % self._num])
+        return lambda rows: torch.from_numpy(self._places[rows.numpy() % self._num])
 
     @cached_property
     def _places(self) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.epoch_draws import epoch_draws
 from mshisto_ray.mil.fit.fold import build_model, check_finite
 from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask, seeds_of
-from mshisto_ray.mil.fit.gathered import Gathered, StepRows
+from mshisto_ray.mil.fit.gathered import Gathered
 from mshisto_ray.mil.fit.preparation import build_noises
+from mshisto_ray.mil.fit.stack_steps import ModelStep
 from mshisto_ray.mil.fit.stopping import EarlyStopping
 from mshisto_ray.mil.fit.validation import FoldValidation
 from mshisto_ray.mil.input.bags import Bags
@@ -31,11 +32,10 @@ class Learner:
 
     Attributes:
         model: has the weights that the stack last copied to it.
-        targets: of all bags, as the loss takes them.
-        weights: of all bags; None: all count alike.
         disturb: the noise.
         noise: its random numbers.
         dropout: those of the dropout.
+        ahead: steps left of this epoch.
         is_over: there is no further step.
         error: why training ended before its time.
     """
@@ -55,8 +55,8 @@ class Learner:
         given = bags, task.standardisation, task.train, config
         (self.disturb,) = build_noises(*given)
         self._fitted = bags.kind.fit(bags.targets[task.train], bags.classes)
-        self.targets = self._fitted.encode(bags.targets)
-        self.weights = self._fitted.weights(bags.targets)
+        self._targets = self._fitted.encode(bags.targets)
+        self._weights = self._fitted.weights(bags.targets)
         known = self._fitted, bags.targets[task.train]
         self._chance = bags.kind.constant_loss(*known)
         self._batches = gathered.batches(task, config)
@@ -95,24 +95,18 @@ class Learner:
             self._fitted,
         )
 
+    def take(self, num: int) -> list[ModelStep]:
+        """The next steps of this epoch."""
+        taken, self.ahead = self.ahead[:num], self.ahead[num:]
+        return taken
+
     def record(self, losses: np.ndarray) -> None:
-        """Take the losses of the current step, and go to the next one.
+        """Take the losses of the steps that were taken last.
 
         Args:
             losses: [B, 2], of each bag: the whole loss, and its part of the bag.
         """
         self._losses.append(losses)
-        self._step += 1
-
-    @property
-    def now(self) -> StepRows:
-        """Rows of the current step."""
-        return self._steps[self._step]
-
-    @property
-    def epoch_is_over(self) -> bool:
-        """Whether all steps of this epoch are taken."""
-        return self._step == len(self._steps)
 
     def end_epoch(self, copy_weights: Callable[[], None]) -> None:
         """Judge the epoch that is over, and begin the next one if there is one.
@@ -151,10 +145,15 @@ class Learner:
         known = self._balanced, self._order, self.config.together
         shuffled = epoch_draws(draws, *known)
         fit = self.task.standardisation
-        rows, bags, sizes = self._gathered.rows(shuffled, fit, self.config)
-        size = self.config.batch_size
-        starts = range(size, len(bags), size)
+        rows, sizes = self._gathered.rows(shuffled, fit, self.config)
+        size, num = self.config.batch_size, len(shuffled)
+        starts = range(size, num, size)
         ends = sizes.cumsum()[np.array(starts, np.int64) - 1]
-        parts = (np.split(rows, ends), np.split(bags, starts), np.split(sizes, starts))
-        self._steps = [StepRows(*step) for step in zip(*parts, strict=True)]
-        self._step, self._losses = 0, []
+        bags = torch.from_numpy(shuffled[:, 0].copy())
+        targets = self._targets.index_select(0, bags).split(size)
+        weights: Sequence[torch.Tensor | None] = [None] * len(targets)
+        if self._weights is not None:
+            weights = self._weights.index_select(0, bags).split(size)
+        parts = np.split(rows, ends), np.split(sizes, starts), targets, weights
+        self.ahead = [ModelStep(*step) for step in zip(*parts, strict=True)]
+        self._losses = []

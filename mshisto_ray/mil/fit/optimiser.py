@@ -57,13 +57,7 @@ def make_optimiser(
     model: nn.Module, config: MILOptimiserConfig
 ) -> torch.optim.Optimizer:
     """The optimiser of a model's weights, at its full rate."""
-    return optimiser_of(rate_groups(model, config), config)
-
-
-def optimiser_of(
-    groups: list[dict[str, Any]], config: MILOptimiserConfig
-) -> torch.optim.Optimizer:
-    """The optimiser of ``rate_groups``."""
+    groups = rate_groups(model, config)
     if config.name == "sgd":
         return torch.optim.SGD(groups, momentum=config.momentum, fused=True)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -87,11 +81,17 @@ def rate_groups(model: nn.Module, config: MILOptimiserConfig) -> list[dict[str, 
 
 
 class Rates:
-    """Sets the rates of an optimiser of ``make_optimiser`` before each step."""
+    """Sets the rates of ``rate_groups`` before each step.
+
+    Args:
+        groups: of an optimiser; it may drop some later.
+        config: of the optimiser.
+        num_steps: of a whole training.
+    """
 
     def __init__(
         self,
-        optimiser: torch.optim.Optimizer,
+        groups: list[dict[str, Any]],
         config: MILOptimiserConfig,
         num_steps: int,
     ):
@@ -99,7 +99,7 @@ class Rates:
         self._share = OptimiserConfig(
             lr=1.0, warmup_steps=warmup, schedule=config.schedule
         )
-        self._groups, self._num_steps = optimiser.param_groups, num_steps
+        self._groups, self._num_steps = groups, num_steps
         self._step = 0
 
     def advance(self) -> None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from mshisto_ray.mil.fit.stack_steps import StackRows, StackStep
 from mshisto_ray.mil.poolings import Pooled
 from mshisto_ray.mil.ragged import segments
 
@@ -30,36 +30,16 @@ class Rows:
     """Which rows of a batch belong to which model, set before each forward pass."""
 
     def __init__(self) -> None:
-        self._counts: dict[int, np.ndarray] = {}
-        self._ends: dict[int, torch.Tensor] = {}
-        self._owners: dict[int, torch.Tensor] = {}
+        self._known: dict[int, StackRows] = {}
 
-    def set(self, instances: np.ndarray, bags: np.ndarray) -> None:
+    def set(self, instances: StackRows, bags: StackRows) -> None:
         """Rows of each model among the batch's instances, and among its bags."""
         # Equal totals mean bags of one instance: both are then counted alike.
-        self._counts = {int(counts.sum()): counts for counts in (bags, instances)}
-        self._ends, self._owners = {}, {}
+        self._known = {len(rows.owners): rows for rows in (bags, instances)}
 
-    def counts(self, values: torch.Tensor) -> list[int]:
+    def of(self, values: torch.Tensor) -> StackRows:
         """Rows of each model among values [N, ...], of instances or of bags."""
-        return self._counts[len(values)].tolist()
-
-    def ends(self, values: torch.Tensor) -> torch.Tensor:
-        """Where each model's rows end, int32 [S]."""
-        num = len(values)
-        if num not in self._ends:
-            ends = self._counts[num].cumsum().astype(np.int32)
-            self._ends[num] = torch.from_numpy(ends)
-        return self._ends[num]
-
-    def owners(self, values: torch.Tensor) -> torch.Tensor:
-        """The model of each row, int64 [N]."""
-        num = len(values)
-        if num not in self._owners:
-            counts = self._counts[num]
-            found = np.repeat(np.arange(len(counts)), counts)
-            self._owners[num] = torch.from_numpy(found)
-        return self._owners[num]
+        return self._known[len(values)]
 
 
 class _StackedLinear(nn.Module):
@@ -80,7 +60,7 @@ class _StackedLinear(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[N, in] to [N, out]."""
-        ends, ones = self._rows.ends(values), self._ones_and_fill
+        ends, ones = self._rows.of(values).ends, self._ones_and_fill
         values = torch.cat([values, ones.expand(len(values), -1)], 1)
         found = functional.grouped_mm(values, self.weight, offs=ends)
         return found if found.shape[1] == self._out else found[:, : self._out]
@@ -106,10 +86,8 @@ class _StackedOutput(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[N, in] to [N, 1]."""
-        own, num = (
-            self.weight.index_select(0, self._rows.owners(values)),
-            self.in_features,
-        )
+        owners, num = self._rows.of(values).owners, self.in_features
+        own = self.weight.index_select(0, owners)
         product = values * own[:, :num]
         return product.sum(1, keepdim=True) + own[:, num : num + 1]
 
@@ -135,7 +113,7 @@ class _StackedDropout(nn.Module):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[N, D] to [N, D]."""
         noise = torch.empty_like(values)
-        parts = noise.split(self._rows.counts(values))
+        parts = noise.split(self._rows.of(values).counts)
         for part, generator in zip(parts, self._generators, strict=True):
             part.bernoulli_(self._keep, generator=generator)
         return values * noise.div_(self._keep)
@@ -188,19 +166,16 @@ class Stack:
     def __call__(
         self,
         h: torch.Tensor,
-        offsets: torch.Tensor,
-        instances: np.ndarray,
-        bags: np.ndarray,
+        step: StackStep,
         places: Callable[[], torch.Tensor] | None = None,
     ) -> Pooled:
-        """Instances [N, D] of all models and offsets [B + 1] of all bags to ``Pooled``.
+        """Instances [N, D] of a step of all models to ``Pooled`` of all their bags.
 
-        ``instances[s]``, ``bags[s]``: numbers of instances and bags of model s;
         ``places``: see ``MILModel.forward``.
         """
-        self.rows.set(instances, bags)
+        self.rows.set(step.instances, step.bags)
         with segments.form_for(self._mean_rows):
-            return self.module(h, offsets, (), places)
+            return self.module(h, step.offsets, (), places)
 
     def copy_to(self, model: nn.Module, place: int) -> None:
         """Copy the weights at a place to a model of the same shape."""

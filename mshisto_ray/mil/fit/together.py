@@ -14,6 +14,7 @@ from mshisto_ray.mil.fit.fold import build_model
 from mshisto_ray.mil.fit.fold_model import FoldModel, FoldTask
 from mshisto_ray.mil.fit.gathered import Gathered, gathered_bytes
 from mshisto_ray.mil.fit.learner import Learner
+from mshisto_ray.mil.fit.stack_steps import StackStep, plan_steps
 from mshisto_ray.mil.fit.stacked import Stack, can_stack
 from mshisto_ray.mil.fit.stacked_optimiser import StackedOptimiser
 from mshisto_ray.mil.input.bags import Bags
@@ -103,9 +104,10 @@ def fit_stack(
     num_steps = wanted[0][0].num_steps
     optimiser = StackedOptimiser(stack.module, configs, num_steps)
     while active:
-        _step(stack, [x for _, x in active], gathered, optimiser, bags.kind)
+        given = gathered, optimiser, bags.kind
+        _take_steps(stack, [learner for _, learner in active], *given)
         for place, (_, learner) in enumerate(active):
-            if learner.epoch_is_over:
+            if not learner.ahead:
                 model = learner.model
                 learner.end_epoch(lambda m=model, at=place: stack.copy_to(m, at))
         ended = [(place, x) for place, x in active if x.is_over]
@@ -121,36 +123,48 @@ def _rates(config: TrainConfig) -> tuple[float, float]:
     return (config.optimiser.lr or 0.0, config.optimiser.weight_decay)
 
 
-def _step(
+def _take_steps(
     stack: Stack,
     learners: Sequence[Learner],
     gathered: Gathered,
     optimiser: StackedOptimiser,
     target: Target,
 ) -> None:
-    """Take one step of every learner; its mean loss changes only its own weights."""
-    now = [learner.now for learner in learners]
-    rows = np.concatenate([step.rows for step in now])
-    instances = np.array([len(step.rows) for step in now])
-    bags = np.array([len(step.bags) for step in now])
-    h = gathered.values.index_select(0, torch.from_numpy(rows))
-    parts = zip(h.split(instances.tolist()), learners, strict=True)
-    h = torch.cat([learner.disturb(part, learner.noise) for part, learner in parts])
-    sizes = np.concatenate([np.zeros(1, np.int64), *(step.sizes for step in now)])
-    offsets = torch.from_numpy(sizes.cumsum())
+    """Take steps of every learner until one ends its epoch."""
+    num = min(len(learner.ahead) for learner in learners)
+    losses, owners = [], []
+    for step in plan_steps([learner.take(num) for learner in learners]):
+        losses.append(_step(stack, step, learners, gathered, optimiser, target))
+        owners.append(step.bags.owners)
+    found, owner = torch.cat(losses).numpy(), torch.cat(owners).numpy()
+    for place, learner in enumerate(learners):
+        learner.record(found[owner == place])
+
+
+def _step(
+    stack: Stack,
+    step: StackStep,
+    learners: Sequence[Learner],
+    gathered: Gathered,
+    optimiser: StackedOptimiser,
+    target: Target,
+) -> torch.Tensor:
+    """Take one step; the mean loss of each learner changes only its own weights.
+
+    Returns the whole loss of each bag, and its part of the bag, [B, 2].
+    """
+    h = gathered.values.index_select(0, step.rows)
+    given = h.split(step.instances.counts)
+    pairs = zip(given, learners, strict=True)
+    parts = [learner.disturb(part, learner.noise) for part, learner in pairs]
+    if any(part is not own for part, own in zip(parts, given, strict=True)):
+        h = torch.cat(parts)
     places = gathered.places
-    out = stack(h, offsets, instances, bags, places and (lambda: places(rows)))
-    pairs = [(x, torch.from_numpy(x.now.bags)) for x in learners]
-    wanted = torch.cat([x.targets.index_select(0, of) for x, of in pairs])
-    bag = target.loss(outputs_of(out, target), wanted)
-    weights = [
-        x.weights.index_select(0, of) for x, of in pairs if x.weights is not None
-    ]
-    if weights:
-        bag = bag * torch.cat(weights)
-    each = out.with_auxiliary(bag, wanted)
-    each.backward(torch.from_numpy(np.repeat(1 / bags, bags)).to(each.dtype))
+    out = stack(h, step, places and (lambda: places(step.rows)))
+    bag = target.loss(outputs_of(out, target), step.targets)
+    if step.weights is not None:
+        bag = bag * step.weights
+    each = out.with_auxiliary(bag, step.targets)
+    each.dot(step.shares.to(each.dtype)).backward()
     optimiser.step()
-    losses = torch.stack([each.detach(), bag.detach()], 1).numpy()
-    for learner, end, num in zip(learners, bags.cumsum(), bags, strict=True):
-        learner.record(losses[end - num : end])
+    return torch.stack([each.detach(), bag.detach()], 1)

@@ -140,9 +140,10 @@ def segment_softmax(scores: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor
         # Not -inf, which makes NaN of the cells of a bag without rows.
         least = torch.finfo(scores.dtype).min
         return padding.unpad(padding.pad(scores, least).softmax(1))
+    owners = _owners(offsets, scores.device)
     top = _reduce(scores.detach(), "max", offsets)
-    weights = (scores - spread(top, offsets)).exp()
-    return weights / spread(_reduce(weights, "sum", offsets), offsets)
+    weights = (scores - top.index_select(0, owners)).exp()
+    return weights / _reduce(weights, "sum", offsets).index_select(0, owners)
 
 
 def segment_weighted_sum(
@@ -155,7 +156,7 @@ def segment_weighted_sum(
     values = widen(values)
     form = _form(values, offsets)
     # Autocast would put the products into half precision.
-    with torch.autocast(values.device.type, enabled=False):
+    with _without_autocast(values.device.type):
         if form == "apart":
             pairs = zip(_parts(weights, offsets), _parts(values, offsets), strict=True)
             found = [(w[None] if w.ndim == 1 else w.mT) @ value for w, value in pairs]
@@ -200,6 +201,13 @@ def one_by_one(offsets: torch.Tensor, device: torch.device) -> bool:
     return num_bags == 1 or int(offsets[-1]) >= _LONG[device.type] * num_bags
 
 
+def _without_autocast(device: str) -> contextlib.AbstractContextManager[object]:
+    """Nothing to enter where it is off: entering takes longer than a small product."""
+    if not torch.is_autocast_enabled(device):
+        return contextlib.nullcontext()
+    return torch.autocast(device, enabled=False)
+
+
 def _is_single(offsets: torch.Tensor) -> bool:
     return len(offsets) == 2 and _fixed != "ragged"
 
@@ -227,6 +235,10 @@ def _reduce(values: torch.Tensor, how: str, offsets: torch.Tensor) -> torch.Tens
 
 def spread(per_bag: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Each bag's row for each of its instances: [B, ...] to [N, ...]."""
-    sizes = offsets.diff().to(per_bag.device)
-    owners = torch.repeat_interleave(sizes, output_size=int(offsets[-1]))
-    return per_bag.index_select(0, owners)
+    return per_bag.index_select(0, _owners(offsets, per_bag.device))
+
+
+def _owners(offsets: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The bag of each instance, int64 [N]."""
+    sizes = offsets.diff().to(device)
+    return torch.repeat_interleave(sizes, output_size=int(offsets[-1]))

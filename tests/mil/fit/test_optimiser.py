@@ -53,7 +53,7 @@ def test_a_first_step_changes_an_output_as_much_at_every_width():
 
 def test_the_rate_rises_and_falls():
     optimiser = make_optimiser(nn.Linear(10, 1), settings(warmup_steps=4))
-    rates, found = Rates(optimiser, settings(warmup_steps=4), 100), []
+    rates, found = Rates(optimiser.param_groups, settings(warmup_steps=4), 100), []
     for _ in range(100):
         rates.advance()
         found.append(optimiser.param_groups[0]["lr"] / 0.01)
@@ -64,7 +64,7 @@ def test_the_rate_rises_and_falls():
 
 def test_the_warm_up_is_at_most_a_tenth_of_the_steps():
     optimiser = make_optimiser(nn.Linear(10, 1), settings())
-    rates = Rates(optimiser, settings(), 20)
+    rates = Rates(optimiser.param_groups, settings(), 20)
     rates.advance()
     assert optimiser.param_groups[0]["lr"] == pytest.approx(0.005)
     rates.advance()
@@ -74,7 +74,7 @@ def test_the_warm_up_is_at_most_a_tenth_of_the_steps():
 def test_a_constant_rate_without_warm_up():
     given = settings(name="sgd", lr=0.5, schedule="constant", warmup_steps=0)
     optimiser = make_optimiser(nn.Linear(10, 1), given)
-    rates = Rates(optimiser, given, 3)
+    rates = Rates(optimiser.param_groups, given, 3)
     for _ in range(3):
         rates.advance()
         assert optimiser.param_groups[0]["lr"] == 0.5
