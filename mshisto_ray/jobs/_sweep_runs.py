@@ -233,6 +233,9 @@ class SweepRuns:
         chooses = f"val_{metric}"
         metrics = [chooses, f"test_{metric}"]
         metrics += ["diff_to_chosen", "p_difference"] if select else []
+        if self._target.references:  # levels to read others against, beside them
+            others = (name for name in self._target.shown if name != metric)
+            metrics += [f"test_{name}" for name in others]
         axes = dict.fromkeys(key for p in self._points.values() for key in p.values)
         columns = [f"metrics.`{name}`" for name in metrics]
         columns += [f"params.`{key}`" for key in list(axes)[:_MAX_PARAMS]]

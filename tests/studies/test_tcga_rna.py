@@ -8,9 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from mshisto_ray.config import InputError
+from mshisto_ray.jobs import reproduce
 from mshisto_ray.studies import tcga_rna
 
 NUM, GENES = 200, 20
+METRICS = ("c_index", "uno_c", "auc", "brier", "brier_kaplan_meier")
 TASKS = ("survival", "mutations", "age", "histology", "grade")
 
 
@@ -154,3 +156,30 @@ def test_missing_files_are_named(tmp_path):
         tcga_rna.build(tmp_path, cancers=("luad",))
     with pytest.raises(InputError, match=r"no cohort_<cancer>\.csv in"):
         tcga_rna.build(tmp_path)
+
+
+def test_a_unit_has_the_report_and_the_runs_of_a_sweep(
+    tmp_path, few_points, make_study_config
+):
+    out = tmp_path / "out"
+    given = make_study_config(write(tmp_path), out, name="tcga_rna")
+    config = given.model_copy(update={"share": "1/8"})
+    reproduce.run(config)
+    folder = out / "sweeps" / "kirc-survival-patients"
+    page = (folder / "report.html").read_text()
+    assert "Uno&#39;s C" in page or "Uno's C" in page
+    assert len(list((folder / "configs").iterdir())) == len(few_points)
+    assert (folder / "best" / "model.json").is_file()
+    store = config.runtime.open_store(out)
+    runs = store.client.search_runs([store.experiment_id])
+    of_parent = "mlflow.parentRunId"
+    children = [run for run in runs if of_parent in run.data.tags]
+    (parent,) = [run for run in runs if of_parent not in run.data.tags]
+    assert parent.data.metrics["configs"] == len(children) == len(few_points)
+    for run in children:
+        named = {f"test_{name}" for name in METRICS} | {"val_c_index"}
+        assert named <= set(run.data.metrics)
+        assert run.data.metrics["test_brier"] < 0.3
+    table = (out / "table.md").read_text()
+    assert "| kirc | patients | ." in table and "integrated Brier score" in table
+    reproduce.run(config)  # a finished unit is not trained again

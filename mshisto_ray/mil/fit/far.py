@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,6 +29,22 @@ def far_notes(bags: Bags, splits: Sequence[Split], clip: float | None) -> list[s
     """
     if clip is not None or not isinstance(bags.features, ArrayFeatures):
         return []
+    parts = repr([(s.train.tolist(), s.test.tolist()) for s in splits])
+    return list(_notes(_Given(f"{bags.identity} {parts}", bags, splits)))
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Bags and splits, known by ``key``: every point of a sweep has the same."""
+
+    key: str
+    bags: Bags = field(compare=False)
+    splits: Sequence[Split] = field(compare=False)
+
+
+@functools.lru_cache(maxsize=1)
+def _notes(given: _Given) -> tuple[str, ...]:
+    bags, splits = given.bags, given.splits
     slides = slide_moments(bags)
     counts, means = slides[0].count.astype(float), slides[0].mean
     found: dict[tuple[int, int], float] = {}
@@ -41,7 +59,7 @@ def far_notes(bags: Bags, splits: Sequence[Split], clip: float | None) -> list[s
                 key = index, feature
                 found[key] = max(found.get(key, 0.0), float(far[feature]))
     if not found:
-        return []
+        return ()
     order = sorted(found, key=lambda key: -found[key])
     named = [
         f"{bags.names[bag]} in feature {feature} by {found[bag, feature]:,.0f}"
@@ -49,10 +67,10 @@ def far_notes(bags: Bags, splits: Sequence[Split], clip: float | None) -> list[s
     ]
     num = len({bag for bag, _ in found})
     features = len({feature for _, feature in found})
-    return [
+    return (
         f"warning: {num} of {len(bags)} bags lie more than {FAR:g} standard deviations "
         f"of their training fold off in {features} features, so their predictions are "
         f"extrapolated without limit ({', '.join(named)}"
         f"{', ...' if order[_SHOWN:] else ''}; the first feature is 0): leave such "
-        "features out, or cut off with clip=10"
-    ]
+        "features out, or cut off with clip=10",
+    )
