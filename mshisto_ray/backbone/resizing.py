@@ -1,9 +1,10 @@
 """Resizing of tiles as torch does it, antialiased; by BLAS where that is equal.
 
 torch takes a weighted sum of up to four pixels (along rows, then along columns) in the
-order of the pixels, each product added without rounding it first, and so does BLAS with
-a band matrix of the same weights. Of five pixels and more torch rounds some products:
-there, and where a processor's BLAS adds otherwise, torch resizes.
+order of the pixels, and BLAS with a band matrix of the same weights comes to the same
+sums. Of five pixels and more they differ in the last bit, which moves some values to
+the next whole number: there, and where a processor's BLAS adds otherwise, torch
+resizes.
 """
 
 from __future__ import annotations

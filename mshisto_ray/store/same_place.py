@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from mshisto_ray.config import InputError
 from mshisto_ray.store.embeddings import EmbeddingDirectory
@@ -81,8 +81,12 @@ def find_parents(coarse: Corners, fine: Corners, ratio: float | None) -> Parents
         np.stack([one.x + one.extent / 2, one.y + one.extent / 2], 1)
         for one in (coarse, fine)
     )
-    near = range(1, min(_MOST, len(coarse.x)) + 1)
-    away, index = cKDTree(middles).query(centres, near, p=np.inf)
+    num = min(_MOST, len(coarse.x))
+    # Of one neighbour the query gives no axis.
+    away, index = (
+        np.reshape(found, (-1, num))
+        for found in KDTree(middles).query(centres, num, p=np.inf)
+    )
     side = coarse.extent[index]
     for start, centre in ((coarse.x, centres[:, :1]), (coarse.y, centres[:, 1:])):
         inside = (start[index] <= centre) & (centre < start[index] + side)

@@ -1,5 +1,7 @@
 """Imported features beside embeddings made here: joined, compared, in a chain."""
 
+from types import SimpleNamespace
+
 import h5py
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from mshisto_ray.jobs import import_h5
 from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.mil.input.scales import open_chain
 from mshisto_ray.mil.input.source import open_source
+from mshisto_ray.prediction.tile_bag import read_slide
 from mshisto_ray.representation.views import ViewConfig, open_views
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.embeddings import EmbeddingDirectory
@@ -188,9 +191,13 @@ def test_two_scales_off_our_grid_join_by_the_tile_around_the_centre(study, layou
     order = np.argsort(parent, kind="stable")[(parent < 0).sum() :]
     member = chain.members["s1"]
     np.testing.assert_array_equal(chain.finer[0].read(member), values[order])
-    assert chain.finer[0].children[member].counts.tolist() == [
-        (parent == i).sum() for i in range(len(large))
-    ]
+    counts = [(parent == i).sum() for i in range(len(large))]
+    assert chain.finer[0].children[member].counts.tolist() == counts
+    # A head is applied to the same links.
+    head = SimpleNamespace(scales=(1.0, 0.5), scale=1.0, encoder=None)
+    slide = read_slide(head, directories, "s1")
+    assert slide.children[0].counts.tolist() == counts
+    np.testing.assert_array_equal(slide.finer[0].values, values[order])
 
 
 def test_a_centre_on_the_edge_of_two_tiles_is_in_the_one_that_begins_there(study):
