@@ -21,6 +21,8 @@ from mshisto_ray.reporting.encoder_tables import (
     site_table,
 )
 from mshisto_ray.store.cohort import read_cohort
+from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.learned_labels import in_words, learned_by, learned_notes
 from mshisto_ray.tile_classification.head.run import draw_folds
 from mshisto_ray.tile_classification.head.samples import TileSamples
 from mshisto_ray.tile_classification.probes import FAMILY as PROBES
@@ -127,3 +129,16 @@ def log_comparison(
 
 def _probe(config: SelectConfig) -> Probe:
     return components.build(PROBES, next(iter(config.probes.values())))
+
+
+def learned_labels(config: SelectConfig, tiles: Mapping[str, TileSamples]) -> list[str]:
+    """Warnings of encoders that learned from labels of patients that are tested."""
+    first = next(iter(tiles.values()))
+    patients = set(first.patients_of_tiles().tolist())
+    if config.images is None:
+        return learned_notes(
+            map(EmbeddingDirectory, config.embeddings.values()), patients
+        )
+    parts = {n: p.model_dump(mode="json") for n, p in config.encoders.items()}
+    found = (in_words(n, learned_by(part), patients) for n, part in parts.items())
+    return [f"warning: {note}" for note in found if note]

@@ -60,8 +60,9 @@ class _Opened:
         wanted = None if self.wanted is None else list(self.wanted)
         own |= {"classes": wanted, "scores": self.scores.digest}
         del own["tolerance_um"]
-        calibrates = self.rules and self.rules.calibration
-        return own | ({"decision": self.rules.state} if calibrates else {})
+        if self.rules and self.rules.calibration:
+            own["decision"] = self.rules.state
+        return own
 
 
 def check(config: DetectConfig) -> None:

@@ -25,6 +25,7 @@ from mshisto_ray.jobs._select_report import SelectReport
 from mshisto_ray.jobs._select_tables import (
     carried_over,
     few_shots,
+    learned_labels,
     log_comparison,
     robustness,
     with_sites,
@@ -39,9 +40,7 @@ from mshisto_ray.reporting.encoder_ranking import (
 )
 from mshisto_ray.reporting.encoder_tables import EncoderTable
 from mshisto_ray.representation.preparation import reduction_of
-from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.file_names import file_name
-from mshisto_ray.store.learned_labels import in_words, learned_by, learned_notes
 from mshisto_ray.store.manifest import write_text
 from mshisto_ray.tile_classification.head.config import (
     TileHeadConfig,
@@ -114,7 +113,7 @@ def run(config: SelectConfig) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
     _write_scores(config, rows)
     tiles = {name: samples for name, (samples, *_) in given.items()}
-    notes = _learned(config, tiles)
+    notes = learned_labels(config, tiles)
     for note in notes:
         print(f"select_backbone: {note}", flush=True)
     tables = _tables(config, tiles, by_probe, facts)
@@ -126,19 +125,6 @@ def run(config: SelectConfig) -> None:
     written = [config.out / SUMMARY, config.out / SCORES]
     written += write_report("select_backbone", config, config.out, report)
     log_comparison(config, by_probe, facts, written)
-
-
-def _learned(config: SelectConfig, tiles: Mapping[str, TileSamples]) -> list[str]:
-    """Warnings of encoders that learned from labels of patients that are tested."""
-    first = next(iter(tiles.values()))
-    patients = set(first.patients_of_tiles().tolist())
-    if config.images is None:
-        return learned_notes(
-            map(EmbeddingDirectory, config.embeddings.values()), patients
-        )
-    parts = {n: p.model_dump(mode="json") for n, p in config.encoders.items()}
-    found = (in_words(n, learned_by(part), patients) for n, part in parts.items())
-    return [f"warning: {note}" for note in found if note]
 
 
 def _tables(

@@ -12,8 +12,8 @@ from mshisto_ray.components import Part
 from mshisto_ray.jobs.benchmark import BENCHMARKS
 from mshisto_ray.jobs.benchmarks import _refit_cohorts, refits
 from mshisto_ray.learning.split import SplitConfig
+from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.fit.batches import Batches
-from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import cross_validate
 from mshisto_ray.mil.fit.scoring import predict_values
 from mshisto_ray.mil.fit.splits import plan_splits
@@ -26,7 +26,7 @@ PUBLISHED = Path(__file__).parents[2] / "docs" / "results" / "intervals.md"
 def test_the_true_auroc_is_that_of_a_large_test_set(point):
     rng = np.random.default_rng(0)
     keys = {**_refit_cohorts._LINEAR, **_refit_cohorts._POINTS[point], "epochs": 5}
-    config = configs.validate(TrainConfig, keys)
+    config = configs.validate(ExperimentConfig, keys)
 
     def cohort(num):
         values, labels = rng.normal(size=(num, 10)), np.arange(num) % 2

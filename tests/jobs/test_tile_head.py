@@ -12,6 +12,7 @@ from mshisto_ray.decision.files import read_decision
 from mshisto_ray.jobs import evaluate, select_backbone, tile_head
 from mshisto_ray.jobs._evaluate_config import EvaluateConfig
 from mshisto_ray.jobs._select_config import SelectConfig
+from mshisto_ray.jobs._select_tables import learned_labels
 from mshisto_ray.jobs.tile_head import TileHeadJobConfig
 from mshisto_ray.statistics.calibration import fit_platt
 from mshisto_ray.statistics.thresholds import for_sensitivity
@@ -147,6 +148,8 @@ def test_the_job_from_check_to_head(stage, capsys):
     tile_head.run(config)
     said = capsys.readouterr().out
     assert "normal: 96 tiles of 8; tumour: 143 tiles of 8" in said
+    assert "'tumour', the second class by name, is the positive one" in said
+    assert "target.classes=[tumour, normal] turns" in said
     folder = config.out / "result"
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["test_auroc_mean"] > 0.95
@@ -292,7 +295,7 @@ def test_labels_that_the_encoder_learned_are_warned_of_in_the_same_words(stage):
         joined = read_samples(settings(stage, embeddings=None, views=[view]))
         plan = evaluate._plan(compared, evaluate._directories(compared), None)
         found = [one.notes, joined.notes, plan.notes]
-        found.append(select_backbone._learned(select, {"a": one}))
+        found.append(learned_labels(select, {"a": one}))
         for notes in found:
             own = [note for note in notes if "learned from the labels" in note]
             assert own == [

@@ -113,8 +113,16 @@ class TileExperiment(TileHeadConfig, Experiment):
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def notes(self, data: TileSamples) -> list[str]:
-        """Tiles and patients of each class, and what is left out."""
-        return [data.summary(), *data.notes]
+        """Tiles and patients of each class, which is positive, and what is left out."""
+        lines = [data.summary()]
+        if len(data.classes) == 2 and self.target.classes is None:
+            first, second = data.classes
+            lines.append(
+                f"{second!r}, the second class by name, is the positive one, whose "
+                f"precision and recall are shown: target.classes=[{second}, {first}] "
+                "turns them round"
+            )
+        return [*lines, *data.notes]
 
     @property
     def split_config(self) -> SplitConfig:
