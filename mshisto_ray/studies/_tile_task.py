@@ -59,13 +59,22 @@ class TaskConfig(Config):
 
 
 @dataclass(frozen=True)
+class Regular:
+    """What keeps a head from overfitting: noise on embeddings, weight decay."""
+
+    sigma: float
+    noise: str = "gaussian"
+    decay: float = 0.0
+
+
+@dataclass(frozen=True)
 class Arm:
     """One way to classify: an encoder, its views and the training of its head."""
 
     encoder: str
     multi: bool
     hidden: tuple[int, ...]
-    sigma: float
+    regular: Regular
 
 
 class TileTask:
@@ -111,9 +120,10 @@ class TileTask:
             "target": target,
             "split": given.split,
             "hidden": arm.hidden,
-            "noise": {"name": "gaussian", "sigma": arm.sigma},
+            "noise": {"name": arm.regular.noise, "sigma": arm.regular.sigma},
+            "weight_decay": arm.regular.decay,
             "patience": 10 if given.split.validation else None,
-            "epochs": 60,
+            "epochs": 30,
             "batch_size": 64,
             "runtime": {"cache": {"dir": cache, "max_gib": 0}},
         }
@@ -125,16 +135,24 @@ class TileTask:
         return recipe(self.head(arm, Path()), samples)
 
     def run_head(self, arm: Arm) -> UnitResult:
-        """Cross-validate an arm's head.
+        """Cross-validate an arm's head in every repeat of the split.
 
-        ``head_cpu_s``: of all folds, with standardisation and early stopping.
+        A repeat has folds, first weights and noise of its own. ``head_cpu_s``: of all
+        folds of one repeat (their mean), with standardisation and early stopping;
+        ``loss``: of training in the last epoch, ``epochs``: up to the weights that are
+        kept, means over folds and repeats.
         """
         samples, config = self.samples(arm), self.head(arm, Path())
         splits = draw_folds(samples, config.split)
         started = time.process_time()
-        found = cross_validate(samples, splits, config, torch.device("cpu"))[1]
-        seconds = time.process_time() - started
-        extras = {"head_cpu_s": seconds, "tiles": float(len(samples))}
+        models, found = cross_validate(samples, splits, config, torch.device("cpu"))
+        seconds = (time.process_time() - started) / len(found)
+        extras = {
+            "head_cpu_s": seconds,
+            "tiles": float(len(samples)),
+            "loss": float(np.mean([m.history[-1]["loss"] for m in models])),
+            "epochs": float(np.mean([m.epochs for m in models])),
+        }
         return UnitResult(as_predictions(samples, splits, found), extras)
 
     def finetuning(self, raw: dict[str, Any], out: Path) -> FinetuneConfig:
@@ -184,11 +202,14 @@ class TileTask:
         return UnitResult(as_predictions(fold.samples, [own], found[None]), extras)
 
     def _folds(self, arm: Arm) -> list[HeadFold]:
+        """The folds of the first repeat."""
         samples = self.samples(arm)
-        return as_folds(samples, draw_folds(samples, self.config.split), self.tiles)
+        splits = draw_folds(samples, self.config.split)
+        first = [split for split in splits if split.repeat == 0]
+        return as_folds(samples, first, self.tiles)
 
     def numbers(self, arm: Arm) -> list[int]:
-        """Places of the folds."""
+        """Places of the folds of the first repeat, on which networks are trained."""
         return list(range(len(self._folds(arm))))
 
 
