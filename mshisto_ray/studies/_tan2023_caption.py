@@ -29,7 +29,8 @@ def caption(settings: Mapping[str, Any], has_area: bool) -> str:
         f"{settings['lr']:g}, momentum 0.9 (the paper gives none), "
         f"{settings['epochs']} epochs; {settings['repeats']} repeats, 95 % score "
         "intervals over patients, gains paired; above chance: the interval of the "
-        f"repeat's own AUROC lies above .5. {_of_steps(settings)}"
+        "repeat's own AUROC lies above .5; trained: the training loss fell below .9 of "
+        f"a constant's. {_of_steps(settings)}"
         f"{area if has_area else ''}"
         f"Folds: {folds[settings['split']]}.\n"
     )

@@ -22,6 +22,8 @@ ALL_ROWS: tuple[Row, ...] = (
 CROSS_SCALE = "cross_scale"
 # Number of a unit: parameters of its encoders.
 ENCODER_SIZE = "encoder_parameters"
+# Number of a unit: share of its models that learned their training slides.
+TRAINED = "trained"
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,9 @@ class _View:
             cells = [self._above_chance(row, scales) for scales in columns]
             if any(cells):
                 lines.append([f"{row.name}, repeats above chance", *cells, ""])
+            cells = [_trained(units) for units in found]
+            if any(cells) and not self.of_area:
+                lines.append([f"{row.name}, models trained", *cells, ""])
             if any(row.published):
                 published = [self._published(row, scales) for scales in columns]
                 lines.append([f"{row.name}, published accuracy", *published, ""])
@@ -217,6 +222,13 @@ class _View:
             return ""
         parts = _study.merge(first), _study.merge(second)
         return _study.cell(compare(*parts, metric="accuracy").difference)
+
+
+def _trained(units: Sequence[UnitResult]) -> str:
+    """Share of the models that learned their training slides, as ``100%``."""
+    shares = [unit.extras.get(TRAINED, math.nan) for unit in units]
+    known = [share for share in shares if share == share]
+    return f"{np.mean(known):.0%}" if known else ""
 
 
 def _encoders(found: Sequence[Sequence[UnitResult]]) -> str:

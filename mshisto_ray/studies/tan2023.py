@@ -25,6 +25,7 @@ from mshisto_ray.mil.fit.cross_validation import (
     cross_validate,
     predict_tests,
 )
+from mshisto_ray.mil.fit.trained import trained_share
 from mshisto_ray.mil.input.annotated_area import restrict
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.store.embeddings import EmbeddingDirectory
@@ -36,6 +37,7 @@ from mshisto_ray.studies._tan2023_table import (
     ALL_ROWS,
     CROSS_SCALE,
     ENCODER_SIZE,
+    TRAINED,
     Row,
     render,
     unit_name,
@@ -84,8 +86,11 @@ class TanStudy:
             result = cross_validate(bags, splits, config, device)
             directories = [EmbeddingDirectory(path) for path in config.directories]
             area = self._test_area(bags, result, directories, config, device)
-        size = encoder_parameters(directories)
-        return UnitResult(result.test, {ENCODER_SIZE: size}, area, device_name)
+        extras = {
+            ENCODER_SIZE: encoder_parameters(directories),
+            TRAINED: trained_share(result.models, bags.kind),
+        }
+        return UnitResult(result.test, extras, area, device_name)
 
     def _test_area(
         self,

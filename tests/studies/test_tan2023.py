@@ -158,6 +158,7 @@ def test_tan_takes_steps_of_one_slide_and_counts_repeats_above_chance(make_embed
     done = {unit.name: unit.run() for unit in study.units()}
     text = study.table(done)
     assert "| MS + CL + MSA, repeats above chance | 2 of 2 (100%) |" in text
+    assert "| MS + CL + MSA, models trained | 100% |" in text
     assert "A step holds all random bags of one slide." in text
     other = done["ms-cl-msa-1+0.5-0"].predictions
     turned = dataclasses.replace(other, probabilities=other.probabilities[:, ::-1])

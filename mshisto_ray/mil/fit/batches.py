@@ -12,7 +12,13 @@ import torch
 from mshisto_ray.mil.combinations import (
     Finer,
 )
-from mshisto_ray.mil.fit.vote import EpochTiles, VoteConfig, draw, num_draws
+from mshisto_ray.mil.fit.vote import (
+    EpochTiles,
+    VoteConfig,
+    draw,
+    num_draws,
+    without_copies,
+)
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.representation.normalise import Standardisation
 from mshisto_ray.store.features import ArrayFeatures
@@ -115,19 +121,11 @@ class Batches:
 
     def _shared(self, picks: Sequence[_Pick]) -> BagBatch:
         """As ``_join``, with the tiles that some pick of a bag holds, each once."""
-        held: dict[int, list[np.ndarray]] = {}
-        for bag, rows in picks:
-            assert rows is not None
-            held.setdefault(bag, []).append(rows)
-        tiles = {bag: np.unique(np.concatenate(own)) for bag, own in held.items()}
-        ends = np.cumsum([len(own) for own in tiles.values()])
-        first = {b: int(e) - len(tiles[b]) for b, e in zip(tiles, ends, strict=True)}
-        rows = [first[b] + np.searchsorted(tiles[b], own) for b, own in picks]
+        drawn = [(bag, rows) for bag, rows in picks if rows is not None]
+        tiles, rows = without_copies(drawn)
         joined = self._join([self._some(*each) for each in tiles.items()], picks)
-        return joined._replace(
-            offsets=_offsets([len(own) for own in rows]),
-            rows=torch.from_numpy(np.concatenate(rows)),
-        )
+        offsets = _offsets([len(own) for _, own in drawn])
+        return joined._replace(offsets=offsets, rows=torch.from_numpy(rows))
 
     def _some(self, bag: int, rows: np.ndarray) -> _Tiles:
         """Some rows of a bag; only these are standardised."""

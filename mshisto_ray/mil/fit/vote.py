@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,3 +56,25 @@ def draw(
 def num_draws(config: VoteConfig, num: int) -> int:
     """Number of distinct random bags: one for a slide that fits into a bag."""
     return config.bags if num > config.size else 1
+
+
+def without_copies(
+    drawn: Sequence[tuple[int, np.ndarray]],
+) -> tuple[dict[int, np.ndarray], np.ndarray]:
+    """What random bags hold, each instance once.
+
+    Args:
+        drawn: random bags, each (bag, its rows).
+
+    Returns:
+        The rows of every bag that some of its random bags hold, in rising order; and
+        for all instances of ``drawn`` their places among these, bag by bag, int64 [K].
+    """
+    held: dict[int, list[np.ndarray]] = {}
+    for bag, rows in drawn:
+        held.setdefault(bag, []).append(rows)
+    kept = {bag: np.unique(np.concatenate(own)) for bag, own in held.items()}
+    sizes = np.array([len(rows) for rows in kept.values()])
+    first = dict(zip(kept, (sizes.cumsum() - sizes).tolist(), strict=True))
+    places = [first[bag] + np.searchsorted(kept[bag], rows) for bag, rows in drawn]
+    return kept, np.concatenate(places)

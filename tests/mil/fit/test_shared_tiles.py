@@ -64,8 +64,9 @@ def test_values_and_gradients_are_those_of_bags_with_tiles_of_their_own(
     draws = np.random.default_rng(0).permutation(draws)[:20]
     shared, plain = batches.draws(draws), batches.draws(draws, share=False)
     assert len(shared.h) < len(plain.h) and plain.rows is None
-    assert torch.equal(shared.h[shared.rows], plain.h)
+    assert shared.rows is not None and torch.equal(shared.h[shared.rows], plain.h)
     assert torch.equal(shared.offsets, plain.offsets)
+    assert shared.places and plain.places
     assert torch.equal(shared.places(), plain.places())
     model = MILModel(bags.dims, 2, [4], 0, training.pooling, training.combine).double()
     wanted, gradients = loss_and_gradients(model, plain)
@@ -82,6 +83,7 @@ def test_a_slide_of_few_tiles_is_projected_once_for_all_its_bags(study):
     batches = Batches(bags, fitted, CPU, training.vote)
     every = batches.draws(batches.training_draws(np.array([1, 0]), 1))
     assert len(every.h) == bags.sizes[[1, 0]].sum()
+    assert every.rows is not None
     assert len(every.rows) == 50 * len(every.h)
 
 
