@@ -13,6 +13,7 @@ from mshisto_ray.learning.sweep.names import shorten
 from mshisto_ray.learning.sweep.results import PointResult
 
 _SIGMA = "sigma"
+_MAX_LABELS = 8
 # Axes that have lines of their own.
 _LINES = ("noise", "pooling", "views", "embeddings", "reduction", "hidden")
 
@@ -55,7 +56,9 @@ def plot_noise(path: Path, ranked: Sequence[PointResult], metric: str) -> bool:
                 [[v - a for v, a, _ in values], [b - v for v, _, b in values]],
                 marker="o", markersize=4, elinewidth=0.8, label=name,
             )  # fmt: skip
-        axes.set_xticks(range(len(levels)), [f"{sigma:g}" for sigma in levels])
+        # More labels side by side would overlap.
+        ticks = range(0, len(levels), -(-len(levels) // _MAX_LABELS))
+        axes.set_xticks(ticks, [f"{levels[tick]:g}" for tick in ticks])
         axes.set_xlabel("noise.sigma, times the standard deviation of a feature")
         chooses = "chooses" if part == "val" else "does not choose"
         axes.set_title(f"{part}_{metric}, 95 % intervals ({chooses})", fontsize=10)

@@ -13,6 +13,8 @@ from mshisto_ray.learning.sweep.points import show
 from mshisto_ray.learning.sweep.results import PointResult
 
 _LEVEL = 0.05
+# Configs of a kind that a line names.
+_MOST_NAMED = 10
 _COLUMNS = (
     "config", "label", "metric", "value", "chosen", "difference", "low", "high", "p",
     "p_holm", "p_folds",
@@ -64,11 +66,13 @@ def groups(
 ) -> list[str]:
     """Lines on which configs differ from the chosen one beyond chance, by their places.
 
+    Up to ten of a kind are named; of more the places alone are given.
+
     Arguments as of ``sweep_summary.summary``.
     """
     if not compared:
         return []
-    named: dict[str, list[str]] = {
+    named: dict[str, list[int]] = {
         "Cannot be told apart from the chosen": [],
         "Worse than the chosen": [],
         "Better than the chosen on test, which does not choose": [],
@@ -77,12 +81,28 @@ def groups(
     for place, outcome in enumerate(ranked[1:], start=2):
         found = compared[outcome.digest]
         apart = worse if found.worse else better
-        text = f"{place} ({outcome.point.label})"
-        (apart if told_apart(found) else alike).append(text)
+        (apart if told_apart(found) else alike).append(place)
+    labels = [outcome.point.label for outcome in ranked]
     lines = [
-        f"{name}: {'; '.join(members)}." for name, members in named.items() if members
+        f"{name}: {_members(places, labels)}."
+        for name, places in named.items()
+        if places
     ]
     return [*lines, _DIFFERENCES.format(metric=select, num=len(compared))]
+
+
+def _members(places: Sequence[int], labels: Sequence[str]) -> str:
+    """Places, from 1, in rising order, with their labels if there are few."""
+    if len(places) <= _MOST_NAMED:
+        return "; ".join(f"{place} ({labels[place - 1]})" for place in places)
+    runs: list[list[int]] = []
+    for place in places:
+        if runs and place == runs[-1][1] + 1:
+            runs[-1][1] = place
+        else:
+            runs.append([place, place])
+    texts = [f"{a} to {b}" if a < b else str(a) for a, b in runs]
+    return f"{len(places)} configs, at places {', '.join(texts)}"
 
 
 def other_metrics_table(

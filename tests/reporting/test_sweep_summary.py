@@ -12,6 +12,7 @@ from mshisto_ray.learning.sweep.points import Point
 from mshisto_ray.learning.sweep.pruning import Pruned
 from mshisto_ray.learning.sweep.results import PointResult
 from mshisto_ray.mil.experiment import ExperimentConfig
+from mshisto_ray.reporting import sweep_tables
 from mshisto_ray.reporting.sweep_plot import plot
 from mshisto_ray.reporting.sweep_summary import summary, unfinished
 from mshisto_ray.reporting.sweep_tables import comparison_table, told_apart
@@ -125,3 +126,10 @@ def test_pruned_failed_and_configs_that_were_not_run_are_told_from_each_other(sw
     )
     assert "3 configs were not run, 2 of them not yet suggested; the same" in text
     assert "- seed=3 (d_idle)\n" in text and "no candidates" in text
+
+
+def test_many_configs_of_a_kind_are_given_by_their_places():
+    labels = [f"noise.sigma={place}" for place in range(1, 16)]
+    given = sweep_tables._members([2, 3, 4, 6, 8, 9, 10, 11, 12, 13, 15], labels)
+    assert given == "11 configs, at places 2 to 4, 6, 8 to 13, 15"
+    assert sweep_tables._members([2], labels) == "2 (noise.sigma=2)"
