@@ -67,7 +67,7 @@ def join_cohort(
     have = list(dict.fromkeys([*names, *table.column_names]))
     splits = {name: list(cohort.columns[name]) for name in looks_like_fold(names)}
     return BagTable(
-        table.features, found, have, table.digest, tuple(notes), table.splits | splits
+        table.features, found, have, table.digest, tuple(notes), {**table.splits, **splits}
     )
 
 
