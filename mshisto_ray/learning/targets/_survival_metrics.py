@@ -24,7 +24,7 @@ def harrells_c(
     risk: np.ndarray, truth: np.ndarray, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
     """``c_index`` [R] of risks [N]; pairs of equal times count, see ``harrell``."""
-    time, event = truth.T
+    time, event = truth[:, 0], truth[:, 1]
     return {C_INDEX: harrell(time, event, risk, weights, equal_times=True)}
 
 
@@ -60,5 +60,5 @@ def survival_metrics(
         for one, num in zip(predicted, (1, len(time)), strict=True)
     ]
     of_time = mean_auc(aucs, time, event, times, weights)
-    values = [*of_pairs, of_time, *scores]
-    return dict(zip((C_INDEX, *OF_TIMES), values, strict=True))
+    found = [*of_pairs, of_time, *scores]
+    return dict(zip((C_INDEX, *OF_TIMES), found, strict=True))

@@ -65,10 +65,9 @@ def join_cohort(
             words.append(own)
     notes = [*table.notes, *cohort.notes(words), *_lost(path, key, rows, bags)]
     have = list(dict.fromkeys([*names, *table.column_names]))
-    splits = {name: list(cohort.columns[name]) for name in looks_like_fold(names)}
-    return BagTable(
-        table.features, found, have, table.digest, tuple(notes), table.splits | splits
-    )
+    own = {name: list(cohort.columns[name]) for name in looks_like_fold(names)}
+    splits = {**table.splits, **own}
+    return BagTable(table.features, found, have, table.digest, tuple(notes), splits)
 
 
 def _key_of(cohort: UserTable, reserved: dict[str, str], bags: Sequence[str]) -> str:
