@@ -146,5 +146,6 @@ def build(
     if encoder not in encoders:
         raise InputError("study: encoder is one of encoders")
     for name in noises:
-        _study.check_part(NOISES, Part(name=name, sigma=1.0), "study.noises")
+        part = Part.model_validate({"name": name, "sigma": 1.0})
+        _study.check_part(NOISES, part, "study.noises")
     return NivaggioliStudy(data, plan)
