@@ -32,10 +32,17 @@ class MeanOfTiles(nn.Module):
         offsets: torch.Tensor,
         finer: Sequence[Finer] = (),
         places: Callable[[], torch.Tensor] | None = None,
+        rows: torch.Tensor | None = None,
     ) -> Pooled:
-        """Tiles [N, D] and offsets [B + 1] of B bags to ``Pooled``."""
-        segments.check_bags(h, offsets)
-        return mean_of_instances(self.tiles(h).log_softmax(1), offsets)
+        """Tiles [N, D] and offsets [B + 1] of B bags to ``Pooled``.
+
+        Arguments as of ``MILModel``.
+        """
+        found = self.tiles(h).log_softmax(1)
+        if rows is not None:
+            found = found[rows.to(h.device)]
+        segments.check_bags(found, offsets)
+        return mean_of_instances(found, offsets)
 
 
 def load_tile_head(path: Path) -> Head:

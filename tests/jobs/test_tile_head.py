@@ -289,7 +289,7 @@ def test_labels_that_the_encoder_learned_are_warned_of_in_the_same_words(stage):
     compared = configs.validate(EvaluateConfig, keys)
     view = {"embeddings": str(embeddings), "mpp": 0.5}
     for known, lines in ((["s1", "s3", "other"], 1), (["other"], 0)):
-        recorded = {"recorded": record_patients(known)}
+        recorded = {"recorded": record_patients(known, "random")}
         (part.parent / "manifest.json").write_text(json.dumps(recorded))
         one = read_samples(settings(stage))
         joined = read_samples(settings(stage, embeddings=None, views=[view]))
