@@ -51,6 +51,33 @@ def read_times(
     return kept, np.stack([times, events], 1)
 
 
+def check_times(truth: np.ndarray, what: str, time: str, event: str) -> None:
+    """Refuse times and events that nothing can be learned from.
+
+    Args:
+        truth: time and event, [N, 2].
+        what: of which these are the rows, in the plural.
+        time: name of the time's column.
+        event: name of the event's column.
+
+    Raises:
+        InputError: no event, or all times equal.
+    """
+    if not len(truth):
+        return
+    times, events = truth.T
+    if not events.any():
+        raise InputError(
+            f"{event}: no event among {len(events)} {what}, and survival is learned "
+            "from events: is it the right column, and 1 the event?"
+        )
+    if np.ptp(times) == 0:
+        raise InputError(
+            f"{time}: all {len(times)} times are {times[0]:g}, so nothing can be "
+            "learned from them: is it the right column?"
+        )
+
+
 def _read_events(column: str, cells: Sequence[str], names: Sequence[str]) -> np.ndarray:
     wrong = [f"{n} ({c!r})" for n, c in zip(names, cells, strict=True)
              if c not in _EVENTS]  # fmt: skip

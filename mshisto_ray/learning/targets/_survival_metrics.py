@@ -1,10 +1,13 @@
-"""Metrics of one model's predictions of survival, for many weightings at once."""
+"""Metrics of predictions of survival, for many weightings at once."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from mshisto_ray.learning.targets._follow_up import FollowUp
+from mshisto_ray.statistics.rank_metrics import mean_of_known
 from mshisto_ray.statistics.survival.brier import brier, integrated_brier
 from mshisto_ray.statistics.survival.concordance import harrell, harrell_and_uno
 from mshisto_ray.statistics.survival.dynamic_auc import dynamic_auc, mean_auc
@@ -18,6 +21,39 @@ TITLES = {
     "brier": "integrated Brier score",
     "brier_kaplan_meier": "the same of Kaplan-Meier's curve",
 }
+
+
+def means_over_folds(
+    values: np.ndarray,
+    truth: np.ndarray,
+    folds: np.ndarray,
+    weights: np.ndarray,
+    models: Mapping[int, FollowUp],
+    names: Sequence[str],
+) -> dict[str, np.ndarray]:
+    """Each metric's mean over the fold models, whose risks have no common scale, [R].
+
+    Args:
+        values: risk, and probabilities to live beyond horizons, [N, V].
+        truth: time and event, [N, 2].
+        folds: of the model of each row, [N].
+        weights: [R, N].
+        models: the follow-up that the model of a fold learned from; of folds without
+            it there is Harrell's C alone.
+        names: of the metrics.
+    """
+    found: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for fold in np.unique(folds):
+        rows, known = folds == fold, models.get(int(fold))
+        own, counts = values[rows], weights[:, rows]
+        each = (
+            survival_metrics(own, truth[rows], counts, known)
+            if known
+            else harrells_c(own[:, 0], truth[rows], counts)
+        )
+        for name, value in each.items():
+            found[name].append(value)
+    return {name: mean_of_known(np.array(each)) for name, each in found.items()}
 
 
 def harrells_c(

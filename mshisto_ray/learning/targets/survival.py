@@ -11,7 +11,6 @@ import pyarrow as pa
 import torch
 from pydantic import Field
 
-from mshisto_ray.config import InputError
 from mshisto_ray.learning.targets._cells import Cells, complete, few_notes
 from mshisto_ray.learning.targets._fitted import FittedTarget
 from mshisto_ray.learning.targets._fitted_survival import (
@@ -32,6 +31,7 @@ from mshisto_ray.learning.targets._hazards import (
     hazard_loss,
 )
 from mshisto_ray.learning.targets._survival_cells import (
+    check_times,
     describe_times,
     interval_ends,
     read_times,
@@ -46,12 +46,10 @@ from mshisto_ray.learning.targets._survival_metrics import (
     C_INDEX,
     OF_TIMES,
     TITLES,
-    harrells_c,
-    survival_metrics,
+    means_over_folds,
 )
 from mshisto_ray.learning.targets._survival_plots import draw_survival
 from mshisto_ray.learning.targets._target import Encoded, Strata, Target
-from mshisto_ray.statistics.rank_metrics import mean_of_known
 from mshisto_ray.statistics.survival.concordance import harrell
 
 if TYPE_CHECKING:
@@ -118,17 +116,8 @@ class SurvivalTarget(Target):
         """
         _, notes = complete(cells, rows, what, self.columns)
         kept, truth = self.later(cells, rows, ())
+        check_times(truth, what, self.time, self.event)
         time, event = truth.T
-        if len(time) and len(set(event.tolist())) == 1 and not event[0]:
-            raise InputError(
-                f"{self.event}: no event among {len(event)} {what}, and survival is "
-                "learned from events: is it the right column, and 1 the event?"
-            )
-        if len(time) and np.ptp(time) == 0:
-            raise InputError(
-                f"{self.time}: all {len(time)} times are {time[0]:g}, so nothing can "
-                "be learned from them: is it the right column?"
-            )
         notes += few_notes(self.event, int(event.sum()), "with an event")
         ends = (
             (RISK,)
@@ -240,20 +229,8 @@ class SurvivalTarget(Target):
         """
         if weights is None:
             weights = np.ones((1, len(truth)))
-        names = self.metric_names(())
-        found: dict[str, list[np.ndarray]] = {name: [] for name in names}
-        for group in np.unique(groups):
-            rows = groups == group
-            own, counts = values[rows], weights[:, rows]
-            known = self.models.get(int(group))
-            each = (
-                survival_metrics(own, truth[rows], counts, known)
-                if known
-                else harrells_c(own[:, 0], truth[rows], counts)
-            )
-            for name, value in each.items():
-                found[name].append(value)
-        return {name: mean_of_known(np.array(each)) for name, each in found.items()}
+        given = values, truth, groups, weights, self.models
+        return means_over_folds(*given, self.metric_names(()))
 
     def truth_columns(
         self, truth: np.ndarray, names: Sequence[str]
