@@ -120,7 +120,7 @@ class ExperimentConfig(ExperimentKeys, Experiment):
     @property
     def null(self) -> str:
         """Patients have exchanged labels as a whole."""
-        return "bags do not tell which patients have which label"
+        return "bags are independent of the labels of their patients"
 
     def exchanged(self, data: Bags, generator: np.random.Generator) -> Bags:
         """Bags of a patient take the targets of one with as many."""

@@ -71,7 +71,7 @@ def test_a_graph_of_so_many_images_takes_any_number(shape, tiles, tmp_path):
 
 
 def test_a_graph_that_says_any_size_and_takes_one(tmp_path):
-    """Its first layer holds a side that its input does not tell."""
+    """Its first layer holds the side that its input leaves open."""
     weights = helper.make_tensor("w", TensorProto.FLOAT, [3 * 32 * 32, 2],
                                  np.zeros((3 * 32 * 32, 2), "<f4").tobytes(),
                                  raw=True)  # fmt: skip

@@ -16,8 +16,8 @@ from mshisto_ray.tile_classification.head.samples import TileSamples
 from mshisto_ray.tracking import Input
 
 NULL = (
-    "embeddings tell neither which patients have which classes nor where in a patient "
-    "a class lies"
+    "embeddings are independent of which patients have which classes, and of where in "
+    "a patient a class lies"
 )
 
 
