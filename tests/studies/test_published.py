@@ -22,6 +22,10 @@ STUDIES = sorted(
 
 def settings(name, test_data):
     """Settings of the published units: the study's defaults, and a frozen encoder."""
+    if name == "ilse2018_colon_validated":
+        poolings = ["attention", "embedding_mean"]
+        chosen = {"epochs": 20, "validation": 0.1, "poolings": poolings}
+        return {"name": "ilse2018_colon"} | chosen
     if name == "tcga_rna":
         return {"name": name, "cancers": ["blca", "brca", "gbmlgg", "luad", "ucec"]}
     if name != "ilse2018_colon":
