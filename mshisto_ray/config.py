@@ -84,7 +84,13 @@ def _absolute_or_model(path: Path) -> Path:
     return path if str(path).startswith("models:/") else _absolute(path)
 
 
+def _absolute_or_word(given: str) -> str:
+    return given if given in ("random", "pretrained") else str(_absolute(Path(given)))
+
+
 InputPath = Annotated[Path, AfterValidator(_absolute)]
+# Weights of a network, absolute for every worker: a path, ``random`` or ``pretrained``.
+Weights = Annotated[str, AfterValidator(_absolute_or_word)]
 # A folder, or a model that is registered in MLflow: ``models:/name@alias``.
 ModelPath = Annotated[Path, AfterValidator(_absolute_or_model)]
 OutputPath = Annotated[Path, AfterValidator(_absolute_output)]

@@ -14,11 +14,11 @@ from mshisto_ray.backbone.weights import (
     first_sentence,
     quiet_download,
 )
-from mshisto_ray.config import InputError
+from mshisto_ray.config import InputError, Weights
 from mshisto_ray.encoders import onnx
 from mshisto_ray.encoders._build import build_network
 from mshisto_ray.encoders._encoder import Encoder
-from mshisto_ray.encoders._parameters import LocalPath, Weights
+from mshisto_ray.encoders._parameters import LocalPath
 from mshisto_ray.encoders._recipe import Recipe, read_recipe
 
 

@@ -17,10 +17,10 @@ from mshisto_ray.backbone.precision import Precision
 from mshisto_ray.backbone.taking import Take, taking
 from mshisto_ray.backbone.transform import Fit, InputTransform, Interpolation
 from mshisto_ray.backbone.weights import download_weights, find_weights, load_weights
-from mshisto_ray.config import InputError
+from mshisto_ray.config import InputError, Weights
 from mshisto_ray.encoders._encoder import Encoder
 from mshisto_ray.encoders._known import check_input
-from mshisto_ray.encoders._parameters import Channels, Pixels, Weights
+from mshisto_ray.encoders._parameters import Channels, Pixels
 from mshisto_ray.encoders._recipe import RECIPES, names, read_recipe
 
 

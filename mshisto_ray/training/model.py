@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mshisto_ray.backbone.network import create_network, pooled_features
 from mshisto_ray.backbone.projection import HeadShape, make_head
 from mshisto_ray.backbone.weights import download_weights, load_weights
-from mshisto_ray.config import Config, InputError, option
+from mshisto_ray.config import Config, InputError, Weights, option
 from mshisto_ray.encoders import load_start, read_digest
 
 Width = Annotated[int, option(ge=1)]
@@ -40,7 +40,7 @@ class BackboneConfig(Config):
     options: dict[str, Any] = option(
         {"num_classes": 0}, "of timm's constructor; pre_logits: false for VGG"
     )
-    weights: str = option(
+    weights: Weights = option(
         "random",
         "random, a local weights file, an encoder directory, or pretrained (timm "
         "downloads them)",

@@ -159,3 +159,16 @@ def test_weights_are_identified_by_content_not_by_path(tmp_path, monkeypatch):
         # Files of one size that differ in a single byte, anywhere.
         Path(name).write_bytes(bytes(10**6) + tail + bytes(10**6 + 1))
     assert weights_digest("a.pt") == weights_digest("b.pt") != weights_digest("c.pt")
+
+
+def test_a_relative_path_of_weights_is_made_absolute_before_workers(
+    tmp_path, monkeypatch
+):
+    """Workers run in folders of their own."""
+    monkeypatch.chdir(tmp_path)
+    for given in ("a.pt", "./a.pt", str(tmp_path / "a.pt")):
+        assert validate(ModelConfig, {"weights": given}).weights == f"{tmp_path}/a.pt"
+    for word in ("random", "pretrained"):
+        assert validate(ModelConfig, {"weights": word}).weights == word
+    with pytest.raises(InputError, match=r"weights.*s3 is not supported"):
+        validate(ModelConfig, {"weights": "s3://bucket/a.pt"})
