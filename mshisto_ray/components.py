@@ -68,8 +68,7 @@ def available(family: str) -> list[str]:
 def recipes(family: str) -> dict[str, Path]:
     """A family's parts that are data: their YAML files by name."""
     package = importlib.import_module(family)
-    files = (Path(folder).glob("recipes/*.yaml") for folder in package.__path__)
-    return {path.stem: path for found in files for path in sorted(found)}
+    return {path.stem: path for path in _recipe_files(tuple(package.__path__))}
 
 
 def module(family: str, name: str) -> ModuleType:
@@ -125,10 +124,21 @@ def builder(family: str, name: str) -> Callable[..., Any]:
     return module(family, name).build
 
 
-def _own(family: str) -> list[str]:
-    package = importlib.import_module(family)
-    names = (m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg)
-    return [name for name in names if not name.startswith("_")]
+def _own(family: str) -> tuple[str, ...]:
+    return _modules(tuple(importlib.import_module(family).__path__))
+
+
+# A sweep checks thousands of parts: folders are listed, and models made, once.
+@functools.cache
+def _modules(path: tuple[str, ...]) -> tuple[str, ...]:
+    names = (m.name for m in pkgutil.iter_modules(path) if not m.ispkg)
+    return tuple(name for name in names if not name.startswith("_"))
+
+
+@functools.cache
+def _recipe_files(path: tuple[str, ...]) -> tuple[Path, ...]:
+    files = (Path(folder).glob("recipes/*.yaml") for folder in path)
+    return tuple(one for found in files for one in sorted(found))
 
 
 def _installed(family: str) -> EntryPoints:
@@ -164,7 +174,11 @@ def _package(point: EntryPoint) -> str:
 
 def schema(family: str, name: str) -> type[BaseModel]:
     """The keyword-only parameters of a part's ``build`` as a pydantic model."""
-    function = builder(family, name)
+    return _schema(f"{family}.{name}", builder(family, name))
+
+
+@functools.cache
+def _schema(title: str, function: Callable[..., Any]) -> type[BaseModel]:
     hints = typing.get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {}
     passes_through = False
@@ -177,7 +191,7 @@ def schema(family: str, name: str) -> type[BaseModel]:
     config = ConfigDict(
         extra="allow" if passes_through else "forbid", protected_namespaces=()
     )
-    return create_model(f"{family}.{name}", __config__=config, **fields)
+    return create_model(title, __config__=config, **fields)
 
 
 def check(family: str, part: Part) -> Part:

@@ -193,7 +193,7 @@ def notes(config: ExperimentConfig, bags: Bags) -> list[str]:
     """Lines for the user: what is trained on, what is left out, what does not suit."""
     describe = components.declaration(POOLINGS, config.pooling.name, "notes", None)
     line = summarise(bags, config.split)
-    far = far_notes(bags, plan_splits(bags, config.split, None), config.clip)
+    far = far_notes(bags, config.split, config.clip)
     return [line, *bags.notes, *(describe(bags.sizes) if describe else []), *far]
 
 

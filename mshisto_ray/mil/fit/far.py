@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from mshisto_ray.learning.split import Split
+from mshisto_ray.learning.split import SplitConfig
+from mshisto_ray.mil.fit.splits import plan_splits
 from mshisto_ray.mil.fit.standardisation import fit_standardisation, slide_moments
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.representation.normalise import FAR
@@ -17,20 +17,20 @@ from mshisto_ray.store.features import ArrayFeatures
 _SHOWN = 3
 
 
-def far_notes(bags: Bags, splits: Sequence[Split], clip: float | None) -> list[str]:
+def far_notes(bags: Bags, config: SplitConfig, clip: float | None) -> list[str]:
     """A line on test bags whose mean lies more than ``FAR`` deviations off; or none.
 
     Of tables of bags, whose values are in memory.
 
     Args:
         bags: with targets.
-        splits: their training and test parts.
+        config: of their splits.
         clip: of the config; values that are cut off are not far.
     """
     if clip is not None or not isinstance(bags.features, ArrayFeatures):
         return []
-    parts = repr([(s.train.tolist(), s.test.tolist()) for s in splits])
-    return list(_notes(_Given(f"{bags.identity} {parts}", bags, splits)))
+    key = f"{bags.identity} {bags.folds} {bags.groups} {config.model_dump_json()}"
+    return list(_notes(_Given(key, bags, config)))
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class _Given:
 
     key: str
     bags: Bags = field(compare=False)
-    splits: Sequence[Split] = field(compare=False)
+    config: SplitConfig = field(compare=False)
 
 
 @functools.lru_cache(maxsize=1)
 def _notes(given: _Given) -> tuple[str, ...]:
-    bags, splits = given.bags, given.splits
+    bags, splits = given.bags, plan_splits(given.bags, given.config, None)
     slides = slide_moments(bags)
     counts, means = slides[0].count.astype(float), slides[0].mean
     found: dict[tuple[int, int], float] = {}
