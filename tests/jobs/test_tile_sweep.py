@@ -216,7 +216,7 @@ def test_heads_are_trained_again_once_and_shown(local_ray, stage, tmp_path, caps
     text = (given.out / "summary.md").read_text()
     assert "Trained and chosen anew on 3 redraws" in text
     assert "## Learning curve" in text and "## Permuted labels" in text
-    assert "nor where in a patient a class lies" in text
+    assert "and of where in a patient a class lies" in text
     assert "curve" in read_page(given.out / "report.html").sections
     lost = next(given.out.glob("configs/*/permuted/balanced_accuracy-1.json"))
     before = lost.read_text()
