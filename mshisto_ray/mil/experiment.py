@@ -226,6 +226,8 @@ def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
         del settings["split"]["group"]
     if config.draws == "all":
         del settings["draws"]
+    if config.vote and not config.vote.together:
+        del settings["vote"]["together"]
     if not settings["mixup"]:
         del settings["mixup"]
     if settings["clip"] is None:

@@ -1,4 +1,4 @@
-"""What stands below the tables of Tan 2023: how their numbers came about."""
+"""The caption of the tables of Tan 2023: how their numbers were made."""
 
 from __future__ import annotations
 

@@ -73,6 +73,11 @@ def train_recipe():
     return experiment.recipe(config(train.TrainJobConfig, **keys), BAGS)
 
 
+def vote_recipe():
+    keys = {"embeddings": "/embeddings", "cohort": "/cohort.csv", "vote": {"bags": 3}}
+    return experiment.recipe(config(train.TrainJobConfig, **keys), BAGS)
+
+
 def plain_recipe():
     keys = {"embeddings": "/embeddings", "cohort": "/cohort.csv"}
     constant = {"lr": 1e-3, "schedule": "constant", "warmup_steps": 0}
@@ -97,6 +102,7 @@ def finetune_recipe():
         (embed_recipe, "1928b9cbb2293289fc3a284db5b93db9"),
         (point_recipe, "273a3b811f513310389dfc23a4749fad"),
         (train_recipe, "36f36c04400c52e61bb3bfce861e9758"),
+        (vote_recipe, "c8f6fee077249f81facd0e3279cbd088"),
         (plain_recipe, "60d294d456cab282002b424524e2f34c"),
         (pretrain_recipe, "3466a18a3a6d6b320d4dc5c15b1024ab"),
         (finetune_recipe, "6861016b5bf4333c25f6b52e304fa241"),
