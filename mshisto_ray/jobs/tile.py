@@ -106,9 +106,9 @@ def inspect_slides(
     return 2 if errors or any(one.header.refused for one in checked) else 0
 
 
-def is_complete(config: TileConfig) -> bool:
-    """Whether an earlier run has made the tiles of all slides that it was given."""
-    return (config.out / _SLIDES).is_file()
+def has_reached(config: TileConfig, rows: Sequence[CohortSlide]) -> bool:
+    """Whether earlier runs have tiled or refused each of these slides."""
+    return all(shard_path(config.out, row.slide_id).is_file() for row in rows)
 
 
 def run(config: TileConfig) -> None:

@@ -13,6 +13,8 @@ from fixtures.pages import read_page
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
+from mshisto_ray.jobs import tile
+from mshisto_ray.jobs._study_config import plan_steps
 from mshisto_ray.jobs.run import RunConfig, check, inspect, run
 from mshisto_ray.phantom.config import PhantomConfig
 from mshisto_ray.phantom.write import write_cohort
@@ -69,11 +71,8 @@ def test_parts_too_small_for_both_classes_are_refused(slides, tmp_path):
         check(study(slides, tmp_path / "out", cohort=str(slides / "four.csv")))
 
 
-@pytest.mark.parametrize("lost", ["missing", "coarse"])
-def test_folds_are_checked_without_the_slides_that_are_refused(
-    slides, tmp_path, capsys, lost
-):
-    """Three of four odd slides cannot be used: found before any tile is made."""
+def write_unusable(slides, folder, lost):
+    """``folder``/cohort.csv, in which three of four odd slides cannot be used."""
     lines = (slides / "cohort.csv").read_text().splitlines()
     assert lines[0] == "path,label"
     rows = [line.split(",") for line in lines[1:]]
@@ -84,10 +83,18 @@ def test_folds_are_checked_without_the_slides_that_are_refused(
         mpp = "2.0" if bad and lost == "coarse" else "0.5"
         name = slides / path
         if bad and lost == "missing":
-            name = tmp_path / path
+            name = folder / path
             name.write_bytes(b"not a slide")
         table.append(f"{name},{label},{mpp}")
-    (tmp_path / "cohort.csv").write_text("\n".join(table) + "\n")
+    (folder / "cohort.csv").write_text("\n".join(table) + "\n")
+
+
+@pytest.mark.parametrize("lost", ["missing", "coarse"])
+def test_folds_are_checked_without_the_slides_that_are_refused(
+    slides, tmp_path, capsys, lost
+):
+    """Three of four odd slides cannot be used: found before any tile is made."""
+    write_unusable(slides, tmp_path, lost)
     given = study(tmp_path, tmp_path / "out", tile={"focus_mpp": None})
     check(given)
     said = "3 slides will have no tiles at 0.5 um/px.*class 'odd' has no bag"
@@ -97,6 +104,17 @@ def test_folds_are_checked_without_the_slides_that_are_refused(
     with pytest.raises(InputError, match=said):
         run(given)
     assert not (tmp_path / "out").exists()
+
+
+def test_slides_that_join_a_tiled_study_are_checked_too(plain, slides, tmp_path):
+    out, keys = tmp_path / "out", {"tile": {"focus_mpp": None}}
+    tile.run(plan_steps(study(slides, out, **keys)).tile)
+    write_unusable(slides, tmp_path, "coarse")
+    with (tmp_path / "cohort.csv").open("a") as file:
+        file.write(f"{slides / 'broken.svs'},odd,0.5\n")
+    (slides / "broken.svs").write_bytes(b"not a slide")
+    with pytest.raises(InputError, match=r"4 slides will have no tiles at 0.5 um/px"):
+        run(study(tmp_path, out, **keys))
 
 
 @pytest.mark.parametrize(

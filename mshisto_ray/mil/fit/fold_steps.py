@@ -15,7 +15,7 @@ from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.model import MILModel, outputs_of
 from mshisto_ray.mil.poolings import Pooled
 from mshisto_ray.representation.mixup import Mix, draw_mix, mix_bags
-from mshisto_ray.representation.noises import Noise
+from mshisto_ray.representation.noises import Noise, unchanged
 
 
 class FoldSteps:
@@ -41,7 +41,7 @@ class FoldSteps:
         groups = self._optimiser.param_groups
         self._rates = Rates(groups, config.optimiser, num_steps)
         self._noises = noises
-        self._is_silent = config.noise.parameters.get("sigma") == 0
+        self._is_silent = all(noise is unchanged for noise in noises)
         self._targets = fitted.encode(bags.targets).to(device)
         weights = fitted.weights(bags.targets)
         self._weights = None if weights is None else weights.to(device)

@@ -6,6 +6,7 @@ from mshisto_ray.representation.noises._noise import (
     factor_of,
     normal,
     shaped,
+    unchanged,
 )
 
 FAMILY = "mshisto_ray.representation.noises"
@@ -17,4 +18,5 @@ __all__ = [
     "factor_of",
     "normal",
     "shaped",
+    "unchanged",
 ]

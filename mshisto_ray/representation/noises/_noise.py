@@ -21,7 +21,8 @@ class Noise(Protocol):
     models at once are disturbed alike.
 
     Strengths compare: ``sigma`` is the root of E|noise|^2 / E|h|^2 over training rows
-    h, whatever the shape of the noise; 0 returns the values as they are.
+    h, whatever the shape of the noise; ``build`` returns ``unchanged`` for 0, so that a
+    trainer knows that copies of a tile stay equal.
 
     A part may declare ``check(views, reduced, **parameters)``, which raises InputError
     where its parameters do not suit the columns of each view or a reduction; it is
@@ -33,6 +34,11 @@ class Noise(Protocol):
     def __call__(
         self, values: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor: ...
+
+
+def unchanged(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """The noise of strength 0: returns the values as they are and draws nothing."""
+    return values
 
 
 def normal(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -48,12 +54,12 @@ def shaped(factor: torch.Tensor, energy: float, sigma: float) -> Noise:
         energy: E|h|^2 of the rows that it disturbs.
         sigma: root of E|noise|^2 / E|h|^2.
     """
+    if sigma == 0:
+        return unchanged
     own = float(factor.double().square().sum())
     scaled = factor * (sigma * (energy / max(own, 1e-300)) ** 0.5)
 
     def add(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        if sigma == 0:
-            return values
         shape = (len(values), len(scaled))
         drawn = torch.empty(shape, dtype=values.dtype, device=values.device)
         drawn.normal_(generator=generator)

@@ -8,7 +8,13 @@ import torch
 
 from mshisto_ray.config import InputError, InputPath
 from mshisto_ray.representation.differences import read_differences
-from mshisto_ray.representation.noises import Noise, Strength, factor_of, shaped
+from mshisto_ray.representation.noises import (
+    Noise,
+    Strength,
+    factor_of,
+    shaped,
+    unchanged,
+)
 from mshisto_ray.representation.space import Space
 
 FILES = ("path",)
@@ -47,7 +53,7 @@ def build(space: Space, *, path: Paths, sigma: Strength = 0.0) -> Noise:
             linear.
     """
     if sigma == 0:
-        return lambda values, generator: values
+        return unchanged
     parts = [read_differences(file, space.held_out) for file in _files(path)]
     width, after = sum(part.shape[1] for part in parts), 0
     rows = []

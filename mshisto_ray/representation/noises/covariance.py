@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from mshisto_ray.representation.noises import Noise, Strength, factor_of, shaped
+from mshisto_ray.representation.noises import (
+    Noise,
+    Strength,
+    factor_of,
+    shaped,
+    unchanged,
+)
 from mshisto_ray.representation.space import Space
 
 
@@ -13,5 +19,5 @@ def build(space: Space, *, sigma: Strength = 0.0) -> Noise:
     space between them alone. The mean of standardised embeddings is 0.
     """
     if sigma == 0:
-        return lambda values, generator: values
+        return unchanged
     return shaped(factor_of(space.rows), space.energy, sigma)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mshisto_ray.representation.noises import Noise, Strength
+from mshisto_ray.representation.noises import Noise, Strength, unchanged
 from mshisto_ray.representation.space import Space
 
 
@@ -16,11 +16,11 @@ def build(space: Space, *, sigma: Strength = 0.0) -> Noise:
 
     Source: Srivastava et al. 2014, dropout, on the inputs of a head.
     """
+    if sigma == 0:
+        return unchanged
     kept = 1 / (1 + sigma**2)
 
     def drop(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        if sigma == 0:
-            return values
         mask = torch.empty_like(values).bernoulli_(kept, generator=generator)
         return mask.div_(kept).mul_(values)
 

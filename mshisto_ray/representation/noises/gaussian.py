@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mshisto_ray.representation.noises import Noise, Strength
+from mshisto_ray.representation.noises import Noise, Strength, unchanged
 from mshisto_ray.representation.space import Space
 
 
@@ -18,10 +18,10 @@ def build(space: Space, *, sigma: Strength = 0.0) -> Noise:
     gives neither a strength nor a unit; a strength relative to each feature's spread
     is ours.
     """
+    if sigma == 0:
+        return unchanged
 
     def add(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        if sigma == 0:
-            return values
         noise = torch.empty_like(values).normal_(0, sigma, generator=generator)
         return noise.add_(values)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mshisto_ray.representation.noises import Noise, Strength, normal
+from mshisto_ray.representation.noises import Noise, Strength, normal, unchanged
 from mshisto_ray.representation.space import Space
 
 
@@ -16,7 +16,7 @@ def build(space: Space, *, sigma: Strength = 0.0) -> Noise:
     reduction, directions of little variance get little noise.
     """
     if sigma == 0:
-        return lambda values, generator: values
+        return unchanged
     rows = space.rows.double()
     spread = rows.square().mean(0).sqrt()
     scale = (sigma * spread).float()

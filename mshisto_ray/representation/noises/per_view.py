@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mshisto_ray.config import InputError
-from mshisto_ray.representation.noises import Noise, Strength, normal
+from mshisto_ray.representation.noises import Noise, Strength, normal, unchanged
 from mshisto_ray.representation.space import Space
 
 
@@ -31,12 +31,12 @@ def build(space: Space, *, sigma: Strength | tuple[Strength, ...] = 0.0) -> Nois
     """
     check(space.views, False, sigma=sigma)
     each = sigma if isinstance(sigma, tuple) else (sigma,) * len(space.views)
+    if not any(each):
+        return unchanged
     parts = [torch.full((n,), s) for s, n in zip(each, space.views, strict=True)]
     scale = torch.cat(parts)
 
     def add(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        if not any(each):
-            return values
         noise = normal(values, generator)
         return noise.mul_(scale.to(values.device)).add_(values)
 
