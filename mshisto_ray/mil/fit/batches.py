@@ -167,9 +167,7 @@ class Batches:
         """All draws of ``index`` in runs of a limited size in tiles, for evaluation."""
         yield from self.runs(self.all_draws(index))
 
-    def runs(
-        self, draws: np.ndarray, most: int | None = None
-    ) -> Iterator[np.ndarray]:
+    def runs(self, draws: np.ndarray, most: int | None = None) -> Iterator[np.ndarray]:
         """Draws [M, 2] in runs of at most so many tiles, or of one draw."""
         most = most or _EVALUATION_ROWS
         sizes = self._num_tiles[draws[:, 0]]
