@@ -143,7 +143,7 @@ def _columns(
             blank = rng.random(len(cells)) < BLANK
             cells = [None if b else c for b, c in zip(blank, cells, strict=True)]
         columns[column] = cells
-    codes = columns.get("oncotree_code", [])
+    codes = columns.get("oncotree_code", [None] * len(names))
     grades = [n for n in _GRADES if codes.count(n) >= _LEAST_PATIENTS]
     columns["grade"] = [code if code in grades else None for code in codes]
     return columns

@@ -10,6 +10,7 @@ import pytest
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs import reproduce
 from mshisto_ray.studies import tcga_rna
+from mshisto_ray.studies._tcga_cohort import read_tcga
 
 NUM, GENES = 200, 20
 METRICS = ("c_index", "uno_c", "auc", "brier", "brier_kaplan_meier")
@@ -94,6 +95,8 @@ def test_cancers_are_those_of_the_folder_or_the_given_ones(tmp_path):
     study = tcga_rna.build(tmp_path)
     names = [unit.name for unit in study.units()]
     assert names == ["kirc-mutations-patients", "kirc-age-patients"]
+    bags = read_tcga(tmp_path, "kirc").bags()
+    assert bags["grade"].null_count == bags.num_rows == 200
     table = study.table({})
     assert table.index("| kirc |") < table.index("| stad |")
     assert "| stad | survival | 200 |  |  |  |  |  |" in table

@@ -78,17 +78,26 @@ class Batches:
         self._device = device
         self._standardise = standardisation.to(device)
         self._known_places: dict[int, np.ndarray] = {}
-        self._ready: torch.Tensor | None = None
-        self._kept: dict[int, _Tiles] | None = None
         all_features = [bags.features, *(scale.features for scale in bags.finer)]
-        if sum(int(f.counts.sum()) * f.dim * 4 for f in all_features) > _READY_BYTES:
-            return
-        if bags.finer:
-            self._kept = {}
-        elif isinstance(bags.features, ArrayFeatures):
-            values = torch.from_numpy(bags.features.values).to(device)
-            self._ready = self._standardise(values)
-            self._offsets: list[int] = bags.features.offsets.tolist()
+        total = sum(int(f.counts.sum()) * f.dim * 4 for f in all_features)
+        self._is_small = total <= _READY_BYTES
+        kept = self._is_small and bags.finer
+        self._kept: dict[int, _Tiles] | None = {} if kept else None
+
+    @cached_property
+    def _ready(self) -> torch.Tensor | None:
+        """All instances of a small set of one scale, standardised at first use."""
+        features = self._bags.features
+        if not self._is_small or self._bags.finer:
+            return None
+        if not isinstance(features, ArrayFeatures):
+            return None
+        return self._standardise(torch.from_numpy(features.values).to(self._device))
+
+    @cached_property
+    def _offsets(self) -> list[int]:
+        assert isinstance(self._bags.features, ArrayFeatures)
+        return self._bags.features.offsets.tolist()
 
     def get(self, index: Sequence[int] | np.ndarray) -> BagBatch:
         """The whole bags at ``index``, in that order."""
@@ -158,8 +167,9 @@ class Batches:
         """All draws of ``index`` in runs of a limited size in tiles, for evaluation."""
         yield from self.runs(self.all_draws(index))
 
-    def runs(self, draws: np.ndarray) -> Iterator[np.ndarray]:
-        """Draws [M, 2] in runs of a limited size in tiles."""
+    def runs(self, draws: np.ndarray, most: int | None = None) -> Iterator[np.ndarray]:
+        """Draws [M, 2] in runs of at most so many tiles, or of one draw."""
+        most = most or _EVALUATION_ROWS
         sizes = self._num_tiles[draws[:, 0]]
         random = self.vote or self._tiles
         if random is not None:
@@ -169,7 +179,7 @@ class Batches:
         sizes = sizes.cumsum()
         start = 0
         while start < len(draws):
-            limit = sizes[start - 1] * (start > 0) + _EVALUATION_ROWS
+            limit = sizes[start - 1] * (start > 0) + most
             stop = max(start + 1, int(np.searchsorted(sizes, limit, side="right")))
             yield draws[start:stop]
             start = stop

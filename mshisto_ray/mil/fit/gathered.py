@@ -15,7 +15,7 @@ import torch
 from mshisto_ray.mil.fit.batches import Batches
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold_model import FoldTask
-from mshisto_ray.mil.fit.vote import draw
+from mshisto_ray.mil.fit.vote import EpochTiles, VoteConfig, draw
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.representation.normalise import Standardisation
 
@@ -47,7 +47,7 @@ class Gathered:
         self._num, self._batches = len(raw), {}
 
     def batches(self, task: FoldTask, config: TrainConfig) -> Batches:
-        """What ``fit_fold`` draws from and predicts with; shared by equal ones."""
+        """What ``fit_fold`` draws from; shared by equal ones."""
         tiles = config.epoch_tiles
         key = id(task.standardisation), config.vote, tiles
         if key not in self._batches:
@@ -56,12 +56,17 @@ class Gathered:
         return self._batches[key]
 
     def rows(
-        self, draws: np.ndarray, fit: Standardisation, config: TrainConfig
+        self,
+        draws: np.ndarray,
+        fit: Standardisation,
+        random: VoteConfig | EpochTiles | None,
     ) -> DrawnRows:
-        """Rows of draws [M, 2] (see ``Batches``), with a standardisation."""
+        """Rows of draws [M, 2] (see ``Batches``), with a standardisation.
+
+        ``random``: what the draws are drawn with; None: they are whole bags.
+        """
         bags = draws[:, 0]
         first = self._start[bags] + self._first[id(fit)]
-        random = config.vote or config.epoch_tiles
         if random is None:
             sizes = self._bags.sizes[bags]
             shift = np.repeat(first - (sizes.cumsum() - sizes), sizes)
@@ -72,12 +77,11 @@ class Gathered:
         sizes = np.array([len(part) for part in own], np.int64)
         return DrawnRows(np.concatenate(own) + np.repeat(first, sizes), sizes)
 
-    @cached_property
-    def places(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    def places_of(self, rows: torch.Tensor) -> Callable[[], torch.Tensor] | None:
         """Reads where rows lie in their slides' grids, int64 [N, 2]; None: unknown."""
         if self._bags.places is None:
             return None
-        return lambda rows: torch.from_numpy(self._places[rows.numpy() % self._num])
+        return lambda: torch.from_numpy(self._places[rows.numpy() % self._num])
 
     @cached_property
     def _places(self) -> np.ndarray:
@@ -92,5 +96,5 @@ def _instances(bags: Bags) -> torch.Tensor:
 
 
 def gathered_bytes(bags: Bags, num_fits: int) -> int:
-    """Memory of the matrix and of what models are validated with."""
-    return int(bags.sizes.sum()) * bags.features.dim * 4 * num_fits * 2
+    """Memory of the matrix."""
+    return int(bags.sizes.sum()) * bags.features.dim * 4 * num_fits

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -20,6 +19,9 @@ from mshisto_ray.mil.fit.stopping import EarlyStopping
 from mshisto_ray.mil.fit.validation import FoldValidation
 from mshisto_ray.mil.input.bags import Bags
 
+# Instances of a model for a look at its validation bags: all models look at once.
+_LOOK_ROWS = 2048
+
 
 class Learner:
     """A model that takes its steps in a stack, with what ``fit_fold`` would have.
@@ -36,6 +38,8 @@ class Learner:
         noise: its random numbers.
         dropout: those of the dropout.
         ahead: steps left of this epoch.
+        looks: steps over the bags that it is validated with; none where it is not.
+        no_bags: a step over none.
         is_over: there is no further step.
         error: why training ended before its time.
     """
@@ -61,13 +65,18 @@ class Learner:
         self._chance = bags.kind.constant_loss(*known)
         self._batches = gathered.batches(task, config)
         self._balanced = bags.targets if config.draws == "balanced" else None
-        self._validate = self._stopping = None
+        self._validation = self._stopping = None
+        nothing = np.empty(0, np.int64)
+        self.no_bags = ModelStep(nothing, nothing, self._targets[:0], None)
+        self.looks: list[ModelStep] = []
         if config.early_stopping:
             stopping = config.early_stopping, self._chance, bags.kind
             self._stopping = EarlyStopping(*stopping)
             given = bags, self._batches, self._fitted, task.validation
-            self._validate = FoldValidation(*given)
-        self._best: dict[str, torch.Tensor] | None = None
+            self._validation = FoldValidation(*given)
+            self._looked_at = self._batches.all_draws(task.validation)
+            runs = self._batches.runs(self._looked_at, _LOOK_ROWS)
+            self.looks = [self._look(run) for run in runs]
         self._history: list[dict[str, float]] = []
         self._losses: list[np.ndarray] = []
         self.is_over = False
@@ -82,14 +91,10 @@ class Learner:
         """
         if self.error:
             raise self.error
-        epochs = len(self._history)
-        if self._best is not None and self._stopping:
-            self.model.load_state_dict(self._best)
-            epochs = self._stopping.kept
         return FoldModel(
             self.model.eval(),
             self.task.standardisation,
-            epochs,
+            self._kept or len(self._history),
             tuple(self._history),
             self._chance,
             self._fitted,
@@ -108,11 +113,19 @@ class Learner:
         """
         self._losses.append(losses)
 
-    def end_epoch(self, copy_weights: Callable[[], None]) -> None:
+    @property
+    def _kept(self) -> int:
+        """The best epoch so far, whose weights ``model`` has; 0: none counts yet."""
+        return self._stopping.kept if self._stopping else 0
+
+    def end_epoch(
+        self, copy_weights: Callable[[], None], outputs: torch.Tensor | None
+    ) -> None:
         """Judge the epoch that is over, and begin the next one if there is one.
 
         Args:
             copy_weights: gives ``model`` its weights.
+            outputs: of the bags of ``looks``, [M, K]; None: there are none.
         """
         losses = torch.from_numpy(np.concatenate(self._losses).T.copy())
         loss, of_bags = (part.mean().item() for part in losses)
@@ -124,19 +137,23 @@ class Learner:
             self.error, self.is_over = error, True
             return
         self._history.append(record)
-        last = epoch == self.config.epochs
-        if self._validate is not None and self._stopping is not None:
-            copy_weights()
-            record |= self._validate.measure(self.model.eval())
+        self.is_over = epoch == self.config.epochs
+        if self._validation and self._stopping and outputs is not None:
+            record |= self._validation.judge(outputs, self._looked_at[:, 0])
             if self._stopping.improves(epoch, record):
-                self._best = copy.deepcopy(self.model.state_dict())
-            elif self._stopping.is_over(epoch):
-                self.is_over = True
-        elif last:
-            copy_weights()
-        self.is_over |= last
+                copy_weights()
+            self.is_over |= self._stopping.is_over(epoch)
         if not self.is_over:
             self._begin_epoch()
+        elif not self._kept:
+            copy_weights()
+
+    def _look(self, draws: np.ndarray) -> ModelStep:
+        """A step over draws [M, 2] of validation bags."""
+        fit = self.task.standardisation
+        rows, sizes = self._gathered.rows(draws, fit, self.config.vote)
+        bags = torch.from_numpy(draws[:, 0].copy())
+        return ModelStep(rows, sizes, self._targets.index_select(0, bags), None)
 
     def _begin_epoch(self) -> None:
         """Draw the bags of the next epoch, in their order, with all their rows."""
@@ -145,7 +162,8 @@ class Learner:
         known = self._balanced, self._order, self.config.together
         shuffled = epoch_draws(draws, *known)
         fit = self.task.standardisation
-        rows, sizes = self._gathered.rows(shuffled, fit, self.config)
+        random = self.config.vote or self.config.epoch_tiles
+        rows, sizes = self._gathered.rows(shuffled, fit, random)
         size, num = self.config.batch_size, len(shuffled)
         starts = range(size, num, size)
         ends = sizes.cumsum()[np.array(starts, np.int64) - 1]

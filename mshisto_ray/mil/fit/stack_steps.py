@@ -57,7 +57,10 @@ class StackStep(NamedTuple):
 
 
 def plan_steps(models: Sequence[Sequence[ModelStep]]) -> Iterator[StackStep]:
-    """The steps of all models from those of each, of which all have as many."""
+    """The steps of all models from those of each, of which all have as many.
+
+    A step of a model may have no bag.
+    """
     parts = [part for step in zip(*models, strict=True) for part in step]
     shape = -1, len(models)
     instances = np.array([len(part.rows) for part in parts]).reshape(shape)
@@ -66,7 +69,7 @@ def plan_steps(models: Sequence[Sequence[ModelStep]]) -> Iterator[StackStep]:
     rows = torch.from_numpy(np.concatenate([part.rows for part in parts]))
     targets = torch.cat([part.targets for part in parts])
     weights = [part.weights for part in parts if part.weights is not None]
-    shares = np.repeat(1 / bags.ravel(), bags.ravel()).astype(np.float32)
+    shares = np.repeat(1 / np.maximum(bags.ravel(), 1), bags.ravel())
     num = len(instances)
     yield from map(
         StackStep,
@@ -76,7 +79,7 @@ def plan_steps(models: Sequence[Sequence[ModelStep]]) -> Iterator[StackStep]:
         _stack_rows(bags),
         targets.split(of_step[1]),
         torch.cat(weights).split(of_step[1]) if weights else [None] * num,
-        torch.from_numpy(shares).split(of_step[1]),
+        torch.from_numpy(shares.astype(np.float32)).split(of_step[1]),
     )
 
 

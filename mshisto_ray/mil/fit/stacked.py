@@ -112,6 +112,8 @@ class _StackedDropout(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[N, D] to [N, D]."""
+        if not self.training:
+            return values
         noise = torch.empty_like(values)
         parts = noise.split(self._rows.of(values).counts)
         for part, generator in zip(parts, self._generators, strict=True):

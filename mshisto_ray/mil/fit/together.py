@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -106,10 +107,11 @@ def fit_stack(
     while active:
         given = gathered, optimiser, bags.kind
         _take_steps(stack, [learner for _, learner in active], *given)
+        found = _validate(stack, [x for _, x in active], gathered, bags.kind)
         for place, (_, learner) in enumerate(active):
             if not learner.ahead:
-                model = learner.model
-                learner.end_epoch(lambda m=model, at=place: stack.copy_to(m, at))
+                copy = partial(stack.copy_to, learner.model, place)
+                learner.end_epoch(copy, found.get(place))
         ended = [(place, x) for place, x in active if x.is_over]
         if ended:
             stay = [k for k, (_, x) in enumerate(active) if not x.is_over]
@@ -159,8 +161,7 @@ def _step(
     parts = [learner.disturb(part, learner.noise) for part, learner in pairs]
     if any(part is not own for part, own in zip(parts, given, strict=True)):
         h = torch.cat(parts)
-    places = gathered.places
-    out = stack(h, step, places and (lambda: places(step.rows)))
+    out = stack(h, step, gathered.places_of(step.rows))
     bag = target.loss(outputs_of(out, target), step.targets)
     if step.weights is not None:
         bag = bag * step.weights
@@ -168,3 +169,27 @@ def _step(
     each.dot(step.shares.to(each.dtype)).backward()
     optimiser.step()
     return torch.stack([each.detach(), bag.detach()], 1)
+
+
+def _validate(
+    stack: Stack, learners: Sequence[Learner], gathered: Gathered, target: Target
+) -> dict[int, torch.Tensor]:
+    """Outputs [M, K] of the validation bags of those that ended an epoch, by place."""
+    looks = [[] if learner.ahead else learner.looks for learner in learners]
+    num = max(map(len, looks))
+    if not num:
+        return {}
+    pairs = zip(looks, learners, strict=True)
+    steps = [[*own, *[x.no_bags] * (num - len(own))] for own, x in pairs]
+    outputs, owners = [], []
+    stack.module.eval()
+    with torch.inference_mode():
+        for step in plan_steps(steps):
+            h = gathered.values.index_select(0, step.rows)
+            out = stack(h, step, gathered.places_of(step.rows))
+            outputs.append(outputs_of(out, target))
+            owners.append(step.bags.owners)
+    stack.module.train()
+    found, owner = torch.cat(outputs).double(), torch.cat(owners)
+    ended = (place for place, own in enumerate(looks) if own)
+    return {place: found[owner == place] for place in ended}

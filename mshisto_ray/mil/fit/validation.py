@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import nn
 
 from mshisto_ray.learning.targets import FittedTarget
@@ -37,7 +38,10 @@ class FoldValidation:
         in steps and hardly reflects how confident a model is.
         """
         given = model, self._batches, self._index, self._kind
-        each, bag = outputs_of_draws(*given)
+        return self.judge(*outputs_of_draws(*given))
+
+    def judge(self, each: torch.Tensor, bag: np.ndarray) -> dict[str, float]:
+        """As ``measure``, of outputs [M, K] of all draws and the bag of each, [M]."""
         losses = self._kind.loss(each, self._targets[bag])
         if self._weights is not None:
             losses = losses * self._weights[bag]

@@ -9,7 +9,7 @@ import torch
 from mshisto_ray import components, config
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.split import SplitConfig
-from mshisto_ray.mil.fit import cross_validation
+from mshisto_ray.mil.fit import cross_validation, learner
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.cross_validation import cross_validate
 from mshisto_ray.mil.fit.splits import plan_splits
@@ -88,6 +88,7 @@ def test_every_pooling_learns_the_same_as_one_by_one(planted, name, monkeypatch)
         {"early_stopping": {"patience": 1}, "epochs": 6},
         {"early_stopping": {"metric": "auroc", "patience": 2}, "epochs": 6},
         {"early_stopping": {"patience": 1}, "vote": {"bags": 3, "size": 2}},
+        {"early_stopping": {"patience": 2}, "tiles_per_epoch": 2, "epochs": 6},
     ],
     ids=str,
 )
@@ -96,6 +97,13 @@ def test_every_setting_learns_the_same_as_one_by_one(planted, keys, monkeypatch)
     pooling = {"name": "attention", "per_class": True}
     training = settings(pooling=pooling, **keys)
     assert_same(*both_ways(bags, training, monkeypatch), "optimiser" not in keys)
+
+
+def test_validation_bags_are_looked_at_in_runs(planted, monkeypatch):
+    monkeypatch.setattr(learner, "_LOOK_ROWS", 5)
+    bags = planted(num=26)
+    training = settings(pooling={"name": "clam"}, early_stopping={"patience": 1})
+    assert_same(*both_ways(bags, training, monkeypatch))
 
 
 def test_bags_of_one_instance_each(planted, monkeypatch):
