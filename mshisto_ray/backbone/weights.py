@@ -20,6 +20,7 @@ _PREFIXES = ("module.", "model.", "backbone.", "encoder.", "teacher.", "student.
 # others.
 _USUAL = ("model.safetensors", "pytorch_model.bin", "encoder.safetensors")
 _ENDS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".torch", ".onnx")
+_POINTER = b"version https://git-lfs"
 _OPTIONS = (
     "Give the options it was trained with beside `model`, as num_classes: 1001 (also "
     "img_size, pad_type, ...), or another model"
@@ -48,7 +49,11 @@ def find_weights(path: Path, preferred: Sequence[str] = ()) -> Path:
     files = sorted(p for p in path.iterdir() if p.suffix in _ENDS and p.is_file())
     if len(files) == 1:
         return files[0]
-    listed = ", ".join(p.name for p in files) or "none"
+    if not files:
+        raise InputError(
+            f"encoder: {path} holds no weights (a file ending with {', '.join(_ENDS)})"
+        )
+    listed = ", ".join(p.name for p in files)
     raise InputError(
         f"encoder: {path} holds {len(files)} files that could be the weights "
         f"({listed}); give the path of one file"
@@ -65,13 +70,18 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     """
     if not path.is_file():
         raise InputError(f"encoder: no such weights file: {path}")
+    if _is_pointer(path):
+        raise InputError(
+            f"encoder: {path} is a pointer of git LFS, not the weights: run git lfs "
+            "pull where it was cloned, or download the file itself"
+        )
     if path.suffix == ".safetensors":
         try:
             return safetensors.torch.load_file(path)
         except safetensors.SafetensorError as error:
             raise InputError(
-                f"encoder: {path} is not a safetensors file ({error}): truncated, or a "
-                "git LFS pointer? copy it again"
+                f"encoder: {path} is not a safetensors file ({error}): truncated? copy "
+                "it again"
             ) from None
     if _is_torchscript(path):
         raise InputError(
@@ -84,7 +94,8 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:
         raise InputError(
             f"encoder: {path} cannot be read as plain weights "
-            f"({type(error).__name__}); save it as safetensors or as a state_dict"
+            f"({type(error).__name__}): if it is truncated, copy it again; if it holds "
+            "more than weights, save them as safetensors or as a state_dict"
         ) from None
     for key in ("state_dict", "model", "teacher"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -95,6 +106,11 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             "save the state_dict() of the network"
         )
     return {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
+
+
+def _is_pointer(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_POINTER)) == _POINTER
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -73,7 +73,7 @@ class Recipe(Config):
     parameters: float | None = option(
         None, "as published; null: not", unit="millions", gt=0
     )
-    mpp: tuple[float, ...] = option((), "scales that it was trained at", unit="um/px")
+    mpp: tuple[float, ...] = option((), "trained at or recommended", unit="um/px")
     weights: WeightsSpec
     sources: tuple[str, ...] = option(text="of the numbers", min_length=1)
     disagree: tuple[str, ...] = option((), "what two sources say otherwise")

@@ -118,7 +118,7 @@ def make_plan(
             f"no tile has both a near ({config.near_um:g} um) and a far "
             f"({config.far_um:g} um) one on its slide: no spatial ADDR and AUC"
         )
-    cross = _find_parents(tiles, coarse, config.max_queries, rng)
+    cross = _find_parents(tiles, coarse, config.max_queries, rng, notes)
     if not (len(queries) or len(by_distance.first) or len(cross[0])):
         raise InputError(
             "label.column: without classes only near and far pairs and parents are "
@@ -172,13 +172,23 @@ def _without_target(
 
 
 def _find_parents(
-    tiles: TileSet, coarse: TileSet | None, most: int, rng: np.random.Generator
+    tiles: TileSet,
+    coarse: TileSet | None,
+    most: int,
+    rng: np.random.Generator,
+    notes: list[str],
 ) -> tuple[np.ndarray, np.ndarray]:
     if coarse is None:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     rows = np.sort(rng.choice(len(tiles), min(most, len(tiles)), replace=False))
     parents = tiles.select(rows).parents(coarse)
-    return rows[parents >= 0], parents[parents >= 0]
+    held = parents >= 0
+    if not held.all():
+        notes.append(
+            f"{(~held).sum()} of the {len(rows)} tiles whose parent is searched have "
+            f"their centre in no tile of {coarse.mpp:g} um/px: not in parent recall"
+        )
+    return rows[held], parents[held]
 
 
 def _clusters(

@@ -13,7 +13,13 @@ from mshisto_ray.config import InputError
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.links import read_places
 from mshisto_ray.store.manifest import differences
-from mshisto_ray.store.same_place import Corners, are_same, check_places, read_corners
+from mshisto_ray.store.same_place import (
+    Corners,
+    are_same,
+    check_places,
+    find_parents,
+    read_corners,
+)
 from mshisto_ray.store.shards import match_tiles
 from mshisto_ray.store.tiles import TileDirectory
 
@@ -52,12 +58,24 @@ class TileSet:
         return slide_id, np.full(len(self), self.mpp), self.row, self.col
 
     def parents(self, coarse: TileSet) -> np.ndarray:
-        """The row in ``coarse`` (of the same slides) of each tile's parent, or -1."""
-        factor = round(coarse.mpp / self.mpp)
-        slide_id, _, row, col = self.identity()
-        mpp = np.full(len(self), coarse.mpp)
-        wanted = (slide_id, mpp, row // factor, col // factor)
-        return match_tiles(wanted, coarse.identity())
+        """The row in ``coarse`` of the tile around each tile's centre, or -1.
+
+        On one grid the parent; the slides of ``coarse`` are some of these.
+        """
+        found = np.full(len(self), -1)
+        for index, slide_id in enumerate(coarse.slide_ids):
+            ours = np.flatnonzero(self.slide == self.slide_ids.index(slide_id))
+            theirs = np.flatnonzero(coarse.slide == index)
+            corners = coarse.corners(theirs), self.corners(ours)
+            rows = find_parents(*corners, ratio=None).rows
+            found[ours[rows >= 0]] = theirs[rows[rows >= 0]]
+        return found
+
+    def corners(self, rows: np.ndarray) -> Corners:
+        """Corners and sides of the given rows, in micrometres."""
+        side = self.side[rows]
+        x, y = (self.centre[rows] - side[:, None] / 2).T
+        return Corners(x, y, side)
 
 
 def check_same_tiles(

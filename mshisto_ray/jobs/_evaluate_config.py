@@ -35,6 +35,20 @@ class BaselinesConfig(Config):
     )
 
 
+class CoarseConfig(Config):
+    """Where the next coarser scale is, if not in the same directories."""
+
+    tiles: InputPath | None = option(None, "its tiles directory; null: the same")
+    encoders: dict[str, InputPath] = option(
+        {}, "{name: embeddings directory} of encoders and baselines at that scale"
+    )
+
+    @property
+    def is_given(self) -> bool:
+        """Whether anything is."""
+        return bool(self.tiles or self.encoders)
+
+
 class EvaluateConfig(QuestionConfig):
     """Compare encoders by retrieval, descriptor distances and effective rank."""
 
@@ -55,6 +69,7 @@ class EvaluateConfig(QuestionConfig):
         None, "scale of the tiles; null: the finest", unit="um/px", gt=0
     )
     baselines: BaselinesConfig = BaselinesConfig()
+    coarse: CoarseConfig = CoarseConfig()
     embedding_map: bool = option(
         False, "draw each encoder's tiles on a plane by UMAP (needs the extra `plots`)"
     )
@@ -73,9 +88,13 @@ class EvaluateConfig(QuestionConfig):
         return encoders
 
     @model_validator(mode="after")
-    def _colours_are_of_encoders(self) -> EvaluateConfig:
-        unknown = sorted(self.colours.keys() - self.encoders.keys())
-        if unknown:
-            have = ", ".join(self.encoders)
-            raise ValueError(f"colours: {unknown[0]!r} is no encoder; have {have}")
+    def _names_are_of_encoders(self) -> EvaluateConfig:
+        for key, given, known in (
+            ("colours", self.colours, (*self.encoders,)),
+            ("coarse.encoders", self.coarse.encoders, (*self.encoders, *BASELINES)),
+        ):
+            unknown = sorted(given.keys() - {*known})
+            if unknown:
+                have = ", ".join(known)
+                raise ValueError(f"{key}: {unknown[0]!r} is no encoder; have {have}")
         return self

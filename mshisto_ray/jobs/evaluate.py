@@ -10,18 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.distributed.session import connect
 from mshisto_ray.evaluation.encoder_scores import Score, measure
 from mshisto_ray.evaluation.labelling import read_labelled_tiles
 from mshisto_ray.evaluation.neighbours import Neighbours
 from mshisto_ray.evaluation.plan import Plan, QuestionConfig, make_plan
-from mshisto_ray.evaluation.tile_set import read_tile_set, read_values
-from mshisto_ray.jobs import embed
+from mshisto_ray.evaluation.tile_set import read_values
 from mshisto_ray.jobs._cohort import say_cohort
 from mshisto_ray.jobs._embed_config import make_targets
-from mshisto_ray.jobs._evaluate_config import BASELINES, EvaluateConfig
+from mshisto_ray.jobs._evaluate_config import EvaluateConfig
+from mshisto_ray.jobs._evaluate_encoders import (
+    Encoders,
+    make_baselines,
+    missing_baselines,
+    open_encoders,
+    read_coarse,
+)
 from mshisto_ray.progress import say
 from mshisto_ray.reporting.embedding_map import check_installed, draw_embedding_map
 from mshisto_ray.reporting.evaluation_report import Scores, write_report
@@ -46,40 +50,42 @@ def check(config: EvaluateConfig) -> None:
     """Check tiles, embeddings, labels, that queries have targets, and ``out``."""
     if config.embedding_map:
         check_installed()
-    directories = _directories(config)
-    _plan(config, directories, _read_cohort(config))
-    check_stage(config.out, STAGE, _recipe(config, directories))
-    for baseline in _missing_baselines(config).values():
+    encoders = open_encoders(config)
+    _plan(config, encoders, _read_cohort(config))
+    check_stage(config.out, STAGE, _recipe(config, encoders))
+    for baseline in missing_baselines(config):
         # Builds the encoder, so that its errors show here.
-        make_targets(baseline, TileDirectory(config.tiles))
+        make_targets(baseline, TileDirectory(baseline.tiles))
 
 
 def run(config: EvaluateConfig) -> None:
     """Compare encoders by retrieval, descriptor distances and effective rank."""
-    directories = _directories(config)
-    recipe = _recipe(config, directories)
+    recipe = _recipe(config, open_encoders(config))
     with open_stage(config.out, STAGE, recipe, config.model_dump(mode="json")):
-        directories |= _make_baselines(config)
+        missing = missing_baselines(config)
+        make_baselines(missing)
+        encoders = open_encoders(config, missing)
         cohort = _read_cohort(config)
-        plan = _plan(config, directories, cohort)
+        plan = _plan(config, encoders, cohort)
         if cohort:
             say_cohort("evaluate", cohort)
         for note in plan.notes:
             say(f"evaluate: {note}")
-        scores, found = _measure(config, plan, directories)
+        scores, found = _measure(config, plan, encoders)
         say(f"\n{write_report(config.out, plan, scores, found, config.exclude)}")
         _draw(config, plan, found)
         _log(config, scores)
 
 
 def _measure(
-    config: EvaluateConfig, plan: Plan, directories: Mapping[str, EmbeddingDirectory]
+    config: EvaluateConfig, plan: Plan, encoders: Encoders
 ) -> tuple[dict[str, dict[str, Score]], dict[str, Neighbours]]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     scores, found = {}, {}
-    for name, directory in directories.items():
+    for name, directory in encoders.fine.items():
         values = read_values(directory, plan.labelled.tiles)
-        coarse = read_values(directory, plan.coarse) if plan.coarse else None
+        above = encoders.coarse[name]
+        coarse = read_values(above, plan.coarse) if plan.coarse else None
         scores[name], found[name] = measure(
             values, coarse, plan, config.normalise, device
         )
@@ -93,32 +99,23 @@ def _measure(
     return scores, found
 
 
-def _directories(config: EvaluateConfig) -> dict[str, EmbeddingDirectory]:
-    """The given embeddings: encoders, then baselines."""
-    given = {name: getattr(config.baselines, name) for name in BASELINES}
-    paths = config.encoders | {name: path for name, path in given.items() if path}
-    return {
-        name: EmbeddingDirectory(path, config.colours.get(name))
-        for name, path in paths.items()
-    }
-
-
-def _recipe(
-    config: EvaluateConfig, directories: Mapping[str, EmbeddingDirectory]
-) -> dict[str, Any]:
+def _recipe(config: EvaluateConfig, encoders: Encoders) -> dict[str, Any]:
     """The settings that decide the scores, except labels, which may be corrected."""
     keys = {*QuestionConfig.model_fields, "label", "scale"}
     settings = config.model_dump(mode="json", include=keys)
     random = config.baselines.random_encoder.model_dump(mode="json")
-    digests = {name: directory.digest for name, directory in directories.items()}
-    return settings | {"encoders": digests, "random_encoder": random}
+    digests = {name: found.digest for name, found in encoders.fine.items()}
+    recipe = settings | {"encoders": digests, "random_encoder": random}
+    if config.coarse.is_given:
+        recipe["coarse"] = {
+            name: EmbeddingDirectory(path).digest
+            for name, path in config.coarse.encoders.items()
+        }
+    return recipe
 
 
-def _plan(
-    config: EvaluateConfig,
-    directories: Mapping[str, EmbeddingDirectory],
-    cohort: Cohort | None,
-) -> Plan:
+def _plan(config: EvaluateConfig, encoders: Encoders, cohort: Cohort | None) -> Plan:
+    directories = encoders.fine
     tiles = TileDirectory(config.tiles)
     scales = sorted(tiles.manifest.recipe["scales"])
     mpp = scales[0] if config.scale is None else config.scale
@@ -131,17 +128,7 @@ def _plan(
         patients = {labelled.patient_ids[slide] for slide in slides}
         learned = learned_notes(directories.values(), patients)
         labelled = replace(labelled, notes=(*labelled.notes, *learned))
-    coarser = [  # imported features may lack them
-        scale
-        for scale in scales
-        if scale > mpp and all(scale in d.scales for d in directories.values())
-    ]
-    slides = labelled.tiles.slide_ids
-    coarse = (
-        read_tile_set(tiles, directories, slides, coarser[0], own_only=False)
-        if coarser
-        else None
-    )
+    coarse = read_coarse(config, encoders, mpp, labelled.tiles.slide_ids)
     return make_plan(labelled, coarse, config)
 
 
@@ -149,38 +136,6 @@ def _read_cohort(config: EvaluateConfig) -> Cohort | None:
     if config.cohort is None:
         return None
     return read_cohort(config.cohort, False, config.columns)
-
-
-def _make_baselines(config: EvaluateConfig) -> dict[str, EmbeddingDirectory]:
-    """Embed the tiles with the baselines that were not given."""
-    missing = _missing_baselines(config)
-    if missing:
-        with connect():
-            for baseline in missing.values():
-                embed.run(baseline)
-    return {name: EmbeddingDirectory(b.out) for name, b in missing.items()}
-
-
-def _missing_baselines(config: EvaluateConfig) -> dict[str, embed.EmbedConfig]:
-    """Embedding configs of the baselines that were not given."""
-    parts = {
-        "colour_stats": {"name": "colour_stats"},
-        "random": config.baselines.random_encoder.model_dump(),
-    }
-    found = {}
-    for name, part in parts.items():
-        if not getattr(config.baselines, name):
-            out = config.out / "baselines" / name
-            raw = {"tiles": config.tiles, "out": out, "encoder": part}
-            raw["runtime"] = config.runtime.model_dump() | {"mlflow": _mlflow(config)}
-            found[name] = configs.validate(embed.EmbedConfig, raw)
-    return found
-
-
-def _mlflow(config: EvaluateConfig) -> dict[str, str]:
-    """The store of this evaluation, for the baselines that it makes too."""
-    uri = config.runtime.store_uri(config.out)
-    return {"uri": uri, "experiment": config.runtime.mlflow.experiment}
 
 
 def _draw(config: EvaluateConfig, plan: Plan, found: Mapping[str, Neighbours]) -> None:

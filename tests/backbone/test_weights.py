@@ -8,7 +8,7 @@ from mshisto_ray.config import InputError
 
 
 def test_a_directory_is_searched_for_its_weights(tmp_path):
-    with pytest.raises(InputError, match=r"holds 0 files .*\(none\)"):
+    with pytest.raises(InputError, match="holds no weights"):
         find_weights(tmp_path)
     (tmp_path / "network.pth").touch()
     (tmp_path / "config.json").touch()

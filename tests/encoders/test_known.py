@@ -17,7 +17,8 @@ def checked(model, options, transform):
 
 
 def test_weights_that_only_recipes_of_another_mean_have_are_refused():
-    with pytest.raises(InputError, match=r"shapes of phikon_v2, uni, .*\[0.5, 0.5"):
+    said = r"shapes of digepath, mstar, phikon_v2, uni, .*\[0.5, 0.5"
+    with pytest.raises(InputError, match=said):
         checked(*LARGE, HALF)
     assert checked(*LARGE, IMAGENET) == ()
 

@@ -9,11 +9,12 @@ HEAD = """\
 # Recipes of encoders
 
 Published networks that `encoder='{name: NAME, weights: FILE_OR_DIR}'` takes; nothing is
-downloaded unless `weights: pretrained`. `mpp`: scales that it was trained at, um/px. An
-asterisk: no source confirms a part of the recipe, which the job then warns of; that and
-what two sources say otherwise is in `mshisto_ray/encoders/recipes/NAME.yaml`. Of the
-weights themselves only those of `gleason_mobilenet` were at hand: the others were built
-without them and compared in width, number of parameters, names and shapes.
+downloaded unless `weights: pretrained`. `mpp`: scales that it was trained at or that
+its authors recommend, um/px. An asterisk: no source confirms a part of the recipe,
+which the job then warns of; that and what two sources say otherwise is in
+`mshisto_ray/encoders/recipes/NAME.yaml`. Of the weights themselves only those of
+`gleason_mobilenet` were at hand: the others were built without them and compared in
+width, number of parameters, names and shapes.
 
 | name | network | px | taken | width | mpp | licence | weights |
 | --- | --- | --- | --- | --- | --- | --- | --- |

@@ -82,7 +82,7 @@ def test_code_in_a_weights_file_is_never_run(tmp_path):
 
     path = tmp_path / "weights.pt"
     torch.save({"state_dict": Evil()}, path)
-    with pytest.raises(InputError, match="save it as safetensors"):
+    with pytest.raises(InputError, match="save them as safetensors"):
         timm.build("cpu", "float32", model="resnet10t", weights=str(path))
     assert not (tmp_path / "pwned").exists()
 
@@ -109,10 +109,11 @@ def test_unusable_encoders(parameters, said):
         timm.build("cpu", "float32", **parameters)
 
 
-def test_weights_that_are_only_named_safetensors(tmp_path):
-    path = tmp_path / "weights.safetensors"
+@pytest.mark.parametrize("name", ["weights.safetensors", "pytorch_model.bin"])
+def test_a_pointer_in_place_of_weights(name, tmp_path):
+    path = tmp_path / name
     path.write_text("version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(InputError, match=r"weights.safetensors.*git LFS pointer"):
+    with pytest.raises(InputError, match=rf"{name} is a pointer of git LFS"):
         timm.build("cpu", "float32", model="resnet10t", weights=str(path))
 
 

@@ -197,3 +197,69 @@ def test_tiles_are_those_of_the_features_with_the_tissue_found_here(
     ):
         with pytest.raises(InputError, match=said):
             tiled(cohort, tmp_path / "others", theirs, **changes)
+
+
+def around(coarse, fine):
+    """By a plain loop: the tile of twice the side that holds each centre, or -1."""
+    found = []
+    for corner in fine:
+        apart = corner + EXTENT / 2 - coarse
+        held = np.flatnonzero(((apart >= 0) & (apart < 2 * EXTENT)).all(axis=1))
+        found.append(held[0] if len(held) else -1)
+    return np.array(found)
+
+
+def test_parents_are_found_on_two_grids(plain, cohort, tmp_path, capsys):
+    """A fine tile has the vector of its parent: each finds it, and only by place."""
+    fine = places()
+    line = np.arange(90, SIDE - 2 * EXTENT, 2 * EXTENT)
+    coarse = np.stack(np.meshgrid(line, line), -1).reshape(-1, 2)
+    parent = around(coarse, fine)
+    assert 0 < (parent < 0).sum() < len(fine) / 2
+    above = np.random.default_rng(0).normal(size=(len(SLIDES), len(coarse), 16))
+    folders = {}
+    for name, mpp, corners in (("fine", 0.5, fine), ("coarse", 1.0, coarse)):
+        h5, out = tmp_path / f"{name}_h5", tmp_path / name
+        h5.mkdir()
+        for slide_id, vectors in zip(SLIDES, above, strict=True):
+            held = vectors if name == "coarse" else vectors[parent]
+            with h5py.File(h5 / f"{slide_id}.h5", "w") as file:
+                file["features"] = held.astype(np.float32)
+                side = round(EXTENT * mpp / 0.5)
+                attributes = {"patch_size": 64, "patch_size_level0": side}
+                file.create_dataset("coords", data=corners).attrs.update(attributes)
+        run(import_h5, import_h5.ImportConfig, features=str(h5), cohort=str(cohort),
+            out=str(out), encoder="theirs", mpp=mpp, tile_px=64)  # fmt: skip
+        tiles = tiled(cohort, tmp_path / f"{name}_tiles", out, scales=[mpp])
+        ours = run(embed, embed.EmbedConfig, tiles=str(tiles),
+                   out=str(tmp_path / f"{name}_ours"),
+                   encoder={"name": "colour_stats"})  # fmt: skip
+        folders[name] = {"theirs": str(out), "tiles": str(tiles), "ours": str(ours)}
+    ours = folders["fine"]["ours"]
+    above = dict.fromkeys(("colour_stats", "random"), folders["coarse"]["ours"])
+    given = {
+        "encoders": {"theirs": folders["fine"]["theirs"]},
+        "tiles": folders["fine"]["tiles"], "near_um": 40, "far_um": 120,
+        "baselines": {"colour_stats": ours, "random": ours},
+        "label": {"column": None},
+    }  # fmt: skip
+    coarser = {
+        "tiles": folders["coarse"]["tiles"],
+        "encoders": {"theirs": folders["coarse"]["theirs"]} | above,
+    }
+    for changes, said in (
+        ({"encoders": above}, r"coarse: no scale of .* above 0.5 um/px is embedded"),
+        ({"encoders": {"thiers": ours}}, "coarse.encoders: 'thiers' is no encoder"),
+    ):
+        with pytest.raises(InputError, match=said):
+            run(evaluate, evaluate.EvaluateConfig, out=str(tmp_path / "refused"),
+                coarse=coarser | changes, **given)  # fmt: skip
+    out = run(evaluate, evaluate.EvaluateConfig, out=str(tmp_path / "evaluation"),
+              coarse=coarser, **given)  # fmt: skip
+    scores = pq.read_table(out / "metrics.parquet").to_pandas()
+    own = scores[scores["minus"].isna()].set_index(["encoder", "metric"])["value"]
+    assert own["theirs", "parent_recall_at_1"] == 1
+    assert own["colour_stats", "parent_recall_at_1"] < 1
+    lost = 2 * (parent < 0).sum()
+    said = f"{lost} of the {2 * len(fine)} tiles whose parent is searched have their"
+    assert said in capsys.readouterr().out

@@ -104,7 +104,8 @@ def _by_hand(
 ) -> dict[str, Measure]:
     """The same graph in OpenVINO alone, a tile a call: no input transform."""
     exported = sorted((folder / "network").glob("*.onnx"))
-    path = exported[0] if exported else Path(raw.get("path", ""))
+    given = raw.get("path") or raw.get("weights", "")  # of a recipe: its weights
+    path = exported[0] if exported else Path(given)
     if auto.engine != "openvino" or not path.is_file():
         return {}
     import openvino
@@ -121,13 +122,13 @@ def _by_hand(
     }
     compiled = core.compile_model(model, "CPU", settings)
     request = compiled.create_infer_request()
-    given = np.zeros(list(model.input(0).shape), np.float32)
-    request.infer([given])
+    batch = np.zeros(list(model.input(0).shape), np.float32)
+    request.infer([batch])
     costs = []
     for _ in range(_REPEATS):
         started = time.process_time()
         for _ in range(_TILES):
-            request.infer([given])
+            request.infer([batch])
         costs.append(1e3 * (time.process_time() - started) / _TILES)
     alone = float(np.median(costs))
     ratio = Measure(auto.ms / alone, "x", None, _MOST_OF_BY_HAND, "at most")
