@@ -81,9 +81,11 @@ def embedded(config: SelectConfig) -> dict[str, Embedded]:
             "patience": None,
             "runtime": config.runtime,
         }
-        samples = with_sites(
-            config, read_samples(configs.validate(TileHeadConfig, raw))
-        )
+        try:
+            samples = read_samples(configs.validate(TileHeadConfig, raw))
+        except InputError as error:
+            raise InputError(f"embeddings.{name}: {error}") from None
+        samples = with_sites(config, samples)
         first = first or samples
         if not _same_tiles(first, samples):
             raise InputError(
