@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
 from mshisto_ray.help import model_of
 
@@ -88,12 +95,20 @@ def _absolute_or_word(given: str) -> str:
     return given if given in ("random", "pretrained") else str(_absolute(Path(given)))
 
 
-InputPath = Annotated[Path, AfterValidator(_absolute)]
+def _not_empty(given: Any) -> Any:
+    if given is None or str(given).strip() == "":
+        raise ValueError("empty: give a path, or leave the key out")
+    return given
+
+
+InputPath = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_absolute)]
 # Weights of a network, absolute for every worker: a path, ``random`` or ``pretrained``.
 Weights = Annotated[str, AfterValidator(_absolute_or_word)]
 # A folder, or a model that is registered in MLflow: ``models:/name@alias``.
 ModelPath = Annotated[Path, AfterValidator(_absolute_or_model)]
-OutputPath = Annotated[Path, AfterValidator(_absolute_output)]
+OutputPath = Annotated[
+    Path, BeforeValidator(_not_empty), AfterValidator(_absolute_output)
+]
 
 
 def option(default: Any = ..., text: str = "", unit: str = "", **limits: Any) -> Any:

@@ -138,6 +138,19 @@ def test_addresses_are_no_paths(path):
     assert str(error.value).count(f"{scheme} is not supported") == 2
 
 
+@pytest.mark.parametrize("path", ["", " ", None])
+def test_an_empty_path_is_refused_where_one_is_needed(path):
+    class Paths(Config):
+        given: configs.InputPath
+        out: OutputPath
+        other: configs.InputPath | None = None
+
+    with pytest.raises(InputError) as error:
+        configs.validate(Paths, {"given": path, "out": path, "other": path})
+    num = 2 if path is None else 3
+    assert str(error.value).count("empty: give a path, or leave the key out") == num
+
+
 def test_yaml_that_is_none_is_refused_in_one_line_with_its_place(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text("lr: 1\nout: [unclosed\n")

@@ -13,7 +13,7 @@ from mshisto_ray.embedding.worker import ENCODERS
 from mshisto_ray.learning.split import SplitConfig
 from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.tile_classification.head.config import TileLabelConfig, TileRuntime
-from mshisto_ray.tile_classification.images import ImagesConfig
+from mshisto_ray.tile_classification.image_table import ImagesConfig
 from mshisto_ray.tile_classification.probes import FAMILY as PROBES
 
 SUMMARY, SCORES = "summary.md", "scores.csv"

@@ -123,9 +123,16 @@ class SelectReport:
             source = ", ".join(
                 os.path.relpath(p, out) for p in config.embeddings.values()
             )
+        pixels = []
+        if config.images:
+            scaled = f"scaled to {config.images.px} px" if config.images.px else (
+                "at the images' own scale, as large as all have in common"
+            )  # fmt: skip
+            pixels = [("pixels", f"the middle square of each image, {scaled}")]
         times = f", {split.repeats} times" if split.repeats > 1 else ""
         return [
             ("tiles", source),
+            *pixels,
             ("encoders", ", ".join(self.samples)),
             ("probes", f"{', '.join(config.probes)}; the first one ranks"),
             ("metric", config.metric),

@@ -23,11 +23,12 @@ from mshisto_ray.reporting.encoder_tables import (
 from mshisto_ray.store.cohort import read_cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.learned_labels import in_words, learned_by, learned_notes
+from mshisto_ray.tile_classification.head.classes import TileClasses
 from mshisto_ray.tile_classification.head.run import draw_folds
 from mshisto_ray.tile_classification.head.samples import TileSamples
 from mshisto_ray.tile_classification.probes import FAMILY as PROBES
 from mshisto_ray.tile_classification.probes import Probe, simpleshot
-from mshisto_ray.tile_classification.ranking import score_probe
+from mshisto_ray.tile_classification.ranking import pooling_note, score_probe
 from mshisto_ray.tile_classification.sites import measure_robustness
 
 
@@ -124,7 +125,16 @@ def log_comparison(
                 key = f"{probe}_{metric}"
                 metrics |= {key: interval.value, f"{key}_ci_low": interval.low,
                             f"{key}_ci_high": interval.high}  # fmt: skip
+            inside = scores[name].of_folds
+            known = {m: v for m, v in inside.items() if math.isfinite(v)}
+            metrics |= {f"{probe}_{m}_of_folds": v for m, v in known.items()}
         store.log_run(name, {"encoder": name}, metrics, {}, [], parent)
+
+
+def pooling_notes(by_probe: Mapping[str, Mapping[str, TileMetrics]]) -> list[str]:
+    """A warning a probe whose values over all folds say how levels differ."""
+    found = (pooling_note(*item, TileClasses.titles) for item in by_probe.items())
+    return [note for note in found if note]
 
 
 def _probe(config: SelectConfig) -> Probe:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -104,6 +104,17 @@ class AnySweepConfig(LearningCurveConfig, AxesConfig, Experiment):
     def decides(self) -> DecisionConfig | None:
         """What the head makes of its probabilities; None: nothing."""
         return None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_views(cls, raw: Any) -> Any:
+        """Where views are an axis, its first value stands for the key left out."""
+        axes = raw.get("axes") if isinstance(raw, Mapping) else None
+        values = axes.get("views") if isinstance(axes, Mapping) else None
+        known = isinstance(values, Sequence) and not isinstance(values, str)
+        if known and values and not raw.get("views") and not raw.get("embeddings"):
+            return {**raw, "views": values[0]}
+        return raw
 
     @model_validator(mode="after")
     def _metric_is_of_the_target(self) -> Self:

@@ -16,6 +16,7 @@ from mshisto_ray.distributed.training import (
 )
 from mshisto_ray.encoders import checkpoint
 from mshisto_ray.jobs import _training_output as output
+from mshisto_ray.learning.fold_means import fold_mean, pooling_notes
 from mshisto_ray.learning.tile_metrics import METRICS
 from mshisto_ray.progress import say
 from mshisto_ray.store.manifest import check_stage, open_stage, recipe_digest
@@ -31,6 +32,7 @@ from mshisto_ray.tile_classification.finetune_config import (
     recorded,
     with_head,
 )
+from mshisto_ray.tile_classification.head.classes import TileClasses
 from mshisto_ray.tile_classification.head.run import RESULT
 from mshisto_ray.tile_classification.head_fold import (
     HeadFold,
@@ -88,7 +90,11 @@ def run(config: FinetuneJobConfig) -> None:
             value, low, high = (
                 metrics[f"test_{name}_{end}"] for end in ("mean", "ci_low", "ci_high")
             )
-            say(f"{NAME}: test {name} {value:.3f} ({low:.3f} to {high:.3f})")
+            inside = fold_mean(metrics, name)
+            folds = "" if inside is None else f", mean over folds {inside:.3f}"
+            say(f"{NAME}: test {name} {value:.3f} ({low:.3f} to {high:.3f}){folds}")
+        for line in pooling_notes(metrics, TileClasses.titles):
+            say(f"{NAME}: warning: {line}")
         say(f"{NAME}: {config.out / RESULT}")
 
 

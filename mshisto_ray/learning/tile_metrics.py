@@ -9,7 +9,7 @@ drawn patients give every metric of the replicate, whatever the number of tiles.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -47,11 +47,16 @@ _REPLICATES_AT_ONCE = 100
 
 @dataclass(frozen=True)
 class TileMetrics:
-    """``values``: each of ``METRICS``; ``replicates``: of each, [R]."""
+    """``values``: each of ``METRICS``; ``replicates``: of each, [R].
+
+    ``of_folds``: of metrics that rank, the means over fold models, where they are known
+    (``learning.fold_means``).
+    """
 
     values: dict[str, float]
     replicates: dict[str, np.ndarray]
     theories: dict[str, Theory]
+    of_folds: dict[str, float] = field(default_factory=dict)
 
     def interval(self, name: str) -> Interval:
         """A metric with its 95 % interval over patients.

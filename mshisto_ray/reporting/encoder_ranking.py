@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,7 @@ def score_row(
         row[f"{name}_low"], row[f"{name}_high"] = (
             f"{end:.4f}" for end in (interval.low, interval.high)
         )
+    row |= {f"{name}_of_folds": f"{v:.4f}" for name, v in found.of_folds.items()}
     return row
 
 
@@ -78,14 +80,15 @@ def ranking_table(
     others = [name for name in _SHOWN if name != metric]
     rows = []
     for row in rank(scores, metric):
-        rate = facts[row.name].images_per_second
         gap = show(row.difference, "+") if row.difference else ""
         cells = [str(row.group), row.name, show(row.score), gap]
         cells += [f"{scores[row.name].values[name]:.3f}" for name in others]
-        cells += [str(facts[row.name].width), f"{rate:.1f}" if rate > 0 else ""]
-        rows.append(cells)
+        inside = scores[row.name].of_folds.get("auroc", math.nan)
+        cells.append(f"{inside:.3f}" if math.isfinite(inside) else "")
+        rows.append([*cells, str(facts[row.name].width)])
     header = ["group", "encoder", metric, "from the best", *others]
-    return EncoderTable(probe, probe, "", [*header, "width", "images/s"], rows)
+    header.append("auroc within folds")
+    return EncoderTable(probe, probe, "", [*header, "width"], rows)
 
 
 def cost_table(

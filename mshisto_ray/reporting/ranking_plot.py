@@ -29,5 +29,8 @@ def draw_ranking(ranked: Sequence[Ranked], metric: str) -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel(f"{metric.replace('_', ' ')}, 95 % interval over patients")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(fontsize=8, title="cannot be told apart", title_fontsize=8)
+    # Beside the axes: intervals may lie anywhere within them.
+    title = "cannot be told apart"
+    place = "outside right upper"
+    figure.legend(fontsize=8, title=title, title_fontsize=8, loc=place)
     return figure

@@ -167,7 +167,15 @@ def check_views(
     finest = min(view.mpp for view in views)
     factors = []
     first = directories[0]
+    seen: dict[tuple[object, ...], int] = {}
     for number, (view, directory) in enumerate(zip(views, directories, strict=True)):
+        colour = view.colour or directory.colours[0]
+        same = seen.setdefault((view.embeddings, view.mpp, colour), number)
+        if same != number:
+            raise InputError(
+                f"views.{number}: is views.{same} again ({view.mpp:g} um/px, {colour} "
+                f"of {view.embeddings}): leave it out"
+            )
         if view.mpp not in directory.scales:
             have = ", ".join(map(str, directory.scales))
             raise InputError(

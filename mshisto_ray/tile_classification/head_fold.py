@@ -15,6 +15,7 @@ import numpy as np
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.encoders import Encoder
+from mshisto_ray.learning.fold_means import of_folds, within_folds
 from mshisto_ray.learning.result_files import PREDICTIONS, write_metrics
 from mshisto_ray.learning.split import Split
 from mshisto_ray.store.tiles import TileDirectory
@@ -140,6 +141,16 @@ def write_folds(
         whole[split.repeat, known] = own[known]
     used = sorted({split.repeat for split in splits})
     metrics = as_numbers(measure(samples, whole[used]))
+    tested = [np.isfinite(own[:, 0]) for own in found]
+    metrics |= of_folds(
+        within_folds(
+            np.concatenate(
+                [own[kept] for own, kept in zip(found, tested, strict=True)]
+            ),
+            np.concatenate([samples.target[kept] for kept in tested]),
+            np.repeat(np.arange(len(found)), [kept.sum() for kept in tested]),
+        )
+    )
     folder.mkdir(parents=True, exist_ok=True)
     write_predictions(folder / PREDICTIONS, samples, splits, whole)
     write_metrics(folder, metrics)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mshisto_ray.learning.fold_means import of_folds, pooled_apart, within_folds
 from mshisto_ray.learning.split import Split
 from mshisto_ray.learning.tile_metrics import (
     TileMetrics,
@@ -37,11 +38,12 @@ def score_probe(
     probe: Probe, samples: TileSamples, splits: Sequence[Split]
 ) -> TileMetrics:
     """Out-of-fold metrics of a probe, means over repeats."""
-    found = []
+    found, parts = [], []
     for repeat in sorted({split.repeat for split in splits}):
         shape = (len(samples), len(samples.classes))
         probabilities = np.full(shape, np.nan)
-        for split in splits:
+        model = np.zeros(len(samples), int)
+        for number, split in enumerate(splits):
             if split.repeat == repeat:
                 fold = Fold(
                     np.sort(split.train),
@@ -50,10 +52,47 @@ def score_probe(
                     (split.repeat, split.fold),
                 )
                 probabilities[fold.test] = probe(samples, fold)
+                model[fold.test] = number
         rows = np.flatnonzero(np.isfinite(probabilities[:, 0]))
         target, group = samples.target[rows], samples.group[rows]
         found.append(tile_metrics(probabilities[rows], target, group))
-    return mean_metrics(found)
+        parts.append((probabilities[rows], target, model[rows]))
+    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    inside = within_folds(*columns)
+    return replace(mean_metrics(found), of_folds=inside)
+
+
+def pooling_note(
+    probe: str, scores: Mapping[str, TileMetrics], titles: Mapping[str, str]
+) -> str | None:
+    """A line on the encoders whose pooled values lie far from those within folds.
+
+    Args:
+        probe: its name.
+        scores: of each encoder.
+        titles: of metrics.
+    """
+    named = []
+    for name, found in scores.items():
+        known = {f"test_{m}_mean": value for m, value in found.values.items()}
+        known |= of_folds(found.of_folds)
+        for metric in found.of_folds:
+            ends = found.interval(metric)
+            known[f"test_{metric}_ci_low"] = ends.low
+            known[f"test_{metric}_ci_high"] = ends.high
+        named += [
+            f"{name}, {titles[metric]}: {pooled:.3f} of all folds pooled, {inside:.3f} "
+            "within folds"
+            for metric, pooled, inside in pooled_apart(known)
+        ]
+    if not named:
+        return None
+    return (
+        f"warning: by {probe} values that rank the tiles of all folds as one lie "
+        "further from the mean over folds than half their interval is wide: "
+        f"{'; '.join(named)}. There the levels of the fold models count: compare "
+        "encoders by the mean over folds, or by larger folds (split.folds)"
+    )
 
 
 def rank(scores: Mapping[str, TileMetrics], metric: str) -> list[Ranked]:

@@ -38,7 +38,12 @@ from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.record import record_of, tables_of
 from mshisto_ray.tiling.resolution import resolve, served_scales
 from mshisto_ray.tiling.thumbnail import Thumbnail, read_thumbnail
-from mshisto_ray.tiling.tissue import find_tissue, needs_annotation, read_regions
+from mshisto_ray.tiling.tissue import (
+    check_unit,
+    find_tissue,
+    needs_annotation,
+    read_regions,
+)
 
 _COMPARED_TILES = 8
 
@@ -113,8 +118,10 @@ def _tile(
             )
         thumbnail = read_thumbnail(slide, mpp, recipe.thumbnail_mpp)
         check_bright_field(thumbnail)
-        regions, wrong = read_regions(row, frame_of(slide), recipe)
+        frame = frame_of(slide)
+        regions, wrong = read_regions(row, frame, recipe)
         tissue = find_tissue(thumbnail, mpp, regions, recipe)
+        wrong += check_unit(row, frame, regions, mpp, tissue, thumbnail.span)
         plans = (
             _plan(slide, mpp, served, thumbnail, tissue, recipe)
             if recipe.places is None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import shapely
 
 from mshisto_ray import components
 from mshisto_ray.slides import Frame, SlideError
@@ -20,6 +23,8 @@ from mshisto_ray.tiling.recipe import TilingRecipe
 from mshisto_ray.tiling.thumbnail import Thumbnail
 
 MASKS = "mshisto_ray.tiling.tissue_masks"
+# Shares of the regions below and above which their unit is doubted.
+_ON_GLASS, _ON_TISSUE = 0.2, 0.8
 
 
 def needs_annotation(recipe: TilingRecipe) -> bool:
@@ -60,6 +65,52 @@ def read_regions(
         failure = Failure(row.slide_id, "tile", "input", "BadAnnotation", message)
         return [], [failure]
     return regions, []
+
+
+def check_unit(
+    row: CohortSlide,
+    frame: Frame,
+    regions: Sequence[Region],
+    mpp: float,
+    tissue: np.ndarray,
+    span: float,
+) -> list[Failure]:
+    """A failure where regions lie on glass, and on tissue if they are micrometres.
+
+    Coordinates in micrometres are those in pixels times ``mpp``: below 1 um/px they lie
+    within the slide, nearer to its corner, where nothing else gives them away.
+
+    Args:
+        row: slide.
+        frame: where its annotation counts from.
+        regions: in what is taken for level-0 pixels.
+        mpp: of level 0.
+        tissue: mask, bool [h, w].
+        span: level-0 pixels of a pixel of the mask.
+    """
+    if not regions:
+        return []
+    inner = shapely.point_on_surface([region.polygon for region in regions])
+    given = shapely.get_coordinates(inner)
+    origin = np.array(frame.origin, float)
+
+    def share(points: np.ndarray) -> float:
+        col, line = np.floor(points / span).astype(int).T
+        height, width = tissue.shape
+        held = (col >= 0) & (line >= 0) & (col < width) & (line < height)
+        return float(tissue[line[held], col[held]].sum() / len(points))
+
+    found, meant = share(given), share(origin + (given - origin) / mpp)
+    if found > _ON_GLASS or meant < _ON_TISSUE:
+        return []
+    name = row.annotation.name if row.annotation else "annotation"
+    message = (
+        f"{name}: {1 - found:.0%} of {len(regions)} regions lie on glass, and "
+        f"{meant:.0%} would lie on tissue if "
+        "their coordinates were micrometres: export them in level-0 pixels; they are "
+        "used as they are"
+    )
+    return [Failure(row.slide_id, "tile", "input", "AnnotationUnit", message)]
 
 
 def find_tissue(

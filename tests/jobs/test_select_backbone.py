@@ -12,12 +12,8 @@ from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs import select_backbone
 from mshisto_ray.jobs.select_backbone import SelectConfig
-from mshisto_ray.tile_classification.images import (
-    ImagesConfig,
-    as_samples,
-    read_images,
-    second_task,
-)
+from mshisto_ray.tile_classification.image_table import ImagesConfig, read_images
+from mshisto_ray.tile_classification.images import as_samples, second_task
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +72,7 @@ def test_a_reduction_too_wide_for_an_encoder_is_refused_before_work(table, tmp_p
     [
         ({"label": "grade"}, "has no column grade; have file, label, patient_id"),
         ({"group": "label"}, "fewer than split.folds=4"),
-        ({"folder": "/nowhere"}, "cannot be read"),
+        ({"folder": "/nowhere"}, "32 of 32 files do not exist"),
     ],
 )
 def test_what_cannot_be_used_is_refused(table, tmp_path, images, words):
@@ -132,6 +128,7 @@ def test_few_tiles_sites_and_a_second_task(sited, tmp_path):
     for name in encoders:
         assert runs[name].data.tags["mlflow.parentRunId"] == parent
         assert runs[name].data.metrics["near_balanced_accuracy"] == 1
+        assert runs[name].data.metrics["near_auroc_of_folds"] == 1
 
 
 def test_the_second_task_has_the_tiles_that_have_its_class(sited):

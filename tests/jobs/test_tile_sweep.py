@@ -106,6 +106,11 @@ def test_the_task_decides_the_keys(stage, tmp_path):
     assert isinstance(mil, SweepConfig) and mil.task == "mil"
     with pytest.raises(InputError, match=r"task: mil .* or tile .* got 'slides'"):
         configs.load(AnySweepConfig, None, {"task": "slides"})
+    given = keys(stage, tmp_path / "out", views=None)
+    assert settings(stage, tmp_path / "out", views=None).views is not None
+    del given["axes"]["views"]
+    with pytest.raises(InputError, match="give embeddings, or views"):
+        configs.load(AnySweepConfig, None, given)
     with pytest.raises(InputError, match="pooling: unknown key"):
         settings(stage, tmp_path / "out", pooling="attention")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from mshisto_ray.learning.fold_means import fold_means, pooling_notes
+from mshisto_ray.learning.fold_means import fold_means, pooling_notes, within_folds
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.learning.result_files import measure
 from mshisto_ray.learning.targets import TargetConfig
@@ -57,3 +57,10 @@ def test_folds_of_one_class_are_left_out():
     assert found == whole and math.isfinite(found["test_auroc_of_folds"])
     none = fold_means(given.take(given.target == 1))
     assert all(math.isnan(value) for value in none.values())
+
+
+def test_probabilities_alone_have_the_same_means():
+    given = made(KINDS[0], 8.0)
+    found = within_folds(given.probabilities, given.target, given.fold)
+    wanted = fold_means(given)
+    assert {f"test_{n}_of_folds": v for n, v in found.items()} == pytest.approx(wanted)

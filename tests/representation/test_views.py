@@ -170,6 +170,15 @@ def test_views_that_are_not_there_are_refused(joined, keys, words):
         open_views(some, SLIDES, cache)
 
 
+def test_a_view_that_is_there_twice_is_refused(joined):
+    views, cache = joined
+    again = views[0].model_copy(update={"colour": "rgb"})
+    with pytest.raises(
+        InputError, match=r"views\.2: is views\.0 again \(0\.5 um/px, rgb"
+    ):
+        open_views([views[0], views[1], again], SLIDES, cache)
+
+
 def test_views_of_other_tiles_or_files_are_refused(joined, stages):
     views, cache = joined
     grid = {"scales": [0.5, 1.0], "tile_px": 50}

@@ -113,6 +113,30 @@ def test_a_bad_annotation_that_is_not_needed_is_reported_and_left_out(tmp_path):
     assert set(tiled.tiles[0]["annotation"].to_pylist()) == {None}
 
 
+def test_coordinates_in_micrometres_are_noticed(tmp_path):
+    """At 0.5 um/px they are half of those in pixels, and stay within the slide."""
+    pixels = np.full((1200, 1600, 3), 240, np.uint8)
+    pixels[700:1100, 900:1500] = (200, 120, 180)
+    tifffile.imwrite(
+        tmp_path / "a.tiff", pixels, tile=(256, 256), photometric="rgb",
+        compression="jpeg", resolution=(20000, 20000), resolutionunit="CENTIMETER",
+    )  # fmt: skip
+    corners = [[1000, 800], [1300, 800], [1300, 1000], [1000, 1000], [1000, 800]]
+
+    def tiled(factor, **more):
+        rings = {"tumour": [[x * factor, y * factor] for x, y in corners], **more}
+        path = geojson(tmp_path / "a.geojson", **rings)
+        given = row(tmp_path / "a.tiff", path)
+        return tile_slide(given, drawn(tissue={"name": "otsu"}))
+
+    assert tiled(1).failures == []
+    (failure,) = tiled(0.5).failures
+    assert failure.error == "AnnotationUnit"
+    assert "a.geojson: 100% of 1 regions lie on glass, and 100%" in failure.message
+    # One that is on tissue as it is speaks against micrometres.
+    assert tiled(0.5, right=corners).failures == []
+
+
 def test_a_changed_outline_is_embedded_again(slide, tmp_path):
     path = geojson(tmp_path / "a.geojson", tumour=SQUARE)
     first = tile_slide(row(slide, path), drawn()).record
