@@ -39,6 +39,8 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from mshisto_ray.config import message_of, told_once
+
 
 class Part(BaseModel):
     """``{name: gated_attention, hidden: 256}``: a part's name and its parameters.
@@ -206,12 +208,12 @@ def check(family: str, part: Part) -> Part:
     except ValidationError as error:
         takes = ", ".join(model.model_fields) or "no parameters"
         problems = []
-        for item in error.errors():
+        for item in told_once(error):
             key = ".".join(str(p) for p in item["loc"])
             if item["type"] == "extra_forbidden":
                 problems.append(f"{part.name!r} takes {takes}; got {key!r}")
             else:
-                problems.append(f"{part.name}.{key}: {item['msg']}")
+                problems.append(f"{part.name}.{key}: {message_of(item)}")
         raise ValueError("; ".join(problems)) from None
     return Part(name=part.name, **filled.model_dump())
 

@@ -207,8 +207,27 @@ def validate(config_class: type[M], raw: Mapping[str, Any]) -> M:
     try:
         return config_class.model_validate(dict(raw))
     except ValidationError as error:
-        lines = [_explain(config_class, item) for item in error.errors()]
+        lines = [_explain(config_class, item) for item in told_once(error)]
         raise InputError("\n".join(lines)) from None
+
+
+def message_of(item: Any) -> str:
+    """What an error of pydantic says."""
+    if item["type"] == "too_short":
+        least = item["ctx"]["min_length"]
+        return f"give at least {least}, not {item['ctx']['actual_length']}"
+    return item["msg"].removeprefix("Value error, ")
+
+
+def told_once(error: ValidationError) -> list[Any]:
+    """The errors of pydantic, without that a list of wrong items lacks items."""
+    found = error.errors()
+    wrong = {item["loc"][:-1] for item in found if item["type"] != "too_short"}
+    return [
+        item
+        for item in found
+        if item["type"] != "too_short" or item["loc"] not in wrong
+    ]
 
 
 def _explain(config_class: type[BaseModel], item: Any) -> str:
@@ -229,7 +248,7 @@ def _explain(config_class: type[BaseModel], item: Any) -> str:
         return f"{key}: has keys of its own, as {key}.KEY=VALUE (got {item['input']!r})"
     if item["type"] == "tuple_type":
         return f"{key}: give a list, as [{item['input']}]"
-    message = item["msg"].removeprefix("Value error, ")
+    message = message_of(item)
     given = "" if item["type"] == "value_error" else f" (got {item['input']!r})"
     return f"{key}: {message}{given}"
 

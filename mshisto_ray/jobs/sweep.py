@@ -255,6 +255,7 @@ def _register(
     """Make the chosen head the champion of the sweep's registered model."""
     head = config.head_facts(best)
     name = f"{config.runtime.mlflow.experiment}-{config.out.name}"
-    model = Model(name, best, head.digest, head.dim, head.classes, about)
+    text = about.replace("**", "")  # tables of models show no Markdown
+    model = Model(name, best, head.digest, head.dim, head.classes, text)
     reference = register_model(store, parent, model)
     say(f"sweep: registered for predict: head={reference}")

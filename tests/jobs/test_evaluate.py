@@ -138,7 +138,7 @@ def test_the_same_questions_again_are_the_same_answers_others_are_refused(
         ({"queries": ["C"]}, r"no tile is of class 'C'; have A \(198 tiles\), B"),
         ({"scale": 3.0}, r"has no 3 um/px; have \[0.5, 1.0\]"),
         ({"encoders": {"random": "x"}}, "'random' is reserved: give embeddings of the"),
-        ({"encoders": {}}, "encoders: Dictionary should have at least 1 item"),
+        ({"encoders": {}}, "encoders: give at least 1, not 0"),
         (
             {"encoders": {"x": "nowhere"}},
             "nowhere: no manifest.json; this is no embeddings",

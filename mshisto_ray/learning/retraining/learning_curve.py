@@ -39,6 +39,18 @@ class LearningCurveConfig(Config):
         "the same folds",
     )
 
+    @field_validator("learning_curve", mode="before")
+    @classmethod
+    def _are_sizes(cls, sizes: Any) -> Any:
+        listed = sizes if isinstance(sizes, list | tuple) else []
+        wrong = [one for one in listed if not _is_size(one)]
+        if wrong:
+            raise ValueError(
+                "a size is a share of the patients below 1 or a number of them from 2; "
+                f"got {', '.join(map(repr, wrong))}"
+            )
+        return sizes
+
     @field_validator("learning_curve")
     @classmethod
     def _make_a_curve(cls, sizes: tuple[Size, ...]) -> tuple[Size, ...]:
@@ -48,6 +60,12 @@ class LearningCurveConfig(Config):
                 f"patients are added to them; got {list(sizes)}"
             )
         return sizes
+
+
+def _is_size(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 < value < 1 or (value >= 2 and value % 1 == 0)
 
 
 @dataclass(frozen=True)

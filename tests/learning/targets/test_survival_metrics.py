@@ -130,8 +130,11 @@ def test_horizons_end_where_a_tenth_is_left_and_given_ones_are_kept():
     assert given.encode(rows, names, "bags").names == ("risk", "12", "24")
     with pytest.raises(InputError, match="nobody is observed beyond 100, 120 in mont"):
         target(horizons=[12, 100, 120]).encode(rows, names, "bags")
-    with pytest.raises(ValueError, match=r"survival\.horizons"):
+    # A list of wrong values is not said to lack values.
+    with pytest.raises(ValueError, match=r"survival\.horizons\.0: [^;]*$"):
         target(horizons=[0])
+    with pytest.raises(ValueError, match=r"survival\.horizons: give at least 1"):
+        target(horizons=[])
     assert "horizons" not in target().settings  # digests are those of before
     # Where nine of ten are observed for no time, there is nothing to predict.
     short = [("0", "1")] * 19 + [("3", "0")]
