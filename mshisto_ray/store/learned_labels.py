@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mshisto_ray.store.embeddings import EmbeddingDirectory
-from mshisto_ray.store.manifest import MANIFEST
+from mshisto_ray.store.manifest import MANIFEST, write_text
 
 _KEY = "patients_of_labels"
+# In the folder of an encoder.
+_KEPT = "labels.json"
 _SHOWN = 3
 
 
@@ -53,8 +55,8 @@ def learned_by(part: Mapping[str, Any]) -> frozenset[str]:
     """Patients whose labels an encoder learned from.
 
     Those who chose among its weights count. Empty where it learned from none, and where
-    that is not known: it was trained by other software or an earlier version, or does
-    not lie beside the manifest of its training.
+    that is not known: it was trained by other software or an earlier version whose
+    encoder does not lie beside the manifest of its training.
 
     Args:
         part: name and parameters of the encoder.
@@ -72,12 +74,34 @@ def _of_weights(given: str) -> frozenset[str] | None:
     """Of an encoder directory or a file in it; None: no training is known."""
     path = Path(given).expanduser().absolute()
     folder = path.parent if path.is_file() else path
-    try:
-        recorded: Any = json.loads((folder.parent / MANIFEST).read_text())["recorded"]
-        known = recorded.get(_KEY)
-    except (OSError, ValueError, KeyError, AttributeError):
-        return None
+    known = _read(folder / _KEPT)
+    if known is None:  # of earlier versions
+        known = _read(folder.parent / MANIFEST, "recorded")
     return None if known is None else frozenset(map(str, known))
+
+
+def _read(path: Path, *keys: str) -> Any:
+    """The patients in a file; None: it is not there, or says nothing of them."""
+    try:
+        held: Any = json.loads(path.read_text())
+        for key in keys:
+            held = held[key]
+        return held.get(_KEY)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def keep_beside(encoder: Path) -> None:
+    """Copy into an encoder's folder what the manifest of its training records.
+
+    The folder then says it by itself, wherever it is copied to.
+
+    Args:
+        encoder: folder of the encoder, in that of the training.
+    """
+    known = _read(encoder.parent / MANIFEST, "recorded")
+    if known is not None:
+        write_text(encoder / _KEPT, json.dumps({_KEY: known}, indent=2) + "\n")
 
 
 def learned_note(

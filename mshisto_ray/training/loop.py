@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mshisto_ray.backbone.transform import InputTransform
 from mshisto_ray.encoders import save_encoder
+from mshisto_ray.store.learned_labels import keep_beside
 from mshisto_ray.store.tiles import TileDirectory
 from mshisto_ray.training.best import Best
 from mshisto_ray.training.clock import Clock, bounded_by, time_gradients
@@ -142,6 +143,7 @@ class Training:
             self._tile_px,
             (model.projection, model.shape),
         )
+        keep_beside(config.out / ENCODER)
 
     def _save(self, step: int) -> None:
         """Save everything that a resumed run needs, atomically."""

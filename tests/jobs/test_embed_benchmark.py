@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import openslide as raw
 import pytest
+import torch
 from onnx import helper, numpy_helper
 
 from mshisto_ray import components
@@ -14,9 +15,10 @@ from mshisto_ray.config import InputError
 from mshisto_ray.embedding.worker import ENCODERS
 from mshisto_ray.jobs.benchmarks import _slides, embed
 from mshisto_ray.jobs.benchmarks._embed_engines import ENGINES, measure_engines
+from mshisto_ray.jobs.benchmarks._embed_gpu import gpu
 from mshisto_ray.jobs.benchmarks._embed_plain import Ended
+from mshisto_ray.jobs.benchmarks._embed_through_ray import cpu_ms, rate
 from mshisto_ray.jobs.benchmarks._memory import PeakMemory
-from mshisto_ray.jobs.benchmarks.embed import _cpu_ms, _rate
 from mshisto_ray.slides import (
     open_slide,
 )
@@ -43,8 +45,8 @@ def test_cost_and_pace_are_of_the_steady_state():
     b = [Ended("b", 10, 9.0, 90.0), Ended("b", 10, 9.3, 92.0),
          Ended("b", 20, 9.7, 96.0)]  # fmt: skip
     mixed = [b[0], a[0], b[1], a[1], b[2]]
-    assert _cpu_ms(mixed) == pytest.approx(1e3 * np.median([0.01, 0.03, 0.02]))
-    assert _rate(mixed, 2) == pytest.approx(2 * 5)
+    assert cpu_ms(mixed) == pytest.approx(1e3 * np.median([0.01, 0.03, 0.02]))
+    assert rate(mixed, 2) == pytest.approx(2 * 5)
 
 
 def test_the_memory_of_a_worker_is_counted():
@@ -130,3 +132,21 @@ def test_cost_and_split_are_measured_on_real_ray(local_ray, tmp_path, monkeypatc
     small = tmp_path / "20x_256.tiff"
     with pytest.raises(InputError, match=r"20x_256.*take a larger slide"):
         embed.build(cases=("cost",), slide=small)(tmp_path / "given")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_large_networks_are_refused_without_a_gpu(tmp_path):
+    with pytest.raises(InputError, match="gpu: torch sees no GPU here"):
+        embed.build(cases=("gpu",))(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_large_networks_are_measured_through_ray_and_alone(local_ray, tmp_path):
+    """As on a GPU, by a small one on the CPU."""
+    small = {"small": {"name": "timm", "model": "test_resnet", "fit": "as_is"}}
+    given = _slides.make_repeated(tmp_path, 4096)
+    found = gpu(tmp_path, 1, given, None, small, ("float32",), "cpu", 16, 4)
+    for way in ("float32", "float32_compiled"):
+        for what in ("alone", "through_ray", "worker_cpu"):
+            assert found[f"embed.gpu.small.{way}.{what}"].value > 0

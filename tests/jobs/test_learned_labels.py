@@ -12,6 +12,7 @@ from mshisto_ray.encoders import checkpoint
 from mshisto_ray.jobs import embed, tile
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.learned_labels import (
+    keep_beside,
     learned_note,
     learned_patients,
     record_encoder,
@@ -88,3 +89,14 @@ def test_what_is_not_known_is_not_recorded_as_none(trained, tmp_path, make_embed
     assert record_encoder({"name": "checkpoint", "path": str(alone)}) == {}
     embeddings = make_embeddings({"a": {0.5: np.zeros((2, 3))}})
     assert learned_patients(EmbeddingDirectory(embeddings)) == frozenset()
+
+
+def test_an_encoder_that_is_copied_alone_still_says_it(trained, tmp_path):
+    keep_beside(trained / "encoder")
+    alone = tmp_path / "alone"
+    (trained / "encoder").rename(alone)
+    known = {"patients_of_labels": ["p0", "p1"]}
+    assert record_encoder({"name": "checkpoint", "path": str(alone)}) == known
+    weights = str(alone / "encoder.safetensors")
+    assert record_encoder({"name": "timm", "weights": weights}) == known
+    checkpoint.build("cpu", "float32", path=str(alone))

@@ -112,6 +112,8 @@ def test_a_killed_run_resumes_to_the_same_weights(config, tmp_path, monkeypatch)
     learned = read_manifest(tmp_path / "parts", STAGE).recorded["patients_of_labels"]
     whole = load_data(config(out=tmp_path / "parts")).tiles.slides.values()
     assert learned == sorted({slide["patient_id"] for slide in whole})
+    kept = json.loads((tmp_path / "parts" / "encoder" / "labels.json").read_text())
+    assert kept == {"patients_of_labels": learned}
 
 
 def test_a_training_starts_from_an_encoder_directory(config, tmp_path):

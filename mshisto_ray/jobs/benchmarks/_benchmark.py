@@ -43,7 +43,7 @@ class Benchmark(Protocol):
 
 
 def interleaved(
-    ways: Mapping[str, Callable[[], None]],
+    ways: Mapping[str, Callable[[], object]],
     repeats: int,
     clock: Callable[[], float] = time.process_time,
 ) -> dict[str, np.ndarray]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,11 +16,19 @@ from mshisto_ray import config as configs
 from mshisto_ray.backbone.engine import Engine
 from mshisto_ray.config import InputError, InputPath
 from mshisto_ray.jobs import embed, tile
-from mshisto_ray.jobs._embed_config import make_targets
-from mshisto_ray.jobs._embed_settle import settle, work_of
 from mshisto_ray.jobs.benchmarks._benchmark import Benchmark, Measure
 from mshisto_ray.jobs.benchmarks._embed_engines import engines
-from mshisto_ray.jobs.benchmarks._embed_plain import BATCH, Ended, plain
+from mshisto_ray.jobs.benchmarks._embed_gpu import check_gpu, gpu
+from mshisto_ray.jobs.benchmarks._embed_plain import plain
+from mshisto_ray.jobs.benchmarks._embed_through_ray import (
+    cpu_ms,
+    embed_settings,
+    fresh,
+    rate,
+    through_ray,
+    tile_settings,
+    tile_slides,
+)
 from mshisto_ray.jobs.benchmarks._memory import PeakMemory
 from mshisto_ray.jobs.benchmarks._slides import make_repeated
 from mshisto_ray.store.tiles import TileDirectory
@@ -32,7 +38,7 @@ _HUGE_SIDE, _SMALL_SIDE, _NUM_SMALL = 20_480, 3_072, 20
 _MEMORY_SIDES = (20_480, 40_960)
 _FLOOR = {"name": "colour_stats"}
 
-Case = Literal["engines", "cost", "split", "memory"]
+Case = Literal["engines", "cost", "split", "memory", "gpu"]
 
 
 def build(
@@ -54,7 +60,8 @@ def build(
             ``cost``: CPU time per tile against as many plain processes, start-up apart.
             ``split``: shares of the workers over one huge and twenty small
             slides. ``memory``: peak of driver and workers for a slide four times as
-            large.
+            large. ``gpu``: ViT-L/16 and resnet50 on a GPU, compiled and not, through
+            Ray and alone.
         encoders: for ``engines``, by name; null: three networks with random weights.
         model: timm's name of the network for ``cost``, with random weights.
         engine: that runs it in float32, through Ray and in the plain processes.
@@ -72,9 +79,12 @@ def build(
         ),
         "split": _split,
         "memory": _memory,
+        "gpu": partial(gpu, given=slide, mpp=mpp),
     }
 
     def measure(folder: Path) -> dict[str, Measure]:
+        if "gpu" in cases:
+            check_gpu()
         found: dict[str, Measure] = {}
         for case in cases:
             found |= measures[case](folder, actors)
@@ -92,9 +102,9 @@ def _cost(
     mpp: float | None,
     chunk_tiles: int,
 ) -> dict[str, Measure]:
-    out = _fresh(folder / "embed_cost")
+    out = fresh(folder / "embed_cost")
     slides = [given or make_repeated(folder, _COST_SIDE)]
-    tiles = _tile(slides, out, mpp, chunk_tiles=chunk_tiles)
+    tiles = tile_slides(slides, out, mpp, chunk_tiles=chunk_tiles)
     encoder = {"name": "timm", "model": model, "weights": "random"}
     chunks = _chunks(tiles, slides[0], actors)
     # Half of the plain loop before and half after: the machine's pace drifts.
@@ -103,16 +113,16 @@ def _cost(
         plainly = plain(tiles, out, encoder, engine, actors, chunks[:half])
     started = time.perf_counter()
     with PeakMemory() as memory:
-        ours = _through_ray(tiles, out / "embeddings", encoder, actors, engine)
+        ours = through_ray(tiles, out / "embeddings", encoder, actors, engine)
     plainly += plain(tiles, out, encoder, engine, actors, chunks[half:])
     first = min(end.at_s for end in ours) - started
-    rate = _rate(ours, actors)
-    value, base = _cpu_ms(ours), _cpu_ms(plainly)
+    pace = rate(ours, actors)
+    value, base = cpu_ms(ours), cpu_ms(plainly)
     return {
         "embed.tiles": Measure(sum(end.tiles for end in ours), "tiles"),
         "embed.worker_cpu": Measure(value, "CPU ms/tile", base),
         "embed.worker_cpu.ratio": Measure(value / base, "x", None, 1.1, "at most"),
-        "embed.throughput": Measure(rate, "tiles/s", _rate(plainly, actors)),
+        "embed.throughput": Measure(pace, "tiles/s", rate(plainly, actors)),
         "embed.first_chunk_after": Measure(first, "s"),
         "embed.peak_memory": Measure(memory.mib, "MiB", plain_memory.mib),
     }
@@ -131,14 +141,14 @@ def _chunks(tiles: Path, slide: Path, actors: int) -> range:
 
 
 def _split(folder: Path, actors: int) -> dict[str, Measure]:
-    out = _fresh(folder / "embed_split")
+    out = fresh(folder / "embed_split")
     # Copies: a cohort that lists one file under several ids is refused.
     source = make_repeated(folder, _SMALL_SIDE)
     small = [out / f"{source.stem}_{i}{source.suffix}" for i in range(_NUM_SMALL)]
     for copy in small:
         shutil.copy(source, copy)
-    tiles = _tile([*small, make_repeated(folder, _HUGE_SIDE)], out)
-    ended = _through_ray(tiles, out / "embeddings", _FLOOR, actors)
+    tiles = tile_slides([*small, make_repeated(folder, _HUGE_SIDE)], out)
+    ended = through_ray(tiles, out / "embeddings", _FLOOR, actors)
     shares: dict[str, int] = {}
     for end in ended:
         shares[end.worker] = shares.get(end.worker, 0) + end.tiles
@@ -155,9 +165,9 @@ def _memory(folder: Path, actors: int) -> dict[str, Measure]:
     found: dict[str, Measure] = {}
     peaks: dict[int, tuple[float, float]] = {}
     for side in _MEMORY_SIDES:
-        out = _fresh(folder / f"embed_memory_{side}")
-        tiling = _tile_settings([make_repeated(folder, side)], out)
-        raw = _embed_settings(out / "tiles", out / "embeddings", _FLOOR, actors)
+        out = fresh(folder / f"embed_memory_{side}")
+        tiling = tile_settings([make_repeated(folder, side)], out)
+        raw = embed_settings(out / "tiles", out / "embeddings", _FLOOR, actors)
         peaks[side] = (_peak_of("tile", tiling), _peak_of("embed", raw))
     small, large = (np.array(peaks[side]) for side in _MEMORY_SIDES)
     for i, job in enumerate(("tile", "embed")):
@@ -184,80 +194,3 @@ def _job(job: str, raw: dict[str, Any]) -> None:
         tile.run(configs.validate(tile.TileConfig, raw))
     else:
         embed.run(configs.validate(embed.EmbedConfig, raw))
-
-
-def _fresh(out: Path) -> Path:
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    return out
-
-
-def _tile_settings(
-    slides: Sequence[Path], out: Path, mpp: float | None = None, **changes: Any
-) -> dict[str, Any]:
-    # One patient: the copies of a slide may not be of several.
-    lines = [f"{path},{path.stem}_{i},one,{mpp or ''}" for i, path in enumerate(slides)]
-    header = "path,slide_id,patient_id,mpp"
-    (out / "cohort.csv").write_text("\n".join([header, *lines]) + "\n")
-    return {"cohort": out / "cohort.csv", "out": out / "tiles", **changes}
-
-
-def _tile(
-    slides: Sequence[Path], out: Path, mpp: float | None = None, **changes: Any
-) -> Path:
-    raw = _tile_settings(slides, out, mpp, **changes)
-    tile.run(configs.validate(tile.TileConfig, raw))
-    return raw["out"]
-
-
-def _embed_settings(
-    tiles: Path, out: Path, encoder: dict[str, Any], actors: int
-) -> dict[str, Any]:
-    runtime = {"actors": actors, "gpus": 0}
-    return {"tiles": tiles, "out": out, "encoder": encoder, "batch_size": BATCH,
-            "runtime": runtime}  # fmt: skip
-
-
-def _through_ray(
-    tiles: Path,
-    out: Path,
-    encoder: dict[str, Any],
-    actors: int,
-    engine: Engine | None = None,
-) -> list[Ended]:
-    raw = _embed_settings(tiles, out, encoder, actors)
-    raw |= {"engine": engine, "precision": "float32"} if engine else {}
-    config = configs.validate(embed.EmbedConfig, raw)
-    directory = TileDirectory(tiles)
-    targets = make_targets(config, directory)
-    if engine:
-        targets = settle(config, targets, work_of(config, targets))
-    _, units = embed.plan_units(targets[0], directory)
-    rows = embed.embed_units(config, targets, [asdict(unit) for unit in units])
-    return [
-        Ended(row["worker"], row["tiles"], row["worker_cpu_s"], time.perf_counter())
-        for row in rows
-    ]
-
-
-def _steady(ended: Iterable[Ended]) -> list[tuple[Ended, Ended]]:
-    """Each unit but a worker's first, after the one before it of the same worker."""
-    last: dict[str, Ended] = {}
-    pairs = []
-    for end in ended:
-        if end.worker in last:
-            pairs.append((last[end.worker], end))
-        last[end.worker] = end
-    return pairs
-
-
-def _cpu_ms(ended: Sequence[Ended]) -> float:
-    """Median over units of a worker's CPU time per tile, whatever it did in between."""
-    costs = [(end.cpu_s - prior.cpu_s) / end.tiles for prior, end in _steady(ended)]
-    return 1e3 * float(np.median(costs))
-
-
-def _rate(ended: Sequence[Ended], workers: int) -> float:
-    """Tiles per second of the workers, each at the median pace of all units."""
-    paces = [end.tiles / (end.at_s - prior.at_s) for prior, end in _steady(ended)]
-    return workers * float(np.median(paces))
