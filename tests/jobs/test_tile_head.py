@@ -252,6 +252,9 @@ def test_a_table_that_cannot_be_used_is_refused(stage):
     path.write_text("slide_id,row,col,label\ns0,1,1,a\ns0,1,1,b\n")
     with pytest.raises(InputError, match="1 tiles have two classes, such as s0 1 1"):
         read_samples(config)
+    path.write_text("slide_id,row,col,label\ns0,1,one,a\ns0,1,2,b\n")
+    with pytest.raises(InputError, match="'col' has 'one', in 1 of 2 rows no number"):
+        read_samples(config)
     path.write_text("slide_id,row,col,label\nt9,1,1,a\n")
     with pytest.raises(InputError, match="no labelled row of an embedded slide"):
         read_samples(config)

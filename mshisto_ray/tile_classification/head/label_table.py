@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -26,8 +28,8 @@ def read_label_table(
     """Rows ``row, col, label, group`` of a table by slide, and notes on points.
 
     Raises:
-        InputError: no such table, missing columns, no labelled row of these slides, or
-            two classes of one tile.
+        InputError: no such table, missing columns, places that are no numbers, no
+            labelled row of these slides, or two classes of one tile.
     """
     path, target = config.target.table, config.target
     assert path is not None
@@ -53,6 +55,7 @@ def read_label_table(
         raise InputError(
             f"target.table: {path} has no labelled row of an embedded slide"
         )
+    frame = _with_numbers(frame, ("x", "y") if points else ("row", "col"), path)
     notes: list[str] = []
     if points:
         frame, notes = _on_tiles(frame, labelled_directory(config), mpp)
@@ -71,6 +74,26 @@ def read_label_table(
             "finer scale points lie in tiles of their own"
         )
     return {str(slide): part for slide, part in frame.groupby("slide_id")}, notes
+
+
+def _with_numbers(
+    frame: pd.DataFrame, names: tuple[str, str], path: Path
+) -> pd.DataFrame:
+    """The frame with these columns as numbers.
+
+    Raises:
+        InputError: a cell that is none.
+    """
+    found = {name: pd.to_numeric(frame[name], errors="coerce") for name in names}
+    for name, values in found.items():
+        wrong = np.flatnonzero(~np.isfinite(values.to_numpy(float)))
+        if len(wrong):
+            cell = frame[name].iloc[wrong[0]]
+            raise InputError(
+                f"target.table: {path}: column {name!r} has {cell!r}, in {len(wrong)} "
+                f"of {len(frame)} rows no number"
+            )
+    return frame.assign(**found)
 
 
 def _on_tiles(
