@@ -86,7 +86,7 @@ def _with_numbers(
     """
     found = {name: pd.to_numeric(frame[name], errors="coerce") for name in names}
     for name, values in found.items():
-        wrong = np.flatnonzero(~np.isfinite(values.to_numpy(float)))
+        wrong = np.flatnonzero(~np.isfinite(np.asarray(values, float)))
         if len(wrong):
             cell = frame[name].iloc[wrong[0]]
             raise InputError(
