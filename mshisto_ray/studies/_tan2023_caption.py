@@ -25,9 +25,9 @@ def caption(settings: Mapping[str, Any], has_area: bool) -> str:
         "Published: intrahepatic cholangiocarcinoma, 332 slides, not these. Level "
         f"0 is {settings['scales'][0]:g} um/px. {settings['bags']} random bags of "
         f"{settings['bag_size']} tiles of each slide, majority vote; mean, two ReLU "
-        "layers of 512 (the second of the paper has no ReLU), softmax; SGD, lr "
-        f"{settings['lr']:g}, momentum 0.9 (the paper gives none), "
-        f"{settings['epochs']} epochs; {settings['repeats']} repeats, 95 % score "
+        "layers of 512 (the second of the paper has no ReLU), softmax; "
+        f"{_optimiser(settings)}{settings['epochs']} epochs; "
+        f"{settings['repeats']} repeats, 95 % score "
         "intervals over patients, gains paired; above chance: the interval of the "
         "repeat's own AUROC lies above .5; trained: the training loss fell below .9 of "
         f"a constant's. {_of_steps(settings)}"
@@ -36,8 +36,22 @@ def caption(settings: Mapping[str, Any], has_area: bool) -> str:
     )
 
 
+def _optimiser(settings: Mapping[str, Any]) -> str:
+    """How a head learns, and from what, where not from embeddings as they are."""
+    name = {
+        "sgd": f"SGD, lr {settings['lr']:g}, momentum 0.9 (the paper gives none), ",
+        "adam": f"Adam, lr {settings['lr']:g}, ",
+    }[settings["optimiser"]]
+    components = settings["components"]
+    if not components:
+        return name
+    return f"on {components} principal components of each scale's tiles; {name}"
+
+
 def _of_steps(settings: Mapping[str, Any]) -> str:
-    """What a step holds, where it is not random bags of all slides."""
+    """What a step holds, where it is not as many random bags as a slide has."""
+    num = settings["slides_per_step"]
     if not settings["together"]:
-        return ""
-    return "A step holds all random bags of one slide. "
+        return f"A step holds random bags as of {num} slides. " if num > 1 else ""
+    whose = "one slide" if num == 1 else f"{num} slides"
+    return f"A step holds all random bags of {whose}. "

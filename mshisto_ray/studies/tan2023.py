@@ -121,6 +121,7 @@ class TanStudy:
         column = None if given["split"] == "drawn" else FOLD
         # Only where it is set: recipes of units made before are without it.
         order = {"together": True} if given["together"] else {}
+        reduced = given["components"] and {"name": "pca", "dim": given["components"]}
         return {
             "scale" if single else "scales": scales[0] if single else list(scales),
             "target": {"column": given["label"]},
@@ -132,11 +133,13 @@ class TanStudy:
             "pooling": {"name": "embedding_mean", "hidden": [512, 512]},
             "hidden": [],
             "dropout": 0,
-            "optimiser": {"name": "sgd", "lr": given["lr"], "weight_decay": 0},
+            "optimiser": {"name": given["optimiser"], "lr": given["lr"],
+                          "weight_decay": 0},
             "epochs": given["epochs"],
-            "batch_size": given["bags"],
+            "batch_size": given["bags"] * given["slides_per_step"],
             "early_stopping": None,
             "seed": repeat,
+            **({"reduction": reduced} if reduced else {}),
         }  # fmt: skip
 
     def table(self, done: Mapping[str, UnitResult]) -> str:
@@ -159,10 +162,13 @@ def build(
     repeats: Annotated[int, Field(ge=1)] = 10,
     folds: Annotated[int, Field(ge=2)] = 5,
     epochs: Annotated[int, Field(ge=1)] = 20,
+    optimiser: Literal["sgd", "adam"] = "sgd",
     lr: Annotated[float, Field(gt=0)] = 0.01,
+    components: Annotated[int, Field(ge=1)] | None = None,
     bags: Annotated[int, Field(ge=1)] = 50,
     bag_size: Annotated[int, Field(ge=1)] = 100,
     together: bool = False,
+    slides_per_step: Annotated[int, Field(ge=1)] = 1,
     width: Annotated[int, Field(ge=1)] = 2048,
     heads: Annotated[int, Field(ge=1)] = 4,
     head_dim: Annotated[int, Field(ge=1)] = 128,
@@ -176,10 +182,13 @@ def build(
     by the cohort's column ``fold``; or likewise with encoders that learned without the
     fold's test patients, in ``fold_<fold>/`` of the data. ``bags`` of ``bag_size``
     tiles: of each slide; ``together``: a step holds those of one slide, whose tiles
-    are combined once for all of them; else those of any. ``width``, ``heads``,
-    ``head_dim``: of multi-scale attention. ``annotation``: class of annotation that
-    outlines the area of a second table, in the tiles directory ``tiles`` of the data;
-    null: whole slides alone. ``min_annotated``: least share of a tile inside it.
+    are combined once for all of them; else those of any. ``slides_per_step``: as many
+    bags as these have. ``components``: principal components of the training slides'
+    tiles that a head learns from; null: the embeddings as they are. ``width``,
+    ``heads``, ``head_dim``: of multi-scale attention. ``annotation``: class of
+    annotation that outlines the area of a second table, in the tiles directory
+    ``tiles`` of the data; null: whole slides alone. ``min_annotated``: least share of
+    a tile inside it.
     """
     if list(scales) != sorted(set(scales)):
         raise InputError(
@@ -193,9 +202,10 @@ def build(
         )
     settings = {
         "label": label, "scales": scales, "rows": rows, "levels": levels,
-        "split": split, "repeats": repeats, "folds": folds, "epochs": epochs, "lr": lr,
-        "bags": bags, "bag_size": bag_size, "together": together, "width": width,
-        "heads": heads, "head_dim": head_dim, "annotation": annotation,
+        "split": split, "repeats": repeats, "folds": folds, "epochs": epochs,
+        "optimiser": optimiser, "lr": lr, "components": components, "bags": bags,
+        "bag_size": bag_size, "together": together, "slides_per_step": slides_per_step,
+        "width": width, "heads": heads, "head_dim": head_dim, "annotation": annotation,
         "min_annotated": min_annotated,
     }  # fmt: skip
     return TanStudy(TanData(data, settings), settings)

@@ -124,6 +124,25 @@ SMALL = {"repeats": 1, "epochs": 1, "lr": 0.05, "bags": 3, "bag_size": 4, "width
          "heads": 2, "head_dim": 4}  # fmt: skip
 
 
+def test_tan_trains_as_it_is_given(make_embeddings):
+    """Keys that are not set are in no recipe: units made before stay what they are."""
+    data = three_scales(make_embeddings)
+    given = {**SMALL, "rows": ("shared_msa",), "levels": (0,), "folds": 2}
+    plain = tan2023.build(data, **given)
+    study = tan2023.build(
+        data, **given, together=True, optimiser="adam", slides_per_step=2, components=2
+    )
+    (unit,), (before,) = study.units(), plain.units()
+    assert "reduction" not in before.recipe and before.recipe["batch_size"] == 3
+    assert unit.recipe["reduction"] == {"name": "pca", "dim": 2}
+    assert unit.recipe["optimiser"]["name"] == "adam"
+    assert unit.recipe["batch_size"] == 6
+    text = study.table({unit.name: unit.run()})
+    assert "on 2 principal components of each scale's tiles; Adam, lr 0.05, " in text
+    assert "A step holds all random bags of 2 slides." in text
+    assert "SGD, lr 0.05, momentum 0.9" in plain.table({})
+
+
 def test_tan_attends_over_all_scales_and_takes_rows_and_levels(make_embeddings):
     data = three_scales(make_embeddings)
     (cost,) = {unit.core_hours for unit in tan2023.build(
