@@ -9,8 +9,9 @@ import pytest
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.decision.files import read_decision
-from mshisto_ray.jobs import evaluate, select_backbone, tile_head
+from mshisto_ray.jobs import _select_tiles, evaluate, tile_head
 from mshisto_ray.jobs._evaluate_config import EvaluateConfig
+from mshisto_ray.jobs._evaluate_encoders import open_encoders
 from mshisto_ray.jobs._select_config import SelectConfig
 from mshisto_ray.jobs._select_tables import learned_labels
 from mshisto_ray.jobs.tile_head import TileHeadJobConfig
@@ -296,7 +297,7 @@ def test_labels_that_the_encoder_learned_are_warned_of_in_the_same_words(stage):
         (part.parent / "manifest.json").write_text(json.dumps(recorded))
         one = read_samples(settings(stage))
         joined = read_samples(settings(stage, embeddings=None, views=[view]))
-        plan = evaluate._plan(compared, evaluate._directories(compared), None)
+        plan = evaluate._plan(compared, open_encoders(compared), None)
         found = [one.notes, joined.notes, plan.notes]
         found.append(learned_labels(select, {"a": one}))
         for notes in found:
@@ -318,7 +319,7 @@ def test_encoders_are_compared_by_the_colours_named(stage, stages):
         "out": folder / "select",
         "runtime": {"cache": {"dir": folder / "cache", "max_gib": 1}},
     }
-    found = select_backbone._embedded(configs.validate(SelectConfig, raw))
+    found = _select_tiles.embedded(configs.validate(SelectConfig, raw))
     ours, theirs = (samples for samples, *_ in found.values())
     rows = np.arange(len(ours))
     np.testing.assert_array_equal(theirs.read(rows), np.abs(ours.read(rows)))

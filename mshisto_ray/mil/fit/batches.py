@@ -92,7 +92,10 @@ class Batches:
             return None
         if not isinstance(features, ArrayFeatures):
             return None
-        return self._standardise(torch.from_numpy(features.values).to(self._device))
+        # First use may be a prediction; what is kept has to serve training, too.
+        with torch.inference_mode(False):
+            values = torch.from_numpy(features.values).to(self._device)
+            return self._standardise(values)
 
     @cached_property
     def _offsets(self) -> list[int]:

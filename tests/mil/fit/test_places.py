@@ -1,5 +1,7 @@
 """Places of tiles, from embeddings to a pooling that looks at neighbours."""
 
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,8 +48,10 @@ SCALES = {"scales": [2.0, 1.0], "combine": {"name": "concat"}}
 @pytest.mark.parametrize("keys", [{"scale": 2.0}, SCALES, "views"], ids=str)
 def test_places_are_those_of_the_instances(study, keys):
     if keys == "views":
-        keys = {"embeddings": None, "views": [
-            {"embeddings": str(study[0]), "mpp": m} for m in (2.0, 2.0)]}  # fmt: skip
+        other = study[0].with_name("other")
+        shutil.copytree(study[0], other)
+        views = [{"embeddings": str(path), "mpp": 2.0} for path in (study[0], other)]
+        keys = {"embeddings": None, "views": views}
     bags, _ = experiment.load(settings(study, unit="patient", **keys))
     directory = EmbeddingDirectory(study[0])
     for i, name in enumerate(bags.names):
