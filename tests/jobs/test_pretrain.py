@@ -116,7 +116,7 @@ def test_the_output_is_whole(uninterrupted):
     names = {path.name for path in (out / "encoder").iterdir()}
     assert names == {
         "encoder.json", "encoder.safetensors", "encoder.onnx", "README.md",
-        "projection.safetensors",
+        "projection.safetensors", "labels.json",
     }  # fmt: skip
     curve = read_curve(out / "metrics.jsonl")
     assert [record["step"] for record in curve] == list(range(0, STEPS + 1, EVERY))

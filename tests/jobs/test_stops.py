@@ -143,7 +143,8 @@ def test_a_job_stopped_at_three_moments_gives_what_it_gives_undisturbed(
         assert (moment, code) == (moment, 128 + number), said
         assert said.splitlines()[-1] == STOPPED and said.count(STOPPED) == 1
         assert "Traceback" not in said and "*** " not in said, said
-        assert not list(out.rglob("*.tmp"))
+        # A worker ends with the driver, also while it saves; the next save replaces it.
+        assert {path.name for path in out.rglob("*.tmp")} <= {"state.tmp"}
         if job == "sweep" and moment != "finishing":  # no choice of half the configs
             assert not (out / "summary.md").exists() and not (out / "best").exists()
     done = subprocess.run(
@@ -152,6 +153,7 @@ def test_a_job_stopped_at_three_moments_gives_what_it_gives_undisturbed(
         env=environment(job),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+    assert not list(out.rglob("*.tmp"))
     assert_undisturbed(job, words, chain, out)
     store = open_store(f"sqlite:///{tmp_path / 'runs.db'}", out, "mshisto_ray")
     runs = store.client.search_runs([store.experiment_id])
