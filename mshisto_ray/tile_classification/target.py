@@ -41,7 +41,9 @@ class TileTargetConfig(Config):
         le=1,
     )
     unannotated: Literal["other", "leave_out"] = option(
-        "other", f"tiles without annotation: the class {UNANNOTATED}, or left out"
+        "other",
+        f"tiles without annotation: a class named {UNANNOTATED!r}, with its brackets, "
+        "or left out",
     )
 
 

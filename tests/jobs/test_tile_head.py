@@ -232,7 +232,7 @@ def test_a_result_without_validation_cannot_be_decided_on(stage):
         ({"tiles": None}, "give tiles=DIR"),
         ({"target": {"column": "label"}}, "this is a column of the cohort"),
         ({"target": {"column": "annotation", "classes": ["tumour", "x"]}},
-         "class 'x' has 0 tile"),
+         r"class 'x' has 0 tile\(s\).* \(tiles have .\(unannotated\)., .*'tumour'"),
         ({"scale": 4.0}, "scale: 4.0 is not in"),
         ({"reduction": {"name": "pca", "dim": 9}}, "pca to 9 needs"),
     ],

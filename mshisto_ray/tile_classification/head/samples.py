@@ -197,7 +197,7 @@ def _assemble(
     target = np.concatenate(
         [codes[p.code][rows] for p, rows in zip(parts, kept, strict=True)]
     ).astype(np.int64)
-    _check_classes(config, classes, target)
+    _check_classes(classes, target, names)
     pairs = list(zip(parts, kept, strict=True))
     group_names = np.concatenate([p.group[rows] for p, rows in pairs]).astype(str)
     groups, group = np.unique(group_names, return_inverse=True)
@@ -229,14 +229,17 @@ def _assemble(
 
 
 def _check_classes(
-    config: TileHeadConfig, classes: Sequence[str], target: np.ndarray
+    classes: Sequence[str], target: np.ndarray, have: Sequence[str]
 ) -> None:
+    """Refuse a class that cannot be learned; ``have``: all that tiles belong to."""
     counts = np.bincount(target, minlength=len(classes))
     for name, num in zip(classes, counts, strict=True):
         if num < 2:
+            known = f" (tiles have {', '.join(map(repr, sorted(have)))})"
             raise InputError(
-                f"target: class {name!r} has {num} tile(s) among the embedded ones: a "
-                "class needs two; leave it out by target.classes, or embed more"
+                f"target: class {name!r} has {num} tile(s) among the embedded ones"
+                f"{'' if num else known}: a class needs two; leave it out by "
+                "target.classes, or embed more"
             )
     if len(classes) < 2:
         raise InputError(
