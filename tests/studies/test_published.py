@@ -19,12 +19,16 @@ STUDIES = sorted(
     if path.is_dir() and not (path / "plan.json").is_file()
 )
 
+SIX = [
+    "attention", "gated_attention", "embedding_mean", "embedding_max", "instance_mean",
+    "instance_max",
+]  # fmt: skip
+
 
 def settings(name, test_data):
     """Settings of the published units: the study's defaults, and a frozen encoder."""
     if name == "ilse2018_colon_validated":
-        poolings = ["attention", "embedding_mean"]
-        chosen = {"epochs": 20, "validation": 0.1, "poolings": poolings}
+        chosen = {"epochs": 20, "validation": 0.1, "poolings": SIX}
         return {"name": "ilse2018_colon"} | chosen
     if name == "tcga_rna":
         return {"name": name, "cancers": ["blca", "brca", "gbmlgg", "luad", "ucec"]}
