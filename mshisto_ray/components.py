@@ -39,7 +39,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from mshisto_ray.config import message_of, told_once
+from mshisto_ray.config import distinct_errors, message_of
 
 
 class Part(BaseModel):
@@ -208,7 +208,7 @@ def check(family: str, part: Part) -> Part:
     except ValidationError as error:
         takes = ", ".join(model.model_fields) or "no parameters"
         problems = []
-        for item in told_once(error):
+        for item in distinct_errors(error):
             key = ".".join(str(p) for p in item["loc"])
             if item["type"] == "extra_forbidden":
                 problems.append(f"{part.name!r} takes {takes}; got {key!r}")

@@ -207,7 +207,7 @@ def validate(config_class: type[M], raw: Mapping[str, Any]) -> M:
     try:
         return config_class.model_validate(dict(raw))
     except ValidationError as error:
-        lines = [_explain(config_class, item) for item in told_once(error)]
+        lines = [_explain(config_class, item) for item in distinct_errors(error)]
         raise InputError("\n".join(lines)) from None
 
 
@@ -219,8 +219,8 @@ def message_of(item: Any) -> str:
     return item["msg"].removeprefix("Value error, ")
 
 
-def told_once(error: ValidationError) -> list[Any]:
-    """The errors of pydantic, without that a list of wrong items lacks items."""
+def distinct_errors(error: ValidationError) -> list[Any]:
+    """The errors of pydantic; of a list with wrong items not that it is too short."""
     found = error.errors()
     wrong = {item["loc"][:-1] for item in found if item["type"] != "too_short"}
     return [
