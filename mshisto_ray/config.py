@@ -105,7 +105,9 @@ InputPath = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_absolut
 # Weights of a network, absolute for every worker: a path, ``random`` or ``pretrained``.
 Weights = Annotated[str, AfterValidator(_absolute_or_word)]
 # A folder, or a model that is registered in MLflow: ``models:/name@alias``.
-ModelPath = Annotated[Path, AfterValidator(_absolute_or_model)]
+ModelPath = Annotated[
+    Path, BeforeValidator(_not_empty), AfterValidator(_absolute_or_model)
+]
 OutputPath = Annotated[
     Path, BeforeValidator(_not_empty), AfterValidator(_absolute_output)
 ]

@@ -108,7 +108,7 @@ class AnySweepConfig(LearningCurveConfig, AxesConfig, Experiment):
     @model_validator(mode="before")
     @classmethod
     def _first_views(cls, raw: Any) -> Any:
-        """Where views are an axis, its first value stands for the key left out."""
+        """Take the first value of an axis ``views`` where the key is left out."""
         axes = raw.get("axes") if isinstance(raw, Mapping) else None
         values = axes.get("views") if isinstance(axes, Mapping) else None
         known = isinstance(values, Sequence) and not isinstance(values, str)

@@ -27,15 +27,22 @@ def drawn(groups=None, **changes):
     return TilingRecipe(**(raw | changes))
 
 
+def write_slide(path, tissue=()):
+    """1600 x 1200 px at 0.5 um/px: glass, and tissue in a part of the pixels."""
+    pixels = np.full((1200, 1600, 3), 240, np.uint8)
+    if tissue:
+        pixels[tissue] = (200, 120, 180)
+    tifffile.imwrite(
+        path, pixels, tile=(256, 256), photometric="rgb", compression="jpeg",
+        resolution=(20000, 20000), resolutionunit="CENTIMETER",
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory):
     """1600 x 1200 px at 0.5 um/px, all glass: only what is drawn can be tissue."""
     path = tmp_path_factory.mktemp("slides") / "a.tiff"
-    tifffile.imwrite(
-        path, np.full((1200, 1600, 3), 240, np.uint8), tile=(256, 256),
-        photometric="rgb", compression="jpeg", resolution=(20000, 20000),
-        resolutionunit="CENTIMETER",
-    )  # fmt: skip
+    write_slide(path)
     return path
 
 
@@ -99,12 +106,7 @@ def test_unusable_annotations_are_refused_with_the_reason(slide, tmp_path):
 
 
 def test_a_bad_annotation_that_is_not_needed_is_reported_and_left_out(tmp_path):
-    pixels = np.full((1200, 1600, 3), 240, np.uint8)
-    pixels[300:900, 200:900] = (200, 120, 180)
-    tifffile.imwrite(
-        tmp_path / "a.tiff", pixels, tile=(256, 256), photometric="rgb",
-        compression="jpeg", resolution=(20000, 20000), resolutionunit="CENTIMETER",
-    )  # fmt: skip
+    write_slide(tmp_path / "a.tiff", np.s_[300:900, 200:900])
     far = geojson(tmp_path / "a.geojson", tumour=[[x + 9000, y] for x, y in SQUARE])
     tiled = tile_slide(row(tmp_path / "a.tiff", far), drawn(tissue={"name": "otsu"}))
     (failure,) = tiled.failures
@@ -115,12 +117,7 @@ def test_a_bad_annotation_that_is_not_needed_is_reported_and_left_out(tmp_path):
 
 def test_coordinates_in_micrometres_are_noticed(tmp_path):
     """At 0.5 um/px they are half of those in pixels, and stay within the slide."""
-    pixels = np.full((1200, 1600, 3), 240, np.uint8)
-    pixels[700:1100, 900:1500] = (200, 120, 180)
-    tifffile.imwrite(
-        tmp_path / "a.tiff", pixels, tile=(256, 256), photometric="rgb",
-        compression="jpeg", resolution=(20000, 20000), resolutionunit="CENTIMETER",
-    )  # fmt: skip
+    write_slide(tmp_path / "a.tiff", np.s_[700:1100, 900:1500])
     corners = [[1000, 800], [1300, 800], [1300, 1000], [1000, 1000], [1000, 800]]
 
     def tiled(factor, **more):

@@ -84,7 +84,7 @@ def gpu(
             "runtime": {"actors": actors, "gpus": int(on_gpu)},
         }  # fmt: skip
         way = f"{precision}{'_compiled' if compiled else ''}"
-        ended = through_ray(tiles, out / name / way, encoder, actors, None, changes)
+        ended = through_ray(tiles, out / name / way, encoder, actors, changes)
         alone = _alone(encoder, device, precision, compiled, batch)
         key = f"embed.gpu.{name}.{way}"
         found[f"{key}.alone"] = Measure(alone, "tiles/s")

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from mshisto_ray import config as configs
-from mshisto_ray.backbone.engine import Engine
 from mshisto_ray.jobs import embed, tile
 from mshisto_ray.jobs._embed_config import make_targets
 from mshisto_ray.jobs._embed_settle import settle, work_of
@@ -61,7 +60,6 @@ def through_ray(
     out: Path,
     encoder: dict[str, Any],
     actors: int,
-    engine: Engine | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> list[Ended]:
     """Embed every tile as the job does; returns units as they end.
@@ -71,15 +69,13 @@ def through_ray(
         out: embeddings directory.
         encoder: its config.
         actors: workers.
-        engine: in float32; None: that of ``changes``, or the job's own.
-        changes: to the job's keys.
+        changes: to the job's keys; None: none, and the encoder's own engine.
     """
     raw = embed_settings(tiles, out, encoder, actors) | dict(changes or {})
-    raw |= {"engine": engine, "precision": "float32"} if engine else {}
     config = configs.validate(embed.EmbedConfig, raw)
     directory = TileDirectory(tiles)
     targets = make_targets(config, directory)
-    if engine or changes:
+    if changes:
         targets = settle(config, targets, work_of(config, targets))
     _, units = embed.plan_units(targets[0], directory)
     rows = embed.embed_units(config, targets, [asdict(unit) for unit in units])

@@ -113,7 +113,8 @@ def _cost(
         plainly = plain(tiles, out, encoder, engine, actors, chunks[:half])
     started = time.perf_counter()
     with PeakMemory() as memory:
-        ours = through_ray(tiles, out / "embeddings", encoder, actors, engine)
+        changes = {"engine": engine, "precision": "float32"} if engine else None
+        ours = through_ray(tiles, out / "embeddings", encoder, actors, changes)
     plainly += plain(tiles, out, encoder, engine, actors, chunks[half:])
     first = min(end.at_s for end in ours) - started
     pace = rate(ours, actors)
