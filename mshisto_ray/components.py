@@ -39,7 +39,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from mshisto_ray.config import distinct_errors, message_of
+from mshisto_ray.config_problems import distinct_errors, message_of
 
 
 class Part(BaseModel):

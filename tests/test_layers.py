@@ -13,6 +13,7 @@ ORDER = [
     "ending",
     "shipped",
     "help",
+    "config_problems",
     "config",
     "new_study",
     "entry",

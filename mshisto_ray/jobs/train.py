@@ -15,7 +15,7 @@ from mshisto_ray.learning.fold_means import pooling_notes
 from mshisto_ray.learning.retraining.learning_curve import LearningCurveConfig
 from mshisto_ray.learning.retraining.thinning import check_sizes
 from mshisto_ray.learning.split import Split
-from mshisto_ray.mil import experiment, experiment_result
+from mshisto_ray.mil import experiment, experiment_recipe, experiment_result
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.store.manifest import Manifest, check_stage, open_stage
@@ -36,13 +36,13 @@ def check(config: TrainJobConfig) -> None:
     bags, splits = experiment.check(config)
     rows = config.rows(bags)
     check_sizes(rows, splits, config.split.seed, config.learning_curve)
-    check_stage(config.out, STAGE, experiment.recipe(config, bags))
+    check_stage(config.out, STAGE, experiment_recipe.recipe(config, bags))
 
 
 def run(config: TrainJobConfig) -> None:
     """Cross-validate one MIL config and keep its head."""
     bags, splits = experiment.load(config)
-    recipe = experiment.recipe(config, bags)
+    recipe = experiment_recipe.recipe(config, bags)
     with open_stage(
         config.out, STAGE, recipe, config.model_dump(mode="json")
     ) as manifest:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +22,8 @@ from mshisto_ray.learning.sweep.experiment import (
 from mshisto_ray.learning.targets import Target
 from mshisto_ray.mil.experiment_data import bag_inputs, difference
 from mshisto_ray.mil.experiment_keys import ExperimentKeys
+from mshisto_ray.mil.experiment_recipe import digest
 from mshisto_ray.mil.experiment_result import Stopwatch, measure_and_write, write_folds
-from mshisto_ray.mil.fit.config import NOISES
 from mshisto_ray.mil.fit.cross_validation import cross_validate
 from mshisto_ray.mil.fit.far import far_notes
 from mshisto_ray.mil.fit.pack import can_pack, shape_of
@@ -38,7 +35,6 @@ from mshisto_ray.mil.input.bags import Bags, read_bags
 from mshisto_ray.mil.input.config import InputConfig
 from mshisto_ray.mil.input.summary import summarise
 from mshisto_ray.mil.model import POOLINGS
-from mshisto_ray.representation.preparation import by_content
 from mshisto_ray.statistics.permutation import permute_by_patient
 from mshisto_ray.store.cache import CacheConfig
 from mshisto_ray.store.head_files import head_digest
@@ -204,49 +200,8 @@ def check(config: ExperimentConfig) -> tuple[Bags, list[Split]]:
     return load(config.model_copy(update={"runtime": runtime}))
 
 
-def recipe(config: ExperimentConfig, bags: Bags) -> dict[str, Any]:
-    """The settings and data digests that decide the result; no paths."""
-    names = set(ExperimentConfig.model_fields)
-    paths = {"embeddings", "cohort", "columns", "bags", "runtime", "scale", "scales"}
-    # What is decided is fitted on the results of training, and changes none.
-    paths |= {"views", "colour", "decision"}
-    settings = config.model_dump(mode="json", include=names - paths)
-    # Results keep the digests they had before a key came or went, where they are the
-    # same: no optimiser had a schedule, and early stopping kept
-    # epochs before the training loss had fallen.
-    settings["target"] = bags.kind.settings
-    optimiser = settings["optimiser"]
-    if optimiser["schedule"] == "constant" and not optimiser["warmup_steps"]:
-        del optimiser["schedule"], optimiser["warmup_steps"]
-    if config.early_stopping:
-        settings["early_stopping"] |= {"trained": bags.kind.learned}
-    if settings["tiles_per_epoch"] is None:
-        del settings["tiles_per_epoch"]
-    if config.split.group is None:
-        del settings["split"]["group"]
-    if config.draws == "all":
-        del settings["draws"]
-    if config.vote and not config.vote.together:
-        del settings["vote"]["together"]
-    if not settings["mixup"]:
-        del settings["mixup"]
-    if settings["clip"] is None:
-        del settings["clip"]
-    if settings["reduction"]["name"] == "none":
-        del settings["reduction"]
-    settings["noise"] = by_content(NOISES, config.noise)
-    scale = bags.scales or bags.scale
-    return settings | {"scale": scale, "data": bags.identity}
-
-
 def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def digest(config: ExperimentConfig, bags: Bags) -> str:
-    """Digest of the recipe: experiments with the same one have the same result."""
-    text = json.dumps(recipe(config, bags), sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def run(

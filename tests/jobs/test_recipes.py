@@ -16,7 +16,7 @@ from mshisto_ray.jobs import finetune, pretrain, tile, train
 from mshisto_ray.jobs._sweep_config import SweepConfig
 from mshisto_ray.learning.sweep.points import expand
 from mshisto_ray.learning.targets import TargetConfig
-from mshisto_ray.mil import experiment
+from mshisto_ray.mil import experiment_recipe
 from mshisto_ray.store.manifest import Manifest, recipe_digest
 
 TILES = SimpleNamespace(
@@ -65,24 +65,24 @@ def point_recipe():
     keys = {"embeddings": "/embeddings", "cohort": "/cohort.csv"}
     given = config(SweepConfig, axes={"noise.sigma": [0.1]}, **keys)
     (point,) = expand(given, given.axes)
-    return experiment.recipe(point.config, BAGS)
+    return experiment_recipe.recipe(point.config, BAGS)
 
 
 def train_recipe():
     keys = {"embeddings": "/embeddings", "cohort": "/cohort.csv"}
-    return experiment.recipe(config(train.TrainJobConfig, **keys), BAGS)
+    return experiment_recipe.recipe(config(train.TrainJobConfig, **keys), BAGS)
 
 
 def vote_recipe():
     keys = {"embeddings": "/embeddings", "cohort": "/cohort.csv", "vote": {"bags": 3}}
-    return experiment.recipe(config(train.TrainJobConfig, **keys), BAGS)
+    return experiment_recipe.recipe(config(train.TrainJobConfig, **keys), BAGS)
 
 
 def plain_recipe():
     keys = {"embeddings": "/embeddings", "cohort": "/cohort.csv"}
     constant = {"lr": 1e-3, "schedule": "constant", "warmup_steps": 0}
     keys |= {"optimiser": constant, "early_stopping": None}
-    return experiment.recipe(config(train.TrainJobConfig, **keys), BAGS)
+    return experiment_recipe.recipe(config(train.TrainJobConfig, **keys), BAGS)
 
 
 def pretrain_recipe():

@@ -14,7 +14,7 @@ from mshisto_ray.learning import result_files
 from mshisto_ray.learning.intervals import intervals
 from mshisto_ray.learning.metrics import METRICS
 from mshisto_ray.learning.predictions import read_predictions
-from mshisto_ray.mil import experiment, experiment_result
+from mshisto_ray.mil import experiment, experiment_recipe, experiment_result
 from mshisto_ray.mil.head import load_head
 from mshisto_ray.store.manifest import differences
 
@@ -82,10 +82,13 @@ def test_sites_are_left_out_and_belong_to_the_recipe(table, tmp_path):
     for split in splits:
         assert not set(site[split.test]) & set(site[[*split.train, *split.validation]])
     assert "6 values of 'site' that stay together" in experiment.notes(given, bags)[0]
-    found = experiment.recipe(given, bags)
+    found = experiment_recipe.recipe(given, bags)
     assert found["split"]["group"] == "site" and found["draws"] == "balanced"
     plain = settings(table)
-    assert experiment.recipe(plain, experiment.load(plain)[0])["data"] != found["data"]
+    assert (
+        experiment_recipe.recipe(plain, experiment.load(plain)[0])["data"]
+        != found["data"]
+    )
     with pytest.raises(InputError, match="no column 'hospital'"):
         experiment.load(settings(table, split={"group": "hospital"}))
     with pytest.raises(InputError, match="balanced is of classes"):
@@ -150,7 +153,7 @@ def test_a_result_that_another_process_made_meanwhile_is_kept(table, tmp_path):
 def test_digest_follows_settings_and_data_and_not_paths(table, tmp_path, planted):
     def digest(path=table, **keys):
         given = settings(path, **keys)
-        return experiment.digest(given, experiment.load(given)[0])
+        return experiment_recipe.digest(given, experiment.load(given)[0])
 
     moved = tmp_path / "moved.parquet"
     moved.write_bytes(table.read_bytes())
@@ -268,7 +271,9 @@ def test_recipes_name_the_key_that_differs(table):
     one = settings(table)
     bags, _ = experiment.load(one)
     two = settings(table, pooling={"name": "attention", "hidden": 4})
-    found = differences(experiment.recipe(one, bags), experiment.recipe(two, bags))
+    found = differences(
+        experiment_recipe.recipe(one, bags), experiment_recipe.recipe(two, bags)
+    )
     assert found == [
         "pooling.hidden: 128 -> 4",
         "pooling.name: 'gated_attention' -> 'attention'",

@@ -10,7 +10,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.learning.sweep.axes import AxesConfig
 from mshisto_ray.learning.sweep.points import Point, check, expand, show
 from mshisto_ray.learning.sweep.results import PointResult, rank
-from mshisto_ray.mil import experiment
+from mshisto_ray.mil import experiment, experiment_recipe
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.poolings import noisy_or
 
@@ -175,5 +175,5 @@ def test_tiles_of_an_epoch_are_an_axis_and_part_of_the_recipe(table):
     points = expand(base(table), {"tiles_per_epoch": [None, 8]})
     plain, some = (point.config for point in points)
     bags, _ = experiment.load(plain)
-    assert "tiles_per_epoch" not in experiment.recipe(plain, bags)
-    assert experiment.recipe(some, bags)["tiles_per_epoch"] == 8
+    assert "tiles_per_epoch" not in experiment_recipe.recipe(plain, bags)
+    assert experiment_recipe.recipe(some, bags)["tiles_per_epoch"] == 8

@@ -6,7 +6,7 @@ import pytest
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.sweep.points import check, expand
-from mshisto_ray.mil import experiment
+from mshisto_ray.mil import experiment, experiment_recipe
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.representation import joining as module
 from mshisto_ray.representation.views import ViewConfig, open_views
@@ -128,7 +128,7 @@ def test_bags_take_views(joined, tmp_path):
     bags, _ = experiment.load(config)
     assert bags.dims == (19,) and bags.views == (5, 7, 7) and bags.scale == 0.5
     assert len(bags.encoder["views"]) == 3
-    assert "views" not in experiment.recipe(config, bags)
+    assert "views" not in experiment_recipe.recipe(config, bags)
     noise = {"name": "per_view", "sigma": [0.1, 0.2]}
     wrong = configs.validate(ExperimentConfig, {**raw, "noise": noise})
     with pytest.raises(InputError, match="2 strengths for 3 view"):

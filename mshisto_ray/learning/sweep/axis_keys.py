@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from mshisto_ray import components
 from mshisto_ray.components import Family, Part
-from mshisto_ray.config import Config, InputError, nested_keys
+from mshisto_ray.config import Config, InputError
+from mshisto_ray.config_problems import nested_keys
 from mshisto_ray.help import model_of
 
 _OF_A_RANGE = {"low", "high"}

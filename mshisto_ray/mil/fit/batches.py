@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from mshisto_ray.mil.combinations import (
-    Finer,
-)
+from mshisto_ray.mil.combinations import Finer
+from mshisto_ray.mil.fit.bag_tiles import Tiles, concatenate, offsets_of, take_rows
 from mshisto_ray.mil.fit.vote import (
     EpochTiles,
     VoteConfig,
@@ -50,13 +49,6 @@ class BagBatch(NamedTuple):
 _Pick = tuple[int, np.ndarray | None]
 
 
-class _Tiles(NamedTuple):
-    """Tiles of slides: [N, D], and (tiles, counts) per finer scale."""
-
-    h: torch.Tensor
-    finer: tuple[tuple[torch.Tensor, np.ndarray], ...]
-
-
 class Batches:
     """Gathers bags, standardised, on a device.
 
@@ -82,7 +74,7 @@ class Batches:
         total = sum(int(f.counts.sum()) * f.dim * 4 for f in all_features)
         self._is_small = total <= _READY_BYTES
         kept = self._is_small and bags.finer
-        self._kept: dict[int, _Tiles] | None = {} if kept else None
+        self._kept: dict[int, Tiles] | None = {} if kept else None
 
     @cached_property
     def _ready(self) -> torch.Tensor | None:
@@ -136,16 +128,16 @@ class Batches:
         drawn = [(bag, rows) for bag, rows in picks if rows is not None]
         tiles, rows = without_copies(drawn)
         joined = self._join([self._some(*each) for each in tiles.items()], picks)
-        offsets = _offsets([len(own) for _, own in drawn])
+        offsets = offsets_of([len(own) for _, own in drawn])
         return joined._replace(offsets=offsets, rows=torch.from_numpy(rows))
 
-    def _some(self, bag: int, rows: np.ndarray) -> _Tiles:
+    def _some(self, bag: int, rows: np.ndarray) -> Tiles:
         """Some rows of a bag; only these are standardised."""
         if self._ready is not None or self._kept is not None:
-            return _take(self._bag(bag), rows)
+            return take_rows(self._bag(bag), rows)
         members = self._bags.members[bag]
-        raw = _concatenate([self._raw(member) for member in members])
-        return self._prepare(_take(raw, rows))
+        raw = concatenate([self._raw(member) for member in members])
+        return self._prepare(take_rows(raw, rows))
 
     def all_draws(self, index: np.ndarray) -> np.ndarray:
         """Every draw [M, 2] of the bags at ``index``, bag by bag."""
@@ -196,10 +188,10 @@ class Batches:
             total += [sum(counts.get(m, 0) for m in ms) for ms in self._bags.members]
         return total
 
-    def _join(self, parts: Sequence[_Tiles], picks: Sequence[_Pick]) -> BagBatch:
-        joined = _concatenate(parts)
-        offsets = _offsets([len(part.h) for part in parts])
-        finer = tuple(Finer(h, _offsets(counts)) for h, counts in joined.finer)
+    def _join(self, parts: Sequence[Tiles], picks: Sequence[_Pick]) -> BagBatch:
+        joined = concatenate(parts)
+        offsets = offsets_of([len(part.h) for part in parts])
+        finer = tuple(Finer(h, offsets_of(counts)) for h, counts in joined.finer)
         places = partial(self._places, picks) if self._bags.places else None
         return BagBatch(joined.h, offsets, finer, places)
 
@@ -212,24 +204,24 @@ class Batches:
             parts.append(own if rows is None else own[rows])
         return torch.from_numpy(np.concatenate(parts))
 
-    def _bag(self, bag: int) -> _Tiles:
+    def _bag(self, bag: int) -> Tiles:
         members = self._bags.members[bag]
         if self._kept is None:
-            return _concatenate([self._member(member) for member in members])
+            return concatenate([self._member(member) for member in members])
         for member in members:
             if member not in self._kept:
                 self._kept[member] = self._member(member)
-        return _concatenate([self._kept[member] for member in members])
+        return concatenate([self._kept[member] for member in members])
 
-    def _member(self, member: int) -> _Tiles:
+    def _member(self, member: int) -> Tiles:
         if self._ready is not None:
             start, stop = self._offsets[member : member + 2]
-            return _Tiles(self._ready[start:stop], ())
+            return Tiles(self._ready[start:stop], ())
         return self._prepare(self._raw(member))
 
-    def _raw(self, member: int) -> _Tiles:
+    def _raw(self, member: int) -> Tiles:
         """Tiles of a slide as stored; mapped values stay where they are."""
-        return _Tiles(
+        return Tiles(
             torch.from_numpy(self._bags.features.read(member)),
             tuple(
                 (torch.from_numpy(scale.read(member)), scale.children[member].counts)
@@ -237,40 +229,10 @@ class Batches:
             ),
         )
 
-    def _prepare(self, raw: _Tiles) -> _Tiles:
+    def _prepare(self, raw: Tiles) -> Tiles:
         """Standardised tiles, on the device."""
         pairs = zip(raw.finer, self._standardise.finer, strict=True)
-        return _Tiles(
+        return Tiles(
             self._standardise(raw.h.to(self._device)),
             tuple((own(h.to(self._device)), counts) for (h, counts), own in pairs),
         )
-
-
-def _offsets(counts: Sequence[int] | np.ndarray) -> torch.Tensor:
-    if len(counts) == 1:  # for small bags the calls dominate the cost
-        return torch.tensor([0, int(counts[0])])
-    ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return torch.from_numpy(ends)
-
-
-def _concatenate(parts: Sequence[_Tiles]) -> _Tiles:
-    if len(parts) == 1:
-        return parts[0]
-    scales = zip(*(part.finer for part in parts), strict=True)
-    finer = tuple(
-        (torch.cat([h for h, _ in scale]), np.concatenate([n for _, n in scale]))
-        for scale in scales
-    )
-    return _Tiles(torch.cat([part.h for part in parts]), finer)
-
-
-def _take(tiles: _Tiles, rows: np.ndarray) -> _Tiles:
-    """Some rows with their finer tiles."""
-    h, finer = tiles.h[torch.from_numpy(rows)], []
-    for values, counts in tiles.finer:
-        starts = (np.cumsum(counts) - counts)[rows]
-        kept = counts[rows]
-        shift = np.repeat(starts - (np.cumsum(kept) - kept), kept)
-        rows = np.arange(kept.sum()) + shift
-        finer.append((values[torch.from_numpy(rows)], kept))
-    return _Tiles(h, tuple(finer))

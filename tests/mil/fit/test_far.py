@@ -8,7 +8,7 @@ import torch
 
 from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
-from mshisto_ray.mil import experiment
+from mshisto_ray.mil import experiment, experiment_recipe
 from mshisto_ray.mil.experiment import ExperimentConfig
 from mshisto_ray.mil.fit.cross_validation import cross_validate
 from mshisto_ray.mil.head import load_head
@@ -83,7 +83,7 @@ def test_clip_is_a_number_of_deviations_and_no_clip_is_what_it_was(tmp_path):
     path = write(tmp_path / "bags.parquet")
     plain, cut = settings(path), settings(path, clip=10)
     bags, _ = experiment.load(plain)
-    assert "clip" not in experiment.recipe(plain, bags)
-    assert experiment.recipe(cut, bags)["clip"] == 10
+    assert "clip" not in experiment_recipe.recipe(plain, bags)
+    assert experiment_recipe.recipe(cut, bags)["clip"] == 10
     with pytest.raises(InputError, match=r"clip: .*greater than 0"):
         settings(path, clip=0)
