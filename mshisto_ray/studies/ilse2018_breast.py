@@ -15,6 +15,7 @@ from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
 from mshisto_ray.slides import SlideError, open_slide
 from mshisto_ray.store.cohort import Cohort, CohortSlide, read_cohort
+from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.studies import _study
 from mshisto_ray.studies._image_bags import ImageBags, ImageTraining
 from mshisto_ray.studies._image_study import ENCODERS, ImageSet, ImageStudy
@@ -45,7 +46,12 @@ _PUBLISHED = {
 }  # fmt: skip
 
 
-def read_images(data: Path, column: str, classes: tuple[str, str]) -> ImageSet:
+def read_images(
+    data: Path,
+    column: str,
+    classes: tuple[str, str],
+    columns: ColumnsConfig | None = None,
+) -> ImageSet:
     """Patches of the images that ``cohort.csv`` lists.
 
     Args:
@@ -53,11 +59,12 @@ def read_images(data: Path, column: str, classes: tuple[str, str]) -> ImageSet:
             images belong together (a patient, or a tissue microarray).
         column: with the label.
         classes: its two values, the positive one last.
+        columns: names of the table's columns that are not the reserved ones.
 
     Raises:
         InputError: a table, label or image that cannot be used.
     """
-    cohort = read_cohort(data / TABLE)
+    cohort = _read_table(data / TABLE, columns)
     targets = _targets(cohort, column, classes)
     problems, patches = [], []
     for row in cohort.rows:
@@ -82,6 +89,15 @@ def read_images(data: Path, column: str, classes: tuple[str, str]) -> ImageSet:
         digest.update(np.ascontiguousarray(array).tobytes())
     bags = ImageBags(images, np.zeros(len(images), bool), offsets, targets)
     return ImageSet(names, patients, classes, bags, digest.hexdigest())
+
+
+def _read_table(path: Path, columns: ColumnsConfig | None) -> Cohort:
+    try:
+        return read_cohort(path, columns=columns)
+    except InputError as error:
+        # The keys of other jobs, which are this study's here.
+        text = str(error).replace("give columns.", "give study.columns.")
+        raise InputError(text) from None
 
 
 def cut(pixels: np.ndarray) -> np.ndarray:
@@ -133,22 +149,25 @@ def build(
     validation: Annotated[float, Field(ge=0, le=0.5)] = 0.1,
     colour: Annotated[float, Field(ge=0, le=0.5)] = 0.0,
     encoder: Part | None = None,
+    columns: ColumnsConfig | None = None,
 ) -> _study.Study:
     """``column``, ``classes``: of ``cohort.csv``, the positive class last.
 
+    ``columns``: the table's own names of ``path``, ``slide_id``, ``patient_id``;
     ``poolings``: those with the network; ``epochs``, ``repeats``: of its training;
     ``folds``: null for ten, or as many as patients allow; ``validation``: share of the
     training bags whose loss chooses the epoch (0: the last); ``colour``: stain jitter,
     0 for none; ``encoder``: gives frozen features for all poolings, beside colour
     statistics.
     """
-    # A part within a part comes as plain data.
+    # A part or config within a part comes as plain data.
+    named = ColumnsConfig.model_validate(columns or {})
     part = Part.model_validate(encoder) if encoder else None
     if part:
         part = _study.check_part(ENCODERS, part, "study.encoder")
     for name in poolings:
         _study.check_pooling(name)
-    images = read_images(data, column, (classes[0], classes[1]))
+    images = read_images(data, column, (classes[0], classes[1]), named)
     training = dataclasses.replace(_TRAINING, epochs=epochs, colour=colour)
     protocol = Protocol(folds or _most_folds(images), repeats, validation, training)
     grouped = len(set(images.patients)) < len(images.names)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs import reproduce
+from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.studies import _study, ilse2018_breast
 from mshisto_ray.studies._nucleus_net import NucleusNet
 
@@ -84,3 +85,16 @@ def test_what_cannot_be_used_is_refused(data):
     (data / "im3.png").write_bytes(b"x")
     with pytest.raises(InputError, match="im3"):
         read()
+
+
+def test_the_table_may_have_names_of_its_own(data):
+    usual = ilse2018_breast.read_images(data, "label", ("benign", "malignant"))
+    table = (data / "cohort.csv").read_text()
+    named = table.replace("path,patient_id,label", "image,TMA,label")
+    (data / "cohort.csv").write_text(named)
+    with pytest.raises(InputError, match=r"give study\.columns\.path=image"):
+        ilse2018_breast.build(data)
+    columns = ColumnsConfig(path="image", patient_id="TMA")
+    args = data, "label", ("benign", "malignant"), columns
+    assert ilse2018_breast.read_images(*args).digest == usual.digest
+    ilse2018_breast.build(data, columns={"path": "image", "patient_id": "TMA"})
