@@ -13,9 +13,11 @@ from pydantic import Field
 
 from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
+from mshisto_ray.progress import say
 from mshisto_ray.slides import SlideError, open_slide
 from mshisto_ray.store.cohort import Cohort, CohortSlide, read_cohort
 from mshisto_ray.store.columns import ColumnsConfig
+from mshisto_ray.store.same_slides import explain_copies
 from mshisto_ray.studies import _study
 from mshisto_ray.studies._image_bags import ImageBags, ImageTraining
 from mshisto_ray.studies._image_study import ENCODERS, ImageSet, ImageStudy
@@ -66,14 +68,7 @@ def read_images(
     """
     cohort = _read_table(data / TABLE, columns)
     targets = _targets(cohort, column, classes)
-    problems, patches = [], []
-    for row in cohort.rows:
-        try:
-            patches.append(cut(_pixels(row)))
-        except SlideError as error:
-            problems.append(f"{cohort.path}: {row.slide_id}: {error}")
-    if problems:
-        raise InputError("\n".join(problems))
+    patches = _patches(cohort)
     sizes = [len(part) for part in patches]
     empty = [r.slide_id for r, n in zip(cohort.rows, sizes, strict=True) if n == 0]
     if empty:
@@ -110,6 +105,29 @@ def cut(pixels: np.ndarray) -> np.ndarray:
     return patches[white < _WHITE_SHARE]
 
 
+def _patches(cohort: Cohort) -> list[np.ndarray]:
+    """Those of each image; an InputError lists all that are unreadable or copies."""
+    problems, found = [], []
+    for row in cohort.rows:
+        try:
+            found.append(cut(_pixels(row)))
+        except SlideError as error:
+            # A key of other jobs, which skip what they cannot read.
+            text = str(error).replace(" and run with runtime.retry_failures=true", "")
+            problems.append(f"{row.slide_id}: {text}")
+    if not problems:
+        digests = [hashlib.sha256(patches.tobytes()).digest() for patches in found]
+        patients = {row.slide_id: row.patient_id for row in cohort.rows}
+        problems, notes = explain_copies(
+            dict(zip(patients, digests, strict=True)), patients
+        )
+        for note in notes:
+            say(f"ilse2018_breast: {note}")
+    if problems:
+        raise InputError("\n".join(f"{cohort.path}: {line}" for line in problems))
+    return found
+
+
 def _pixels(row: CohortSlide) -> np.ndarray:
     slide = open_slide(row.path)
     try:
@@ -120,8 +138,15 @@ def _pixels(row: CohortSlide) -> np.ndarray:
 
 
 def _targets(cohort: Cohort, column: str, classes: tuple[str, str]) -> np.ndarray:
-    labels = list(cohort.column(column).values())
-    found = sorted({label or "none" for label in labels})
+    values = cohort.column(column)
+    without = [slide_id for slide_id, label in values.items() if label is None]
+    if without:
+        raise InputError(
+            f"{cohort.path}: no {column} in {', '.join(without)}: give one, or leave "
+            "these images out"
+        )
+    labels = list(values.values())
+    found = sorted(map(str, set(labels)))
     if found != sorted(classes):
         raise InputError(
             f"{cohort.path}: column {column!r} holds {', '.join(found)}; wanted are "
@@ -130,11 +155,22 @@ def _targets(cohort: Cohort, column: str, classes: tuple[str, str]) -> np.ndarra
     return np.array([classes.index(str(label)) for label in labels], np.int64)
 
 
-def _most_folds(images: ImageSet) -> int:
-    """Ten as in the paper, or as many as patients of the rarer class allow."""
+def _num_folds(images: ImageSet, wanted: int | None) -> int:
+    """As wanted; null: ten as in the paper, or as many as patients of the rarer class.
+
+    Raises:
+        InputError: a class of one patient, or of fewer than the wanted folds.
+    """
     pairs = zip(images.patients, images.bags.targets.tolist(), strict=True)
     counts = np.bincount([target for _, target in set(pairs)], minlength=2)
-    return max(2, min(_MOST_FOLDS, int(counts.min())))
+    rare, most = images.classes[int(counts.argmin())], int(counts.min())
+    if most < (wanted or 2):
+        raise InputError(
+            f"study.folds: {wanted or 2} folds need as many patients with {rare!r} "
+            f"images, and there are {most}: folds keep the images of a patient (or "
+            "array) together"
+        )
+    return wanted or min(_MOST_FOLDS, most)
 
 
 def build(
@@ -169,7 +205,7 @@ def build(
         _study.check_pooling(name)
     images = read_images(data, column, (classes[0], classes[1]), named)
     training = dataclasses.replace(_TRAINING, epochs=epochs, colour=colour)
-    protocol = Protocol(folds or _most_folds(images), repeats, validation, training)
+    protocol = Protocol(_num_folds(images, folds), repeats, validation, training)
     grouped = len(set(images.patients)) < len(images.names)
     unit = "patients (or arrays), folds by patient" if grouped else "images, by image"
     network = functools.partial(NucleusNet, PATCH_PX)
