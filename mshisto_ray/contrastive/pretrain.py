@@ -102,14 +102,15 @@ def _task(
         validate,
         config.validation.every,
         config.best,
-        _collapse_judge(config.on_collapse == "stop", say),
+        _collapse_judge(config, say),
     )
 
 
 def _collapse_judge(
-    stops: bool, say: Say | None
+    config: PretrainConfig, say: Say | None
 ) -> Callable[[dict[str, float], int], None]:
     """The check of each step's metrics: stop training on collapse, or warn of it."""
+    stops, advice = config.on_collapse == "stop", _advice(config)
 
     def judge(metrics: dict[str, float], step: int) -> None:
         problem = collapse(metrics) if step and "spread" in metrics else None
@@ -118,10 +119,19 @@ def _collapse_judge(
         if not problem:
             return
         message = f"{problem} at step {step}: embeddings carry little information"
-        advice = "lower optimiser.lr, raise the batch size, or take another loss"
         if stops:
             raise InputError(f"collapse: {message}; {advice}")
         if say:
             say(f"{NAME}: warning: {message}; {advice}")
 
     return judge
+
+
+def _advice(config: PretrainConfig) -> str:
+    advice = "lower optimiser.lr, raise the batch size, or take another loss"
+    if config.model.weights == "random" or config.model.norm == "frozen":
+        return advice
+    # Running statistics lag behind tiles unlike those that the weights learned from,
+    # and through many layers the lag multiplies: features are constant without any
+    # step of the optimiser.
+    return f"set model.norm=frozen, which keeps the statistics of the weights; {advice}"

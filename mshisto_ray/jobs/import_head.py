@@ -1,4 +1,4 @@
-"""A head that was trained with CLAM, for ``predict``."""
+"""A head that was trained with CLAM or as ABMIL, for ``predict``."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from pathlib import Path
 from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
 from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil.head import Head, write_head
-from mshisto_ray.mil.published_head import HeadInput, class_names, read_clam
+from mshisto_ray.mil.published_head import HeadInput, class_names, read_published
 from mshisto_ray.progress import say
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 
 
 class ImportHeadConfig(Config):
-    """Make a head for `predict` from the weights of a CLAM model."""
+    """Make a head for `predict` from the weights of a CLAM or ABMIL model."""
 
-    weights: InputPath = option(text="CLAM's checkpoint: safetensors or a state_dict")
+    weights: InputPath = option(
+        text="checkpoint of CLAM or ABMIL: safetensors or a state_dict"
+    )
     embeddings: InputPath = option(
         text="embeddings directory of the encoder that it was trained on"
     )
@@ -34,13 +36,15 @@ def check(config: ImportHeadConfig) -> None:
 
 
 def run(config: ImportHeadConfig) -> None:
-    """Make a head for `predict` from the weights of a CLAM model."""
+    """Make a head for `predict` from the weights of a CLAM or ABMIL model."""
     head = _read(config)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     write_head(config.out, head)
-    attention = "per class" if head.about["config"]["pooling"]["per_class"] else "one"
+    pooling, model = head.about["config"]["pooling"], head.about["source"]["model"]
+    attention = "per class" if pooling["per_class"] else "one"
     say(
-        f"import_head: CLAM, attention {attention}, {head.dims[0]} inputs, classes "
+        f"import_head: {model} ({pooling['name']}), attention {attention}, "
+        f"{head.dims[0]} inputs, classes "
         f"{', '.join(head.classes)} -> {config.out}"
     )
 
@@ -59,9 +63,9 @@ def _read(config: ImportHeadConfig) -> Head:
     about = {
         "unit": "slide",
         "target": {"column": config.column, "classes": list(classes)},
-        "source": {"model": "CLAM", "weights": _digest(config.weights)},
+        "source": {"weights": _digest(config.weights)},
     }
-    head = read_clam(config.weights, given, about)
+    head = read_published(config.weights, given, about)
     width = directory.dim
     if head.dims != (width,):
         raise InputError(

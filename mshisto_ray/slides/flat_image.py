@@ -129,12 +129,23 @@ def _check(image: Image.Image) -> None:
             "SeveralPages",
             f"an untiled file of {pages} images: save the one that is meant as a file",
         )
-    if image.mode not in _MODES:
+    if image.mode not in _MODES or _is_deep(image):
+        deep = " of 16 bits" if _is_deep(image) else ""
         raise SlideError(
             "NotEightBit",
-            f"pixels of type {image.mode} (Pillow's name): save the image with 8 bits "
-            "a channel, in RGB or grey",
+            f"pixels of type {image.mode}{deep} (Pillow's name): save the image with 8 "
+            "bits a channel, in RGB or grey",
         )
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether channels have 16 bits in the file, of which Pillow would drop eight.
+
+    Of a camera of 12 bits those that are left are four: a nearly black image.
+    """
+    stored = [tile[3] for tile in getattr(image, "tile", ())]
+    modes = (mode if isinstance(mode, str) else mode[0] for mode in stored if mode)
+    return any(";16" in str(mode) for mode in modes)
 
 
 def _mpp(image: Image.Image) -> float | None:

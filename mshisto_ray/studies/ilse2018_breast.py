@@ -13,8 +13,11 @@ from pydantic import Field
 
 from mshisto_ray.components import Part
 from mshisto_ray.config import InputError
+from mshisto_ray.progress import say
 from mshisto_ray.slides import SlideError, open_slide
 from mshisto_ray.store.cohort import Cohort, CohortSlide, read_cohort
+from mshisto_ray.store.columns import ColumnsConfig
+from mshisto_ray.store.same_slides import explain_copies
 from mshisto_ray.studies import _study
 from mshisto_ray.studies._image_bags import ImageBags, ImageTraining
 from mshisto_ray.studies._image_study import ENCODERS, ImageSet, ImageStudy
@@ -45,7 +48,12 @@ _PUBLISHED = {
 }  # fmt: skip
 
 
-def read_images(data: Path, column: str, classes: tuple[str, str]) -> ImageSet:
+def read_images(
+    data: Path,
+    column: str,
+    classes: tuple[str, str],
+    columns: ColumnsConfig | None = None,
+) -> ImageSet:
     """Patches of the images that ``cohort.csv`` lists.
 
     Args:
@@ -53,20 +61,14 @@ def read_images(data: Path, column: str, classes: tuple[str, str]) -> ImageSet:
             images belong together (a patient, or a tissue microarray).
         column: with the label.
         classes: its two values, the positive one last.
+        columns: names of the table's columns that are not the reserved ones.
 
     Raises:
         InputError: a table, label or image that cannot be used.
     """
-    cohort = read_cohort(data / TABLE)
+    cohort = _read_table(data / TABLE, columns)
     targets = _targets(cohort, column, classes)
-    problems, patches = [], []
-    for row in cohort.rows:
-        try:
-            patches.append(cut(_pixels(row)))
-        except SlideError as error:
-            problems.append(f"{cohort.path}: {row.slide_id}: {error}")
-    if problems:
-        raise InputError("\n".join(problems))
+    patches = _patches(cohort)
     sizes = [len(part) for part in patches]
     empty = [r.slide_id for r, n in zip(cohort.rows, sizes, strict=True) if n == 0]
     if empty:
@@ -84,6 +86,15 @@ def read_images(data: Path, column: str, classes: tuple[str, str]) -> ImageSet:
     return ImageSet(names, patients, classes, bags, digest.hexdigest())
 
 
+def _read_table(path: Path, columns: ColumnsConfig | None) -> Cohort:
+    try:
+        return read_cohort(path, columns=columns)
+    except InputError as error:
+        # The keys of other jobs, which are this study's here.
+        text = str(error).replace("give columns.", "give study.columns.")
+        raise InputError(text) from None
+
+
 def cut(pixels: np.ndarray) -> np.ndarray:
     """Patches uint8 [N, 32, 32, 3] of an image [H, W, 3], row by row, without white."""
     rows, cols = pixels.shape[0] // PATCH_PX, pixels.shape[1] // PATCH_PX
@@ -92,6 +103,29 @@ def cut(pixels: np.ndarray) -> np.ndarray:
     patches = grid.reshape(-1, PATCH_PX, PATCH_PX, 3)
     white = (patches >= _WHITE).all(3).mean((1, 2))
     return patches[white < _WHITE_SHARE]
+
+
+def _patches(cohort: Cohort) -> list[np.ndarray]:
+    """Those of each image; an InputError lists all that are unreadable or copies."""
+    problems, found = [], []
+    for row in cohort.rows:
+        try:
+            found.append(cut(_pixels(row)))
+        except SlideError as error:
+            # A key of other jobs, which skip what they cannot read.
+            text = str(error).replace(" and run with runtime.retry_failures=true", "")
+            problems.append(f"{row.slide_id}: {text}")
+    if not problems:
+        digests = [hashlib.sha256(patches.tobytes()).digest() for patches in found]
+        patients = {row.slide_id: row.patient_id for row in cohort.rows}
+        problems, notes = explain_copies(
+            dict(zip(patients, digests, strict=True)), patients
+        )
+        for note in notes:
+            say(f"ilse2018_breast: {note}")
+    if problems:
+        raise InputError("\n".join(f"{cohort.path}: {line}" for line in problems))
+    return found
 
 
 def _pixels(row: CohortSlide) -> np.ndarray:
@@ -104,8 +138,15 @@ def _pixels(row: CohortSlide) -> np.ndarray:
 
 
 def _targets(cohort: Cohort, column: str, classes: tuple[str, str]) -> np.ndarray:
-    labels = list(cohort.column(column).values())
-    found = sorted({label or "none" for label in labels})
+    values = cohort.column(column)
+    without = [slide_id for slide_id, label in values.items() if label is None]
+    if without:
+        raise InputError(
+            f"{cohort.path}: no {column} in {', '.join(without)}: give one, or leave "
+            "these images out"
+        )
+    labels = list(values.values())
+    found = sorted(map(str, set(labels)))
     if found != sorted(classes):
         raise InputError(
             f"{cohort.path}: column {column!r} holds {', '.join(found)}; wanted are "
@@ -114,11 +155,22 @@ def _targets(cohort: Cohort, column: str, classes: tuple[str, str]) -> np.ndarra
     return np.array([classes.index(str(label)) for label in labels], np.int64)
 
 
-def _most_folds(images: ImageSet) -> int:
-    """Ten as in the paper, or as many as patients of the rarer class allow."""
+def _num_folds(images: ImageSet, wanted: int | None) -> int:
+    """As wanted; null: ten as in the paper, or as many as patients of the rarer class.
+
+    Raises:
+        InputError: a class of one patient, or of fewer than the wanted folds.
+    """
     pairs = zip(images.patients, images.bags.targets.tolist(), strict=True)
     counts = np.bincount([target for _, target in set(pairs)], minlength=2)
-    return max(2, min(_MOST_FOLDS, int(counts.min())))
+    rare, most = images.classes[int(counts.argmin())], int(counts.min())
+    if most < (wanted or 2):
+        raise InputError(
+            f"study.folds: {wanted or 2} folds need as many patients with {rare!r} "
+            f"images, and there are {most}: folds keep the images of a patient (or "
+            "array) together"
+        )
+    return wanted or min(_MOST_FOLDS, most)
 
 
 def build(
@@ -133,24 +185,27 @@ def build(
     validation: Annotated[float, Field(ge=0, le=0.5)] = 0.1,
     colour: Annotated[float, Field(ge=0, le=0.5)] = 0.0,
     encoder: Part | None = None,
+    columns: ColumnsConfig | None = None,
 ) -> _study.Study:
     """``column``, ``classes``: of ``cohort.csv``, the positive class last.
 
+    ``columns``: the table's own names of ``path``, ``slide_id``, ``patient_id``;
     ``poolings``: those with the network; ``epochs``, ``repeats``: of its training;
     ``folds``: null for ten, or as many as patients allow; ``validation``: share of the
     training bags whose loss chooses the epoch (0: the last); ``colour``: stain jitter,
     0 for none; ``encoder``: gives frozen features for all poolings, beside colour
     statistics.
     """
-    # A part within a part comes as plain data.
+    # A part or config within a part comes as plain data.
+    named = ColumnsConfig.model_validate(columns or {})
     part = Part.model_validate(encoder) if encoder else None
     if part:
         part = _study.check_part(ENCODERS, part, "study.encoder")
     for name in poolings:
         _study.check_pooling(name)
-    images = read_images(data, column, (classes[0], classes[1]))
+    images = read_images(data, column, (classes[0], classes[1]), named)
     training = dataclasses.replace(_TRAINING, epochs=epochs, colour=colour)
-    protocol = Protocol(folds or _most_folds(images), repeats, validation, training)
+    protocol = Protocol(_num_folds(images, folds), repeats, validation, training)
     grouped = len(set(images.patients)) < len(images.names)
     unit = "patients (or arrays), folds by patient" if grouped else "images, by image"
     network = functools.partial(NucleusNet, PATCH_PX)

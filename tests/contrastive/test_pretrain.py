@@ -8,7 +8,7 @@ import torch
 
 from mshisto_ray.config import InputError, validate
 from mshisto_ray.contrastive.config import PretrainConfig, load_index, pretrain_recipe
-from mshisto_ray.contrastive.pretrain import STAGE, pretrain
+from mshisto_ray.contrastive.pretrain import STAGE, _collapse_judge, pretrain
 from mshisto_ray.contrastive.samples import sample_pairs
 from mshisto_ray.encoders import checkpoint
 from mshisto_ray.reporting.pair_sheet import draw_pair_sheet
@@ -284,3 +284,20 @@ def test_other_weights_in_the_same_place_are_another_recipe(phantom, tmp_path):
     shutil.rmtree(tmp_path / "first")
     run(config(phantom, tmp_path / "first", seed=1))
     assert pretrain_recipe(given, tiles, index) != before
+
+
+def test_a_collapse_from_trained_weights_names_batch_norm(phantom):
+    """``val_collapsed``, and the batch is spread: features are equal in use alone."""
+    found = {"spread": 0.5, "rank": 30.0, "val_collapsed": 1.0}
+    weights = phantom / "weights.safetensors"
+    for keys, named in (
+        ({}, False),
+        ({"weights": str(weights)}, True),
+        ({"weights": str(weights), "norm": "frozen"}, False),
+    ):
+        said = []
+        own = config(phantom, phantom / "out", model={**SMALL["model"], **keys})
+        _collapse_judge(own, said.append)(found, 20)
+        (line,) = said
+        assert "held-out patients hardly differ at step 20" in line
+        assert ("set model.norm=frozen" in line) == named

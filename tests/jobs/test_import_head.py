@@ -38,7 +38,7 @@ def test_it_predicts_as_clam_does(study, capsys):
     folder, values = study
     import_head.check(config(folder))
     import_head.run(config(folder))
-    assert "CLAM, attention one, 12 inputs, classes normal, tumour" in (
+    assert "CLAM (clam), attention one, 12 inputs, classes normal, tumour" in (
         capsys.readouterr().out
     )
     bags = read_bags(

@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import tifffile
@@ -18,6 +21,19 @@ def shown(path):
     """What Pillow shows, and its name of the format."""
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB")), image.format.lower()
+
+
+def deep_png(path, pixels):
+    """A PNG of 16 bits a channel, which Pillow cannot write."""
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", *pixels.shape[1::-1], 16, 2, 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    chunks = [
+        struct.pack(">I", len(data)) + name + data
+        + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts
+    ]  # fmt: skip
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
 
 
 @pytest.fixture
@@ -71,6 +87,12 @@ def test_what_is_refused_is_refused_before_decoding(tmp_path, pixels, monkeypatc
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(SlideError, match="8 bits a channel"):
         open_slide(tmp_path / "deep.png")
+    # Pillow opens these as RGB, and drops the lower byte.
+    tifffile.imwrite(tmp_path / "deep.tif", pixels.astype("u2") * 16, photometric="rgb")
+    deep_png(tmp_path / "colour.png", pixels.astype(">u2") * 16)
+    for name in ("deep.tif", "colour.png"):
+        with pytest.raises(SlideError, match=r"RGB of 16 bits .* 8 bits a channel"):
+            open_slide(tmp_path / name)
     tifffile.imwrite(tmp_path / "two.tif", np.stack([pixels] * 2), photometric="rgb")
     with pytest.raises(SlideError, match="untiled file of 2 images"):
         open_slide(tmp_path / "two.tif")

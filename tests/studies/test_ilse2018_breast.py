@@ -9,6 +9,7 @@ from PIL import Image
 
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs import reproduce
+from mshisto_ray.store.columns import ColumnsConfig
 from mshisto_ray.studies import _study, ilse2018_breast
 from mshisto_ray.studies._nucleus_net import NucleusNet
 
@@ -84,3 +85,45 @@ def test_what_cannot_be_used_is_refused(data):
     (data / "im3.png").write_bytes(b"x")
     with pytest.raises(InputError, match="im3"):
         read()
+
+
+def test_the_table_may_have_names_of_its_own(data):
+    usual = ilse2018_breast.read_images(data, "label", ("benign", "malignant"))
+    table = (data / "cohort.csv").read_text()
+    named = table.replace("path,patient_id,label", "image,TMA,label")
+    (data / "cohort.csv").write_text(named)
+    with pytest.raises(InputError, match=r"give study\.columns\.path=image"):
+        ilse2018_breast.build(data)
+    columns = ColumnsConfig(path="image", patient_id="TMA")
+    args = data, "label", ("benign", "malignant"), columns
+    assert ilse2018_breast.read_images(*args).digest == usual.digest
+    ilse2018_breast.build(data, columns={"path": "image", "patient_id": "TMA"})
+
+
+def test_copies_and_folds_are_checked_before_work(data, capsys):
+    rows = list(csv.reader((data / "cohort.csv").read_text().splitlines()))
+
+    def read(extra=(), change=lambda rows: rows, **keys):
+        with (data / "cohort.csv").open("w", newline="") as file:
+            changed = change([list(row) for row in rows])
+            csv.writer(file).writerows([*changed, *extra])
+        return ilse2018_breast.build(data, **keys)
+
+    Image.open(data / "im1.bmp").save(data / "again.png")
+    read([["again.png", "array0", "malignant"]])
+    assert "slides 'im1', 'again' have the same content: it counts" in (
+        capsys.readouterr().out
+    )
+    with pytest.raises(InputError, match="same content and different patients"):
+        read([["again.png", "array5", "malignant"]])
+    with pytest.raises(InputError, match=r"no label in im2: give one"):
+        read(change=lambda rows: [[*r[:2], r[2] * (r[0] != "im2.tif")] for r in rows])
+    with pytest.raises(InputError, match=r"7 folds need .* 'benign' .* there are 6"):
+        read(folds=7)
+
+    def one_array(rows):
+        kind = {"array0": "malignant"}
+        return rows[:1] + [[*r[:2], kind.get(r[1], "benign")] for r in rows[1:]]
+
+    with pytest.raises(InputError, match=r"2 folds need .* 'malignant' .* are 1:"):
+        read(change=one_array)

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 SUMMARY = " (one of several; of two classes the second is the positive one)"
 PREFIX = "prob_"
-# Probabilities this close to the shares of the classes say nothing about a bag.
+# Probabilities this close to the shares of the classes say nothing about a bag (less of
+# rare classes, see ``undecided``).
 NEAR = 0.1
 
 
@@ -195,9 +196,16 @@ class ClassesTarget(Target):
         return classification_metrics(values, truth, weights)
 
     def undecided(self, values: np.ndarray, truth: np.ndarray, num: int) -> float:
-        """Share of rows whose probabilities are all within 0.1 of the class shares."""
+        """Share of rows whose probabilities are all near the class shares.
+
+        Within 0.1 of them, and within half of a share below 0.2: of a class of 5 %,
+        which is rightly called absent from most bags, 0 is not near.
+        """
         share = np.bincount(truth, minlength=num) / len(truth)
-        return float((np.abs(values - share).max(1) < NEAR).mean())
+        there = share > 0
+        limit = np.minimum(NEAR, np.minimum(share, 1 - share) / 2)
+        near = np.abs(values - share) < limit
+        return float(near[:, there].all(1).mean())
 
     def truth_columns(
         self, truth: np.ndarray, names: Sequence[str]

@@ -44,8 +44,8 @@ def hardly_trained(
         )
     if undecided > 0.5:
         reasons.append(
-            f"{undecided:.0%} of the test bags have probabilities within {NEAR:g} of "
-            "the shares of the classes"
+            f"{undecided:.0%} of the test bags have probabilities within {NEAR:g} "
+            "(less of a rare class) of the shares of the classes"
         )
     if not reasons:
         return []

@@ -216,9 +216,9 @@ class TileExperiment(TileHeadConfig, Experiment):
             return []
         return [
             f"hardly trained: {share:.0%} of the test tiles have probabilities within "
-            f"{NEAR:g} of the shares of the classes: raise epochs or lr (now "
-            f"{self.lr:g}), lower noise or gamma; or this encoder cannot see what "
-            "decides"
+            f"{NEAR:g} (less of a rare class) of the shares of the classes: raise "
+            f"epochs or lr (now {self.lr:g}), lower noise or gamma; or this encoder "
+            "cannot see what decides"
         ]
 
     def read_test(self, folder: Path) -> Predictions:

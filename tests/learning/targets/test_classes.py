@@ -36,3 +36,22 @@ def test_what_is_neutral_is_in_no_recipe():
     wanted = {"kind": "classes", "column": "x", "classes": None, "others": "refuse"}
     assert settings == wanted
     assert TargetConfig(focal=1).build().settings["focal"] == 1
+
+
+def test_what_is_near_the_shares_of_the_classes_is_undecided():
+    target = TargetConfig().build()
+
+    def share(truth, positive):
+        positive = np.array(positive)
+        values = np.stack([1 - positive, positive], 1)
+        return target.undecided(values, np.array(truth), 2)
+
+    assert share([0, 1, 0, 1], [0.45, 0.59, 0.3, 0.9]) == 0.5
+    # Of a class of 5 %, a bag that is called without it is decided.
+    rare = [1] + [0] * 19
+    assert share(rare, [0.9] + [0.01] * 19) == 0
+    assert share(rare, [0.055] * 20) == 1
+    # A class that no bag has decides nothing, and neither does a single one.
+    three = np.array([[0.5, 0.5, 0.0], [0.9, 0.1, 0.0]])
+    assert target.undecided(three, np.array([0, 1]), 3) == 0.5
+    assert share([1, 1], [0.99, 0.95]) == 0
