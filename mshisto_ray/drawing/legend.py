@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from PIL import ImageDraw
 
 from mshisto_ray.drawing import canvas
 
 Colour = tuple[int, int, int]
-Key = tuple[str, Colour]
+
+
+class Key(NamedTuple):
+    """What a colour means; ``is_round``: it is drawn as circles on the slide."""
+
+    text: str
+    colour: Colour
+    is_round: bool = False
+
 
 TISSUE: Colour = (0, 143, 90)
 # Finest first; distinct from each other and from eosin and haematoxylin for most eyes.
@@ -35,14 +44,16 @@ def class_colour(index: int) -> Colour:
 def draw_keys(
     draw: ImageDraw.ImageDraw, corner: tuple[int, int], width: int, keys: Sequence[Key]
 ) -> None:
-    """Draw a coloured box and a text for each key, in a row from its left middle.
+    """Draw a coloured box or circle and a text for each key, in a row.
+
+    ``corner``: its left middle.
 
     Keys beyond ``width`` pixels are counted instead.
     """
     left, y = corner
     end = left + width
     font = canvas.font(_TEXT_PX)
-    for index, (text, colour) in enumerate(keys):
+    for index, (text, colour, is_round) in enumerate(keys):
         more = f"and {len(keys) - index} more"
         room = end - left - _SPACE_PX
         if index < len(keys) - 1:
@@ -51,7 +62,8 @@ def draw_keys(
             draw.text((left, y), more, canvas.SOFT_INK, font, anchor="lm")
             return
         box = (left, y - _BOX_PX // 2, left + _BOX_PX, y + _BOX_PX // 2)
-        draw.rectangle(box, outline=colour, width=2)
+        shape = draw.ellipse if is_round else draw.rectangle
+        shape(box, outline=colour, width=2)
         shown = canvas.fit_text(text, _TEXT_PX, room)
         where = (left + _SPACE_PX, y)
         draw.text(where, shown, canvas.SOFT_INK, font, anchor="lm")

@@ -11,6 +11,7 @@ from mshisto_ray.drawing import canvas, legend
 
 # Class and points x, y [N, 2] of a ring in level-0 pixels.
 Outline = tuple[str, np.ndarray]
+POINT = "found point"  # class of rings that are circles around points
 _RING_SHARE = 1 / 400  # width of a line, of the picture: it shows when made small
 
 
@@ -22,9 +23,12 @@ def draw_outlines(picture: Image.Image, outlines: Sequence[Outline], px: float) 
 
 
 def outline_keys(outlines: Sequence[Outline]) -> list[legend.Key]:
-    """The classes and their colours."""
+    """The classes and their colours, ``POINT`` as a circle."""
     classes = _classes(outlines)
-    return [(name, legend.class_colour(i)) for i, name in enumerate(classes)]
+    return [
+        legend.Key(name, legend.class_colour(i), name == POINT)
+        for i, name in enumerate(classes)
+    ]
 
 
 def _classes(outlines: Sequence[Outline]) -> list[str]:

@@ -85,10 +85,12 @@ def draw_overview(
 def _keys(layers: Sequence[tuple[float, ScaleTiles]]) -> list[legend.Key]:
     """Tissue, and each scale with the share of tissue in its own tiles."""
     scales = [
-        (f"{scale:g} um/px: {one.coverage:.0%} of it", legend.scale_colour(one.rank))
+        legend.Key(
+            f"{scale:g} um/px: {one.coverage:.0%} of it", legend.scale_colour(one.rank)
+        )
         for scale, one in layers
     ]
-    return [("tissue", legend.TISSUE), *scales]
+    return [legend.Key("tissue", legend.TISSUE), *scales]
 
 
 def _tile_mask(

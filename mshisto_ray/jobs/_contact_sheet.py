@@ -105,11 +105,11 @@ class ContactSheet:
 
     def _keys(self) -> list[legend.Key]:
         scales = [
-            (f"{scale:g} um/px", legend.scale_colour(index))
+            legend.Key(f"{scale:g} um/px", legend.scale_colour(index))
             for index, scale in enumerate(self._scales)
         ]
-        drawn = ("annotation (a colour a class)", legend.class_colour(0))
-        return [("tissue", legend.TISSUE), *scales, drawn]
+        drawn = legend.Key("annotation (a colour a class)", legend.class_colour(0))
+        return [legend.Key("tissue", legend.TISSUE), *scales, drawn]
 
     def _digest(self, page: int, records: dict[str, Any]) -> str:
         """Of all that a page shows; overviews count by their size and time."""

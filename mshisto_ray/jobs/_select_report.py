@@ -35,13 +35,14 @@ _FLOOR = "floor:"
 class SelectReport:
     """A finished comparison.
 
-    ``samples``: of each encoder; ``by_probe``: scores; ``maps``: pictures; ``notes``:
-    warnings.
+    ``samples``: of each encoder; ``by_probe``: scores; ``answer``: which encoder, in
+    words; ``maps``: pictures; ``notes``: warnings.
     """
 
     config: SelectConfig
     samples: Mapping[str, TileSamples]
     by_probe: Mapping[str, Mapping[str, TileMetrics]]
+    answer: str
     tables: Sequence[EncoderTable]
     maps: Mapping[str, Path]
     notes: Sequence[str] = ()
@@ -50,7 +51,7 @@ class SelectReport:
     def summary(self) -> str:
         """Markdown of all tables."""
         lines = ["# Encoders compared"]
-        for line in (*about(self._first), *self.notes):
+        for line in (self.answer, *about(self._first), *self.notes):
             lines += ["", line]
         return (
             "\n".join([*lines, *(x for t in self.tables for x in t.markdown())]) + "\n"
@@ -67,7 +68,8 @@ class SelectReport:
         """The whole page."""
         first, *notes = (*about(self._first), *self.notes)
         facts = Section("question", "What was compared", [
-            Facts(self._facts), Text(first), *(Text(note, "warning") for note in notes),
+            Facts(self._facts), Text(self.answer), Text(first),
+            *(Text(note, "warning") for note in notes),
         ])  # fmt: skip
         sections = [facts, *map(self._section, self.tables)]
         if self.maps:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +11,6 @@ from mshisto_ray import components
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs._select_config import SelectConfig
 from mshisto_ray.learning.tile_metrics import TileMetrics, mean_metrics
-from mshisto_ray.reporting.encoder_ranking import EncoderFacts
 from mshisto_ray.reporting.encoder_tables import (
     EncoderTable,
     few_shot_table,
@@ -103,32 +100,6 @@ def carried_over(
         for name, samples in second.items()
     }
     return second_table(first, scores, config.metric)
-
-
-def log_comparison(
-    config: SelectConfig,
-    by_probe: Mapping[str, Mapping[str, TileMetrics]],
-    facts: Mapping[str, EncoderFacts],
-    files: Sequence[Path],
-) -> None:
-    """Log a run for the comparison with its files, and one of each encoder under it."""
-    store = config.runtime.open_store(config.out)
-    params = config.model_dump(mode="json", exclude={"runtime", "out"})
-    parent = store.log_run(config.out.name, params, {}, {}, files)
-    for name, own in facts.items():
-        metrics = {"width": float(own.width)}
-        if math.isfinite(own.images_per_second):
-            metrics["images_per_second"] = own.images_per_second
-        for probe, scores in by_probe.items():
-            for metric in scores[name].values:
-                interval = scores[name].interval(metric)
-                key = f"{probe}_{metric}"
-                metrics |= {key: interval.value, f"{key}_ci_low": interval.low,
-                            f"{key}_ci_high": interval.high}  # fmt: skip
-            inside = scores[name].of_folds
-            known = {m: v for m, v in inside.items() if math.isfinite(v)}
-            metrics |= {f"{probe}_{m}_of_folds": v for m, v in known.items()}
-        store.log_run(name, {"encoder": name}, metrics, {}, [], parent)
 
 
 def pooling_notes(by_probe: Mapping[str, Mapping[str, TileMetrics]]) -> list[str]:

@@ -17,11 +17,11 @@ from mshisto_ray.encoders import check_takes, licence_of
 from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._select_config import SCORES, SUMMARY, SelectConfig
 from mshisto_ray.jobs._select_report import SelectReport
+from mshisto_ray.jobs._select_runs import log_comparison
 from mshisto_ray.jobs._select_tables import (
     carried_over,
     few_shots,
     learned_labels,
-    log_comparison,
     pooling_notes,
     robustness,
 )
@@ -36,6 +36,7 @@ from mshisto_ray.learning.tile_metrics import TileMetrics
 from mshisto_ray.reporting.embedding_map import check_installed, draw_map
 from mshisto_ray.reporting.encoder_ranking import (
     EncoderFacts,
+    conclusion,
     cost_table,
     ranking_table,
     score_row,
@@ -119,13 +120,15 @@ def run(config: SelectConfig) -> None:
     notes = [*(images.notes if images else ()), *notes]
     tables = _tables(config, tiles, images, by_probe, facts)
     maps = _draw_maps(config, tiles)
-    report = SelectReport(config, tiles, by_probe, tables, maps, notes)
+    answer = conclusion(by_probe, facts, config.metric, FLOORS)
+    report = SelectReport(config, tiles, by_probe, answer, tables, maps, notes)
     write_text(config.out / SUMMARY, report.summary)
     print(report.summary)
     print(f"select_backbone: {config.out / SUMMARY}", flush=True)
     written = [config.out / SUMMARY, config.out / SCORES]
     written += write_report("select_backbone", config, config.out, report)
-    log_comparison(config, by_probe, facts, written)
+    for line in log_comparison(config, by_probe, facts, written, answer):
+        print(f"select_backbone: {line}", flush=True)
 
 
 def _readable(config: SelectConfig) -> Images:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from mshisto_ray.drawing.heatmap import Caption, ScoredTiles, draw_heatmap
-from mshisto_ray.drawing.outlines import Outline
+from mshisto_ray.drawing.outlines import POINT, Outline
 from mshisto_ray.maps.making import SlideMap
 from mshisto_ray.maps.peaks import Peaks
 from mshisto_ray.slides import Slide
@@ -63,4 +63,4 @@ def _circles(peaks: Peaks, extent: float) -> list[Outline]:
     angle = np.linspace(0, 2 * np.pi, _CORNERS)
     ring = _RADIUS * extent * np.stack([np.cos(angle), np.sin(angle)], 1)
     centres = np.stack([peaks.x, peaks.y], 1)
-    return [("point", centre + ring) for centre in centres]
+    return [(POINT, centre + ring) for centre in centres]

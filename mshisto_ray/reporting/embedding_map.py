@@ -17,6 +17,7 @@ from mshisto_ray.store.shards import write_shard
 
 _POINTS = 20_000
 _GREY = (0.75, 0.75, 0.75)
+_TWO_COLUMNS = 20  # most letters of a class, where the legend has two
 
 
 def check_installed() -> None:
@@ -101,11 +102,14 @@ def _plot(
     names: np.ndarray,
     classes: tuple[str, ...],
 ) -> None:
-    figure = Figure(figsize=(7, 6), layout="constrained")
+    # Small, so that its letters can be read where pages show three side by side.
+    columns = 2 if max(map(len, classes)) <= _TWO_COLUMNS else 1
+    lines = -(-len(classes) // columns)
+    figure = Figure(figsize=(4.5, 4.2 + 0.25 * lines), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     colours = iter(matplotlib.colormaps["tab10"].colors * len(classes))  # pyright: ignore[reportAttributeAccessIssue]
-    size = float(np.clip(300 / np.sqrt(len(points)), 1, 8))
+    size = float(np.clip(200 / np.sqrt(len(points)), 0.8, 5))
     # The unannotated lie below; small classes on top of large ones.
     order = sorted(classes, key=lambda c: (c != UNANNOTATED, -(names == c).sum()))
     for name in order:
@@ -116,5 +120,8 @@ def _plot(
     axes.set_title(title)
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.legend(markerscale=max(1.0, 6 / size), fontsize=8, loc="best")
-    figure.savefig(path, dpi=120)
+    # Below the axes: points may lie anywhere within them.
+    scale = max(1.0, 6 / size)
+    place = "outside lower center"
+    figure.legend(markerscale=scale, fontsize=9, loc=place, ncols=columns)
+    figure.savefig(path, dpi=180)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,11 @@ class EncoderFacts:
     images_per_second: float
     engine: str = ""
     licence: str = ""
+
+    @property
+    def bytes_a_tile(self) -> int:
+        """Of an embedding in float16."""
+        return 2 * self.width
 
 
 def score_row(
@@ -61,6 +66,56 @@ def about(samples: TileSamples) -> list[str]:
     if groups < _FEW_GROUPS:
         lines.append(f"Only {groups} groups: intervals of so few say little.")
     return lines
+
+
+def conclusion(
+    by_probe: Mapping[str, Mapping[str, TileMetrics]],
+    facts: Mapping[str, EncoderFacts],
+    metric: str,
+    floors: Collection[str],
+) -> str:
+    """Which encoder, which are tied with it, and which of these costs least.
+
+    Args:
+        by_probe: scores of each encoder by each probe; the first one ranks.
+        facts: of each encoder.
+        metric: that ranks.
+        floors: encoders that are there to be beaten.
+    """
+    first = {
+        probe: [row for row in rank(scores, metric) if row.group == 1]
+        for probe, scores in by_probe.items()
+    }
+    main, *others = first
+    best, *tied = first[main]
+    names = ", ".join(row.name for row in tied)
+    text = f"By {main} {best.name} is first, {show(best.score)}"
+    if not tied:
+        text += ", and no other encoder is tied with it."
+    else:
+        text += f"; tied with it: {names}."
+    known = [row.name for row in first[main] if row.name not in floors]
+    if len(known) < len(first[main]):
+        text += " A floor is in this group: these tiles are no reason to choose any."
+    if len(known) > 1:
+        text += f" {_cheapest(known, facts)}"
+    for probe in others:
+        group = ", ".join(row.name for row in first[probe])
+        text += f" By {probe} the first group is: {group}."
+    return text
+
+
+def _cheapest(names: Sequence[str], facts: Mapping[str, EncoderFacts]) -> str:
+    """Which of tied encoders is the fastest and which the narrowest."""
+    own = facts[min(names, key=lambda name: facts[name].width)]
+    narrow = [name for name in names if facts[name].width == own.width]
+    text = f"Of these the narrowest is {', '.join(narrow)} ({own.bytes_a_tile:,} bytes "
+    text += "a tile)"
+    if all(facts[name].images_per_second > 0 for name in names):
+        fast = max(names, key=lambda name: facts[name].images_per_second)
+        rate = f"{facts[fast].images_per_second:.1f} images a second"
+        text += f", the fastest {fast} ({rate})"
+    return f"{text}."
 
 
 def ranking_table(
@@ -104,7 +159,7 @@ def cost_table(
         rate = f"{own.images_per_second:.1f}" if own.images_per_second > 0 else ""
         kind = "floor" if row.name in floors else ""
         cells = [row.name, kind, f"{row.score.value:.3f}", str(own.width)]
-        rows.append([*cells, f"{2 * own.width:,}", rate, own.engine, own.licence])
+        rows.append([*cells, f"{own.bytes_a_tile:,}", rate, own.engine, own.licence])
     header = ["encoder", "", metric, "width", "bytes a tile", "images/s", "engine",
               "licence of the weights"]  # fmt: skip
     text = (

@@ -14,6 +14,9 @@ from mshisto_ray.learning.sweep.results import PointResult
 
 _SIGMA = "sigma"
 _MAX_LABELS = 8
+# Letters of the names of lines that fit side by side below the panels.
+_LETTERS = 110
+_SYMBOL = 10  # letters that a line's symbol takes
 # Axes that have lines of their own.
 _LINES = ("noise", "pooling", "views", "embeddings", "reduction", "hidden")
 
@@ -40,7 +43,10 @@ def plot_noise(path: Path, ranked: Sequence[PointResult], metric: str) -> bool:
     levels = sorted({sigma for line in found.values() for sigma in line})
     if len(levels) < 2:
         return False
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    longest = max(map(len, found)) + _SYMBOL
+    columns = max(1, min(len(found), _LETTERS // longest))
+    height = 4 + 0.2 * -(-len(found) // columns)
+    figure = Figure(figsize=(9, height), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2, sharey=True)
     for part, axes in zip(("val", "test"), panels, strict=True):
@@ -64,7 +70,10 @@ def plot_noise(path: Path, ranked: Sequence[PointResult], metric: str) -> bool:
         axes.set_title(f"{part}_{metric}, 95 % intervals ({chooses})", fontsize=10)
         axes.grid(axis="y", alpha=0.3)
     panels[0].set_ylabel(metric)
-    panels[0].legend(fontsize=8)
+    # Below the panels: intervals may lie anywhere within them.
+    lines, names = panels[0].get_legend_handles_labels()
+    place = "outside lower center"
+    figure.legend(lines, names, fontsize=8, loc=place, ncols=columns)
     figure.savefig(path, dpi=110)
     return True
 
@@ -74,8 +83,16 @@ def _line(outcome: PointResult, given: Mapping[str, Any]) -> str:
     words = [given["noise"]["name"]] if "noise" in outcome.point.values else []
     for axis in _LINES[1:]:
         if axis in outcome.point.values:
-            words.append(shorten(outcome.point.values[axis]))
+            value = outcome.point.values[axis]
+            words.append(_layers(value) if axis == "hidden" else shorten(value))
     return ", ".join(words) or given.get("pooling", given["noise"])["name"]
+
+
+def _layers(widths: Sequence[int]) -> str:
+    """Hidden layers in words."""
+    if not widths:
+        return "no hidden layer"
+    return f"hidden {', '.join(map(str, widths))}"
 
 
 def _ends(outcome: PointResult, name: str) -> tuple[float, float, float]:

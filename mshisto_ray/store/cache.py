@@ -1,8 +1,9 @@
 """Node cache of embeddings: one memory-mapped array, shared by the node's processes.
 
-An entry is ``<cache dir>/<embeddings digest>-<mpp>-own/`` with ``features.npy`` [N, D]
-(own tiles of every slide, slide by slide; ``-all``: ancestors too) and ``offsets.npy``
-[S + 1]. It is built
+An entry is ``<cache dir>/<embeddings digest>-<shards digest>-<mpp>-own/`` with
+``features.npy`` [N, D] (own tiles of every slide, slide by slide; ``-all``: ancestors
+too) and ``offsets.npy`` [S + 1]. The second digest is of the shards' sizes and times:
+where one was written anew, an entry of its former values is not used. An entry is built
 once, under the lock ``<entry>.build``, and renamed into place, so it is complete or
 absent. Builders and readers of an entry share ``<entry>.lock``; removing the entry
 takes that lock exclusively. Locks belong to open files: a killed process holds none.
@@ -101,6 +102,9 @@ def open_features(
     Builds a missing entry, or waits while another process builds it. Embeddings that
     do not fit (the limit, beside entries in use, the disk) are read from Parquet
     instead.
+
+    Raises:
+        InputError: a shard is missing, or another user may write into the cache.
     """
     rows = sum(directory.num_rows(s, mpp) for s in directory.slide_ids)
     limit = int(config.max_gib * _GIB)
@@ -110,7 +114,8 @@ def open_features(
     kind = "own" if own_only else "all"
     if colour not in (None, directory.colours[0]):
         kind += f"-{colour}"
-    entry = config.dir / f"{directory.digest}-{mpp!r}-{kind}"
+    name = f"{directory.digest}-{directory.written()}-{mpp!r}-{kind}"
+    entry = config.dir / name
     # Held as long as the features exist, so that no process removes the entry.
     lock = _Lock(entry)
     lock.share()

@@ -165,6 +165,25 @@ class EmbeddingDirectory:
         chunks = range(self._num_chunks[slide_id])
         return [shard_path(self.path, slide_id, chunk) for chunk in chunks]
 
+    def written(self) -> str:
+        """Digest of the size and time of every shard: it changes when one is written.
+
+        Raises:
+            InputError: a shard is missing.
+        """
+        digest = hashlib.blake2b(digest_size=8)
+        for slide_id in self.slide_ids:
+            for path in self.shards(slide_id):
+                try:
+                    status = path.stat()
+                except FileNotFoundError:
+                    raise InputError(
+                        f"{path}: missing; run mshisto embed again to make it"
+                    ) from None
+                state = slide_id, path.name, status.st_size, status.st_mtime_ns
+                digest.update(repr(state).encode())
+        return digest.hexdigest()
+
     @property
     def colours(self) -> list[str]:
         """Colour modes; the shards have a column of vectors for each."""

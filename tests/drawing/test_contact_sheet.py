@@ -2,8 +2,9 @@ import numpy as np
 from PIL import Image
 
 from mshisto_ray.drawing.contact_sheet import Cell, draw_contact_sheet
+from mshisto_ray.drawing.legend import Key
 
-KEYS = [("tissue", (0, 143, 90))]
+KEYS = [Key("tissue", (0, 143, 90))]
 HEADER_PX = 84
 
 

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from mshisto_ray.drawing import legend
+from mshisto_ray.drawing.outlines import POINT, outline_keys
 from mshisto_ray.drawing.overview import HEADER_PX, ScaleTiles, draw_overview
 
 GLASS = np.full((640, 800, 3), 240, np.uint8)
@@ -92,8 +93,22 @@ def test_keys_say_how_much_tissue_lies_in_tiles_of_each_scale():
 
 def test_keys_that_do_not_fit_are_counted():
     page = Image.new("RGB", (400, 30), "white")
-    keys = [(f"a class with a long name {i}", (255, 0, 0)) for i in range(9)]
+    red = (255, 0, 0)
+    keys = [legend.Key(f"a class with a long name {i}", red) for i in range(9)]
     legend.draw_keys(ImageDraw.Draw(page), (10, 15), 380, keys)
     ink = (np.asarray(page) != 255).any(-1)
     assert ink[:, 10:].any() and not ink[:, 392:].any()
     assert (np.asarray(page) == (255, 0, 0)).all(-1).any(0).sum() < 4 * 13
+
+
+def test_what_is_drawn_as_circles_has_a_circle_as_its_key():
+    ring = np.zeros((4, 2))
+    keys = outline_keys([("tumour", ring), (POINT, ring)])
+    assert [key.is_round for key in keys] == [True, False]
+    pages = []
+    for is_round in (False, True):
+        page = Image.new("RGB", (100, 30), "white")
+        key = legend.Key("", (255, 0, 0), is_round)
+        legend.draw_keys(ImageDraw.Draw(page), (10, 15), 80, [key])
+        pages.append((np.asarray(page) == (255, 0, 0)).all(-1))
+    assert pages[0][9, 10] and not pages[1][9, 10] and pages[1].any()

@@ -57,7 +57,16 @@ def test_a_table_of_every_encoder_and_probe(table, tmp_path, capsys):
     )
     assert "cannot be told apart" in page.text and "no weights" in page.text
     text = (tmp_path / "out" / "summary.md").read_text()
-    assert text in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert text in said and "all encoders, the best first: http" in said
+    assert "By dense colours is first" in text and "of these" not in text.lower()
+    runs = {run.info.run_name: run for run in runs_of(tmp_path / "out")}
+    group = {name: runs[name].data.metrics["dense_group"] for name in encoders}
+    assert group["colours"] == 1 and group["random"] in (1, 2)
+    assert runs["random"].data.metrics["dense_from_the_best"] <= 0
+    assert runs["colours"].data.metrics["bytes_a_tile"] == 42
+    assert runs["colours"].data.params["licence"] == "no weights"
+    assert "[All encoders" in runs["out"].data.tags["mlflow.note.content"]
     assert "Only 8 groups" in text and "## knn" in text and "| 1 | colours |" in text
 
 

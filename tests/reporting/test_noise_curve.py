@@ -31,3 +31,16 @@ def test_labels_of_many_strengths_are_few_enough_to_read(tmp_path, monkeypatch):
     for axes in drawn[0].axes:
         labels = [text.get_text() for text in axes.get_xticklabels()]
         assert len(labels) <= 8 and labels[:2] == ["0", "0.07"]
+
+
+def test_lines_are_named_in_words_below_the_panels(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: drawn.append(self))
+    ranked = [outcome(sigma) for sigma in (0, 1, 0, 1)]
+    for hidden, one in zip(([], [], [256], [256]), ranked, strict=True):
+        one.point.values["hidden"] = hidden
+    assert plot_noise(tmp_path / "noise.png", ranked, "auroc")
+    assert not any(axes.get_legend() for axes in drawn[0].axes)
+    (legend,) = drawn[0].legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["hidden 256", "no hidden layer"]

@@ -6,12 +6,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from mshisto_ray.config import InputError
 from mshisto_ray.store.cache import CacheConfig, open_features
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.features import ArrayFeatures, ParquetFeatures
+from mshisto_ray.store.shards import (
+    read_metadata,
+    tensor_column,
+    tensor_values,
+    write_shard,
+)
 
 KIB = 1 / (1 << 20)  # in GiB
 SIZES = {"s0": 5, "s1": 0, "s2": 9, "s3": 1}
@@ -55,16 +62,40 @@ def test_features_are_the_own_tiles_in_order(make_embeddings, folder, mpp, max_g
         np.testing.assert_array_equal(found.read(index), values)
 
 
-def test_a_second_process_maps_what_the_first_built(make_embeddings, folder):
+def test_a_second_process_maps_what_the_first_built(
+    make_embeddings, folder, monkeypatch
+):
     directory = EmbeddingDirectory(make_embeddings(slides()))
     first = open_features(directory, 0.5, config(folder))
     built = (folder / entries(folder)[0] / "features.npy").stat().st_ino
-    for shard in directory.path.glob("shards/*/*"):
-        shard.unlink()
+    monkeypatch.setattr(EmbeddingDirectory, "read", None)
     second = open_features(directory, 0.5, config(folder))
     assert isinstance(second.values, np.memmap)
     np.testing.assert_array_equal(first.values, second.values)
     assert (folder / entries(folder)[0] / "features.npy").stat().st_ino == built
+
+
+def test_a_shard_that_was_written_anew_is_read_anew(make_embeddings, folder):
+    truth = slides()
+    path = make_embeddings(truth)
+    first = open_features(EmbeddingDirectory(path), 0.5, config(folder))
+    shard = next(path.glob("shards/s0/*"))
+    table, kept = pq.read_table(shard), read_metadata(shard)
+    at = table.column_names.index("rgb")
+    values = tensor_column(tensor_values(table["rgb"]) * np.float16(np.nan))
+    write_shard(shard, [table.set_column(at, table.schema.field(at), values)], kept)
+    second = open_features(EmbeddingDirectory(path), 0.5, config(folder))
+    assert np.isfinite(first.read(0)).all() and np.isnan(second.read(0)).any()
+    np.testing.assert_array_equal(first.read(2), second.read(2))
+
+
+def test_a_missing_shard_is_refused_before_work(make_embeddings, folder):
+    path = make_embeddings(slides())
+    directory = EmbeddingDirectory(path)
+    open_features(directory, 0.5, config(folder))
+    next(path.glob("shards/s0/*")).unlink()
+    with pytest.raises(InputError, match=r"s0.*missing; run mshisto embed again"):
+        open_features(directory, 0.5, config(folder))
 
 
 def test_scales_and_embeddings_have_their_own_entries(make_embeddings, folder):
@@ -164,7 +195,7 @@ def test_a_killed_builder_leaves_nothing_that_is_read(make_embeddings, folder):
     found = open_features(directory, 0.5, config(folder))
     assert isinstance(found, ArrayFeatures)
     np.testing.assert_array_equal(found.read(2), slides()["s2"][0.5])
-    assert entries(folder) == [f"{directory.digest}-0.5-own"]
+    assert entries(folder) == [f"{directory.digest}-{directory.written()}-0.5-own"]
 
 
 def test_a_full_disk_means_parquet(make_embeddings, folder, monkeypatch):

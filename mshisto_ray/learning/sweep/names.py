@@ -91,7 +91,12 @@ def _word(key: str) -> str:
 
 
 def shorten(value: Any) -> str:
-    """A value as a word: a part by its name alone, a path by its last folder."""
+    """A value as a word: a part by its name alone, a path by its last folder.
+
+    An empty list, as ``hidden`` of a head without hidden layers, is ``none``.
+    """
+    if value in ([], ()):
+        return "none"
     if isinstance(value, Mapping) and "name" in value:
         return str(value["name"])
     if isinstance(value, float):

@@ -32,6 +32,7 @@ def points(**axes):
             ["attention(hidden=8)", "attention(hidden=16)"],
         ),
         ({"seed": [0], "hidden": [[8]]}, ["seed 0, hidden [8]"]),
+        ({"hidden": [[], [8]]}, ["hidden none", "hidden [8]"]),
         (
             {"pooling__hidden": [4, 8], "hidden": [[8]]},
             ["pooling.hidden 4, hidden [8]", "pooling.hidden 8, hidden [8]"],
