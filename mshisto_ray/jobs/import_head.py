@@ -8,7 +8,7 @@ from pathlib import Path
 from mshisto_ray.config import Config, InputError, InputPath, OutputPath, option
 from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil.head import Head, write_head
-from mshisto_ray.mil.published_head import HeadInput, class_names, read_published
+from mshisto_ray.mil.published.head import HeadInput, class_names, read_published
 from mshisto_ray.progress import say
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 

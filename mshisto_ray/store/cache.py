@@ -114,7 +114,7 @@ def open_features(
     kind = "own" if own_only else "all"
     if colour not in (None, directory.colours[0]):
         kind += f"-{colour}"
-    name = f"{directory.digest}-{directory.written()}-{mpp!r}-{kind}"
+    name = f"{directory.digest}-{directory.written}-{mpp!r}-{kind}"
     entry = config.dir / name
     # Held as long as the features exist, so that no process removes the entry.
     lock = _Lock(entry)

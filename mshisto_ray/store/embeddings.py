@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,7 @@ class EmbeddingDirectory:
         chunks = range(self._num_chunks[slide_id])
         return [shard_path(self.path, slide_id, chunk) for chunk in chunks]
 
+    @cached_property
     def written(self) -> str:
         """Digest of the size and time of every shard: it changes when one is written.
 

@@ -91,11 +91,10 @@ def test_a_shard_that_was_written_anew_is_read_anew(make_embeddings, folder):
 
 def test_a_missing_shard_is_refused_before_work(make_embeddings, folder):
     path = make_embeddings(slides())
-    directory = EmbeddingDirectory(path)
-    open_features(directory, 0.5, config(folder))
+    open_features(EmbeddingDirectory(path), 0.5, config(folder))
     next(path.glob("shards/s0/*")).unlink()
     with pytest.raises(InputError, match=r"s0.*missing; run mshisto embed again"):
-        open_features(directory, 0.5, config(folder))
+        open_features(EmbeddingDirectory(path), 0.5, config(folder))
 
 
 def test_scales_and_embeddings_have_their_own_entries(make_embeddings, folder):
@@ -195,7 +194,7 @@ def test_a_killed_builder_leaves_nothing_that_is_read(make_embeddings, folder):
     found = open_features(directory, 0.5, config(folder))
     assert isinstance(found, ArrayFeatures)
     np.testing.assert_array_equal(found.read(2), slides()["s2"][0.5])
-    assert entries(folder) == [f"{directory.digest}-{directory.written()}-0.5-own"]
+    assert entries(folder) == [f"{directory.digest}-{directory.written}-0.5-own"]
 
 
 def test_a_full_disk_means_parquet(make_embeddings, folder, monkeypatch):

@@ -7,7 +7,7 @@ import re
 import torch
 
 from mshisto_ray.config import InputError
-from mshisto_ray.mil.published_weights import PublishedWeights, State, own_logits
+from mshisto_ray.mil.published.weights import PublishedWeights, State, own_logits
 
 _ATTENTION = re.compile(r"attention_net\.(\d+)\.attention_([abc])(\.0)?\.(weight|bias)")
 # How CLAM's parts are called in ours.

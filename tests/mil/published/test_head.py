@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.targets import TargetConfig
 from mshisto_ray.mil.head import load_head, write_head
-from mshisto_ray.mil.published_head import HeadInput, read_published
+from mshisto_ray.mil.published.head import HeadInput, read_published
 
 ENCODER = {"name": "a", "digest": "b"}
 ABOUT = {"unit": "slide", "target": {"column": "label"}}

@@ -13,15 +13,15 @@ from mshisto_ray import config as configs
 from mshisto_ray.backbone.weights import read_state
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.targets import Target
-from mshisto_ray.mil import published_abmil, published_clam
 from mshisto_ray.mil.fit.config import TrainConfig
 from mshisto_ray.mil.fit.fold import build_model
 from mshisto_ray.mil.head import Head, HeadModel, HeadSignature
-from mshisto_ray.mil.published_weights import PublishedWeights, plain_names
+from mshisto_ray.mil.published import abmil, clam
+from mshisto_ray.mil.published.weights import PublishedWeights, plain_names
 from mshisto_ray.mil.trained_head import describe_head
 from mshisto_ray.representation.normalise import Standardisation
 
-_LAYOUTS = (published_clam.read, published_abmil.read)
+_LAYOUTS = (clam.read, abmil.read)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from mshisto_ray.config import InputError
-from mshisto_ray.mil.published_weights import PublishedWeights, State, own_logits
+from mshisto_ray.mil.published.weights import PublishedWeights, State, own_logits
 
 _PLAIN = {"attention.0": "tanh", "attention.2": "score"}
 _GATED = {"attention_V.0": "tanh", "attention_U.0": "gate"}
@@ -17,7 +17,8 @@ _INPUT, _CLASSIFIER = "feature_extractor_part2.0", "classifier.0"
 def read(state: State) -> PublishedWeights | None:
     """Attention or gated attention with one branch; None: another layout.
 
-    The linear layer before it may lack: attention then sees embeddings as they are.
+    The linear layer before it may be missing: attention then sees embeddings as they
+    are.
     A classifier of one output has a sigmoid, one of several a softmax.
 
     Source: names of Ilse et al. 2018, the authors' code.

@@ -1,0 +1,1 @@
+"""Heads that others trained: their layouts, one a file, read as heads of ours."""
