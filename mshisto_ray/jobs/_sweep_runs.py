@@ -14,7 +14,13 @@ from types import TracebackType
 from typing import Any
 
 from mshisto_ray.jobs._experiment_run import describe_result, readable
-from mshisto_ray.jobs._sweep_verdict import about_calibration, difference, verdict
+from mshisto_ray.jobs._sweep_page import runs_view
+from mshisto_ray.jobs._sweep_verdict import (
+    about_calibration,
+    about_levels,
+    standing,
+    verdict,
+)
 from mshisto_ray.learning.comparison import Comparison
 from mshisto_ray.learning.sweep import results as sweep_results
 from mshisto_ray.learning.sweep.names import differing, point_names
@@ -27,7 +33,6 @@ from mshisto_ray.reporting.sweep_tables import told_apart
 from mshisto_ray.tracking import (
     Child,
     RunGroup,
-    RunsView,
     Status,
     Store,
     describe,
@@ -36,7 +41,6 @@ from mshisto_ray.tracking import (
 )
 
 _MAX_ERROR = 500
-_MAX_PARAMS = 4  # columns of the runs table
 
 
 class SweepRuns:
@@ -110,12 +114,21 @@ class SweepRuns:
                 outcome.digest,
                 self._names[outcome.digest],
                 self._params[outcome.digest],
-                difference(other, chosen),
-                verdict(outcome, other, chosen, place),
+                standing(other, chosen, place),
+                verdict(outcome, other, chosen),
             )
-        page = save_view(self._group.store, self._view(select))
+        view = runs_view(
+            self.parent,
+            self._points,
+            self._names.values(),
+            list(self._params.values()),
+            self._target,
+            select,
+        )
+        page = save_view(self._group.store, view)
         answer = self._answer(ranked, select, compared)
-        answer += about_calibration(found.decisions)
+        answer += about_calibration(found.decisions) or about_levels(ranked[0])
+        answer += f" {len(found.failed)} configs failed." if found.failed else ""
         text = (self._out / "summary.md").read_text()
         link = f"[All configs, the best first]({page})."
         describe(self._group.store, self.parent, f"{answer} {link}\n\n{text}")
@@ -227,20 +240,6 @@ class SweepRuns:
             f"apart from it on the test patients, {worse} are worse, "
             f"{len(apart) - worse} better."
         )
-
-    def _view(self, select: str | None) -> RunsView:
-        metric = select or self._target.chooses
-        chooses = f"val_{metric}"
-        metrics = [chooses, f"test_{metric}"]
-        metrics += ["diff_to_chosen", "p_difference"] if select else []
-        if self._target.references:  # levels to read others against, beside them
-            others = (name for name in self._target.shown if name != metric)
-            metrics += [f"test_{name}" for name in others]
-        axes = dict.fromkeys(key for p in self._points.values() for key in p.values)
-        columns = [f"metrics.`{name}`" for name in metrics]
-        columns += [f"params.`{key}`" for key in list(axes)[:_MAX_PARAMS]]
-        columns += ["tags.`verdict`"] if select else []
-        return RunsView(self.parent, columns, f"metrics.`{chooses}`")
 
 
 def _is_stop(error: BaseException) -> bool:

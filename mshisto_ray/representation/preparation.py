@@ -16,7 +16,7 @@ from mshisto_ray.config import InputError
 from mshisto_ray.representation.differences import file_digest
 from mshisto_ray.representation.noises import FAMILY as NOISES
 from mshisto_ray.representation.normalise import Reduced, Standardisation
-from mshisto_ray.representation.reductions import FAMILY, Reduction
+from mshisto_ray.representation.reductions import FAMILY, Reduction, check_width
 from mshisto_ray.representation.space import Space
 
 # Rows that reductions and noises are fitted on: enough for a covariance of 2048
@@ -35,6 +35,22 @@ def reduction_of(part: Part, width: int, num_classes: int) -> Reduction:
 def reduces(part: Part) -> bool:
     """Whether a reduction is any but ``none``, the neutral part of its family."""
     return part.name != "none"
+
+
+def check_rows(reduction: Reduction, name: str, rows: int) -> None:
+    """Refuse a reduction that needs more training rows than there are, before any work.
+
+    Args:
+        reduction: of the fold.
+        name: of its part.
+        rows: that the fold trains on.
+
+    Raises:
+        InputError: too few.
+    """
+    if rows < reduction.least_rows:
+        spare = reduction.least_rows - reduction.width
+        check_width(name, reduction.width, rows - spare, "training tiles")
 
 
 def check_noise(noise: Part, reduction: Part, views: Sequence[int]) -> None:

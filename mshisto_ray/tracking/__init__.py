@@ -4,6 +4,7 @@ Only the driver writes. ``open_store`` creates database and experiment before an
 worker starts, and no run is ever "active": every call names its run.
 """
 
+from mshisto_ray.tracking._charts import Charts
 from mshisto_ray.tracking._group import Child, RunGroup
 from mshisto_ray.tracking._inputs import Input, log_inputs
 from mshisto_ray.tracking._limits import flatten
@@ -19,6 +20,7 @@ from mshisto_ray.tracking._result import ResultRun
 from mshisto_ray.tracking._store import Course, Status, Store
 
 __all__ = [
+    "Charts",
     "Child",
     "Course",
     "Input",

@@ -71,7 +71,7 @@ def open_store(uri: str | None, out: Path, experiment: str) -> Store:
     Raises:
         InputError: the kind of store cannot be used, or the server does not answer.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    _quieten()
     uri = uri or default_uri(out)
     check_uri(uri)
     if not uri.startswith("sqlite:"):
@@ -88,7 +88,6 @@ def open_store(uri: str | None, out: Path, experiment: str) -> Store:
     artifacts = database.parent / FOLDER
     with _locked(database.with_suffix(".lock")):
         if not database.exists():
-            _quieten()
             create_database(database)
         follow_move(database)
         return _open(uri, experiment, artifacts.as_uri(), out)
@@ -100,7 +99,7 @@ def open_client(uri: str) -> MlflowClient:
     Raises:
         InputError: there is none, or it cannot be used.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    _quieten()
     check_uri(uri)
     if uri.startswith("sqlite:"):
         database = Path(uri.removeprefix("sqlite:///"))
@@ -115,12 +114,14 @@ def open_client(uri: str) -> MlflowClient:
 
 
 def _quieten() -> None:
-    for chatty in ("mlflow.store.db.utils", "alembic"):
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # With a server MLflow prints two addresses at the end of every run.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    for chatty in ("mlflow.store", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def _client(uri: str) -> MlflowClient:
-    _quieten()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow's own deprecations
         from mlflow.exceptions import MlflowException

@@ -12,12 +12,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mshisto_ray.tracking._charts import Charts, chart_state
 from mshisto_ray.tracking._store import PARENT_TAG, Store
 
 _NOTE = "mlflow.note.content"
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 _VIEW = "mlflow.sharedViewState."
 _MAX_NOTE = 7500
+_NAME = "attributes.`Run Name`"
+_PX, _BESIDE_PX = 7, 75  # a character's width, and what stands before a name
+_WIDEST_PX = 420
+_COLUMN_PX = 118
 _CUT = "\n\n(cut: the whole text is an artifact of this run)\n"
 
 
@@ -26,12 +31,16 @@ class RunsView:
     """The runs table of a parent's children: columns from left to right, and order.
 
     Columns as MLflow names them: ``params.`pooling```, ``metrics.`val_auroc```.
+    ``longest_name``: characters of a run's name that its column has room for; None:
+    MLflow's own width. ``charts``: of the page beside the table.
     """
 
     parent: str
     columns: Sequence[str]
     order_by: str
     ascending: bool = False
+    longest_name: int | None = None
+    charts: Charts | None = None
 
 
 def describe(store: Store, run_id: str, markdown: str) -> None:
@@ -48,6 +57,10 @@ def save_view(store: Store, view: RunsView) -> str:
         "orderByKey": view.order_by,
         "orderByAsc": view.ascending,
         "selectedColumns": list(view.columns),
+        # Without an order metrics come by their names, after or before all params.
+        "columnOrder": [_NAME, *view.columns],
+        "columnWidths": _widths(view),
+        **(chart_state(view.charts) if view.charts else {}),
     }
     key = hashlib.blake2b(view.parent.encode(), digest_size=8).hexdigest()
     tags = {**_KIND, f"{_VIEW}{key}": json.dumps(state)}
@@ -57,3 +70,11 @@ def save_view(store: Store, view: RunsView) -> str:
         f"#/experiments/{store.experiment_id}/runs"
         f"?workflowType=machine_learning&viewStateShareKey={key}"
     )
+
+
+def _widths(view: RunsView) -> dict[str, int]:
+    """Widths of the columns in pixels; others have MLflow's own."""
+    widths = dict.fromkeys(view.columns, _COLUMN_PX)
+    if view.longest_name:
+        widths[_NAME] = min(_BESIDE_PX + _PX * view.longest_name, _WIDEST_PX)
+    return widths

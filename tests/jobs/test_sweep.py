@@ -107,15 +107,15 @@ def test_the_driver_logs_a_parent_with_a_child_per_config(done):
         assert child.info.status == "FINISHED"
         assert set(child.data.metrics) <= {
             "val_auroc", "test_auroc", "test_pr_auc", "test_accuracy", "test_f1",
-            "trained_share", "diff_to_chosen", "p_difference", "epoch_train_loss",
-            "epoch_val_loss", "epoch_val_auroc",
+            "trained_share", "rank", "diff_to_chosen", "p_difference",
+            "epoch_train_loss", "epoch_val_loss", "epoch_val_auroc",
         }  # fmt: skip
         assert set(child.data.params) == {"pooling", "noise.sigma"}
         assert artifacts(child) == {
             "config.yaml", "predictions.parquet", "intervals.csv",
             "roc_pr_calibration_confusion.png",
         }  # fmt: skip
-    chosen, *others = sorted(children, key=lambda c: int(c.data.tags["rank"]))
+    chosen, *others = sorted(children, key=lambda c: c.data.metrics["rank"])
     # Two epochs train hardly any of these models.
     assert chosen.data.tags["verdict"] == "chosen, hardly trained"
     assert {c.data.tags["verdict"].split(",")[0] for c in others} <= {

@@ -142,6 +142,17 @@ def test_without_validation_nothing_can_be_chosen(table):
     assert len(check(points[:1], "auroc")[0]) == 1
 
 
+@pytest.mark.parametrize(("part", "spare"), [("pca", 0), ("isomap", 1)])
+def test_a_reduction_to_more_than_a_fold_has_tiles_is_refused(tmp_path, part, spare):
+    given = base(write(tmp_path / "wide.parquet", dim=60))
+    fewest = min(len(split.train) for split in given.check()[1])
+    dims = [fewest - spare, fewest - spare + 1]
+    fits, too_wide = ({"reduction": [{"name": part, "dim": dim}]} for dim in dims)
+    assert len(check(expand(given, fits), "auroc")[0]) == 1
+    with pytest.raises(InputError, match=f"tiles, have {dims[0]}: give"):
+        check(expand(given, too_wide), "auroc")
+
+
 def test_given_validation_bags_are_chosen_by(table):
     rows = pq.read_table(table)
     parts = ["train", "train", "val", "test"] * 10

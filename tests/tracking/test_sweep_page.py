@@ -1,6 +1,7 @@
 """Runs of a sweep as its configs finish, their page, the chosen head."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from mlflow.tracking import MlflowClient
 
 from mshisto_ray.config import InputError
 from mshisto_ray.tracking import (
+    Charts,
     Child,
     Model,
     RunGroup,
@@ -61,15 +63,43 @@ def test_a_child_is_written_once_and_a_failed_one_is_replaced(tmp_path):
 
 
 def test_a_view_is_kept_in_the_experiment_and_addressed(store):
-    view = RunsView("abc", ["metrics.`val_auroc`"], "metrics.`val_auroc`")
+    columns = ["tags.`verdict`", "metrics.`val_auroc`"]
+    view = RunsView("abc", columns, "metrics.`val_auroc`", longest_name=20)
     page = save_view(store, view)
     key = page.rpartition("=")[2]
     found = MlflowClient(tracking_uri=store.uri).get_experiment(store.experiment_id)
     state = json.loads(found.tags[f"mlflow.sharedViewState.{key}"])
-    assert state["selectedColumns"] == ["metrics.`val_auroc`"]
+    assert state["selectedColumns"] == columns
+    assert state["columnOrder"] == ["attributes.`Run Name`", *columns]
+    assert 20 * 7 < state["columnWidths"]["attributes.`Run Name`"] < 250
+    assert "compareRunCharts" not in state
     assert state["searchFilter"] == "tags.`mlflow.parentRunId` = 'abc'"
     wanted = f"http://127.0.0.1:5000/#/experiments/{store.experiment_id}/runs?workflow"
     assert store.address(page).startswith(wanted)
+
+
+def test_a_view_shows_its_charts_and_hides_those_of_no_use(store):
+    charts = Charts(
+        "Which?", ["pooling"], ("val_auroc", "test_auroc"), ["diff"], ["rank"], 24
+    )
+    many = replace(charts, runs=200)
+    states = []
+    for parent, shown in (("few", charts), ("many", many)):
+        page = save_view(store, RunsView(parent, [], "metrics.`rank`", charts=shown))
+        client = MlflowClient(tracking_uri=store.uri)
+        tags = client.get_experiment(store.experiment_id).tags
+        key = page.rpartition("=")[2]
+        states.append(json.loads(tags[f"mlflow.sharedViewState.{key}"]))
+    few, _ = states
+    (section,) = few["compareRunSections"]
+    cards = {card["uuid"]: card for card in few["compareRunCharts"]}
+    assert len(cards) == 4 and section["name"] == "Which?"
+    assert {card["metricSectionId"] for card in cards.values()} == {section["uuid"]}
+    shown = [card["type"] for card in cards.values() if not card["deleted"]]
+    assert shown == ["PARALLEL", "SCATTER", "BAR"]
+    assert cards["comparison-rank"]["metricKey"] == "rank"
+    modes = [state["runsHiddenMode"] for state in states]
+    assert modes == ["SHOW_ALL", "FIRST_20_RUNS"]
 
 
 def test_a_long_description_is_cut_after_a_line(store):

@@ -77,13 +77,21 @@ def _words(
     given = {json.dumps(value, default=str) for value in values.values()}
     short = {digest: shorten(value) for digest, value in values.items()}
     if len(set(short.values())) < len(given):
-        short = {digest: show(value) for digest, value in values.items()}
+        short = {digest: _in_full(value) for digest, value in values.items()}
     if key in _ALONE:
         return short
     word = _word(key)
     if [_word(other) for other in axes if other not in _ALONE].count(word) > 1:
         word = key
     return {digest: f"{word} {text}" for digest, text in short.items()}
+
+
+def _in_full(value: Any) -> str:
+    """A part with its parameters, of which a single one needs no name: ``pca 16``."""
+    if isinstance(value, Mapping) and "name" in value and len(value) == 2:
+        (parameter,) = (v for k, v in value.items() if k != "name")
+        return f"{value['name']} {shorten(parameter)}"
+    return show(value)
 
 
 def _word(key: str) -> str:
@@ -100,7 +108,8 @@ def shorten(value: Any) -> str:
     if isinstance(value, Mapping) and "name" in value:
         return str(value["name"])
     if isinstance(value, float):
-        return f"{value:g}".replace("0.", ".", 1) if 0 < value < 1 else f"{value:g}"
+        text = f"{value:g}".replace("e-0", "e-")
+        return text.replace("0.", ".", 1) if 0 < value < 1 else text
     if isinstance(value, str) and "/" in value:
         return Path(value).name
     return show(value)

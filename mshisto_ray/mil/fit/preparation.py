@@ -21,6 +21,7 @@ from mshisto_ray.representation.normalise import Moments, Standardisation
 from mshisto_ray.representation.preparation import (
     Draw,
     check_noise,
+    check_rows,
     draw_evenly,
     reduction_of,
     space_of,
@@ -60,16 +61,29 @@ def build_noises(
 
 
 def check_folds(bags: Bags, parts: Sequence[np.ndarray], config: TrainConfig) -> None:
-    """Refuse a noise that some training part cannot fit, before any work.
+    """Refuse a noise or reduction that some training part cannot fit, before any work.
 
     ``parts``: the training bags of each fold.
 
     Raises:
-        InputError: as the noise says.
+        InputError: as the noise says; a reduction to more numbers than training tiles.
     """
+    _check_rows(bags, parts, config)
     check = components.declaration(NOISES, config.noise.name, "check_fold", None)
     for index in parts if check else ():
         check(_held_out(bags, index), **config.noise.parameters)
+
+
+def _check_rows(bags: Bags, parts: Sequence[np.ndarray], config: TrainConfig) -> None:
+    part, num = config.reduction, len(bags.classes)
+    for scale, dim in enumerate(bags.dims):
+        reduction = reduction_of(part, dim, num)
+        if not reduction.least_rows:
+            continue
+        _, counts = _reader(bags, scale)
+        sizes = [sum(counts[m] for m in members) for members in bags.members]
+        for index in parts:
+            check_rows(reduction, part.name, sum(sizes[i] for i in index.tolist()))
 
 
 def _held_out(bags: Bags, index: np.ndarray) -> frozenset[str]:

@@ -25,10 +25,12 @@ class Reduction(Protocol):
         width: columns of the result.
         linear: whether ``apply`` is a linear map after a shift, so that differences of
             embeddings can be mapped too.
+        least_rows: the fewest training rows that ``fit`` takes.
     """
 
     width: int
     linear: bool
+    least_rows: int
 
     def fit(self, rows: torch.Tensor, codes: torch.Tensor | None) -> State:
         """Fit on training rows [n, D], with the class of each [n] where it has one."""
@@ -43,6 +45,7 @@ class LinearReduction:
     """A shift and a matrix; what fits them is another file's."""
 
     linear = True
+    least_rows = 1
 
     def __init__(self, width: int):
         self.width = width

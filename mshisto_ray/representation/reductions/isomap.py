@@ -20,6 +20,7 @@ class _Geodesic:
 
     def __init__(self, width: int, neighbours: int, landmarks: int):
         self.width = width
+        self.least_rows = width + 1
         self._neighbours, self._landmarks = neighbours, landmarks
 
     def fit(self, rows: torch.Tensor, codes: torch.Tensor | None) -> State:

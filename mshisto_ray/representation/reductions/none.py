@@ -9,6 +9,7 @@ from mshisto_ray.representation.reductions import Reduction, State
 
 class _Whole:
     linear = True
+    least_rows = 0
 
     def __init__(self, dim: int):
         self.width = dim

@@ -19,6 +19,10 @@ from mshisto_ray.representation.reductions import (
 
 
 class _Components(LinearReduction):
+    def __init__(self, width: int):
+        super().__init__(width)
+        self.least_rows = width
+
     def fit(self, rows: torch.Tensor, codes: torch.Tensor | None) -> State:
         values = rows.double().numpy()
         check_width("pca", self.width, len(values), "training tiles")

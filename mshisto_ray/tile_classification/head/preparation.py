@@ -15,7 +15,9 @@ from mshisto_ray.representation.noises import Noise
 from mshisto_ray.representation.normalise import Moments, Standardisation
 from mshisto_ray.representation.preparation import (
     Draw,
+    check_rows,
     draw_evenly,
+    reduction_of,
     space_of,
     with_reduction,
 )
@@ -88,11 +90,15 @@ def make_noise(
 def check_folds(
     samples: TileSamples, splits: Sequence[Split], config: TileModelConfig
 ) -> None:
-    """Refuse a noise that some fold cannot fit, before any work.
+    """Refuse a noise or reduction that some fold cannot fit, before any work.
 
     Raises:
-        InputError: as the noise says.
+        InputError: as the noise says; a reduction to more numbers than training tiles.
     """
+    part = config.reduction
+    reduction = reduction_of(part, samples.features.dim, len(samples.classes))
+    for split in splits:
+        check_rows(reduction, part.name, len(split.train))
     check = components.declaration(NOISES, config.noise.name, "check_fold", None)
     for split in splits if check else ():
         check(_held_out(samples, split.train), **config.noise.parameters)

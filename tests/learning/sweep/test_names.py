@@ -29,7 +29,18 @@ def points(**axes):
         ),
         (
             {"pooling": [{"name": "attention", "hidden": n} for n in (8, 16)]},
-            ["attention(hidden=8)", "attention(hidden=16)"],
+            ["attention 8", "attention 16"],
+        ),
+        (
+            {
+                "reduction": ["none", *({"name": "pca", "dim": n} for n in (16, 256))],
+                "noise__sigma": [0.3],
+                "optimiser__weight_decay": [1e-5],
+            },
+            [
+                f"{part}, noise .3, weight_decay 1e-5"
+                for part in ("none", "pca 16", "pca 256")
+            ],
         ),
         ({"seed": [0], "hidden": [[8]]}, ["seed 0, hidden [8]"]),
         ({"hidden": [[], [8]]}, ["hidden none", "hidden [8]"]),
