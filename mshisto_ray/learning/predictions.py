@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from mshisto_ray.config import InputError
 from mshisto_ray.learning.targets import Target, TargetConfig, restore_target
-from mshisto_ray.store.shards import read_metadata, write_shard
+from mshisto_ray.store.shards import ShardWriter, read_metadata
 
 _PREFIX = "prob_"
 _OF_ALL_ROWS = {"classes", "kind", "models"}
@@ -89,11 +89,17 @@ def as_table(predictions: Predictions) -> pa.Table:
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write the table of predictions as Parquet."""
+    with ShardWriter(path) as writer:
+        add_predictions(writer, predictions)
+
+
+def add_predictions(writer: ShardWriter, predictions: Predictions) -> None:
+    """Write a part of a table of predictions; ``models`` are those of the first."""
     metadata = table_metadata(predictions.kind, predictions.classes)
     if predictions.models:
         known = predictions.models.items()
         metadata[_MODELS] = [[*key, dict(state)] for key, state in known]
-    write_shard(path, [as_table(predictions)], metadata)
+    writer.add(as_table(predictions), metadata)
 
 
 def table_metadata(kind: Target, names: Sequence[str]) -> dict[str, Any]:
@@ -110,15 +116,28 @@ def read_kind(path: Path) -> tuple[Target, tuple[str, ...]] | None:
     return restore_target(about["target"]), tuple(about["classes"])
 
 
-def read_predictions(path: Path) -> Predictions:
+def folds_of(path: Path) -> list[int]:
+    """The folds that a table of predictions has, ascending."""
+    found: set[int] = set()
+    with pq.ParquetFile(path) as file:
+        for part in range(file.num_row_groups):
+            column = file.read_row_group(part, columns=["fold"])["fold"]
+            found |= set(column.unique().to_pylist())
+    return sorted(found)
+
+
+def read_predictions(path: Path, fold: int | None = None) -> Predictions:
     """Read a table of ``write_predictions``, with classes in the order of its columns.
+
+    ``fold``: whose rows alone are read; None: all.
 
     Raises:
         InputError: no such file, or not a table of predictions.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such predictions table")
-    table = pq.read_table(path)
+    of_fold = None if fold is None else [("fold", "=", fold)]
+    table = pq.read_table(path, filters=of_fold)
     kind, names = read_kind(path) or (TargetConfig().build(), _classes(path, table))
     target, values = kind.read(table, names)
     return Predictions(

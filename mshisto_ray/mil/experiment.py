@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,10 +131,10 @@ class ExperimentConfig(ExperimentKeys, Experiment):
         data: Bags,
         splits: Sequence[Split],
         on_fold: OnFold = lambda done, total: None,
-    ) -> tuple[Predictions, Predictions | None]:
-        """See ``cross_validate``."""
+    ) -> Iterator[tuple[Predictions, Predictions | None]]:
+        """See ``cross_validate``: all models at once."""
         found = cross_validate(data, splits, self, _device(), on_fold=on_fold)
-        return found.test, found.validation
+        yield found.test, found.validation
 
     def pack_key(self, data: Bags, splits: Sequence[Split]) -> str | None:
         """Of configs whose models are of one shape, on the same bags."""

@@ -13,6 +13,7 @@ from mshisto_ray.mil.input.bags import Bags
 from mshisto_ray.mil.input.scales import FinerScale, check_scales, link_scales
 from mshisto_ray.prediction.views import read_views, views_of
 from mshisto_ray.store.embeddings import COLOUR, EmbeddingDirectory, TileEmbeddings
+from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.features import ArrayFeatures
 from mshisto_ray.store.links import Children
 from mshisto_ray.store.same_place import Corners
@@ -25,12 +26,14 @@ class SlideTiles:
     """Tiles of a slide as a head takes them.
 
     ``tiles``: the instances; ``finer``: for each finer scale its tiles, parent by
-    parent; ``children``: for each finer scale its links, rows counting from 0.
+    parent; ``children``: for each finer scale its links, rows counting from 0;
+    ``failures``: tiles that a view lacks.
     """
 
     tiles: TileEmbeddings
     finer: tuple[TileEmbeddings, ...] = ()
     children: tuple[Children, ...] = ()
+    failures: tuple[Failure, ...] = ()
 
 
 def in_colours(
@@ -63,7 +66,8 @@ def read_slide(
         slide_id: a slide that is in all of them.
     """
     if views_of(head):
-        return SlideTiles(read_views(head, directories, slide_id))
+        tiles, failures = read_views(head, directories, slide_id)
+        return SlideTiles(tiles, failures=tuple(failures))
     if head.scales is None:
         assert head.scale is not None
         return SlideTiles(directories[0].read(slide_id, head.scale))

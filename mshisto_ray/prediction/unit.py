@@ -206,12 +206,15 @@ def _read(
         if all(slide_id in directory.patient_ids for directory in directories):
             with watchdog.watching():
                 found = read_slide(head, directories, slide_id)
+            failures += found.failures
             scales = (found.tiles, *found.finer)
             if not all(np.isfinite(part.values).all() for part in scales):
                 error, reason = "NotFinite", "embeddings not finite: embed it again"
             elif len(found.tiles.row):
                 slides.append(found)
                 continue
+            elif found.failures:
+                reason = "no tile that all views have"
             else:
                 reason = f"no tile with enough tissue at {head.scale:g} um/px"
         failures.append(Failure(slide_id, "predict", "input", error, reason))

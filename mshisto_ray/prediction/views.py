@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from mshisto_ray.mil.head import Head
-from mshisto_ray.representation.joining import join_slide
+from mshisto_ray.representation.joining import Absent, join_slide
 from mshisto_ray.representation.views import ViewConfig, check_views
 from mshisto_ray.store.embeddings import EmbeddingDirectory, TileEmbeddings
+from mshisto_ray.store.failures import Failure
 
 _PLACE = ("mpp", "row", "col", "x", "y", "extent", "tissue", "own")
 
@@ -23,10 +24,11 @@ def views_of(head: Head) -> Sequence[Mapping[str, Any]]:
 
 def read_views(
     head: Head, directories: Sequence[EmbeddingDirectory], slide_id: str
-) -> TileEmbeddings:
+) -> tuple[TileEmbeddings, list[Failure]]:
     """Own tiles of the finest view with the embeddings of all views side by side.
 
-    A tile that a view lacks is left out, as in training.
+    A tile that a view lacks is left out, as in training: a failure for each tile, or
+    parent of tiles, that a view lacks.
 
     Args:
         head: of views.
@@ -42,7 +44,8 @@ def read_views(
     ]
     factors = check_views(views, directories)
     scales = [view.mpp for view in views]
-    rows = join_slide(scales, directories, factors, slide_id).rows
+    joined = join_slide(scales, directories, factors, slide_id)
+    rows = joined.rows
     parts = [
         directory.read(slide_id, view.mpp, own_only=False, colour=view.colour)
         for directory, view in zip(directories, views, strict=True)
@@ -51,4 +54,24 @@ def read_views(
     kept = rows[finest]
     place = {name: getattr(parts[finest], name)[kept] for name in _PLACE}
     values = [part.values[own] for part, own in zip(parts, rows, strict=True)]
-    return replace(parts[finest], **place, values=np.concatenate(values, axis=1))
+    failures = [
+        failure
+        for view, absent in zip(views, joined.absent, strict=True)
+        for failure in _failures(slide_id, view, absent)
+    ]
+    whole = np.concatenate(values, axis=1)
+    return replace(parts[finest], **place, values=whole), failures
+
+
+def _failures(slide_id: str, view: ViewConfig, absent: Absent) -> list[Failure]:
+    return [
+        Failure(
+            slide_id, "predict", "input", "NoView",
+            f"no embedding at {view.mpp:g} um/px in {view.embeddings}: {num} tiles "
+            "left out; its failures.csv says why",
+            mpp=absent.mpp, row=row, col=col,
+        )
+        for row, col, num in zip(
+            absent.row.tolist(), absent.col.tolist(), absent.tiles.tolist(), strict=True
+        )
+    ]  # fmt: skip

@@ -20,18 +20,33 @@ from mshisto_ray.store.same_place import (
 
 
 @dataclass(frozen=True)
+class Absent:
+    """Tiles that a view lacks, by (row, col).
+
+    ``mpp``: of their grid: the view's, or the finest where grids differ; ``row``,
+    ``col``: [M]; ``tiles``: how many of the finest view are dropped for each, [M].
+    """
+
+    mpp: float
+    row: np.ndarray
+    col: np.ndarray
+    tiles: np.ndarray
+
+
+@dataclass(frozen=True)
 class JoinedSlide:
     """A slide's tiles that all views have.
 
     ``rows``: in each view, int [V, N]; ``places``: (row, col) in the finest, [N] each;
     ``lost``: tiles that each view lacked; ``ties``: tiles as near to a second parent
-    in each.
+    in each; ``absent``: what each view lacks.
     """
 
     rows: np.ndarray
     places: tuple[np.ndarray, np.ndarray]
     lost: tuple[int, ...]
     ties: tuple[int, ...]
+    absent: tuple[Absent, ...]
 
 
 def join_slide(
@@ -53,7 +68,8 @@ def join_slide(
     """
     first = factors.index(1)
     row, col = read_places(directories[first], slide_id, scales[first], True)
-    if any(directory.is_imported for directory in directories):
+    imported = any(directory.is_imported for directory in directories)
+    if imported:
         found, ties = _by_corners(scales, directories, factors, slide_id)
     else:
         found = [
@@ -64,7 +80,19 @@ def join_slide(
     rows = np.stack(found)
     whole = (rows >= 0).all(0)
     lost = tuple((rows < 0).sum(1).tolist())
-    return JoinedSlide(rows[:, whole], (row[whole], col[whole]), lost, ties)
+    grids = zip(rows, scales, factors, strict=True)
+    absent = tuple(
+        _absent(row[own < 0], col[own < 0], *((scales[first], 1) if imported else grid))
+        for own, *grid in grids
+    )
+    return JoinedSlide(rows[:, whole], (row[whole], col[whole]), lost, ties, absent)
+
+
+def _absent(row: np.ndarray, col: np.ndarray, mpp: float, k: int) -> Absent:
+    """The parents, k times coarser, of tiles whose embedding a view lacks."""
+    places = np.stack([row // k, col // k], 1)
+    parents, tiles = np.unique(places, axis=0, return_counts=True)
+    return Absent(mpp, *parents.T, tiles)
 
 
 def _by_corners(

@@ -23,6 +23,59 @@ from mshisto_ray.store.temporary import temporary_beside
 _KEY = b"mshisto"
 
 
+class ShardWriter:
+    """Writes the row groups of one file one by one, so that none has to wait in memory.
+
+    A context: the file is complete when it is left, and absent where an exception left
+    it or nothing was added.
+    """
+
+    def __init__(self, path: Path):
+        self._path, self._temporary = path, temporary_beside(path)
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, table: pa.Table, metadata: Mapping[str, Any] | None = None) -> None:
+        """Write a table as a row group.
+
+        Args:
+            table: of the schema of the first; it may have no rows.
+            metadata: JSON object kept in the file: that of the first table.
+        """
+        if self._writer is None:
+            self._writer = self._open(table.schema, metadata or {})
+        if table.num_rows:
+            kept = self._writer.schema.metadata
+            self._writer.write_table(table.replace_schema_metadata(kept))
+
+    def _open(self, schema: pa.Schema, metadata: Mapping[str, Any]) -> pq.ParquetWriter:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        entries = {
+            **(schema.metadata or {}),
+            _KEY: json.dumps(dict(metadata)).encode(),
+        }
+        schema = schema.with_metadata(entries)
+        # Vectors and pictures do not repeat: a dictionary would only slow reading down.
+        names = [field.name for field in schema if not _is_bulk(field.type)]
+        # pyarrow's stubs declare only the boolean form of use_dictionary.
+        options: dict[str, Any] = {"use_dictionary": names, "compression": "zstd"}
+        return pq.ParquetWriter(self._temporary, schema, **options)
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if self._writer is None:
+                return
+            self._writer.close()
+            if kind is None:
+                with self._temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+                os.replace(self._temporary, self._path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
 def write_shard(
     path: Path,
     row_groups: Sequence[pa.Table],
@@ -35,28 +88,9 @@ def write_shard(
         row_groups: tables of one schema; at least one (it may have no rows).
         metadata: JSON object kept in the file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(path)
-    schema = row_groups[0].schema
-    entries = {
-        **(schema.metadata or {}),
-        _KEY: json.dumps(dict(metadata or {})).encode(),
-    }
-    schema = schema.with_metadata(entries)
-    # Vectors and pictures do not repeat: a dictionary would only slow reading down.
-    names = [field.name for field in schema if not _is_bulk(field.type)]
-    try:
-        # pyarrow's stubs declare only the boolean form of use_dictionary.
-        options: dict[str, Any] = {"use_dictionary": names, "compression": "zstd"}
-        with pq.ParquetWriter(temporary, schema, **options) as writer:
-            for table in row_groups:
-                if table.num_rows:
-                    writer.write_table(table.replace_schema_metadata(schema.metadata))
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with ShardWriter(path) as writer:
+        for table in row_groups:
+            writer.add(table, metadata)
 
 
 def _is_bulk(kind: pa.DataType) -> bool:

@@ -11,6 +11,7 @@ from mshisto_ray import config as configs
 from mshisto_ray.config import InputError
 from mshisto_ray.jobs import predict, tile_head
 from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.shards import read_metadata, write_shard
 
 SLIDES = [f"s{i}" for i in range(6)]
 NEW = ["n0", "n1"]
@@ -115,6 +116,28 @@ def test_a_head_of_views_reads_every_view(plain, study, tmp_path):
         run(study, tmp_path / "b", head=head(study, "views"), embeddings=[two])
     with pytest.raises(InputError, match="the head was trained on"):
         run(study, tmp_path / "b", head=head(study, "views"), embeddings=[one, two])
+
+
+def test_a_parent_that_failed_is_named_and_counted(plain, study, tmp_path, capsys):
+    _, (one, two) = study
+    lacking = tmp_path / "two"
+    shutil.copytree(two, lacking)
+    shard = next((lacking / "shards" / "n0").glob("*.parquet"))
+    table = pq.read_table(shard)
+    coarse, row, col = (table[name].to_numpy() for name in ("mpp", "row", "col"))
+    kept = ~((coarse == 1.0) & (row == 1) & (col == 2))
+    assert kept.sum() == len(kept) - 1
+    write_shard(shard, [table.filter(kept)], read_metadata(shard))
+    out = tmp_path / "out"
+    run(study, out, head=head(study, "views"), embeddings=[lacking, one])
+    shown = pq.read_table(out / "shards" / "n0.parquet").to_pandas()
+    assert len(shown) == 32  # the four children of the parent are left out
+    (failure,) = pq.read_table(out / "failures.parquet").to_pylist()
+    wanted = {"slide_id": "n0", "mpp": 1.0, "row": 1, "col": 2, "error": "NoView"}
+    assert {key: failure[key] for key in wanted} == wanted
+    assert "4 tiles left out" in failure["message"]
+    assert "1 failures" in capsys.readouterr().out
+    assert "NoView" in (out / "failures.csv").read_text()
 
 
 def tables(folder):

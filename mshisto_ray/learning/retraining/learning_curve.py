@@ -15,13 +15,14 @@ from pydantic import Field, field_validator
 from mshisto_ray.config import Config, option
 from mshisto_ray.learning.intervals import estimate, interval
 from mshisto_ray.learning.labelled import LabelledRows
-from mshisto_ray.learning.predictions import read_predictions, write_predictions
+from mshisto_ray.learning.predictions import add_predictions, read_predictions
 from mshisto_ray.learning.retraining.thinning import mean_learned, thin_splits
 from mshisto_ray.learning.split import Split
 from mshisto_ray.learning.sweep.experiment import Experiment, OnFold
 from mshisto_ray.statistics.bootstrap import Interval, percentile_interval
 from mshisto_ray.statistics.learning_curve import expected_gain
 from mshisto_ray.store.manifest import write_text
+from mshisto_ray.store.shards import ShardWriter
 
 Size = Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, lt=1)]
 CURVE, CURVE_PLOT = "learning_curve.csv", "learning_curve.png"
@@ -127,9 +128,9 @@ def run_size(
     """
     seed = config.split_config.seed
     thinned = thin_splits(config.rows(data), splits, seed, size)
-    test, _ = config.held_out(data, thinned, on_model)
-    (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
-    write_predictions(_file(folder, size), test)
+    with ShardWriter(_file(folder, size)) as writer:
+        for test, _ in config.held_out(data, thinned, on_model):
+            add_predictions(writer, test)
 
 
 def read_curve(

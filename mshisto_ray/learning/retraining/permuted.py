@@ -15,12 +15,15 @@ from mshisto_ray.config import InputError
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.learning.split import Split
 from mshisto_ray.learning.sweep.experiment import Experiment
+from mshisto_ray.learning.targets import Target
 from mshisto_ray.statistics.permutation import max_p_values
 from mshisto_ray.store.manifest import write_text
 
 _FOLDER = "permuted"
 _STREAM = 4  # separates its random numbers from those of folds, refits, learning curves
 _TRIES = 100
+# Probabilities [N, C], target, fold and repeat [N] of some predictions.
+_Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -67,19 +70,34 @@ def run_permutation(
     folder: Path, data: Any, config: Experiment, metric: str, number: int
 ) -> None:
     """Train a config on exchanged labels; write its metric beside its result."""
-    test, validation = config.held_out(*permuted(data, config, number))
-    assert validation is not None
-    values = {"val": _value(validation, metric), "test": _value(test, metric)}
+    exchanged, splits = permuted(data, config, number)
+    kind = config.kind
+    found: dict[str, list[_Columns]] = {"val": [], "test": []}
+    for test, validation in config.held_out(exchanged, splits):
+        assert validation is not None
+        kind = test.kind
+        found["test"].append(_columns(test))
+        found["val"].append(_columns(validation))
+    values = {key: _value(kind, parts, metric) for key, parts in found.items()}
     known = {k: v if math.isfinite(v) else None for k, v in values.items()}
     (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
     write_text(_file(folder, metric, number), json.dumps(known) + "\n")
 
 
-def _value(found: Predictions, metric: str) -> float:
+def _columns(found: Predictions) -> _Columns:
+    """What a metric needs: names of rows take most of the memory of many."""
+    return found.probabilities, found.target, found.fold, found.repeat
+
+
+def _value(kind: Target, parts: Sequence[_Columns], metric: str) -> float:
     """The metric of each repeat's predictions, the mean over repeats."""
-    parts = [found.take(found.repeat == r) for r in np.unique(found.repeat)]
-    given = [(p.probabilities, p.target, p.fold) for p in parts]
-    return float(np.mean([found.kind.measure(*part)[metric][0] for part in given]))
+    columns = (np.concatenate(part) for part in zip(*parts, strict=True))
+    values, truth, fold, repeat = columns
+    found = []
+    for number in np.unique(repeat):
+        rows = repeat == number
+        found.append(kind.measure(values[rows], truth[rows], fold[rows])[metric][0])
+    return float(np.mean(found))
 
 
 def missing_permutations(folder: Path, metric: str, num: int) -> list[int]:

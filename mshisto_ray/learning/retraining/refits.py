@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from mshisto_ray.learning.intervals import estimate
 from mshisto_ray.learning.labelled import LabelledRows
 from mshisto_ray.learning.predictions import (
     Predictions,
+    add_predictions,
+    folds_of,
     read_predictions,
-    write_predictions,
 )
 from mshisto_ray.learning.split import Split, SplitConfig, set_aside
 from mshisto_ray.learning.sweep.experiment import Experiment, OnFold
@@ -27,6 +27,7 @@ from mshisto_ray.statistics.refits import (
     training_variance,
     widened,
 )
+from mshisto_ray.store.shards import ShardWriter
 
 _TEST, _VALIDATION = "refits_test.parquet", "refits_validation.parquet"
 _STREAM = 2  # separates their random numbers from those of folds and inner splits
@@ -98,18 +99,21 @@ def run_refits(
 ) -> None:
     """Train one config in every refit; write its predictions beside its result."""
     splits = draw_refits(config.rows(data), config.split_config, num)
-    test, validation = config.held_out(data, splits, on_model)
-    assert validation is not None
-    write_predictions(folder / _VALIDATION, validation)
-    write_predictions(folder / _TEST, test)
+    # The outer one is complete last: it says that the refits are.
+    with (
+        ShardWriter(folder / _TEST) as tested,
+        ShardWriter(folder / _VALIDATION) as validated,
+    ):
+        for test, validation in config.held_out(data, splits, on_model):
+            assert validation is not None
+            add_predictions(validated, validation)
+            add_predictions(tested, test)
 
 
 def num_refits(folder: Path) -> int:
     """Refits that a result has; 0 without any."""
     path = folder / _TEST
-    if not path.is_file():
-        return 0
-    return len(pq.read_table(path, columns=["fold"])["fold"].unique())
+    return len(folds_of(path)) if path.is_file() else 0
 
 
 def refit_interval(
@@ -131,23 +135,25 @@ def refit_interval(
     if not all(num_refits(path) for path in folders.values()):
         return None
 
-    def read(path: Path) -> Predictions:
-        return replace(read_predictions(path), kind=kind)
+    def read(path: Path, fold: int) -> Predictions:
+        return replace(read_predictions(path, fold), kind=kind)
 
-    # One config after the other: predictions of many tiles are large.
+    # One model after the other: predictions of many tiles are large.
     scores = {
-        name: fold_scores(read(path / _VALIDATION), metric)
+        name: {
+            model: score
+            for fold in folds_of(path / _VALIDATION)
+            for model, score in fold_scores(
+                read(path / _VALIDATION, fold), metric
+            ).items()
+        }
         for name, path in folders.items()
     }
     chosen = best_within_folds(scores, metric in kind.lower_is_better)
     tested: dict[int, tuple[float, float, set[str]]] = {}
-    for name in dict.fromkeys(chosen.values()):
-        test = read(folders[name] / _TEST)
-        for (_, fold), own in chosen.items():
-            if own == name:
-                part = test.take(test.fold == fold)
-                patients = set(part.patient_id.tolist())
-                tested[fold] = *_estimate(part, metric), patients
+    for (_, fold), name in chosen.items():
+        part = read(folders[name] / _TEST, fold)
+        tested[fold] = *_estimate(part, metric), set(part.patient_id.tolist())
     everyone = set().union(*(patients for *_, patients in tested.values()))
     order = [tested[fold] for _, fold in chosen]
     values, variances = (np.array(c) for c in list(zip(*order, strict=True))[:2])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,10 +150,12 @@ class Experiment(Config):
         data: Any,
         splits: Sequence[Split],
         on_fold: OnFold = lambda done, total: None,
-    ) -> tuple[Predictions, Predictions | None]:
+    ) -> Iterator[tuple[Predictions, Predictions | None]]:
         """Train on each split; predict its test rows, and those that it set aside.
 
-        A row may be in training several times; None: nothing was set aside.
+        The models come in parts, each with all rows of its models: a part of many rows
+        need not be held longer than it is looked at. A row may be in training several
+        times; None: nothing was set aside.
         """
 
     @abstractmethod

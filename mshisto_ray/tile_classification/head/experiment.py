@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -155,15 +155,17 @@ class TileExperiment(TileHeadConfig, Experiment):
         data: TileSamples,
         splits: Sequence[Split],
         on_fold: OnFold = lambda done, total: None,
-    ) -> tuple[Predictions, Predictions | None]:
-        """Tiles that each model has not learned from."""
-        tests, inner = [], []
+    ) -> Iterator[tuple[Predictions, Predictions | None]]:
+        """Tiles that each model has not learned from, one model after the other."""
         for split, model in fit_folds(data, splits, self, _device(), on_fold):
-            tests.append(_predicted(data, split, model, split.test))
-            if len(split.validation):
-                inner.append(_predicted(data, split, model, split.validation))
-        validation = as_predictions(data, inner, self.kind) if inner else None
-        return as_predictions(data, tests, self.kind), validation
+            test, inner = (
+                as_predictions(data, [_predicted(data, split, model, part)], self.kind)
+                if len(part)
+                else None
+                for part in (split.test, split.validation)
+            )
+            assert test is not None
+            yield test, inner
 
     def train(
         self,

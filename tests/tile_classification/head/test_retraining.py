@@ -10,7 +10,7 @@ from fixtures.tile_samples import planted
 
 from mshisto_ray import config as configs
 from mshisto_ray.learning.intervals import estimate
-from mshisto_ray.learning.predictions import read_predictions
+from mshisto_ray.learning.predictions import concatenate, read_predictions
 from mshisto_ray.learning.retraining.learning_curve import (
     read_curve,
     run_size,
@@ -129,7 +129,8 @@ def test_a_permutation_is_trained_as_the_sweep_trains(tmp_path):
     run_permutation(tmp_path, samples, config, METRIC, 0)
     exchanged, splits = permuted(samples, config, 0)
     assert (exchanged.target != samples.target).any()
-    test, validation = config.held_out(exchanged, splits)
+    each = config.held_out(exchanged, splits)
+    test, validation = (concatenate(parts) for parts in zip(*each, strict=True))
     found = json.loads((tmp_path / "permuted" / f"{METRIC}-0.json").read_text())
     for part, predictions in (("val", validation), ("test", test)):
         value = estimate(predictions).values[METRIC]
