@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mshisto_ray.distributed.workers import Node
 from mshisto_ray.provenance import versions
+from mshisto_ray.tiling.area_average import compiled_loop
 
 # The same on every node.
 PACKAGES = ("mshisto-ray", "ray", "torch", "timm", "numpy", "pyarrow", "mlflow")
@@ -27,7 +28,8 @@ class NodeFindings:
     """Findings on a node. ``shared`` is the error of the shared folder, or "".
 
     Sizes are bytes; ``gpus`` are (name, computes bfloat16) of those that torch sees;
-    ``bytecode`` says whether torch was compiled to bytecode that is kept on disk.
+    ``bytecode`` says whether torch was compiled to bytecode that is kept on disk,
+    ``resampling`` what is wrong with numba, "" if it works, None if it is absent.
     """
 
     host: str
@@ -42,6 +44,7 @@ class NodeFindings:
     cuda_error: str = ""
     gpu_device: bool = False
     bytecode: bool = True
+    resampling: str | None = ""
 
 
 def probe_node(node: Node, out: Path | None, nonce: str) -> NodeFindings:
@@ -78,6 +81,7 @@ def probe(out: Path | None, nonce: str, node_id: str, wants_gpu: bool) -> NodeFi
         openslide=_openslide(),
         gpu_device=Path("/dev/nvidia0").exists(),
         bytecode=_has_bytecode("torch"),
+        resampling=_resampling(),
     )
     found.disk_free["/tmp"] = shutil.disk_usage("/tmp").free
     if _SHARED_MEMORY.is_dir():
@@ -119,6 +123,13 @@ def _has_bytecode(package: str) -> bool:
     if found is None or found.origin is None:
         return True  # nothing to compile; the versions say that it is missing
     return Path(importlib.util.cache_from_source(found.origin)).exists()
+
+
+def _resampling() -> str | None:
+    if importlib.util.find_spec("numba") is None:
+        return None
+    loop = compiled_loop()
+    return loop if isinstance(loop, str) else ""
 
 
 def _gpus() -> tuple[list[tuple[str, bool]], str]:

@@ -79,6 +79,8 @@ def test_note_that_does_not_arrive_fails(tmp_path, monkeypatch):
         (CPU_NODE, {"disk_free": {"/tmp": 10**9}}, "warn", "1 GB free in /tmp"),
         (CPU_NODE, {"shared_memory": 64 * 2**20}, "warn", "/dev/shm has 0.1 GB"),
         (CPU_NODE, {"bytecode": False}, "warn", "compiles it anew"),
+        (CPU_NODE, {"resampling": None}, "ok", "with the extra `fast`"),
+        (CPU_NODE, {"resampling": "OSError: no"}, "warn", "in twice the time: OSError"),
         (CPU_NODE, {"gpu_device": True}, "warn", "Ray does not manage"),
         (GPU_NODE, {"cuda_error": "torch sees no GPU"}, "FAIL", "2 GPU(s) here, but"),
         (GPU_NODE, {"gpus": [("H100", True)]}, "ok", "2 x H100, bfloat16 yes"),
