@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from mshisto_ray.slides import (
     SlideError,
     open_slide,
 )
+from mshisto_ray.tiling import area_average
 from mshisto_ray.tiling.cell import CellReader
 from mshisto_ray.tiling.pixels import read_tile
 from mshisto_ray.tiling.reader import Pixels, open_fastest
@@ -53,7 +55,8 @@ def build(
     """CPU time per emitted tile of 256 px at 0.5 um/px, one thread.
 
     ``decode`` is the least: every native tile of JPEG under the tiles decoded once, and
-    nothing else; ``by_hand`` a loop over them with OpenCV's area average.
+    nothing else; ``by_hand`` a loop over them with OpenCV's area average. Where numba
+    is installed, the ways of ``.blas`` resample without it.
 
     Args:
         slide: measure this slide instead of the ones made.
@@ -121,18 +124,28 @@ def _measure(slide: MadeSlide, cells: int, repeats: int) -> dict[str, Measure]:
         ("linked_native", linked, "native"),
         ("linked_finest", linked, "finest"),
     ]
+    averages = {"": 0}
+    if not isinstance(area_average.compiled_loop(), str):
+        averages[".blas"] = sys.maxsize
     for name, scales, pixels in modes:
         tiles = _tiles(slide, scales, pixels, cells)
-        ways[name] = (_Read(slide, tiles, pixels, repeats), len(tiles))
+        for average, loop_after in averages.items():
+            way = _Read(slide, tiles, pixels, repeats, loop_after)
+            ways[name + average] = (way, len(tiles))
     seconds = interleaved({name: way for name, (way, _) in ways.items()}, repeats)
     found = _costs(slide, {n: seconds[n] / ways[n][1] for n in ways})
-    for name in ("linked_native", "linked_finest"):
-        whole = float(np.median(seconds[name] / seconds["exact"]))
+    for name in [name for name in ways if name.startswith("linked")]:
+        whole = float(np.median(seconds[name] / seconds[_finest_alone(name)]))
         found[f"read.{slide.name}.{name}.whole"] = Measure(whole, "x finest alone")
     found[f"read.{slide.name}.scaled.difference"] = Measure(
         _difference(slide, cells), "of 255, mean"
     )
     return found
+
+
+def _finest_alone(linked: str) -> str:
+    """The way that linked scales are compared with: averaged like them."""
+    return "exact" + linked.removeprefix("linked_native").removeprefix("linked_finest")
 
 
 def _costs(slide: MadeSlide, per_tile: dict[str, np.ndarray]) -> dict[str, Measure]:
@@ -149,11 +162,11 @@ def _costs(slide: MadeSlide, per_tile: dict[str, np.ndarray]) -> dict[str, Measu
             target = slide.targets.get(name)
             found[f"{key}.gain"] = Measure(ratio, "x less CPU", plain, target)
         else:
-            each = float(np.median(values / per_tile["exact"]))
+            each = float(np.median(values / per_tile[_finest_alone(name)]))
             found[f"{key}.per_tile"] = Measure(
                 each, "x finest alone", None, _MOST_LINKED, "at most"
             )
-        if name == "exact" and "decode" in per_tile:
+        if name.startswith("exact") and "decode" in per_tile:
             limit = float(np.median(values / per_tile["decode"]))
             found[f"{key}.of_decode"] = Measure(
                 limit, "x decoding", None, _MOST_DECODING, "at most"
@@ -240,15 +253,24 @@ def _plain(slide: MadeSlide, tiles: Tiles) -> None:
 class _Read:
     """Reads the tiles, each time from a slide that was opened before: a cold cache."""
 
-    def __init__(self, slide: MadeSlide, tiles: Tiles, pixels: Pixels, times: int):
-        self._tiles = tiles
+    def __init__(
+        self,
+        slide: MadeSlide,
+        tiles: Tiles,
+        pixels: Pixels,
+        times: int,
+        loop_after: int,
+    ):
+        self._tiles, self._loop_after = tiles, loop_after
         self._opened = [
             open_fastest(slide.path, pixels, open_slide).slide for _ in range(times)
         ]
 
     def __call__(self) -> None:
         slide = self._opened.pop()
+        usual, area_average.LOOP_AFTER = area_average.LOOP_AFTER, self._loop_after
         read = CellReader(slide, {r.mpp: r for r, _, _ in self._tiles}, _TILE_PX)
         for reading, x, y in self._tiles:
             read(reading, x, y)
+        area_average.LOOP_AFTER = usual
         slide.close()
