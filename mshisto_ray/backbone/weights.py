@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -90,7 +91,10 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             "export the network to ONNX and give encoder='{name: onnx, path: FILE}'"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Of another pickle protocol: it is read, or refused below.
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(
             f"encoder: {path} cannot be read as plain weights "

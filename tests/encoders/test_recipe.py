@@ -1,5 +1,7 @@
 """Recipes: those of the package, and a user's own."""
 
+import pickle
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -123,15 +125,21 @@ def test_files_of_a_recipes_weights_are_refused_in_one_line(name, tmp_path):
     torch.save(other, tmp_path / "other.pt")
     safetensors.torch.save_file(other, tmp_path / "other.safetensors")
     torch.save({"state_dict": Evil()}, tmp_path / "code.pt")
+    (tmp_path / "code.bin").write_bytes(pickle.dumps(Evil()))
     for file in ("other.pt", "other.safetensors"):
         whole = (tmp_path / file).read_bytes()
         part = tmp_path / file.replace("other", "part")
         part.write_bytes(whole[: len(whole) // 2])
     for file in sorted(tmp_path.iterdir()):
         part = Part.model_validate({"name": name, "weights": str(file)})
-        with pytest.raises(InputError) as caught:
+        with (
+            warnings.catch_warnings(record=True) as warned,
+            pytest.raises(InputError) as caught,
+        ):
+            warnings.simplefilter("always")
             components.build(FAMILY, part, "cpu", "float32")
         assert file.name in one_line(caught)
+        assert not warned
     assert not (tmp_path / "pwned").exists()
 
 
