@@ -80,6 +80,14 @@ def check_without_refused(
         }
         if not lost:
             continue
+        if all(lost.issuperset(slides) for slides in bags.slides):
+            why = next(
+                (one.header.refused for one in checked if one.header.refused), ""
+            )
+            raise InputError(
+                f"{cohort.path}: no slide with a label will have tiles at {scale:g} "
+                f"um/px{why and f': {why}'}"
+            )
         try:
             _check_rest(bags, lost, steps, config)
         except InputError as error:

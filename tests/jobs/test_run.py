@@ -106,6 +106,19 @@ def test_folds_are_checked_without_the_slides_that_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_cohort_without_a_slide_that_can_be_used_is_told_why(slides, tmp_path):
+    """As flat images are whose table has no um/px."""
+    lines = (slides / "cohort.csv").read_text().splitlines()
+    for line in lines[1:]:
+        (tmp_path / line.split(",")[0]).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / line.split(",")[0]).write_bytes(b"not a slide")
+    (tmp_path / "cohort.csv").write_text("\n".join(lines) + "\n")
+    said = r"no slide with a label will have tiles at 0\.5 um/px: NotASlide: .*"
+    with pytest.raises(InputError, match=said) as caught:
+        inspect(study(tmp_path, tmp_path / "out", tile={"focus_mpp": None}))
+    assert "validation" not in str(caught.value)
+
+
 def test_slides_that_join_a_tiled_study_are_checked_too(plain, slides, tmp_path):
     out, keys = tmp_path / "out", {"tile": {"focus_mpp": None}}
     tile.run(plan_steps(study(slides, out, **keys)).tile)
