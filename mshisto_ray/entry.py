@@ -140,6 +140,7 @@ def _run(job: Job, words: list[str], command: str) -> None:
         if job.check:
             job.check(config)
         if only_check:
+            _check_store(config)
             print(to_yaml(config), end="", flush=True)
             sys.exit(job.inspect(config) if job.inspect else 0)
         code = job.run(config)
@@ -154,6 +155,13 @@ def _run(job: Job, words: list[str], command: str) -> None:
         _stop(RuntimeError(f"{reason}; make room, and the same command resumes"), 3)
     else:
         sys.exit(code or 0)
+
+
+def _check_store(config: Config) -> None:
+    """Refuse an MLflow store that cannot be used; a run opens it before its work."""
+    check = getattr(getattr(config, "runtime", None), "check_store", None)
+    if check:
+        check()
 
 
 def _stop(error: Exception, code: int) -> typing.NoReturn:

@@ -21,6 +21,11 @@ class Runtime(Config):
         """Address of the MLflow store of a job that writes ``out``."""
         return self.mlflow.uri or tracking.default_uri(out)
 
+    def check_store(self) -> None:
+        """Refuse an MLflow store that is named and cannot be used."""
+        if self.mlflow.uri:
+            tracking.check_uri(self.mlflow.uri)
+
     def open_store(self, out: Path, part: Path | None = None) -> tracking.Store:
         """Open the MLflow store of a job that writes ``out``, or a ``part`` of it."""
         uri = self.store_uri(out)

@@ -9,6 +9,7 @@ import pytest
 
 from mshisto_ray.config import Config
 from mshisto_ray.entry import Job, run_job
+from mshisto_ray.runtime import Runtime
 from mshisto_ray.signals import keep_handlers
 
 STOPPED_IN_IMPORT = """
@@ -31,6 +32,18 @@ def test_a_job_that_is_stopped_while_it_is_imported_ends_in_one_line():
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
+def test_check_refuses_an_mlflow_store_that_cannot_be_used(capsys):
+    class Keys(Config):
+        runtime: Runtime = Runtime()
+
+    job = Job(Keys, lambda config: 0)
+    with pytest.raises(SystemExit) as stopped:
+        run_job(lambda: job, ["runtime.mlflow.uri=mlruns", "--check"], "job")
+    said = capsys.readouterr()
+    assert stopped.value.code == 2 and not said.out
+    assert said.err.startswith("error: mlflow store 'mlruns': MLflow no longer")
 
 
 def test_a_full_disk_ends_a_job_in_one_line(capsys):

@@ -78,6 +78,14 @@ class DecisionConfig(RulesConfig):
         "ones lie where they did",
     )
 
+    @model_validator(mode="after")
+    def _classes_have_a_coverage(self) -> DecisionConfig:
+        if self.by_class and self.coverage is None:
+            raise ValueError(
+                "by_class: of a coverage, which is null: give coverage=0.9"
+            )
+        return self
+
     @property
     def is_fitted(self) -> bool:
         """Whether something of it has to be fitted on validation patients."""

@@ -81,7 +81,16 @@ def check(config: AnySweepConfig) -> None:
         check_sizes(rows, splits, seed, config.learning_curve)
     if isinstance(config, TileSweepConfig):
         _check_decision(config, data, splits)
+    _check_pruning(config, splits)
     check_stage(config.out, STAGE, {"stage": STAGE})
+
+
+def _check_pruning(config: AnySweepConfig, splits: Sequence[Split]) -> None:
+    if config.prune and not config.prune.rungs(len(splits)):
+        raise InputError(
+            f"prune.grace={config.prune.grace}: a config has {len(splits)} models, so "
+            "none is ever pruned: give fewer, or prune=null"
+        )
 
 
 def _check_decision(

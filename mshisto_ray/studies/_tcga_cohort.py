@@ -96,8 +96,10 @@ def read_tcga(data: Path, cancer: str) -> TcgaCohort:
         lost = [name for name in names if name not in rows]
         if lost:
             raise InputError(
-                f"{rna}: {len(lost)} patients have no row in {path.name} "
-                f"({', '.join(lost[:3])}): add their rows, or leave them out"
+                f"{rna}: {len(lost)} of {len(names)} patients have no row in "
+                f"{path.name} ({', '.join(lost[:3])}), which names them as "
+                f"{next(iter(rows))}: add their rows, write names alike, or leave "
+                "them out"
             )
     return TcgaCohort(cancer, tuple(names), _columns(rows, names), values, digests)
 

@@ -134,6 +134,9 @@ def test_a_kind_is_swept_and_predicts_new_slides(local_ray, study, kind):
         ({"refits": 1}, "one does not vary"),
         ({"axes": {"decision.coverage": [0.8]}}, "has to be the same for all configs"),
         ({"split": {"group": "nowhere"}}, "no column 'nowhere'"),
+        ({"reduction": "lda"}, "lda separates classes, and the target is regression"),
+        ({"prune": {"grace": 5}}, "a config has 5 models, so none is ever pruned"),
+        ({"decision": {"by_class": True}}, "by_class: of a coverage, which is null"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_work(study, keys, message):

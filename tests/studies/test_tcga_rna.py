@@ -141,7 +141,10 @@ def test_bad_cells_are_one_line(tmp_path, change, drop, said):
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"bag": ["p0", "x9"], "features": [[1.0], [2.0]]}, r"1 patients have no row"),
+        (
+            {"bag": ["p0", "x9"], "features": [[1.0], [2.0]]},
+            r"1 of 2 patients have no row",
+        ),
         ({"bag": ["p0", "p0"], "features": [[1.0], [2.0]]}, r"1 patients have several"),
         ({"bag": ["p0"], "features": [[float("nan")]]}, r"not finite in 1 bags"),
         ({"gene": ["p0"]}, r"no column bag, features"),

@@ -27,6 +27,7 @@ from mshisto_ray.representation.preparation import (
     space_of,
     with_reduction,
 )
+from mshisto_ray.representation.reductions import FAMILY as REDUCTIONS
 
 
 def fit_preparation(
@@ -138,7 +139,16 @@ def check_widths(
         raise InputError(
             f"mixup: mixes classes, and the target is {target.kind}: give mixup=0"
         )
-    reduced_widths(config.reduction, [sum(each) for each in views], num_classes)
+    widths = [sum(each) for each in views]
+    name = config.reduction.name
+    if components.declaration(REDUCTIONS, name, "OF_CLASSES", False) and (
+        not target.of_classes
+    ):
+        raise InputError(
+            f"reduction: {name} separates classes, and the target is "
+            f"{target.kind}: take pca"
+        )
+    reduced_widths(config.reduction, widths, num_classes)
     for each in views:
         check_noise(config.noise, config.reduction, each)
 

@@ -18,6 +18,8 @@ from mshisto_ray.representation.reductions import (
     scaled,
 )
 
+OF_CLASSES = True  # no other target has what it separates
+
 
 class _Discriminants(LinearReduction):
     def __init__(self, width: int, shrinkage: float):
