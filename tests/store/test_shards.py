@@ -81,3 +81,21 @@ def test_match_tiles():
     left = (np.array(["a", "a", "b"]), np.array([0.5, 1.0, 0.5]), [0, 0, 1], [2, 2, 3])
     right = (np.array(["b", "a"]), np.array([0.5, 0.5]), [1, 0], [3, 2])
     np.testing.assert_array_equal(shards.match_tiles(left, right), [1, -1, 0])
+
+
+def test_a_writer_that_an_exception_ends_leaves_nothing(tmp_path):
+    path, rows = tmp_path / "some" / "rows.parquet", pa.table({"a": [1, 2]})
+    with pytest.raises(KeyError), shards.ShardWriter(path) as writer:
+        writer.add(rows, {"made": "here"})
+        raise KeyError
+    assert list(path.parent.iterdir()) == []
+    with shards.ShardWriter(path) as writer:
+        writer.add(rows, {"made": "here"})
+        writer.add(rows.slice(0, 0))
+        assert not path.exists()
+        writer.add(rows.slice(1))
+    assert pq.read_table(path)["a"].to_pylist() == [1, 2, 2]
+    assert shards.read_metadata(path) == {"made": "here"}
+    with shards.ShardWriter(tmp_path / "nothing.parquet"):
+        pass
+    assert not (tmp_path / "nothing.parquet").exists()

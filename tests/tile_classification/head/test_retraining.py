@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from fixtures.tile_samples import planted
@@ -80,6 +81,9 @@ def test_refits_choose_and_test_as_the_sweep_does(tmp_path):
         folders[name].mkdir()
         run_refits(folders[name], samples, config, 5)
         assert num_refits(folders[name]) == 5
+        # Written model by model, so that no more than one waits in memory.
+        with pq.ParquetFile(folders[name] / "refits_test.parquet") as file:
+            assert file.num_row_groups == 5
     config = configs_of["plain"]
     held = Interval(0.9, 0.8, 0.95)
     found = refit_interval(folders, held, METRIC, config.kind)
