@@ -40,6 +40,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from mshisto_ray.config_problems import distinct_errors, message_of
+from mshisto_ray.help import as_typed
 
 
 class Part(BaseModel):
@@ -244,7 +245,7 @@ class Family:
                 lines.append(f"{{name: {name}}}: cannot be used: {error}")
                 continue
             shown = [
-                key if field.is_required() else f"{key}: {field.default}"
+                key if field.is_required() else f"{key}: {as_typed(field.default)}"
                 for key, field in fields.items()
             ]
             lines.append("{" + ", ".join([f"name: {name}", *shown]) + "}")

@@ -45,7 +45,7 @@ def test_unusable_parts_are_refused_by_name(part, said):
 
 def test_help_lists_every_part_with_its_parameters():
     text = help_text(Example, "Do.")
-    assert "{name: otsu, smooth_um: 12.0, min_object_mm2: 0.02" in text
+    assert "{name: otsu, smooth_um: 12, min_object_mm2: 0.02" in text
 
 
 def test_a_part_that_passes_options_on_takes_them():
@@ -69,3 +69,9 @@ def test_a_name_alone_is_the_part_with_its_defaults():
         for tissue in (words["tissue"], {"name": "otsu"})
     )
     assert alone == whole
+
+
+def test_defaults_of_parts_are_shown_as_they_are_typed():
+    lines = Family("mshisto_ray.tile_classification.probes").describe()
+    (dense,) = [line for line in lines if line.startswith("{name: dense")]
+    assert "hidden: []" in dense and "reduction: {name: none}" in dense

@@ -48,7 +48,7 @@ def site(tmp_path, monkeypatch):
 def test_it_is_named_checked_and_built_as_those_of_the_package(site, tiles):
     assert "brightness" in components.available(ENCODERS)
     assert any(
-        line.startswith("{name: brightness, gain: 1.0}")
+        line.startswith("{name: brightness, gain: 1}")
         for line in Family(ENCODERS).describe()
     )
     part = components.check(ENCODERS, Part.model_validate({"name": "brightness"}))

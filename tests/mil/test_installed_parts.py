@@ -147,7 +147,7 @@ def test_what_cannot_be_used_is_one_line_when_it_is_used(site):
 
 def test_help_lists_them_too(site):
     text = help_text(TrainConfig, "Do.")
-    assert "{name: first, unused: 1}" in text and "{name: shift, by: 0.0}" in text
+    assert "{name: first, unused: 1}" in text and "{name: shift, by: 0}" in text
     assert "{name: broken}: cannot be used: 'broken' in poolings, from the" in text
     assert "auto | array | broken | flat" in help_text(TilingRecipe, "Do.")
 
