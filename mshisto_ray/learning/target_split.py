@@ -47,7 +47,10 @@ def split_targets(
         patients = check_groups(config, patients, groups, given)
         what = f"values of {config.together!r}"
     if not len(truth):
-        raise InputError("labels: no labelled bag is left")
+        raise InputError(
+            f"{target.title}: no labelled bag is left: is it the right column, and has "
+            "it values?"
+        )
     strata = target.strata(truth, names, config.folds)
     folds = config, patients, strata.of, strata.names, given, strata.each_fold
     if target.of_classes:

@@ -115,8 +115,10 @@ def open_client(uri: str) -> MlflowClient:
 
 def _quieten() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # With a server MLflow prints two addresses at the end of every run.
+    # With a server MLflow prints two addresses at the end of every run, and a bar for
+    # the files of a head.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for chatty in ("mlflow.store", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
