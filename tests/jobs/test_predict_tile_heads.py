@@ -216,3 +216,16 @@ def test_patients_whose_tiles_were_not_held_together_are_not_predicted(
     run(study, tmp_path / "out", head=copy)
     table = pq.read_table(tmp_path / "out" / "predictions.parquet")
     assert table["bag"].to_pylist() == [*SLIDES[1:], *NEW]
+
+
+def test_of_several_heads_each_says_which_slide_it_could_not_draw(
+    plain, study, tmp_path
+):
+    heads = {name: head(study, name) for name in ("near", "deep")}
+    run(study, tmp_path / "out", heads=heads, tiles=study[0] / "tiles")
+    for name in heads:
+        out = tmp_path / "out" / name
+        failed = pq.read_table(out / "failures.parquet").to_pylist()
+        assert sorted(row["slide_id"] for row in failed) == sorted(SLIDES + NEW)
+        assert {row["error"] for row in failed} == {"NoHeatMap"}
+        assert pq.read_table(out / "predictions.parquet").num_rows == len(failed)
