@@ -80,10 +80,10 @@ def join_slide(
     rows = np.stack(found)
     whole = (rows >= 0).all(0)
     lost = tuple((rows < 0).sum(1).tolist())
-    grids = zip(rows, scales, factors, strict=True)
+    # Imported views may lie on other grids: their tiles are named by the finest's.
     absent = tuple(
         _absent(row[own < 0], col[own < 0], *((scales[first], 1) if imported else grid))
-        for own, *grid in grids
+        for own, grid in zip(rows, zip(scales, factors, strict=True), strict=True)
     )
     return JoinedSlide(rows[:, whole], (row[whole], col[whole]), lost, ties, absent)
 
@@ -92,7 +92,7 @@ def _absent(row: np.ndarray, col: np.ndarray, mpp: float, k: int) -> Absent:
     """The parents, k times coarser, of tiles whose embedding a view lacks."""
     places = np.stack([row // k, col // k], 1)
     parents, tiles = np.unique(places, axis=0, return_counts=True)
-    return Absent(mpp, *parents.T, tiles)
+    return Absent(mpp, parents[:, 0], parents[:, 1], tiles)
 
 
 def _by_corners(
