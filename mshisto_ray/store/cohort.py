@@ -92,7 +92,10 @@ class Cohort:
 
 
 def read_cohort(
-    path: Path, check_files: bool = True, columns: ColumnsConfig | None = None
+    path: Path,
+    check_files: bool = True,
+    columns: ColumnsConfig | None = None,
+    section: str = "columns",
 ) -> Cohort:
     """Read and check a cohort (CSV or Parquet); all problems are reported together.
 
@@ -103,6 +106,7 @@ def read_cohort(
         check_files: whether slides and annotations must exist, each slide once
             (training and evaluation need only ids and labels).
         columns: names of columns that are not the reserved ones.
+        section: the config's key of ``columns``, for messages.
 
     Raises:
         InputError: one line per problem, with the row it is in.
@@ -110,7 +114,7 @@ def read_cohort(
     table = read_table(path, "cohort")
     names = list(table.columns)
     given = columns or ColumnsConfig()
-    found = reserved_columns(path, names, given, RESERVED, required=("path",))
+    found = reserved_columns(path, names, given, RESERVED, ("path",), section)
     if not table.num_rows:
         raise InputError(f"{path}: the cohort has no rows; give one per slide")
     others = _other_columns(names, found)

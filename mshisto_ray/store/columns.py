@@ -69,6 +69,7 @@ def reserved_columns(
     given: ColumnsConfig,
     wanted: Iterable[str],
     required: Iterable[str] = (),
+    section: str = "columns",
 ) -> dict[str, str]:
     """Return the table's column for each reserved name that it has.
 
@@ -78,6 +79,7 @@ def reserved_columns(
         given: columns that the config names.
         wanted: reserved names to look for.
         required: those that the table must have.
+        section: the config's key of ``given``, for messages.
 
     Raises:
         InputError: a line for each column that is required or named by the config and
@@ -92,7 +94,7 @@ def reserved_columns(
         same = [n for n in names if n.casefold() == key and not foreign]
         if len(same) > 1:
             which = f"columns {' and '.join(map(repr, same))} differ only by case"
-            problems.append(f"{path}: {which}: rename one, or give columns.{key}")
+            problems.append(f"{path}: {which}: rename one, or give {section}.{key}")
             continue
         try:
             column = find_column(path, names, foreign or key)
@@ -102,14 +104,14 @@ def reserved_columns(
         if column is not None:
             found[key] = column
         elif foreign:
-            lacks = f"columns.{key}: no column {foreign!r}; have {have}"
+            lacks = f"{section}.{key}: no column {foreign!r}; have {have}"
             problems.append(f"{path}: {lacks}")
         else:
             lacks = [f"{path}: no column {key!r}; have {have}"]
             alias = _alias(names, key, meant)
             meant.add(alias)  # one column is not two things
             if alias:
-                problems.append(_named_otherwise(path, alias, key))
+                problems.append(_named_otherwise(path, alias, key, section))
             else:
                 problems += lacks if key in required else []
     if problems:
@@ -124,10 +126,10 @@ def _alias(names: Sequence[str], key: str, meant: set[str | None]) -> str | None
     return min(found, key=lambda n: _plain(n) in _VAGUE, default=None)
 
 
-def _named_otherwise(path: Path, column: str, key: str) -> str:
+def _named_otherwise(path: Path, column: str, key: str, section: str) -> str:
     return (
         f"{path}: column {column!r} looks like {key}, but would not be read as such"
-        f": rename it {key}, or give columns.{key}={column} (if it is something "
+        f": rename it {key}, or give {section}.{key}={column} (if it is something "
         "else, give it another name)"
     )
 

@@ -66,7 +66,7 @@ def read_images(
     Raises:
         InputError: a table, label or image that cannot be used.
     """
-    cohort = _read_table(data / TABLE, columns)
+    cohort = read_cohort(data / TABLE, columns=columns, section="study.columns")
     targets = _targets(cohort, column, classes)
     patches = _patches(cohort)
     sizes = [len(part) for part in patches]
@@ -84,15 +84,6 @@ def read_images(
         digest.update(np.ascontiguousarray(array).tobytes())
     bags = ImageBags(images, np.zeros(len(images), bool), offsets, targets)
     return ImageSet(names, patients, classes, bags, digest.hexdigest())
-
-
-def _read_table(path: Path, columns: ColumnsConfig | None) -> Cohort:
-    try:
-        return read_cohort(path, columns=columns)
-    except InputError as error:
-        # The keys of other jobs, which are this study's here.
-        text = str(error).replace("give columns.", "give study.columns.")
-        raise InputError(text) from None
 
 
 def cut(pixels: np.ndarray) -> np.ndarray:

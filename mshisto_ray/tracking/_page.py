@@ -20,9 +20,9 @@ _KIND = {"mlflow.experimentKind": "custom_model_development"}
 _VIEW = "mlflow.sharedViewState."
 _MAX_NOTE = 7500
 _NAME = "attributes.`Run Name`"
-_PX, _BESIDE_PX = 7, 75  # a character's width, and what stands before a name
-_WIDEST_PX = 420
-_COLUMN_PX = 118
+# Widths in MLflow's runs table: of a character, of the icons before a run's name, of
+# the widest column of names, of each other column.
+_CHARACTER_PX, _ICONS_PX, _WIDEST_PX, _COLUMN_PX = 7, 75, 420, 118
 _CUT = "\n\n(cut: the whole text is an artifact of this run)\n"
 
 
@@ -76,5 +76,5 @@ def _widths(view: RunsView) -> dict[str, int]:
     """Widths of the columns in pixels; others have MLflow's own."""
     widths = dict.fromkeys(view.columns, _COLUMN_PX)
     if view.longest_name:
-        widths[_NAME] = min(_BESIDE_PX + _PX * view.longest_name, _WIDEST_PX)
+        widths[_NAME] = min(_ICONS_PX + _CHARACTER_PX * view.longest_name, _WIDEST_PX)
     return widths

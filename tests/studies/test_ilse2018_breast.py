@@ -94,6 +94,8 @@ def test_the_table_may_have_names_of_its_own(data):
     (data / "cohort.csv").write_text(named)
     with pytest.raises(InputError, match=r"give study\.columns\.path=image"):
         ilse2018_breast.build(data)
+    with pytest.raises(InputError, match=r"study\.columns\.path: no column 'file'"):
+        ilse2018_breast.build(data, columns={"path": "file"})
     columns = ColumnsConfig(path="image", patient_id="TMA")
     args = data, "label", ("benign", "malignant"), columns
     assert ilse2018_breast.read_images(*args).digest == usual.digest

@@ -18,8 +18,7 @@ def read(state: State) -> PublishedWeights | None:
     """Attention or gated attention with one branch; None: another layout.
 
     The linear layer before it may be missing: attention then sees embeddings as they
-    are.
-    A classifier of one output has a sigmoid, one of several a softmax.
+    are. A classifier of one output has a sigmoid, one of several a softmax.
 
     Source: names of Ilse et al. 2018, the authors' code.
 
@@ -45,7 +44,7 @@ def read(state: State) -> PublishedWeights | None:
     branches = len(weights["pooling.score.weight"])
     if branches > 1:
         raise InputError(
-            f"attention has {branches} branches, and heads of one are read"
+            f"attention has {branches} branches: only heads with one can be read"
         )
     inner, seen = weights["pooling.tanh.weight"].shape
     hidden = [seen] if _INPUT in layers else []

@@ -100,7 +100,9 @@ def _read_layout(path: Path) -> PublishedWeights:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except KeyError as error:
-        raise InputError(f"{path}: a layer lacks its {error.args[0]}") from None
+        raise InputError(
+            f"{path}: a layer is not whole, there is no {error.args[0]}"
+        ) from None
     if found is None:
         raise InputError(
             f"{path}: not a head of CLAM with gated attention (attention_net.0, its "

@@ -112,7 +112,7 @@ def test_an_abmil_that_is_no_head_on_embeddings_is_refused(tmp_path):
     convolution = {"feature_extractor_part1.0.weight": torch.zeros(4, 1, 5, 5)}
     refused(convolution, r"also has feature_extractor_part1\.0: its convolutions")
     refused({"norm.weight": torch.zeros(3)}, "has no place for them")
-    refused({"attention.0.bias": None}, r"a layer lacks its attention\.0\.bias")
+    refused({"attention.0.bias": None}, r"there is no attention\.0\.bias")
     refused({"attention.2.weight": torch.zeros(3, 5)}, "3 branches")
     refused({"attention.2.weight": torch.zeros(1, 4)}, "do not fit a head of ABMIL")
     with pytest.raises(InputError, match="has 2 classes, 3 given"):
