@@ -47,8 +47,12 @@ positive patients it may fall to .91, and to .84 where the classes spread differ
 
 The difference of two AUROCs (both models on the same patients, their scores correlated
 by .5) combines the score intervals of both; DeLong's own is nearer to 95 % where both
-are equal and about .9, and fails where one is near 1. Other metrics have the fault of
-AUROC and the same remedy. Precision, F1 and PR-AUC are held too often here, in part
+are equal and about .9, and fails where one is near 1. Of models that agree more closely
+the combination is too wide near 1: of AUROCs of .95 and .92 on 92 patients, scores
+correlated by .98, it left out 0 in 44 % of 300 cohorts, DeLong's interval in 94 %. So
+few of such configs are told apart.
+
+Other metrics have the fault of AUROC and the same remedy. Precision, F1 and PR-AUC are held too often here, in part
 because all cohorts of a setting have the same number of positive patients, which a
 bootstrap does not know.
 
