@@ -52,9 +52,9 @@ the combination is too wide near 1: of AUROCs of .95 and .92 on 92 patients, sco
 correlated by .98, it left out 0 in 44 % of 300 cohorts, DeLong's interval in 94 %. So
 few of such configs are told apart.
 
-Other metrics have the fault of AUROC and the same remedy. Precision, F1 and PR-AUC are held too often here, in part
-because all cohorts of a setting have the same number of positive patients, which a
-bootstrap does not know.
+Other metrics have the fault of AUROC and the same remedy. Precision, F1 and PR-AUC are
+held too often here, in part because all cohorts of a setting have the same number of
+positive patients, which a bootstrap does not know.
 
 """
 
