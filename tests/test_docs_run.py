@@ -36,7 +36,9 @@ def cohort(tmp_path_factory):
 
 # What is asked is whether the commands run, not how well their models do: a network
 # that is made without a download, half of the phantoms, a tenth of the epochs.
+# `tests/jobs/test_quickstart.py` runs the whole of `mshisto quickstart`.
 SMALLER = {
+    "mshisto quickstart\n": "mshisto quickstart num_patients=16 new_patients=4\n",
     "model: resnet50, weights: pretrained": "model: test_resnet, weights: random",
     "num_patients=24": "num_patients=12",
     "sweep sweep.yaml": "sweep sweep.yaml epochs=5",

@@ -20,6 +20,7 @@ from mshisto_ray.statistics.paired import (
     difference_interval,
     holm,
     p_value,
+    patient_correlation,
 )
 
 
@@ -55,10 +56,11 @@ def compare(
 
     Each model's value is that of ``intervals``, over its own repeats; the interval of
     the difference combines those of both (``difference_interval``) with their
-    correlation over patients: DeLong's by patient for AUROC, that of 1000 paired
-    bootstrap replicates for others; where the target is not classes, it is that of the
-    percentiles of the paired differences. An interval that excludes 0 (p below .05) is
-    evidence that these trained models differ on patients like these.
+    correlation over patients (``patient_correlation``): DeLong's by patient for AUROC,
+    that of 1000 paired bootstrap replicates for others; where the target is not
+    classes, it is that of the percentiles of the paired differences. An interval that
+    excludes 0 (p below .05) is evidence that these trained models differ on patients
+    like these.
 
     Raises:
         InputError: a metric that the target does not have, or tables that do not hold
@@ -117,22 +119,27 @@ def _compare(
     known: Estimates | TileEstimates,
     metric: str,
 ) -> Comparison:
-    if _same_probabilities(model, reference):
-        gap = Interval(0.0, 0.0, 0.0)
-    elif (
-        isinstance(own, TileEstimates)
-        or isinstance(known, TileEstimates)
-        or not known.kind.of_classes
-    ):
-        gaps = own.replicates[metric] - known.replicates[metric]
-        gap = percentile_interval(own.values[metric] - known.values[metric], gaps)
-    else:
-        ends = interval(own, metric), interval(known, metric)
-        gap = difference_interval(*ends, _correlation(own, known, metric))
+    same = _same_probabilities(model, reference)
+    gap = Interval(0.0, 0.0, 0.0) if same else difference(own, known, metric)
     values = own.values[metric], known.values[metric]
     p, over_folds = p_value(gap), _over_folds(model, reference, metric)
     less = metric in known.kind.lower_is_better
     return Comparison(metric, *values, gap, p, p, over_folds, less)
+
+
+def difference(
+    first: Estimates | TileEstimates, second: Estimates | TileEstimates, metric: str
+) -> Interval:
+    """A metric of the first model less that of the second, as ``compare`` gives it."""
+    if (
+        isinstance(first, TileEstimates)
+        or isinstance(second, TileEstimates)
+        or not second.kind.of_classes
+    ):
+        gaps = first.replicates[metric] - second.replicates[metric]
+        return percentile_interval(first.values[metric] - second.values[metric], gaps)
+    ends = interval(first, metric), interval(second, metric)
+    return difference_interval(*ends, _correlation(first, second, metric))
 
 
 def _correlation(first: Estimates, second: Estimates, metric: str) -> float:
@@ -143,10 +150,9 @@ def _correlation(first: Estimates, second: Estimates, metric: str) -> float:
     if np.isnan(first.values[metric] + second.values[metric]):
         return 0.0
     one, two = (e.variance(metric)[0] for e in (first, second))
-    shared = (one + two - _variance_of_difference(first, second, metric)) / 2
-    if not np.isfinite(shared) or not one * two > 0:
-        return 0.0
-    return float(np.clip(shared / np.sqrt(one * two), -1, 1))
+    gap = _variance_of_difference(first, second, metric)
+    step = max(e.theory(metric).step for e in (first, second))
+    return patient_correlation(one, two, gap, step)
 
 
 def _variance_of_difference(first: Estimates, second: Estimates, metric: str) -> float:

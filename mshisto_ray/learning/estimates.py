@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -91,8 +92,11 @@ class Estimates:
         """What the variance would be if rows of a patient were copies of each other."""
         if metric == "auroc":
             pairs = [self._effective(rows) for rows in (self._truth, self._others)]
-            return auroc_theory(list(zip(*pairs, strict=True)))
-        return share_theory(self._effective(self._shared_rows(metric)))
+            theory = auroc_theory(list(zip(*pairs, strict=True)))
+        else:
+            theory = share_theory(self._effective(self._shared_rows(metric)))
+        # The value is a mean over repeats, of which one decides otherwise.
+        return replace(theory, step=theory.step / len(self._rows))
 
     def variance(self, metric: str) -> tuple[float, float]:
         """Variance of a metric, and degrees of freedom of that estimate."""

@@ -15,9 +15,15 @@ def difference_interval(
 ) -> Interval:
     """First minus second, with a 95 % interval made of those of both.
 
-    Each end lies as far from the difference as the distances of the ends that matter,
-    squared and added, less what the correlation of both saves (Newcombe 1998; Zou
-    2007). So it has a width where both values are 1, as the intervals of both do.
+    Two values that vary apart differ least where the first is at its low end and the
+    second at its high one: the distances of these ends, squared and added (Newcombe
+    1998). Two that vary together are at the same ends at once, and their difference
+    moves by what those distances differ. The correlation weighs both cases. Where
+    intervals are symmetric this is the interval of Zou (2007), who takes opposite ends
+    in both cases; near a bound such as an AUROC of 1, where the low end is far and the
+    high one near, that leaves models that agree a difference as wide as each interval.
+
+    It has a width where both values are 1, as the intervals of both do.
 
     Args:
         first: a value with its interval.
@@ -25,14 +31,51 @@ def difference_interval(
         correlation: of the two values over samples of patients, -1 to 1.
     """
     value = first.value - second.value
-    below = _distance(first.value - first.low, second.high - second.value, correlation)
-    above = _distance(first.high - first.value, second.value - second.low, correlation)
+    down = first.value - first.low, second.value - second.low
+    up = first.high - first.value, second.high - second.value
+    shrinks = max(down[0] - down[1], up[1] - up[0], 0.0)
+    grows = max(up[0] - up[1], down[1] - down[0], 0.0)
+    below = _distance(down[0], up[1], shrinks, correlation)
+    above = _distance(up[0], down[1], grows, correlation)
     return Interval(value, value - below, value + above)
 
 
-def _distance(one: float, two: float, correlation: float) -> float:
-    squared = one**2 + two**2 - 2 * correlation * one * two
-    return float(np.sqrt(max(squared, 0.0)))
+def patient_correlation(
+    first: float, second: float, difference: float, step: float
+) -> float:
+    """Correlation of two values over samples of patients, from their variances.
+
+    Patients at hand on whom two models agree do not show that they agree on all, so the
+    variance of the difference is taken for that with one more disagreement. For shares
+    of patients this is the continuity correction of Newcombe (1998, paired data, method
+    10), n / 2 from the product of the numbers of agreements; as there it lessens a
+    correlation to 0 at most.
+
+    Args:
+        first: variance of one value.
+        second: of the other.
+        difference: of the first minus the second.
+        step: by how much one disagreement changes a value (``Theory.step``).
+
+    Returns:
+        -1 to 1; 0 where it is not known, since a value does not vary.
+    """
+    shared = (first + second - difference) / 2
+    if not np.isfinite(shared) or not first * second > 0:
+        return 0.0
+    if shared > 0:
+        shared = max(shared - step**2 / 2, 0.0)
+    return float(np.clip(shared / np.sqrt(first * second), -1, 1))
+
+
+def _distance(one: float, two: float, together: float, correlation: float) -> float:
+    """How far a difference reaches, by opposite ends or by what moves together."""
+    if correlation < 0:
+        squared = one**2 + two**2 - 2 * correlation * one * two
+    else:
+        apart = one**2 + two**2
+        squared = (1 - correlation) * apart + correlation * together**2
+    return float(np.sqrt(squared))
 
 
 def p_value(difference: Interval) -> float:

@@ -38,11 +38,14 @@ class Theory:
     """Variance of a value that a theory gives.
 
     ``variance``: of true values [M] to variances [M]; ``patients``: how many patients
-    are as good as those at hand, of the class that has fewest.
+    are as good as those at hand, of the class that has fewest; ``step``: by how much a
+    value changes where one patient is decided otherwise, or one pair of patients ranked
+    otherwise.
     """
 
     variance: Callable[[np.ndarray], np.ndarray]
     patients: float
+    step: float
 
     def missing(self, value: np.ndarray) -> np.ndarray:
         """D above: what the theory gives one patient away from 0 or 1, and not here."""
@@ -69,7 +72,8 @@ def share_theory(patients: Sequence[float]) -> Theory:
     def variance(t: np.ndarray) -> np.ndarray:
         return t * (1 - t) * np.mean([1 / n for n in counts])
 
-    return Theory(variance, min(counts, default=0.0))
+    step = sum(1 / n for n in counts) / max(len(counts), 1) ** 2
+    return Theory(variance, min(counts, default=0.0), step)
 
 
 def auroc_theory(patients: Sequence[tuple[float, float]]) -> Theory:
@@ -84,7 +88,9 @@ def auroc_theory(patients: Sequence[tuple[float, float]]) -> Theory:
         each = [(1 + ((m + n) / 2 - 1) * shape) / (m * n) for m, n in patients]
         return t * (1 - t) * np.mean(each, axis=0)
 
-    return Theory(variance, min(min(pair) for pair in patients))
+    fewest = min(min(pair) for pair in patients)
+    each = [1 / (m * n) if fewest else np.inf for m, n in patients]
+    return Theory(variance, fewest, sum(each) / len(patients) ** 2)
 
 
 def score_interval(

@@ -1,5 +1,6 @@
 """The simulation of intervals: its cohorts are what they are said to be."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,21 @@ def test_cohorts_have_the_auroc_and_the_slides_that_were_wanted(spread):
     assert np.corrcoef(one, two)[0, 1] == pytest.approx(0.5, abs=0.06)
 
 
+@pytest.mark.parametrize("agreement", [0.5, 0.98])
+def test_scores_of_two_models_correlate_as_wanted(agreement):
+    setting = Setting(4000, 1, 0.3, 0.9, agreement=agreement)
+    cohorts = made(setting, 1, (setting.shift, 0.5))
+    found = np.corrcoef(cohorts.scores[:, ~cohorts.truth, 0])[0, 1]
+    assert found == pytest.approx(agreement, abs=0.05)
+
+
+def test_accuracy_of_a_setting_is_that_of_a_large_cohort():
+    setting = Setting(20_000, 1, 0.5, 0.9)
+    cohorts = made(setting, 1)
+    right = (cohorts.scores[0, :, 0] > setting.shift / 2) == cohorts.truth
+    assert right.mean() == pytest.approx(setting.accuracy, abs=0.01)
+
+
 def test_replicates_equal_a_naive_loop():
     cohorts = made(Setting(9, 4, 0.4, 0.8), 3)
     found = auroc_replicates(cohorts, 0, 20)
@@ -58,7 +74,7 @@ def test_replicates_equal_a_naive_loop():
 
 def test_the_ways_are_those_of_the_library():
     setting = Setting(30, 4, 0.4, 0.9)
-    cohorts = made(setting, 3, (setting.shift, 1.0))
+    cohorts = made(replace(setting, agreement=0.9), 3, (setting.shift, 1.0))
     logits = cohorts.scores / 10  # a sigmoid keeps the order, and equal scores apart
     areas = _interval_ways.auroc_ways(cohorts, 10)["score"]
     gaps = _interval_ways.difference_ways(cohorts, 10)["score"]
@@ -84,6 +100,7 @@ def test_coverage_is_measured_and_written(tmp_path, monkeypatch):
     assert ours.value > 0.9 > usual.value == ours.baseline
     text = (tmp_path / intervals.TABLES).read_text()
     assert "| 20 | 6 | one to four | 0.99 |" in text
+    assert "| 0.95 - 0.92 | 0.98 |" in text
     assert "| pr_auc |" in text and _cohorts._WITHIN == 0.5
 
 

@@ -10,7 +10,9 @@ from mshisto_ray.statistics.paired import (
     difference_interval,
     holm,
     p_value,
+    patient_correlation,
 )
+from mshisto_ray.statistics.score_interval import share_theory
 
 
 def test_the_difference_of_two_shares_of_newcombe():
@@ -38,6 +40,53 @@ def test_symmetric_intervals_give_the_standard_error_of_a_difference():
         assert found.high - 0.1 == pytest.approx(1.96 * error)
         assert 0.1 - found.low == pytest.approx(1.96 * error)
         assert p_value(found) == pytest.approx(2 * norm.sf(0.1 / error), abs=1e-4)
+
+
+def test_models_that_agree_near_a_bound_differ_by_less_than_their_own_intervals():
+    """Both low ends are reached together, so that the difference moves with them."""
+    one, two = Interval(0.95, 0.85, 0.98), Interval(0.92, 0.81, 0.96)
+    found = difference_interval(one, two, 1.0)
+    assert (found.low, found.high) == pytest.approx((0.03 - 0.01, 0.03 + 0.01))
+    apart = difference_interval(one, two, 0.0)
+    assert 0.03 - apart.low == pytest.approx(np.hypot(0.10, 0.04))
+    assert apart.high - 0.03 == pytest.approx(np.hypot(0.03, 0.11))
+    between = difference_interval(one, two, 0.9)
+    assert 0.03 - between.low == pytest.approx(
+        np.sqrt(0.1 * (0.10**2 + 0.04**2) + 0.9 * 0.01**2)
+    )
+    against = difference_interval(one, two, -1.0)
+    assert 0.03 - against.low == pytest.approx(0.10 + 0.04)
+    mirrored = difference_interval(two, one, 0.9)
+    assert (mirrored.low, mirrored.high) == pytest.approx((-between.high, -between.low))
+
+
+@pytest.mark.parametrize(
+    "counts", [(36, 12, 2, 0), (20, 4, 5, 11), (28, 0, 0, 28), (9, 8, 8, 1)]
+)
+def test_correlation_of_shares_has_the_continuity_correction_of_newcombe(counts):
+    """Both right, one, the other, neither; phi by Newcombe (1998), method 10."""
+    a, b, c, d = counts
+    n = sum(counts)
+    numerator = a * d - b * c
+    if numerator > 0:
+        numerator = max(numerator - n / 2, 0)
+    product = (a + b) * (c + d) * (a + c) * (b + d)
+    phi = numerator / np.sqrt(product) if product else 0.0
+    one, two = (a + b) / n, (a + c) / n
+    gap = ((b + c) / n - (one - two) ** 2) / n
+    found = patient_correlation(
+        one * (1 - one) / n, two * (1 - two) / n, gap, share_theory([n]).step
+    )
+    assert found == pytest.approx(phi)
+
+
+def test_models_that_decide_alike_on_these_patients_may_differ_on_others():
+    theory = share_theory([56])
+    r = patient_correlation(0.25 / 56, 0.25 / 56, 0.0, theory.step)
+    same = Interval(0.5, 0.37, 0.63)
+    assert difference_interval(same, same, r).high == pytest.approx(0.035, abs=0.001)
+    assert patient_correlation(0.0, 0.1, 0.1, theory.step) == 0
+    assert patient_correlation(0.1, 0.1, np.nan, theory.step) == 0
 
 
 def test_p_of_no_difference_and_of_none_known():

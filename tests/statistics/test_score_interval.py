@@ -116,3 +116,11 @@ def test_effective_patients():
     assert effective_patients(np.array([2, 2, 2, 0])) == 3
     assert effective_patients(np.array([1, 2, 3, 4])) == pytest.approx(100 / 30)
     assert effective_patients(np.zeros(4)) == 0
+
+
+def test_a_step_is_one_patient_or_one_pair_of_a_class():
+    assert share_theory([20]).step == 1 / 20
+    assert share_theory([20, 10]).step == pytest.approx((1 / 20 + 1 / 10) / 4)
+    assert auroc_theory([(4, 5)]).step == 1 / 20
+    assert auroc_theory([(4, 5), (2, 7)]).step == pytest.approx((1 / 20 + 1 / 14) / 4)
+    assert auroc_theory([(0, 5)]).step == np.inf, "a class without patients"

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from mshisto_ray.statistics.bootstrap import draw_counts
 
-_WITHIN = 0.5  # correlation of a patient's slides, and of two models' scores
+_WITHIN = 0.5  # correlation of a patient's slides
 _APART = 50.0  # of classes that no score confuses
 _AT_ONCE = 200
 
@@ -19,7 +19,8 @@ class Setting:
     """A kind of cohort.
 
     ``slides``: most slides of a patient, who have 1, 2, ... of them in turn;
-    ``spread``: standard deviation of positive scores, that of negative ones is 1.
+    ``spread``: standard deviation of positive scores, that of negative ones is 1;
+    ``agreement``: correlation of the scores of two models.
     """
 
     patients: int
@@ -27,6 +28,7 @@ class Setting:
     prevalence: float
     auroc: float
     spread: float = 1.0
+    agreement: float = 0.5
 
     @property
     def positive(self) -> int:
@@ -39,6 +41,11 @@ class Setting:
         if self.auroc == 1:
             return _APART
         return float(norm.ppf(self.auroc)) * (1 + self.spread**2) ** 0.5
+
+    @property
+    def accuracy(self) -> float:
+        """True accuracy where half the shift decides and both classes spread alike."""
+        return float(norm.cdf(self.shift / 2))
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def simulate(
         return shared * by_patient + own * rng.standard_normal((len(patient), cohorts))
 
     common = noise() if len(shifts) > 1 else np.zeros(())
-    share = _WITHIN if len(shifts) > 1 else 0.0
+    share = setting.agreement if len(shifts) > 1 else 0.0
     scores = [share**0.5 * common + (1 - share) ** 0.5 * noise() for _ in shifts]
     up = truth[:, None]
     return Cohorts(

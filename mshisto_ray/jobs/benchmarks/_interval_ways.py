@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,14 +15,14 @@ from mshisto_ray.jobs.benchmarks._cohorts import (
     auroc_replicates,
     simulate,
 )
+from mshisto_ray.learning.comparison import difference
 from mshisto_ray.learning.estimates import Estimates
 from mshisto_ray.learning.intervals import interval
 from mshisto_ray.learning.metrics import METRICS, classification_metrics
 from mshisto_ray.learning.predictions import Predictions
 from mshisto_ray.statistics.bootstrap import Interval, percentile_interval
 from mshisto_ray.statistics.delong import AurocParts, auroc_parts, join
-from mshisto_ray.statistics.paired import difference_interval
-from mshisto_ray.statistics.rank_metrics import weighted_ratio
+from mshisto_ray.statistics.paired import difference_interval, patient_correlation
 from mshisto_ray.statistics.score_interval import (
     Theory,
     auroc_theory,
@@ -68,15 +68,34 @@ def difference_ways(cohorts: Cohorts, replicates: int) -> Mapping[str, Ends]:
     drawn = auroc_replicates(cohorts, 0, replicates)
     drawn = drawn - auroc_replicates(cohorts, 1, replicates)
     low, high = np.percentile(drawn, _LEVEL, axis=1)
+    theory = _theory(cohorts)
     return {
         "percentile bootstrap": (low, high),
         "DeLong": (gap - _Z * error, gap + _Z * error),
-        "score": _combined(first, second, error**2, _theory(cohorts)),
+        "opposite ends": _combined(first, second, error**2, theory, _opposite_ends),
+        "score": _combined(first, second, error**2, theory, difference_interval),
     }
 
 
+def _opposite_ends(first: Interval, second: Interval, correlation: float) -> Interval:
+    """Zou's (2007) combination, which ``difference_interval`` departs from."""
+    value = first.value - second.value
+    below, above = (
+        np.sqrt(max(one**2 + two**2 - 2 * correlation * one * two, 0.0))
+        for one, two in (
+            (first.value - first.low, second.high - second.value),
+            (first.high - first.value, second.value - second.low),
+        )
+    )
+    return Interval(value, value - below, value + above)
+
+
 def _combined(
-    first: AurocParts, second: AurocParts, of_gap: np.ndarray, theory: Theory
+    first: AurocParts,
+    second: AurocParts,
+    of_gap: np.ndarray,
+    theory: Theory,
+    combine: Callable[[Interval, Interval, float], Interval],
 ) -> Ends:
     ends, own = [], []
     for parts in (first, second):
@@ -84,12 +103,15 @@ def _combined(
         variance, degrees = parts.variance(np.eye(len(value)))
         ends.append((value, *score_interval(value, variance, degrees, theory)))
         own.append(variance)
-    product = np.sqrt(own[0] * own[1])
-    correlation = weighted_ratio((own[0] + own[1] - of_gap) / 2, product, empty=0.0)
     found = [
-        difference_interval(Interval(*one), Interval(*two), float(r))
-        for one, two, r in zip(
-            np.transpose(ends[0]), np.transpose(ends[1]), correlation, strict=True
+        combine(
+            Interval(*one), Interval(*two), patient_correlation(*variances, theory.step)
+        )
+        for one, two, variances in zip(
+            np.transpose(ends[0]),
+            np.transpose(ends[1]),
+            np.transpose([*own, of_gap]).tolist(),
+            strict=True,
         )
     ]
     return np.array([f.low for f in found]), np.array([f.high for f in found])
@@ -126,6 +148,25 @@ def metric_ways(cohorts: Cohorts, threshold: float) -> dict[str, dict[str, Ends]
                      np.array([i.high for i in all_cohorts]))
                for way, all_cohorts in ways.items()}
         for name, ways in found.items()
+    }  # fmt: skip
+
+
+def accuracy_gap_ways(cohorts: Cohorts, thresholds: Sequence[float]) -> dict[str, Ends]:
+    """Intervals of the first model's accuracy less the second's, by way."""
+    found: dict[str, list[Interval]] = {"percentile bootstrap": [], "score": []}
+    for pair in np.moveaxis(cohorts.scores, 2, 0):
+        one, two = (
+            Estimates(_predictions(cohorts, scores - threshold))
+            for scores, threshold in zip(pair, thresholds, strict=True)
+        )
+        drawn = one.replicates["accuracy"] - two.replicates["accuracy"]
+        value = one.values["accuracy"] - two.values["accuracy"]
+        found["percentile bootstrap"].append(percentile_interval(value, drawn))
+        found["score"].append(difference(one, two, "accuracy"))
+    return {
+        way: (np.array([i.low for i in all_cohorts]),
+              np.array([i.high for i in all_cohorts]))
+        for way, all_cohorts in found.items()
     }  # fmt: skip
 
 

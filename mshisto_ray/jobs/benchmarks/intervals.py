@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from mshisto_ray.jobs.benchmarks._cohorts import Setting, simulate
 from mshisto_ray.jobs.benchmarks._interval_tables import Coverage, Found, render
 from mshisto_ray.jobs.benchmarks._interval_ways import (
     Ends,
+    accuracy_gap_ways,
     auroc_ways,
     difference_ways,
     metric_ways,
@@ -26,7 +28,10 @@ from mshisto_ray.store.manifest import write_text
 TABLES = "intervals.md"
 _PATIENTS, _SLIDES, _PREVALENCES = (20, 40, 100, 200), (1, 4), (0.1, 0.3, 0.5)
 _AREAS = (0.5, 0.7, 0.9, 0.95, 0.99, 1.0)
-_PAIRS = ((0.7, 0.7), (0.9, 0.9), (0.95, 0.95), (0.9, 0.8), (0.99, 0.9), (1.0, 1.0))
+_PAIRS = (
+    (0.7, 0.7), (0.9, 0.9), (0.95, 0.95), (0.9, 0.8), (0.95, 0.92), (0.99, 0.9), (1, 1)
+)  # fmt: skip
+_AGREEMENTS = (0.5, 0.9, 0.98)
 _UNEQUAL = 1.7
 _LEAST, _FEW = 0.93, 6
 
@@ -70,12 +75,16 @@ def _simulate(
             ways = auroc_ways(made, replicates)
             found[name].append(Coverage(chosen, "auroc", _held(ways, chosen.auroc)))
     for setting in _settings(patients, [first for first, _ in _PAIRS[:1]]):
-        for first, second in _PAIRS:
-            one, two = (replace(setting, auroc=a) for a in (first, second))
-            made = simulate(one, cohorts, rng, (one.shift, two.shift))
-            held = _held(difference_ways(made, replicates), first - second)
-            label = f"{first:g} - {second:g}"
-            found["difference"].append(Coverage(one, label, held))
+        for agreement, spread in product(_AGREEMENTS, (1.0, _UNEQUAL)):
+            made = replace(setting, agreement=agreement, spread=spread)
+            found["difference"] += _differences(made, cohorts, replicates, rng)
+    found["accuracy"] = [
+        coverage
+        for setting in _settings(patients, [first for first, _ in _PAIRS[:1]])
+        if setting.slides > 1
+        for agreement in _AGREEMENTS
+        for coverage in _accuracies(replace(setting, agreement=agreement), whole, rng)
+    ]
     found["metrics"] = [
         coverage
         for setting in _settings(patients, (0.7, 0.9, 0.99))
@@ -95,6 +104,30 @@ def _settings(patients: Sequence[int], areas: Sequence[float]) -> list[Setting]:
     ]
 
 
+def _differences(
+    setting: Setting, cohorts: int, replicates: int, rng: np.random.Generator
+) -> list[Coverage]:
+    found = []
+    for first, second in _PAIRS:
+        one, two = (replace(setting, auroc=area) for area in (first, second))
+        made = simulate(one, cohorts, rng, (one.shift, two.shift))
+        held = _held(difference_ways(made, replicates), first - second)
+        found.append(Coverage(one, f"{first:g} - {second:g}", held))
+    return found
+
+
+def _accuracies(setting: Setting, num: int, rng: np.random.Generator) -> list[Coverage]:
+    """Coverage of differences of accuracy between models of two AUROCs."""
+    found = []
+    for first, second in _PAIRS:
+        one, two = (replace(setting, auroc=area) for area in (first, second))
+        made = simulate(one, num, rng, (one.shift, two.shift))
+        true = one.accuracy - two.accuracy
+        ways = accuracy_gap_ways(made, (one.shift / 2, two.shift / 2))
+        found.append(Coverage(one, f"{first:g} - {second:g}", _held(ways, true)))
+    return found
+
+
 def _metrics(setting: Setting, num: int, rng: np.random.Generator) -> list[Coverage]:
     made = simulate(setting, num, rng, (setting.shift,))
     true = true_metrics(setting)
@@ -103,12 +136,13 @@ def _metrics(setting: Setting, num: int, rng: np.random.Generator) -> list[Cover
 
 
 def _held(ways: Mapping[str, Ends], true: float) -> dict[str, Found]:
-    """Share of intervals that hold the true value, and their mean width."""
+    """What intervals hold and leave out, by way."""
     close = 1e-9
     return {
         name: Found(
             float(np.mean((low <= true + close) & (high >= true - close))),
             float(np.mean(high - low)),
+            float(np.mean((low > 0) | (high < 0))),
         )
         for name, (low, high) in ways.items()
     }
