@@ -106,7 +106,8 @@ class GraphEncoder:
         if values.ndim != 2:
             raise InputError(
                 f"encoder: output {self.output} of the graph is {values.shape}, not "
-                "one vector a tile; name another one: output"
+                "one vector a tile; name another one: output, or average it over a "
+                "tile's places before the graph is saved"
             )
         return values
 

@@ -8,6 +8,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -90,17 +91,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             "would run it; where it was made, save its state_dict() as safetensors, or "
             "export the network to ONNX and give encoder='{name: onnx, path: FILE}'"
         )
-    try:
-        with warnings.catch_warnings():
-            # Of another pickle protocol: it is read, or refused below.
-            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(
-            f"encoder: {path} cannot be read as plain weights "
-            f"({type(error).__name__}): if it is truncated, copy it again; if it holds "
-            "more than weights, save them as safetensors or as a state_dict"
-        ) from None
+    content = _unpickled(path)
     for key in ("state_dict", "model", "teacher"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -110,6 +101,21 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             "save the state_dict() of the network"
         )
     return {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
+
+
+def _unpickled(path: Path) -> Any:
+    """What a PyTorch file holds, without running code of it."""
+    try:
+        with warnings.catch_warnings():
+            # Of another pickle protocol: it is read, or refused below.
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"encoder: {path} cannot be read as plain weights "
+            f"({type(error).__name__}): if it is truncated, copy it again; if it holds "
+            "more than weights, save them as safetensors or as a state_dict"
+        ) from None
 
 
 def _is_pointer(path: Path) -> bool:

@@ -135,14 +135,22 @@ class Trials:
             ),
         ]
 
+    def moved(self, pair: Pair, graph: Path) -> Any:
+        """The encoder on the engine and in the precision of a pair, by ``on_engine``.
+
+        Args:
+            pair: of this machine.
+            graph: folder of the graph that is made of a network.
+        """
+        encoder, device = self._encoder, self._device
+        if pair.engine == self._engine:
+            encoder = components.build(ENCODERS, self._part, device, pair.precision)
+        return on_engine(encoder, pair, device, graph, self._tiles.shape[1])
+
     def _try(self, pair: Pair, graph: Path) -> Trial:
-        name, device = str(pair.engine), self._device
+        name = str(pair.engine)
         try:
-            encoder = self._encoder
-            if pair.engine == self._engine:
-                encoder = components.build(ENCODERS, self._part, device, pair.precision)
-            moved = on_engine(encoder, pair, device, graph, self._tiles.shape[1])
-            given, ms = _timed(moved, self._tiles, device)
+            given, ms = _timed(self.moved(pair, graph), self._tiles, self._device)
         except Exception as error:  # torch's exporter and the engines raise anything
             first = (str(error).splitlines() or [type(error).__name__])[0][:200]
             return Trial(name, pair.precision, error=first)

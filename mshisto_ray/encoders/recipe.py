@@ -59,8 +59,9 @@ def build(
     )
     if wanted == recipe.take and encoder.dim != recipe.width:
         raise InputError(
-            f"encoder: {name} gives {encoder.dim} values a tile, its recipe says "
-            f"{recipe.width}: correct width or take in {path}"
+            f"encoder: {file} gives {encoder.dim} values a tile, recipe {name} says "
+            f"{recipe.width}: is it {recipe.title}? See {recipe.weights.address}; in a "
+            "recipe of your own, correct width or take"
         )
     return encoder
 

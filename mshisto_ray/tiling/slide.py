@@ -104,18 +104,7 @@ def _tile(
     slide = opened.slide
     try:
         mpp = checked_mpp(slide.mpp, row.mpp)
-        served, lacking = served_scales(mpp, recipe.scales, recipe.max_upsample)
-        failures = [
-            _scale_failure(row.slide_id, scale, mpp, recipe) for scale in lacking
-        ]
-        if not served:
-            wanted = ", ".join(f"{scale:g}" for scale in recipe.scales)
-            raise SlideError(
-                "NoScale",
-                f"scanned at {mpp:.4g} um/px, too coarse for every configured scale "
-                f"({wanted} um/px): leave the slide out, or scan it at a higher "
-                "magnification",
-            )
+        served, failures = _served(row.slide_id, mpp, recipe)
         thumbnail = read_thumbnail(slide, mpp, recipe.thumbnail_mpp)
         check_bright_field(thumbnail)
         frame = frame_of(slide)
@@ -147,6 +136,22 @@ def _tile(
         record, tables, failures, thumbnail, tissue, plans, focus, regions,
         recipe.scales,
     )  # fmt: skip
+
+
+def _served(
+    slide_id: str, mpp: float, recipe: TilingRecipe
+) -> tuple[list[float], list[Failure]]:
+    """The scales that a slide serves, and a failure for each other one."""
+    served, lacking = served_scales(mpp, recipe.scales, recipe.max_upsample)
+    if not served:
+        wanted = ", ".join(f"{scale:g}" for scale in recipe.scales)
+        raise SlideError(
+            "NoScale",
+            f"scanned at {mpp:.4g} um/px, too coarse for every configured scale "
+            f"({wanted} um/px): leave the slide out, or scan it at a higher "
+            "magnification",
+        )
+    return served, [_scale_failure(slide_id, scale, mpp, recipe) for scale in lacking]
 
 
 def _sample_own_tiles(plans: Sequence[ScalePlan], seed: str) -> list[tuple[int, int]]:

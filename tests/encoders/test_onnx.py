@@ -149,6 +149,32 @@ def test_files_that_are_no_graphs(tmp_path):
             onnx.build("cpu", "float32", path=str(tmp_path / name), **PLAIN)
 
 
+def test_another_network_under_a_recipe_is_told(tmp_path):
+    path = write(tmp_path / "means.onnx", ["N", 3, 224, 224])
+    with pytest.raises(InputError, match="says 512: is it MobileNet of half") as caught:
+        recipe.build(
+            "cpu",
+            "float32",
+            path=str(RECIPES / "gleason_mobilenet.yaml"),
+            weights=path,
+        )
+    assert path in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_graph_that_gives_a_map_is_refused(tmp_path):
+    info = helper.make_tensor_value_info
+    image, found = (
+        info(name, TensorProto.FLOAT, ["N", 3, "H", "W"]) for name in ("images", "map")
+    )
+    nodes = [helper.make_node("Identity", ["images"], ["map"])]
+    graph = helper.make_graph(nodes, "map", [image], [found])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 9
+    library.save(model, tmp_path / "map.onnx")
+    with pytest.raises(InputError, match="average it over a tile's places"):
+        onnx.build("cpu", "float32", path=str(tmp_path / "map.onnx"), **PLAIN)
+
+
 def test_the_gleason_network_by_its_recipe(test_data):
     """Equal to a plain run of its graph; its head reads classes from it."""
     weights = test_data / "weights"

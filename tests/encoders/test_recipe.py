@@ -203,7 +203,7 @@ def test_what_no_source_confirms_is_warned_of(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"width": 24}, "gives 48 values a tile, its recipe says 24"),
+        ({"width": 24}, "gives 48 values a tile, recipe ours says 24: is it "),
         ({"take": "mean"}, "take: Input should be 'pooled'"),
         ({"titel": "Ours"}, "titel: unknown key"),
         ({"network": None}, "network is given for library: timm"),

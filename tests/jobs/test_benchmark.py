@@ -17,6 +17,7 @@ from mshisto_ray.jobs.benchmarks import (
     interleaved,
     read,
 )
+from mshisto_ray.jobs.benchmarks._tissue_tiles import tiles_of
 from mshisto_ray.slides import native_tiles
 from mshisto_ray.tiling.pixels import read_tile
 
@@ -46,9 +47,9 @@ def test_slides_have_the_layouts_they_are_named_for(made):
 def test_every_way_reads_the_same_tiles(made):
     """What is compared is the same work: places, sizes, and about the same pixels."""
     slide = made["40x_240"]
-    plain = read._tiles(slide, (0.5,), "native", 1)
+    plain = tiles_of(slide, (0.5,), "native", 1)
     for scales, pixels in (((0.5,), "scaled"), ((0.5, 1.0, 2.0), "finest")):
-        tiles = read._tiles(slide, scales, pixels, 1)
+        tiles = tiles_of(slide, scales, pixels, 1)
         finest = [(x, y) for reading, x, y in tiles if reading.mpp == 0.5]
         assert finest == [(x, y) for _, x, y in plain]
         assert len(tiles) == (16 if len(scales) == 1 else 21)
@@ -58,7 +59,7 @@ def test_by_hand_reads_the_same_pixels_and_decoding_is_the_least(made):
     slide = made["20x_240"]
     by_hand = _by_hand.ByHand(slide.path)
     assert by_hand.is_jpeg
-    tiles = read._tiles(slide, (0.5,), "native", 1)
+    tiles = tiles_of(slide, (0.5,), "native", 1)
     opened = native_tiles.build(slide.path)
     for reading, x, y in tiles[:3]:
         ours = read_tile(opened, reading, x, y, 256)

@@ -96,8 +96,10 @@ def test_engines_are_side_by_side(tmp_path):
         found[f"{key}.{e}.float32"].value for e in ("onnxruntime", "openvino")
     )
     assert found[f"{key}.auto"].value <= fastest
-    if f"{key}.by_hand" in found:  # where OpenVINO was the fastest
-        assert found[f"{key}.auto.of_by_hand"].target == 1.3
+    # In turns with OpenVINO alone, whichever engine was the fastest.
+    assert found[f"{key}.by_hand"].value > 0
+    assert found[f"{key}.auto.of_by_hand"].value > 0
+    assert found[f"{key}.auto.of_by_hand"].target == 1.3
     assert 0 < found[f"{key}.stored_float16"].value < 1
 
 

@@ -14,7 +14,7 @@ import openslide
 from PIL import Image
 from pydantic import Field
 
-from mshisto_ray.config import InputError, InputPath
+from mshisto_ray.config import InputPath
 from mshisto_ray.jobs.benchmarks._benchmark import (
     Benchmark,
     Measure,
@@ -24,25 +24,21 @@ from mshisto_ray.jobs.benchmarks._benchmark import (
 )
 from mshisto_ray.jobs.benchmarks._by_hand import ByHand
 from mshisto_ray.jobs.benchmarks._slides import MadeSlide, make_slides
-from mshisto_ray.slides import (
-    SlideError,
-    open_slide,
+from mshisto_ray.jobs.benchmarks._tissue_tiles import (
+    SCALES,
+    TILE_PX,
+    Tiles,
+    given_slide,
+    tiles_of,
 )
+from mshisto_ray.slides import open_slide
 from mshisto_ray.tiling import area_average
 from mshisto_ray.tiling.cell import CellReader
 from mshisto_ray.tiling.pixels import read_tile
 from mshisto_ray.tiling.reader import Pixels, open_fastest
-from mshisto_ray.tiling.resolution import ScaleReading, resolve
-
-_TILE_PX = 256
-_SCALES = (0.5, 1.0, 2.0)
-_TOLERANCE = 0.02
 
 _MOST_LINKED, _MOST_DECODING = 1.25, 2.0
-_COMPARED, _COLOURED = 64, 20
-
-# Corners x, y in level-0 pixels of every tile of whole cells, reading by reading.
-Tiles = list[tuple[ScaleReading, int, int]]
+_COMPARED = 64
 
 
 def build(
@@ -66,7 +62,7 @@ def build(
     """
 
     def measure(folder: Path) -> dict[str, Measure]:
-        slides = [_given(slide, mpp)] if slide else make_slides(folder)
+        slides = [given_slide(slide, mpp)] if slide else make_slides(folder)
         forget_peak_memory()
         found: dict[str, Measure] = {}
         threads = cv2.getNumThreads()
@@ -81,33 +77,9 @@ def build(
     return measure
 
 
-def read_pixels(path: Path, mpp: float | None, num: int) -> np.ndarray:
-    """The finest tiles with most tissue, uint8 [at most ``num``, 256, 256, 3]."""
-    slide = _given(path, mpp)
-    tiles = _tiles(slide, _SCALES[:1], "native", -(-num // 16))[:num]
-    opened = open_fastest(slide.path, "native", open_slide).slide
-    read = [read_tile(opened, reading, x, y, _TILE_PX) for reading, x, y in tiles]
-    opened.close()
-    return np.stack(read)
-
-
-def _given(path: Path, mpp: float | None) -> MadeSlide:
-    try:
-        slide = open_slide(path)
-    except SlideError as error:
-        raise InputError(f"benchmark.slide: {path}: {error}") from None
-    mpp = mpp or slide.mpp
-    slide.close()
-    if mpp is None:
-        raise InputError(
-            f"benchmark.slide: {path} does not give its resolution: give benchmark.mpp"
-        )
-    return MadeSlide(path.stem, path, mpp, {})
-
-
 def _measure(slide: MadeSlide, cells: int, repeats: int) -> dict[str, Measure]:
-    single, linked = _SCALES[:1], _SCALES
-    finest = _tiles(slide, single, "native", cells)
+    single, linked = SCALES[:1], SCALES
+    finest = tiles_of(slide, single, "native", cells)
     num = len(finest)
     ways: dict[str, tuple[Callable[[], None], int]] = {
         "plain": (partial(_plain, slide, finest), num)
@@ -128,7 +100,7 @@ def _measure(slide: MadeSlide, cells: int, repeats: int) -> dict[str, Measure]:
     if not isinstance(area_average.compiled_loop(), str):
         averages[".blas"] = sys.maxsize
     for name, scales, pixels in modes:
-        tiles = _tiles(slide, scales, pixels, cells)
+        tiles = tiles_of(slide, scales, pixels, cells)
         for average, loop_after in averages.items():
             way = _Read(slide, tiles, pixels, repeats, loop_after)
             ways[name + average] = (way, len(tiles))
@@ -176,66 +148,21 @@ def _costs(slide: MadeSlide, per_tile: dict[str, np.ndarray]) -> dict[str, Measu
 
 def _by_hand(by_hand: ByHand, places: list[tuple[int, int]], side: int) -> None:
     for x, y in places:
-        by_hand.read(x, y, side, _TILE_PX)
+        by_hand.read(x, y, side, TILE_PX)
 
 
 def _difference(slide: MadeSlide, cells: int) -> float:
     """Mean difference of the finest scale's values, ``scaled`` to ``native``."""
     read = []
     for pixels in ("native", "scaled"):
-        tiles = _tiles(slide, _SCALES[:1], pixels, cells)[:_COMPARED]
+        tiles = tiles_of(slide, SCALES[:1], pixels, cells)[:_COMPARED]
         opened = open_fastest(slide.path, pixels, open_slide)
         read.append(
-            [read_tile(opened.slide, one, x, y, _TILE_PX) for one, x, y in tiles]
+            [read_tile(opened.slide, one, x, y, TILE_PX) for one, x, y in tiles]
         )
         opened.slide.close()
     native, scaled = (np.stack(tiles).astype(np.int16) for tiles in read)
     return float(np.abs(native - scaled).mean())
-
-
-def _tiles(
-    slide: MadeSlide, scales: tuple[float, ...], pixels: Pixels, cells: int
-) -> Tiles:
-    """Tiles of the cells with most tissue, cell by cell."""
-    opened = open_fastest(slide.path, pixels, open_slide)
-    levels = opened.slide.levels
-    opened.slide.close()
-    readings = resolve(
-        slide.mpp, levels, _SCALES, _TILE_PX, _TOLERANCE, pixels == "finest"
-    )
-    cell = readings[-1].extent
-    tiles = []
-    for row, col in _tissue(slide, cell, cells):
-        for reading in readings[: len(scales)]:
-            k = round(cell / reading.extent)
-            for r in range(row * k, row * k + k):
-                for c in range(col * k, col * k + k):
-                    x, y = round(c * reading.extent), round(r * reading.extent)
-                    tiles.append((reading, x, y))
-    return tiles
-
-
-def _tissue(slide: MadeSlide, cell: float, num: int) -> list[tuple[int, int]]:
-    """Row and column of the cells with most colour: glass costs less to decode."""
-    with openslide.OpenSlide(slide.path) as handle:
-        width, height = handle.dimensions
-        image = np.asarray(handle.get_thumbnail((1024, 1024)).convert("RGB"), int)
-    rows, cols = int(height // cell), int(width // cell)
-    if not rows * cols:
-        raise InputError(
-            f"benchmark.slide: {slide.path} is smaller than one tile at 2 um/px"
-        )
-    coloured = ((image.max(2) - image.min(2)) > _COLOURED).astype(np.float32)
-    scale = cell * len(image) / height
-    share = {
-        (row, col): coloured[
-            int(row * scale) : int((row + 1) * scale),
-            int(col * scale) : int((col + 1) * scale),
-        ].mean()
-        for row in range(rows)
-        for col in range(cols)
-    }
-    return sorted(sorted(share, key=lambda place: share[place])[-num:])
 
 
 def _plain(slide: MadeSlide, tiles: Tiles) -> None:
@@ -244,8 +171,8 @@ def _plain(slide: MadeSlide, tiles: Tiles) -> None:
     for reading, x, y in tiles:
         side = round(reading.extent)
         image = handle.read_region((x, y), 0, (side, side)).convert("RGB")
-        if side != _TILE_PX:
-            image = image.resize((_TILE_PX, _TILE_PX), Image.Resampling.BICUBIC)
+        if side != TILE_PX:
+            image = image.resize((TILE_PX, TILE_PX), Image.Resampling.BICUBIC)
         np.asarray(image)
     handle.close()
 
@@ -269,7 +196,7 @@ class _Read:
     def __call__(self) -> None:
         slide = self._opened.pop()
         usual, area_average.LOOP_AFTER = area_average.LOOP_AFTER, self._loop_after
-        read = CellReader(slide, {r.mpp: r for r, _, _ in self._tiles}, _TILE_PX)
+        read = CellReader(slide, {r.mpp: r for r, _, _ in self._tiles}, TILE_PX)
         for reading, x, y in self._tiles:
             read(reading, x, y)
         area_average.LOOP_AFTER = usual
