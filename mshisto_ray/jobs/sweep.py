@@ -236,11 +236,9 @@ def _write_tables(config: AnySweepConfig, found: SweepRanking) -> None:
     if config.chosen_by:
         table = sweep_tables.comparison_table(found.ranked, found.compared)
         write_text(config.out / COMPARISONS, table)
-    plot_noise(
-        config.out / NOISE,
-        found.ranked,
-        config.chosen_by or config.kind.chooses,
-    )
+    metric = config.chosen_by or config.kind.chooses
+    title = config.kind.titles[metric]
+    plot_noise(config.out / NOISE, found.ranked, metric, title)
     chosen = bool(config.chosen_by)
     sweep_plot.plot(found.plot, found.ranked, chosen, found.compared)
 
