@@ -154,6 +154,10 @@ def test_every_point_of_a_sweep_has_its_own_views(joined, tmp_path):
     assert [p.config.load().dims for p in found.values()] == [(5,), (19,)]
     labels = [p.label for p in found.values()]
     assert labels == ["views=one 0.5", "views=one 0.5 + two 1 + two 0.5"]
+    wrong = [one[0], one[0] | {"mpp": 1.0, "colour": "gray"}]
+    words = r"axes, at views=one 0\.5 \+ one 1.*: views\.1\.colour: 'gray' is not in"
+    with pytest.raises(InputError, match=words):
+        check(expand(config, {"views": [one, wrong]}), None)
 
 
 def test_what_is_left_out_is_named(joined, stages):
