@@ -167,19 +167,7 @@ def read_labels(
         labels.table, notes = read_label_table(config, mpp, set(patients))
         labels.notes += notes
     elif target.column == ANNOTATION:
-        labels.directory = labelled_directory(config)
-        labels.tiles = _annotated_tiles(config, labels.directory, mpp)
-        lacking = sorted(set(patients) - set(labels.tiles.slides))
-        if len(lacking) == len(patients):
-            raise InputError(
-                f"tiles: no embedded slide is in {labels.tiles.path}: give the tiles "
-                "directory that was embedded"
-            )
-        if lacking:
-            labels.notes.append(
-                f"{len(lacking)} slides have no class, they are not in "
-                f"{labels.tiles.path}: {', '.join(lacking[:5])}"
-            )
+        _set_annotation(labels)
     elif cohort is None:
         raise InputError(
             f"target.column={target.column}: this is a column of the cohort; give "
@@ -188,6 +176,27 @@ def read_labels(
     else:
         labels.by_slide = cohort.column(target.column)
     return labels
+
+
+def _set_annotation(labels: Labels) -> None:
+    """Let the tiles directory give classes; slides that it lacks have none.
+
+    Raises:
+        InputError: see ``_annotated_tiles``; no embedded slide is in it.
+    """
+    labels.directory = labelled_directory(labels.config)
+    labels.tiles = _annotated_tiles(labels.config, labels.directory, labels.mpp)
+    lacking = sorted(set(labels.patients) - set(labels.tiles.slides))
+    if len(lacking) == len(labels.patients):
+        raise InputError(
+            f"tiles: no embedded slide is in {labels.tiles.path}: give the tiles "
+            "directory that was embedded"
+        )
+    if lacking:
+        labels.notes.append(
+            f"{len(lacking)} slides have no class, they are not in "
+            f"{labels.tiles.path}: {', '.join(lacking[:5])}"
+        )
 
 
 def _annotated_tiles(
