@@ -20,6 +20,7 @@ from mshisto_ray.store.same_place import (
     find_parents,
     read_corners,
 )
+from mshisto_ray.store.same_slides import explain_other_files
 from mshisto_ray.store.shards import match_tiles
 from mshisto_ray.store.tiles import TileDirectory
 
@@ -90,14 +91,12 @@ def check_same_tiles(
                 f"{name}: {directory.path} embeds other tiles than {tiles.path} "
                 f"({'; '.join(other)}); give embeddings of these tiles"
             )
-        prints = directory.fingerprints if directory.knows_slides else {}
-        for slide_id, fingerprint in prints.items():
-            known = tiles.slides.get(slide_id)
-            if known and known["fingerprint"] != fingerprint:
-                raise InputError(
-                    f"{name}: {directory.path} embeds another file of slide "
-                    f"{slide_id!r} than {tiles.path}; run mshisto embed on these tiles"
-                )
+        apart = explain_other_files(tiles.fingerprints, directory.fingerprints)
+        if apart and directory.knows_slides:
+            raise InputError(
+                f"{name}: {directory.path} embeds another file of {apart} than "
+                f"{tiles.path}; run mshisto embed on these tiles"
+            )
 
 
 def read_tile_set(

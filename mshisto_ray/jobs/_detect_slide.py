@@ -100,9 +100,8 @@ class Detector:
             if slide and self._config.pictures:
                 own = [r for r in regions or [] if r.name == self._annotated_as(name)]
                 try:
-                    pictures[name] = draw_map(
-                        slide, found, own, self._settings.peak_threshold
-                    )
+                    least = self._settings.threshold, self._settings.peak_threshold
+                    pictures[name] = draw_map(slide, found, own, *least)
                 except SlideError as error:
                     notes.append(f"{scores.slide_id}: no picture: {error}")
         if slide:

@@ -10,8 +10,10 @@ from mshisto_ray.jobs._predict_config import OneHeadConfig, embedding_paths
 from mshisto_ray.mil.head import Head
 from mshisto_ray.mil.loading import open_head
 from mshisto_ray.prediction.tile_bag import in_colours
-from mshisto_ray.prediction.views import views_of
+from mshisto_ray.prediction.views import checked_views, views_of
 from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.same_slides import explain_other_files
+from mshisto_ray.store.tiles import TileDirectory
 
 
 def open_inputs(config: OneHeadConfig) -> tuple[Head, list[EmbeddingDirectory]]:
@@ -19,7 +21,8 @@ def open_inputs(config: OneHeadConfig) -> tuple[Head, list[EmbeddingDirectory]]:
 
     Raises:
         InputError: a head of a bag table; embeddings of another encoder, scale or
-            colour than the head was trained on.
+            colour than the head was trained on; views that do not fit each other;
+            tiles of other slides than embedded.
     """
     head = open_head(config.head)
     if head.encoder is None or head.scale is None:
@@ -31,6 +34,10 @@ def open_inputs(config: OneHeadConfig) -> tuple[Head, list[EmbeddingDirectory]]:
     directories = in_colours(head, found)
     for directory, part in zip(directories, _parts(head), strict=True):
         _check(directory, part["encoder"], part["mpp"], part.get("colour"))
+    if views_of(head):
+        checked_views(head, directories)
+    if config.tiles:
+        _check_tiles(TileDirectory(config.tiles), directories[0])
     return head, directories
 
 
@@ -62,4 +69,18 @@ def _check(
         raise InputError(
             f"{directory.path}: has colours {directory.colours}, the head was "
             f"trained on {colour}: embed the new slides with it"
+        )
+
+
+def _check_tiles(tiles: TileDirectory, embedded: EmbeddingDirectory) -> None:
+    if not {*tiles.slides} & {*embedded.slide_ids}:
+        raise InputError(
+            f"tiles: no slide of {embedded.path} is in {tiles.path}: give the tiles "
+            "directory that was embedded, or tiles=null"
+        )
+    apart = explain_other_files(tiles.fingerprints, embedded.fingerprints)
+    if apart and embedded.knows_slides:
+        raise InputError(
+            f"tiles: {tiles.path} is of another file of {apart} than "
+            f"{embedded.path}: give the tiles directory that was embedded"
         )

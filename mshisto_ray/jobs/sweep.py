@@ -19,6 +19,7 @@ from mshisto_ray.jobs._decisions import (
     check_tile_decision,
     keep_decision,
 )
+from mshisto_ray.jobs._left_out import write_left_out
 from mshisto_ray.jobs._report import write_report
 from mshisto_ray.jobs._sweep_config import AnySweepConfig, TileSweepConfig
 from mshisto_ray.jobs._sweep_ranking import (
@@ -117,6 +118,7 @@ def _run(config: AnySweepConfig, source: PointSource) -> int:
         _check_decision(config, data, splits)
     for note in source.notes:
         say(f"sweep: {note}")
+    write_left_out("sweep", config.out, data.failures)
     source.first.write_folds(config.out / "folds.parquet", data, splits)
     write_text(config.out / "sweep.yaml", configs.to_yaml(config))
     pending = source.remaining(partial(is_done, config))
@@ -234,11 +236,9 @@ def _write_tables(config: AnySweepConfig, found: SweepRanking) -> None:
     if config.chosen_by:
         table = sweep_tables.comparison_table(found.ranked, found.compared)
         write_text(config.out / COMPARISONS, table)
-    plot_noise(
-        config.out / NOISE,
-        found.ranked,
-        config.chosen_by or config.kind.chooses,
-    )
+    metric = config.chosen_by or config.kind.chooses
+    title = config.kind.titles[metric]
+    plot_noise(config.out / NOISE, found.ranked, metric, title)
     chosen = bool(config.chosen_by)
     sweep_plot.plot(found.plot, found.ranked, chosen, found.compared)
 

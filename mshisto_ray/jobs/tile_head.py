@@ -11,6 +11,7 @@ import numpy as np
 from mshisto_ray.config import InputError, OutputPath, option
 from mshisto_ray.decision.config import DecisionConfig, RulesConfig
 from mshisto_ray.jobs._decisions import check_tile_decision, keep_decision
+from mshisto_ray.jobs._left_out import write_left_out
 from mshisto_ray.jobs._trained import train_on_fewer, write_summary
 from mshisto_ray.learning.fold_means import fold_mean, pooling_notes
 from mshisto_ray.learning.result_files import HEAD_FOLDER, VALIDATION
@@ -75,6 +76,7 @@ def run(config: TileHeadJobConfig) -> None:
         config.out, STAGE, settings, config.model_dump(mode="json")
     ) as manifest:
         store = config.runtime.open_store(config.out)
+        write_left_out("tile_head", config.out, samples.failures)
         folder, started = config.out / RESULT, time.time()
         if read_metrics(folder):
             print(f"tile_head: {folder} is already done", flush=True)

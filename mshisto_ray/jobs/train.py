@@ -9,6 +9,7 @@ from pathlib import Path
 from mshisto_ray.config import OutputPath, option
 from mshisto_ray.jobs._decisions import keep_decision
 from mshisto_ray.jobs._experiment_run import describe_result
+from mshisto_ray.jobs._left_out import write_left_out
 from mshisto_ray.jobs._trained import train_on_fewer, write_summary
 from mshisto_ray.learning import result_files
 from mshisto_ray.learning.fold_means import pooling_notes
@@ -55,6 +56,7 @@ def _run(
     store = config.runtime.open_store(config.out)  # before work that it is to record
     for note in experiment.notes(config, bags):
         print(f"train: {note}", flush=True)
+    write_left_out("train", config.out, bags.failures)
     folder = config.out / RESULT
     metrics = result_files.read_metrics(folder)
     if metrics:

@@ -21,7 +21,11 @@ _RADIUS = 0.75  # of a point's circle, in sides of a tile
 
 
 def draw_map(
-    slide: Slide, found: SlideMap, annotated: Sequence[Region], threshold: float
+    slide: Slide,
+    found: SlideMap,
+    annotated: Sequence[Region],
+    threshold: float,
+    peak_threshold: float,
 ) -> Image.Image:
     """The slide beside its map; regions, points and annotation on both.
 
@@ -29,7 +33,8 @@ def draw_map(
         slide: open slide.
         found: the map.
         annotated: regions of the class.
-        threshold: least probability of a point that is shown.
+        threshold: least probability in a region.
+        peak_threshold: least probability of a point that is shown.
     """
     thumbnail = read_thumbnail(slide, found.mpp, _MPP)
     scores = found.scores
@@ -42,7 +47,7 @@ def draw_map(
     )
     regions = [Region("found region", region.polygon) for region in found.regions]
     known = [Region("annotated", region.polygon) for region in annotated]
-    shown = found.peaks.least(threshold)
+    shown = found.peaks.least(peak_threshold)
     outlines = [
         *outlines_of(known),
         *outlines_of(regions),
@@ -51,7 +56,9 @@ def draw_map(
     meaning = (
         f"Probability of {found.name} that the model gives to each tile at "
         f"{scores.mpp:g} um/px, from 0 to 1; below 0.5 transparent. "
-        f"{len(regions)} regions, {len(shown)} points."
+        f"{len(regions)} regions, where it is at least {threshold:g}; {len(shown)} "
+        f"points, its peaks of at least {peak_threshold:g}: a circle marks a place, "
+        "not a size."
     )
     caption = Caption(f"{scores.slide_id}  {found.name}", found.name, meaning)
     return draw_heatmap(

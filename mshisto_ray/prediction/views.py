@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from mshisto_ray.mil.head import Head
-from mshisto_ray.representation.joining import Absent, join_slide
+from mshisto_ray.representation.joining import join_slide
+from mshisto_ray.representation.left_out import tile_failures
 from mshisto_ray.representation.views import ViewConfig, check_views
 from mshisto_ray.store.embeddings import EmbeddingDirectory, TileEmbeddings
 from mshisto_ray.store.failures import Failure
@@ -20,6 +21,21 @@ _PLACE = ("mpp", "row", "col", "x", "y", "extent", "tissue", "own")
 def views_of(head: Head) -> Sequence[Mapping[str, Any]]:
     """Encoder, mpp and colour of each view, in order; empty for other heads."""
     return (head.encoder or {}).get("views", ())
+
+
+def checked_views(
+    head: Head, directories: Sequence[EmbeddingDirectory]
+) -> tuple[list[ViewConfig], list[int]]:
+    """The views of a head of views in directories, and how coarse each is.
+
+    Raises:
+        InputError: see ``check_views``.
+    """
+    views = [
+        ViewConfig(embeddings=directory.path, mpp=view["mpp"], colour=view["colour"])
+        for directory, view in zip(directories, views_of(head), strict=True)
+    ]
+    return views, check_views(views, directories)
 
 
 def read_views(
@@ -38,11 +54,7 @@ def read_views(
     Raises:
         InputError: see ``check_views``.
     """
-    views = [
-        ViewConfig(embeddings=directory.path, mpp=view["mpp"], colour=view["colour"])
-        for directory, view in zip(directories, views_of(head), strict=True)
-    ]
-    factors = check_views(views, directories)
+    views, factors = checked_views(head, directories)
     scales = [view.mpp for view in views]
     joined = join_slide(scales, directories, factors, slide_id)
     rows = joined.rows
@@ -57,21 +69,9 @@ def read_views(
     failures = [
         failure
         for view, absent in zip(views, joined.absent, strict=True)
-        for failure in _failures(slide_id, view, absent)
+        for failure in tile_failures(
+            "predict", slide_id, view.mpp, view.embeddings, absent
+        )
     ]
     whole = np.concatenate(values, axis=1)
     return replace(parts[finest], **place, values=whole), failures
-
-
-def _failures(slide_id: str, view: ViewConfig, absent: Absent) -> list[Failure]:
-    return [
-        Failure(
-            slide_id, "predict", "input", "NoView",
-            f"no embedding at {view.mpp:g} um/px in {view.embeddings}: {num} tiles "
-            "left out; its failures.csv says why",
-            mpp=absent.mpp, row=row, col=col,
-        )
-        for row, col, num in zip(
-            absent.row.tolist(), absent.col.tolist(), absent.tiles.tolist(), strict=True
-        )
-    ]  # fmt: skip

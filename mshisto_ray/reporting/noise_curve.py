@@ -17,11 +17,17 @@ _MAX_LABELS = 8
 # Letters of the names of lines that fit side by side below the panels.
 _LETTERS = 110
 _SYMBOL = 10  # letters that a line's symbol takes
+_TITLES = {
+    "val": "validation patients, which choose the model",
+    "test": "test patients, which choose nothing",
+}
 # Axes that have lines of their own.
 _LINES = ("noise", "pooling", "views", "embeddings", "reduction", "hidden")
 
 
-def plot_noise(path: Path, ranked: Sequence[PointResult], metric: str) -> bool:
+def plot_noise(
+    path: Path, ranked: Sequence[PointResult], metric: str, title: str
+) -> bool:
     """Draw it (PNG) where the configs have several levels; return whether they have.
 
     A line for each value of the axes ``noise``, ``pooling``, ``views``, ``reduction``
@@ -32,6 +38,7 @@ def plot_noise(path: Path, ranked: Sequence[PointResult], metric: str) -> bool:
         path: to write.
         ranked: of ``learning.sweep.results.rank``.
         metric: of the target.
+        title: the metric in words.
     """
     found: dict[str, dict[float, PointResult]] = {}
     for outcome in ranked:
@@ -65,11 +72,10 @@ def plot_noise(path: Path, ranked: Sequence[PointResult], metric: str) -> bool:
         # More labels side by side would overlap.
         ticks = range(0, len(levels), -(-len(levels) // _MAX_LABELS))
         axes.set_xticks(ticks, [f"{levels[tick]:g}" for tick in ticks])
-        axes.set_xlabel("noise.sigma, times the standard deviation of a feature")
-        chooses = "chooses" if part == "val" else "does not choose"
-        axes.set_title(f"{part}_{metric}, 95 % intervals ({chooses})", fontsize=10)
+        axes.set_xlabel("noise.sigma, in standard deviations of a feature")
+        axes.set_title(_TITLES[part], fontsize=10)
         axes.grid(axis="y", alpha=0.3)
-    panels[0].set_ylabel(metric)
+    panels[0].set_ylabel(f"{title}, with 95 % intervals")
     # Below the panels: intervals may lie anywhere within them.
     lines, names = panels[0].get_legend_handles_labels()
     place = "outside lower center"

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from mshisto_ray.config import Config, InputError, InputPath, option
-from mshisto_ray.representation.joining import JoinedSlide, join_slide
+from mshisto_ray.representation.joining import join_slide
+from mshisto_ray.representation.left_out import LeftOut
 from mshisto_ray.store.cache import CacheConfig, open_features
 from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.features import Features
 from mshisto_ray.store.manifest import differences
+from mshisto_ray.store.same_slides import explain_other_files
 
 _TOLERANCE = 1e-6
 
@@ -69,7 +72,8 @@ class Views:
     ``widths``: columns of each view; ``mpp``: of the tiles, the finest of the views;
     ``places``: (row, col) of each slide's tiles; ``digest``: of all embeddings and the
     order of the views; ``encoder``: what a head records of them; ``notes``: how many
-    tiles were dropped, or lie as near to a second parent.
+    slides and tiles were dropped, or lie as near to a second parent; ``failures``:
+    which were dropped.
     """
 
     features: ViewFeatures
@@ -79,6 +83,7 @@ class Views:
     digest: str
     encoder: Mapping[str, Any]
     notes: tuple[str, ...]
+    failures: tuple[Failure, ...]
 
 
 def open_views(
@@ -113,14 +118,12 @@ def open_views(
     joined = [join_slide(scales, directories, factors, slide_id) for slide_id in kept]
     place = [[names[slide_id] for names in order] for slide_id in kept]
     features = ViewFeatures(kept, parts, place, [one.rows for one in joined])
-    described = [
-        {
-            "encoder": directory.manifest.recipe["encoder"],
-            "mpp": view.mpp,
-            "colour": view.colour or directory.colours[0],
-        }
-        for directory, view in zip(directories, views, strict=True)
-    ]
+    left = LeftOut(
+        [(view.mpp, view.embeddings) for view in views],
+        {d.path: sorted(set(slide_ids) - set(d.slide_ids)) for d in directories},
+        dict(zip(kept, joined, strict=True)),
+    )
+    described = _described(views, directories)
     text = repr([(d.digest, v) for d, v in zip(directories, described, strict=True)])
     return Views(
         features,
@@ -129,31 +132,23 @@ def open_views(
         tuple(one.places for one in joined),
         hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
         {"views": described},
-        _notes(views, joined),
+        left.notes(),
+        left.failures("train"),
     )
 
 
-def _notes(
-    views: Sequence[ViewConfig], joined: Sequence[JoinedSlide]
-) -> tuple[str, ...]:
-    total = sum(one.rows.shape[1] for one in joined)
-    notes = []
-    for number, view in enumerate(views):
-        where = f"at {view.mpp:g} um/px in {view.embeddings}"
-        lost, ties = (
-            sum(counts[number] for counts in found)
-            for found in ([one.lost for one in joined], [one.ties for one in joined])
-        )
-        if lost:
-            notes.append(
-                f"views: {lost} tiles dropped: no embedding {where}; {total} are left"
-            )
-        if ties:
-            notes.append(
-                f"views: {ties} tiles are as near to a second tile {where}: the first "
-                "by row and column is taken"
-            )
-    return tuple(notes)
+def _described(
+    views: Sequence[ViewConfig], directories: Sequence[EmbeddingDirectory]
+) -> list[dict[str, Any]]:
+    """What a head records of each view."""
+    return [
+        {
+            "encoder": directory.manifest.recipe["encoder"],
+            "mpp": view.mpp,
+            "colour": view.colour or directory.colours[0],
+        }
+        for directory, view in zip(directories, views, strict=True)
+    ]
 
 
 def check_views(
@@ -211,12 +206,12 @@ def _check_same_grid(
             f"({'; '.join(found)}): give embeddings of the same tiles"
         )
     known = first.knows_slides and other.knows_slides
-    for slide_id in set(first.fingerprints) & set(other.fingerprints):
-        if known and first.fingerprints[slide_id] != other.fingerprints[slide_id]:
-            raise InputError(
-                f"views.{number}: {other.path} embeds another file of slide "
-                f"{slide_id!r} than {first.path}: run mshisto embed on the same tiles"
-            )
+    apart = explain_other_files(first.fingerprints, other.fingerprints)
+    if known and apart:
+        raise InputError(
+            f"views.{number}: {other.path} embeds another file of {apart} than "
+            f"{first.path}: run mshisto embed on the same tiles"
+        )
     if not set(first.slide_ids) & set(other.slide_ids):
         raise InputError(
             f"views.{number}: no slide is in both {first.path} and {other.path}"

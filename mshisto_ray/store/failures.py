@@ -25,7 +25,7 @@ _MOST_REASONS = 8
 _WORD = 4
 _VARYING = re.compile(r"\S*/\S*|\d[\d.,]*")
 
-Stage = Literal["tile", "embed", "import", "export", "predict"]
+Stage = Literal["tile", "embed", "import", "export", "train", "predict"]
 
 
 @dataclass(frozen=True)

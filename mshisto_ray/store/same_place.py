@@ -124,7 +124,7 @@ def check_places(
     corners: Sequence[Corners],
     fits: np.ndarray,
 ) -> None:
-    """Raise InputError where an import's tiles, linked by row and column, lie apart.
+    """Raise InputError where tiles, linked by row and column, lie apart.
 
     Args:
         key: of the config, which the message begins with.
@@ -137,9 +137,10 @@ def check_places(
     sides = [float(np.median(found.extent)) for found in corners]
     raise InputError(
         f"{key}: most tiles of {directories[1]} ({sides[1]:g} level-0 px) do not "
-        f"lie where those of {directories[0]} ({sides[0]:g} px) do: extract both "
-        "on one grid that starts at the slide's corner, with tiles of the same size, "
-        "or embed here the tiles of the features: mshisto tile places=FEATURES"
+        f"lie where those of {directories[0]} ({sides[0]:g} px) do: give "
+        "directories of the same tiles; of imported features, extract both on one grid "
+        "that starts at the slide's corner, with tiles of the same size, or embed here "
+        "the tiles of the features: mshisto tile places=FEATURES"
     )
 
 

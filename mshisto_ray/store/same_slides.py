@@ -59,6 +59,19 @@ def explain_copies(
     return problems, notes
 
 
+def explain_other_files(
+    ones: Mapping[str, str], others: Mapping[str, str]
+) -> str | None:
+    """Name the slides that are other files in two directories; None: there are none.
+
+    Args:
+        ones: fingerprint of each slide's file, by slide_id.
+        others: likewise.
+    """
+    apart = [s for s in sorted({*ones} & {*others}) if ones[s] != others[s]]
+    return f"slides {_few(apart)}" if apart[1:] else "".join(map(_one, apart)) or None
+
+
 def folder_problem(path: Path) -> str | None:
     """Return why a folder is no slide, None if it may be one or is none."""
     if path.is_dir() and any(is_dicom(file) for file in path.iterdir()):
@@ -91,6 +104,10 @@ def _line(slide_ids: Sequence[str], why: str) -> str:
         f"slides {' and '.join(map(repr, slide_ids))} are one slide ({why}): keep one "
         "row of it, or the same tissue is trained on and tested"
     )
+
+
+def _one(name: str) -> str:
+    return f"slide {name!r}"
 
 
 def _few(names: Sequence[str]) -> str:

@@ -47,6 +47,11 @@ class TileDirectory:
         return {key: recipe[key] for key in recipe if key != "focus_mpp"}
 
     @property
+    def fingerprints(self) -> dict[str, str]:
+        """Of each slide's file, by slide_id."""
+        return {name: row["fingerprint"] for name, row in self.slides.items()}
+
+    @property
     def scales(self) -> list[float]:
         """Configured scales, finest first (micrometres per pixel)."""
         return sorted(self.manifest.recipe["scales"])

@@ -122,7 +122,7 @@ def test_parents_cover_their_children(read):
     [
         ({"recipe": {"scales": [0.5, 1.0], "tile_px": 64}},
          "two: .* other tiles than .* .tile_px: 100 -> 64.; give embeddings of these"),
-        ({"prints": "other"}, "two: .* embeds another file of slide 's[012]' than"),
+        ({"prints": "other"}, "two: .* another file of slides 's0', 's1', 's2' than"),
         ({"slides": {"s1": None}}, "none of 36 tiles at 0.5 um/px is annotated"),
         ({"slides": {"s1": ["A"] * 36}}, "all 36 tiles are of class 'A'; .* two clas"),
         ({"label": {"column": "grade"}}, "'grade': this is a column of the cohort"),

@@ -118,6 +118,27 @@ def test_a_head_of_views_reads_every_view(plain, study, tmp_path):
         run(study, tmp_path / "b", head=head(study, "views"), embeddings=[one, two])
 
 
+def test_what_does_not_fit_is_refused_before_work(plain, study, make_stages, tmp_path):
+    _, (one, _) = study
+    stages = make_stages(tmp_path)
+    others = stages.tiles(dict.fromkeys(["o0", "o1"]), name="others")
+    with pytest.raises(InputError, match=r"tiles: no slide of .*one is in .*others"):
+        run(study, tmp_path / "b", head=head(study, "near"), tiles=others)
+    stages.tiles(dict.fromkeys(SLIDES))
+    for changes, words in (
+        (
+            {"recipe": {"scales": [1.0], "tile_px": 50}},
+            r"views\.1: .* other tiles than",
+        ),
+        ({"prints": "another"}, r"views\.1: .* another file of slides 's0', 's1'"),
+    ):
+        two = stages.embeddings(other, "two", **changes)
+        with pytest.raises(InputError, match=words):
+            run(study, tmp_path / "b", head=head(study, "views"), embeddings=[two, one])
+        shutil.rmtree(two)
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_parent_that_failed_is_named_and_counted(plain, study, tmp_path, capsys):
     _, (one, two) = study
     lacking = tmp_path / "two"

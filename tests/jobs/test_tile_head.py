@@ -19,6 +19,7 @@ from mshisto_ray.statistics.calibration import fit_platt
 from mshisto_ray.statistics.thresholds import for_sensitivity
 from mshisto_ray.store.learned_labels import record_patients
 from mshisto_ray.store.tiles import TileDirectory
+from mshisto_ray.tile_classification.head import labels
 from mshisto_ray.tile_classification.head.files import load_heads
 from mshisto_ray.tile_classification.head.run import plan_folds
 from mshisto_ray.tile_classification.head.samples import read_samples
@@ -325,3 +326,56 @@ def test_encoders_are_compared_by_the_colours_named(stage, stages):
     np.testing.assert_array_equal(theirs.read(rows), np.abs(ours.read(rows)))
     with pytest.raises(InputError, match="colours: 'red' is not among the embeddings"):
         configs.validate(SelectConfig, raw | {"colours": {"red": "gray"}})
+
+
+def test_tiles_that_were_not_embedded_are_refused(stage, make_stages, tmp_path):
+    def read(slides, **more):
+        others = make_stages(tmp_path)
+        tiles = others.tiles(dict.fromkeys(slides, CLASSES), name="others")
+        return read_samples(settings((tiles, *stage[1:]), **more))
+
+    found = read(SLIDES[:5])
+    assert {found.features.slide_ids[s] for s in found.slide} == set(SLIDES[:5])
+    assert "3 slides have no class, they are not in" in " ".join(found.notes)
+    with pytest.raises(InputError, match=r"tiles: no embedded slide is in .*others"):
+        read(["t0", "t1"])
+    others = make_stages(tmp_path / "coarse")
+    others.tiles(dict.fromkeys(SLIDES, CLASSES))
+    of = others.embeddings(embed, "coarse", recipe={"scales": [0.25], "tile_px": 100})
+    with pytest.raises(
+        InputError, match=r"tiles: .* has no 0\.25 um/px; it has 0\.5, 1"
+    ):
+        read_samples(settings(stage, embeddings=of))
+    of = others.embeddings(embed, "file", prints="another")
+    with pytest.raises(InputError, match="is of another file of slides 's0', 's1'"):
+        read_samples(settings(stage, embeddings=of))
+
+
+def test_annotated_tiles_that_lie_elsewhere_are_refused(stage, monkeypatch):
+    """Tiles of another size have the same rows and columns at other places."""
+    read_corners = labels.read_corners
+
+    def larger(*given):
+        found = read_corners(*given)
+        return labels.Corners(2 * found.x, 2 * found.y, 2 * found.extent)
+
+    monkeypatch.setattr(labels, "read_corners", larger)
+    with pytest.raises(
+        InputError, match=r"tiles: most tiles .* give directories of the"
+    ):
+        read_samples(settings(stage))
+
+
+def test_what_views_lack_is_listed(stage, stages):
+    lacking = stages.embeddings(embed, "two", lost=[("s2", 3, 4)], slides=SLIDES[:6])
+    views = [{"embeddings": path, "mpp": 0.5} for path in (stage[1], lacking)]
+    given = settings(stage, embeddings=None, views=views)
+    tile_head.run(given)
+    table = pq.read_table(given.out / "failures.parquet").to_pylist()
+    places = [(row["slide_id"], row["row"], row["col"], row["stage"]) for row in table]
+    assert places == [
+        ("s2", 3, 4, "train"),
+        ("s6", None, None, "train"),
+        ("s7", None, None, "train"),
+    ]
+    assert "NoView" in (given.out / "failures.csv").read_text()

@@ -154,6 +154,33 @@ def test_every_point_of_a_sweep_has_its_own_views(joined, tmp_path):
     assert [p.config.load().dims for p in found.values()] == [(5,), (19,)]
     labels = [p.label for p in found.values()]
     assert labels == ["views=one 0.5", "views=one 0.5 + two 1 + two 0.5"]
+    wrong = [one[0], one[0] | {"mpp": 1.0, "colour": "gray"}]
+    words = r"axes, at views=one 0\.5 \+ one 1.*: views\.1\.colour: 'gray' is not in"
+    with pytest.raises(InputError, match=words):
+        check(expand(config, {"views": [one, wrong]}), None)
+
+
+def test_what_is_left_out_is_named(joined, stages):
+    views, cache = joined
+    found = open_views(views[:2], SLIDES[:3], cache)
+    assert found.notes == ()  # the finest view decides which tiles there are
+    some = ViewConfig(
+        embeddings=stages.embeddings(embed(3.0, 5), "some", slides=SLIDES[:2]), mpp=1.0
+    )
+    found = open_views([*views, some], SLIDES, cache)
+    assert found.notes == (
+        f"views: 2 slides left out, not embedded in {some.embeddings}: s2, s3",
+        f"views: 1 tiles dropped: no embedding at 0.5 um/px in {views[2].embeddings}; "
+        "70 are left",
+    )
+    named = [
+        (f.slide_id, f.stage, f.error, f.mpp, f.row, f.col) for f in found.failures
+    ]
+    assert named == [
+        ("s2", "train", "NoView", None, None, None),
+        ("s3", "train", "NoView", None, None, None),
+        ("s1", "train", "NoView", 0.5, 2, 4),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +213,8 @@ def test_views_of_other_tiles_or_files_are_refused(joined, stages):
     with pytest.raises(InputError, match=r"views\.1: .* embeds other tiles .*tile_px"):
         open_views([views[0], ViewConfig(embeddings=other, mpp=0.5)], SLIDES, cache)
     other = stages.embeddings(embed(1.0, 5), "file", prints="another")
-    with pytest.raises(InputError, match="embeds another file of slide"):
+    words = r"another file of slides 's0', 's1', 's2', 's3' than"
+    with pytest.raises(InputError, match=words):
         open_views([views[0], ViewConfig(embeddings=other, mpp=0.5)], SLIDES, cache)
     stages.tables = {"t0": stages.tables["s0"]}
     other = stages.embeddings(embed(1.0, 5), "slides")

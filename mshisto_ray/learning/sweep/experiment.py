@@ -36,8 +36,8 @@ class Experiment(Config):
 
     MIL models and tile heads are experiments. ``data`` is what ``load`` returns: of all
     points of a sweep the same rows, of which every point may have other features. It
-    has a ``digest`` (of its embeddings) and an ``identity`` (of all that a result
-    depends on).
+    has a ``digest`` (of its embeddings), an ``identity`` (of all that a result depends
+    on) and ``failures`` (what was left out for a view that lacks it).
     """
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -206,7 +207,7 @@ class PointCheck:
             config = point.config
             source = config.source()
             if source not in self._loaded:
-                self._loaded[source] = config.check()
+                self._loaded[source] = self._check(point)
                 self._check_rows(points, point)
             data, splits = self._loaded[source]
             _check_model(point, data, splits)
@@ -216,6 +217,13 @@ class PointCheck:
             new = [line for line in config.notes(data) if line not in self.notes]
             self.notes += new
         return found
+
+    def _check(self, point: Point) -> tuple[Any, Sequence[Split]]:
+        """Data and splits; what is wrong only at later points is said to be there."""
+        if not self._loaded:
+            return point.config.check()
+        with _named(point):
+            return point.config.check()
 
     def _check_rows(self, points: Sequence[Point], point: Point) -> None:
         data, splits = self._loaded[point.config.source()]
@@ -243,8 +251,15 @@ def check(
 
 
 def _check_model(point: Point, data: Any, splits: Sequence[Split]) -> None:
-    try:
+    with _named(point):
         point.config.check_model(data, splits)
+
+
+@contextlib.contextmanager
+def _named(point: Point) -> Iterator[None]:
+    """Begin an InputError with the values of the axes that it arose at."""
+    try:
+        yield
     except InputError as error:
         where = f"axes, at {point.label}: " if point.values else ""
         raise InputError(f"{where}{error}") from None

@@ -24,6 +24,7 @@ from mshisto_ray.mil.input.labels import (
 from mshisto_ray.mil.input.scales import FinerScale
 from mshisto_ray.mil.input.source import BagRow, BagSource, open_source
 from mshisto_ray.store.cache import CacheConfig
+from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.features import Features
 
 # Rows between slides of a bag: more than any slide has.
@@ -59,7 +60,8 @@ class Bags:
     embeddings or table; ``encoder``: of the embeddings, None for a table; ``notes``:
     slides or bags left out, one line per reason; ``unit``: what a bag is, ``slide`` or
     ``patient``; ``fingerprints``: of the labelled slides' files, each with its patient;
-    ``groups``: what stays together in folds in place of patients, None where nothing.
+    ``groups``: what stays together in folds in place of patients, None where nothing;
+    ``failures``: slides and tiles that a view lacks.
     """
 
     features: Features
@@ -82,6 +84,7 @@ class Bags:
     views: tuple[int, ...] | None = None
     places: Callable[[int], np.ndarray] | None = None
     groups: tuple[str | None, ...] | None = None
+    failures: tuple[Failure, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -230,6 +233,7 @@ def read_bags(
         },
         views=source.views,
         places=source.places,
+        failures=source.failures,
         groups=tuple(g[0].group for g in groups) if group else None,
     )
 

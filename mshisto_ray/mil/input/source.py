@@ -21,6 +21,7 @@ from mshisto_ray.store.cache import CacheConfig, open_features
 from mshisto_ray.store.cohort import Cohort, read_cohort
 from mshisto_ray.store.columns import looks_like_fold
 from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.features import Features, ParquetFeatures
 from mshisto_ray.store.identity import doubtful_patient_notes, own_patient_note
 from mshisto_ray.store.learned_labels import learned_notes
@@ -48,7 +49,7 @@ class BagSource:
     """Rows and their features.
 
     ``what``: the noun for rows in messages; ``fingerprints``: of the slides' files, by
-    slide_id, empty for a bag table.
+    slide_id, empty for a bag table; ``failures``: slides and tiles that a view lacks.
     """
 
     rows: list[BagRow]
@@ -63,6 +64,7 @@ class BagSource:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     views: tuple[int, ...] | None = None
     places: Callable[[int], np.ndarray] | None = None
+    failures: tuple[Failure, ...] = ()
 
 
 def open_source(
@@ -137,7 +139,7 @@ def _view_source(
     return BagSource(
         rows, found.features, "slides", has_fold, found.digest, found.encoder,
         found.mpp, tuple(notes), (), directories[0].fingerprints, found.widths,
-        [np.stack(place, 1) for place in found.places].__getitem__,
+        [np.stack(place, 1) for place in found.places].__getitem__, found.failures,
     )  # fmt: skip
 
 

@@ -33,13 +33,7 @@ def read_label_table(
     """
     path, target = config.target.table, config.target
     assert path is not None
-    if not path.is_file():
-        raise InputError(f"target.table: {path}: no such table")
-    if path.suffix == ".parquet":
-        frame = pd.read_parquet(path)
-    else:
-        sep = "\t" if path.suffix == ".tsv" else ","
-        frame = pd.read_csv(path, sep=sep, dtype={"slide_id": str, "label": str})
+    frame = _read(path)
     points = {"x", "y"} <= set(frame.columns)
     wanted = {"slide_id", "label"} | ({"x", "y"} if points else {"row", "col"})
     wanted |= {target.group} if target.group else set()
@@ -74,6 +68,15 @@ def read_label_table(
             "finer scale points lie in tiles of their own"
         )
     return {str(slide): part for slide, part in frame.groupby("slide_id")}, notes
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise InputError(f"target.table: {path}: no such table")
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    sep = "\t" if path.suffix == ".tsv" else ","
+    return pd.read_csv(path, sep=sep, dtype={"slide_id": str, "label": str})
 
 
 def _with_numbers(

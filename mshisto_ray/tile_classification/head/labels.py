@@ -14,6 +14,7 @@ from mshisto_ray.store.cohort import Cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.links import find_places, read_places
 from mshisto_ray.store.same_place import Corners, are_same, check_places, read_corners
+from mshisto_ray.store.same_slides import explain_other_files
 from mshisto_ray.store.shards import read_shard
 from mshisto_ray.store.tiles import TileDirectory, shard_path
 from mshisto_ray.tile_classification.head.config import TileHeadConfig
@@ -31,8 +32,8 @@ _ANNOTATION_COLUMNS = [
 class Labels:
     """Finds classes; ``names``: those met so far, whose places are the codes.
 
-    ``rows``: of a table, by slide: (row, col) sorted, class code, group; ``by_slide``:
-    class of whole slides; ``imported``: features whose corners the tiles' have to be.
+    ``table``: by slide, rows with (row, col), label, group; ``by_slide``: class of
+    whole slides; ``tiles``: annotated ones, of which ``directory`` has embeddings.
     """
 
     config: TileHeadConfig
@@ -45,7 +46,7 @@ class Labels:
     by_slide: Mapping[str, str | None] | None = None
     table: Mapping[str, pd.DataFrame] | None = None
     tiles: TileDirectory | None = None
-    imported: EmbeddingDirectory | None = None
+    directory: EmbeddingDirectory | None = None
 
     def of(
         self, slide_id: str, row: np.ndarray, col: np.ndarray
@@ -99,17 +100,18 @@ class Labels:
         self, slide_id: str, row: np.ndarray, col: np.ndarray
     ) -> np.ndarray:
         assert self.tiles is not None
+        code = np.full(len(row), -1)
+        if slide_id not in self.tiles.slides:
+            return code
         table = read_shard(shard_path(self.tiles.path, slide_id), _ANNOTATION_COLUMNS)
         here = table["mpp"].to_numpy() == self.mpp
         parts = {n: table[n].to_numpy()[here] for n in _ANNOTATION_COLUMNS[1:]}
         names = parts["annotation"]
         at = find_places((row, col), (parts["row"], parts["col"]))
-        if self.imported is not None:
-            corners = Corners(*(parts[key] for key in ("x", "y", "extent")))
-            at = self._in_place(self.imported, slide_id, row, col, corners, at)
+        corners = Corners(*(parts[key] for key in ("x", "y", "extent")))
+        at = self._in_place(slide_id, row, col, corners, at)
         bare = np.array([name is None for name in names], bool)
         inside = ~bare & (parts["annotated"] >= self.config.target.min_annotated)
-        code = np.full(len(row), -1)
         for rows, known in ((inside, names), (bare, np.full(len(names), UNANNOTATED))):
             if rows is bare and self.config.target.unannotated != "other":
                 continue
@@ -119,22 +121,21 @@ class Labels:
 
     def _in_place(
         self,
-        imported: EmbeddingDirectory,
         slide_id: str,
         row: np.ndarray,
         col: np.ndarray,
         corners: Corners,
         at: np.ndarray,
     ) -> np.ndarray:
-        """The feature's number of each tile, ``at``, or -1 where it lies elsewhere."""
-        assert self.tiles is not None
-        have = read_places(imported, slide_id, self.mpp)
-        theirs = read_corners(imported, slide_id, self.mpp)
+        """``at``, the embedding of each tile, with -1 where that lies elsewhere."""
+        assert self.tiles is not None and self.directory is not None
+        have = read_places(self.directory, slide_id, self.mpp)
+        theirs = read_corners(self.directory, slide_id, self.mpp)
         theirs = theirs[find_places(have, (row, col))]
         held = np.flatnonzero(at >= 0)
         pair = (corners[held], theirs[at[held]])
         fits = are_same(*pair)
-        check_places("tiles", (self.tiles.path, imported.path), pair, fits)
+        check_places("tiles", (self.tiles.path, self.directory.path), pair, fits)
         at[held[~fits]] = -1
         return at
 
@@ -166,14 +167,7 @@ def read_labels(
         labels.table, notes = read_label_table(config, mpp, set(patients))
         labels.notes += notes
     elif target.column == ANNOTATION:
-        if config.tiles is None:
-            raise InputError(
-                "target.column=annotation: give tiles=DIR, the tiles directory of the "
-                "embeddings, which holds the annotation"
-            )
-        labels.tiles = TileDirectory(config.tiles)
-        directory = labelled_directory(config)
-        labels.imported = directory if directory.is_imported else None
+        _set_annotation(labels)
     elif cohort is None:
         raise InputError(
             f"target.column={target.column}: this is a column of the cohort; give "
@@ -182,3 +176,50 @@ def read_labels(
     else:
         labels.by_slide = cohort.column(target.column)
     return labels
+
+
+def _set_annotation(labels: Labels) -> None:
+    """Let the tiles directory give classes; slides that it lacks have none.
+
+    Raises:
+        InputError: see ``_annotated_tiles``; no embedded slide is in it.
+    """
+    labels.directory = labelled_directory(labels.config)
+    labels.tiles = _annotated_tiles(labels.config, labels.directory, labels.mpp)
+    lacking = sorted(set(labels.patients) - set(labels.tiles.slides))
+    if len(lacking) == len(labels.patients):
+        raise InputError(
+            f"tiles: no embedded slide is in {labels.tiles.path}: give the tiles "
+            "directory that was embedded"
+        )
+    if lacking:
+        labels.notes.append(
+            f"{len(lacking)} slides have no class, they are not in "
+            f"{labels.tiles.path}: {', '.join(lacking[:5])}"
+        )
+
+
+def _annotated_tiles(
+    config: TileHeadConfig, embedded: EmbeddingDirectory, mpp: float
+) -> TileDirectory:
+    """The tiles that hold the annotation.
+
+    Raises:
+        InputError: none were given, or of other scales or slide files than embedded.
+    """
+    if config.tiles is None:
+        raise InputError(
+            "target.column=annotation: give tiles=DIR, the tiles directory of the "
+            "embeddings, which holds the annotation"
+        )
+    tiles = TileDirectory(config.tiles)
+    if mpp not in tiles.scales:
+        have = ", ".join(f"{scale:g}" for scale in tiles.scales)
+        raise InputError(f"tiles: {tiles.path} has no {mpp:g} um/px; it has {have}")
+    apart = explain_other_files(tiles.fingerprints, embedded.fingerprints)
+    if apart and embedded.knows_slides:
+        raise InputError(
+            f"tiles: {tiles.path} is of another file of {apart} than "
+            f"{embedded.path}: give the tiles directory that was embedded"
+        )
+    return tiles

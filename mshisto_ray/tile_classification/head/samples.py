@@ -14,6 +14,7 @@ from mshisto_ray.representation.views import open_views
 from mshisto_ray.store.cache import open_features
 from mshisto_ray.store.cohort import Cohort, read_cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
+from mshisto_ray.store.failures import Failure
 from mshisto_ray.store.features import ArrayFeatures, Features
 from mshisto_ray.store.learned_labels import learned_notes
 from mshisto_ray.store.links import read_places
@@ -30,7 +31,8 @@ class TileSamples:
     group that stays together) in ``groups``; all [N]. ``folds``: given fold of each
     group or None; ``views``: columns of each view; ``mpp``, ``digest``, ``encoder``: of
     the embeddings; ``notes``: what was left out; ``patients``: of each slide, none
-    where groups are patients; ``site``: of each tile, text [N], where it is known.
+    where groups are patients; ``site``: of each tile, text [N], where it is known;
+    ``failures``: slides and tiles that a view lacks.
     """
 
     features: Features
@@ -49,6 +51,7 @@ class TileSamples:
     notes: tuple[str, ...]
     patients: tuple[str, ...] = ()
     site: np.ndarray | None = None
+    failures: tuple[Failure, ...] = ()
 
     def __len__(self) -> int:
         return len(self.target)
@@ -140,6 +143,7 @@ class _TileSource:
     encoder: Mapping[str, Any]
     notes: tuple[str, ...]
     directories: tuple[EmbeddingDirectory, ...]
+    failures: tuple[Failure, ...] = ()
 
 
 def _open(config: TileHeadConfig, cohort: Cohort | None) -> _TileSource:
@@ -155,6 +159,7 @@ def _open(config: TileHeadConfig, cohort: Cohort | None) -> _TileSource:
             found.features, lambda i: found.places[i], used, found.mpp, found.widths,
             found.digest, found.encoder, found.notes,
             tuple(EmbeddingDirectory(view.embeddings) for view in config.views),
+            found.failures,
         )  # fmt: skip
     else:
         assert config.embeddings is not None
@@ -225,6 +230,7 @@ def _assemble(
         source.encoder,
         tuple(notes),
         tuple(source.slide_patients.get(s, "") for s in source.features.slide_ids),
+        failures=source.failures,
     )
 
 
