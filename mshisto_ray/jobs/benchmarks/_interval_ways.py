@@ -103,17 +103,12 @@ def _combined(
         variance, degrees = parts.variance(np.eye(len(value)))
         ends.append((value, *score_interval(value, variance, degrees, theory)))
         own.append(variance)
-    found = [
-        combine(
-            Interval(*one), Interval(*two), patient_correlation(*variances, theory.step)
-        )
-        for one, two, variances in zip(
-            np.transpose(ends[0]),
-            np.transpose(ends[1]),
-            np.transpose([*own, of_gap]).tolist(),
-            strict=True,
-        )
-    ]
+    first_ends, second_ends = (np.transpose(of) for of in ends)
+    found = []
+    for one, two, *of in zip(first_ends, second_ends, *own, of_gap, strict=True):
+        first_own, second_own, gap = map(float, of)
+        r = patient_correlation(first_own, second_own, gap, theory.step)
+        found.append(combine(Interval(*one), Interval(*two), r))
     return np.array([f.low for f in found]), np.array([f.high for f in found])
 
 
