@@ -20,9 +20,9 @@ def open_inputs(config: OneHeadConfig) -> tuple[Head, list[EmbeddingDirectory]]:
     """The head, and a directory per scale or view of it.
 
     Raises:
-        InputError: a head of a bag table; embeddings of another encoder, scale or
-            colour than the head was trained on; views that do not fit each other;
-            tiles of other slides than embedded.
+        InputError: a head of a bag table; embeddings of another encoder, scale, colour
+            or side of tiles than the head was trained on; views that do not fit each
+            other; tiles of other slides than embedded.
     """
     head = open_head(config.head)
     if head.encoder is None or head.scale is None:
@@ -32,8 +32,11 @@ def open_inputs(config: OneHeadConfig) -> tuple[Head, list[EmbeddingDirectory]]:
         )
     found = [EmbeddingDirectory(path) for path in embedding_paths(config, head)]
     directories = in_colours(head, found)
-    for directory, part in zip(directories, _parts(head), strict=True):
+    parts = _parts(head)
+    sides = head.tile_px or [None] * len(parts)
+    for directory, part, side in zip(directories, parts, sides, strict=True):
         _check(directory, part["encoder"], part["mpp"], part.get("colour"))
+        _check_side(directory, side)
     if views_of(head):
         checked_views(head, directories)
     if config.tiles:
@@ -69,6 +72,16 @@ def _check(
         raise InputError(
             f"{directory.path}: has colours {directory.colours}, the head was "
             f"trained on {colour}: embed the new slides with it"
+        )
+
+
+def _check_side(directory: EmbeddingDirectory, trained: int | None) -> None:
+    """Refuse tiles that show more or less of a slide; an encoder may resize any."""
+    given = directory.tile_px
+    if trained and given and given != trained:
+        raise InputError(
+            f"{directory.path}: of tiles of {given} px, the head was trained on tiles "
+            f"of {trained} px: tile the new slides with tile_px={trained}"
         )
 
 

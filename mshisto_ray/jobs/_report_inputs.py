@@ -79,7 +79,7 @@ class EarlierSteps:
             scales = ", ".join(f"{mpp:g}" for mpp in directory.scales)
             words = self.shorten(_encoder(directory))
             facts.append(("encoder", f"{words}; {directory.dim} numbers a tile"))
-            px = directory.manifest.recipe["tiles"].get("tile_px")
+            px = directory.tile_px
             side = f", tiles of {px} px" if px else ""
             facts.append(("scales", f"{scales} um/px{side}"))
         return list(dict.fromkeys(facts))

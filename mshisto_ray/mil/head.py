@@ -77,6 +77,11 @@ class Head:
     decision: Decision | None = None
     of_tiles: Decision | None = None
 
+    @property
+    def tile_px(self) -> tuple[int | None, ...]:
+        """Side of the tiles of each scale or view; empty where it is not recorded."""
+        return tuple(self.about.get("tile_px", ()))
+
     def encoder_at(self, mpp: float) -> Mapping[str, Any]:
         """Name, digest and colour of the encoder of a scale's tiles."""
         assert self.encoder is not None

@@ -188,6 +188,11 @@ def _check_bags(head: Head, bags: Bags) -> None:
             f"the head takes embeddings of width {_words(head.dims)}, these have width "
             f"{_words(bags.dims)}"
         )
+    if head.tile_px and bags.tile_px and bags.tile_px != head.tile_px:
+        raise InputError(
+            f"the head was trained on tiles of {_words(head.tile_px)} px, these have "
+            f"{_words(bags.tile_px)} px: give embeddings of tiles of the same side"
+        )
     if bags.scale != head.scale:
         raise InputError(
             f"the head was trained at scale {head.scale}, these bags are at "
@@ -209,5 +214,5 @@ def _check_bags(head: Head, bags: Bags) -> None:
         )
 
 
-def _words(dims: tuple[int, ...]) -> str:
+def _words(dims: tuple[int | None, ...]) -> str:
     return " and ".join(map(str, dims))

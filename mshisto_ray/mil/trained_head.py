@@ -55,6 +55,7 @@ def make_head(
         "folds": folds,
         # Patients by the fingerprints of their slides: a copy may have another name.
         **({"slides": dict(bags.fingerprints)} if bags.fingerprints else {}),
+        **({"tile_px": bags.tile_px} if bags.tile_px else {}),
         **about,
     }
     return Head(

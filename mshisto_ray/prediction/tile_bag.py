@@ -122,6 +122,7 @@ def as_bags(
         sizes=sizes.sum(keepdims=True),
         digest="",
         encoder=head.encoder,
+        tile_px=head.tile_px,
         scale=head.scale,
         notes=(),
         finer=finer,

@@ -111,6 +111,11 @@ class EmbeddingDirectory:
         """Configured scales, finest first (micrometres per pixel)."""
         return sorted(self.manifest.recipe["tiles"]["scales"])
 
+    @property
+    def tile_px(self) -> int | None:
+        """Side of a tile as it was embedded; None where an import does not know it."""
+        return self.manifest.recipe["tiles"].get("tile_px")
+
     def choose_scale(self, wanted: float | None) -> float:
         """A scale of a job's config; None is the finest.
 

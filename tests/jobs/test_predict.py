@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -181,9 +182,24 @@ def test_unusable_inputs(prediction_study, tmp_path):
         run(prediction_study, tmp_path / "out", head=str(tmp_path))
     shutil.copytree(prediction_study / "embeddings", tmp_path / "other")
     manifest = tmp_path / "other" / "manifest.json"
-    told = json.loads(manifest.read_text())
-    told["recipe"]["encoder"]["digest"] = "another"
-    manifest.write_text(json.dumps(told))
-    with pytest.raises(InputError, match="embed the new slides with that one"):
-        run(prediction_study, tmp_path / "out", embeddings=str(tmp_path / "other"))
+    made = json.loads(manifest.read_text())
+    for part, key, value, words in (
+        ("encoder", "digest", "another", "embed the new slides with that one"),
+        ("tiles", "tile_px", 128, "tile the new slides with tile_px=64"),
+    ):
+        recipe = {**made["recipe"], part: {**made["recipe"][part], key: value}}
+        manifest.write_text(json.dumps({**made, "recipe": recipe}))
+        with pytest.raises(InputError, match=words):
+            run(prediction_study, tmp_path / "out", embeddings=str(tmp_path / "other"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_head_takes_bags_of_tiles_of_its_own_side(prediction_study):
+    head = load_head(prediction_study / "gated_attention")
+    cache = CacheConfig(dir=prediction_study / "cache")
+    bags = read_bags(source(prediction_study, "cohort.csv"), None, None, cache)
+    assert head.tile_px == bags.tile_px == (64,)
+    with pytest.raises(InputError, match="on tiles of 64 px, these have 128 px"):
+        predict_bags(head, replace(bags, tile_px=(128,)), torch.device("cpu"))
+    earlier = {key: v for key, v in head.about.items() if key != "tile_px"}
+    assert replace(head, about=earlier).tile_px == ()

@@ -128,7 +128,7 @@ def test_what_does_not_fit_is_refused_before_work(plain, study, make_stages, tmp
     for changes, words in (
         (
             {"recipe": {"scales": [1.0], "tile_px": 50}},
-            r"views\.1: .* other tiles than",
+            r"two: of tiles of 50 px, the head was trained on tiles of 100",
         ),
         ({"prints": "another"}, r"views\.1: .* another file of slides 's0', 's1'"),
     ):
@@ -136,6 +136,9 @@ def test_what_does_not_fit_is_refused_before_work(plain, study, make_stages, tmp
         with pytest.raises(InputError, match=words):
             run(study, tmp_path / "b", head=head(study, "views"), embeddings=[two, one])
         shutil.rmtree(two)
+    wide = stages.embeddings(embed, "one", recipe={"scales": [0.5], "tile_px": 50})
+    with pytest.raises(InputError, match="tile the new slides with tile_px=100"):
+        run(study, tmp_path / "b", head=head(study, "near"), embeddings=wide)
     assert not (tmp_path / "b").exists()
 
 

@@ -61,7 +61,8 @@ class Bags:
     slides or bags left out, one line per reason; ``unit``: what a bag is, ``slide`` or
     ``patient``; ``fingerprints``: of the labelled slides' files, each with its patient;
     ``groups``: what stays together in folds in place of patients, None where nothing;
-    ``failures``: slides and tiles that a view lacks.
+    ``failures``: slides and tiles that a view lacks; ``tile_px``: side of the tiles of
+    each scale or view, empty for a table.
     """
 
     features: Features
@@ -85,6 +86,7 @@ class Bags:
     places: Callable[[int], np.ndarray] | None = None
     groups: tuple[str | None, ...] | None = None
     failures: tuple[Failure, ...] = ()
+    tile_px: tuple[int | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -234,6 +236,7 @@ def read_bags(
         views=source.views,
         places=source.places,
         failures=source.failures,
+        tile_px=source.tile_px,
         groups=tuple(g[0].group for g in groups) if group else None,
     )
 

@@ -49,7 +49,8 @@ class BagSource:
     """Rows and their features.
 
     ``what``: the noun for rows in messages; ``fingerprints``: of the slides' files, by
-    slide_id, empty for a bag table; ``failures``: slides and tiles that a view lacks.
+    slide_id, empty for a bag table; ``failures``: slides and tiles that a view lacks;
+    ``tile_px``: side of the tiles of each scale or view, empty for a bag table.
     """
 
     rows: list[BagRow]
@@ -65,6 +66,7 @@ class BagSource:
     views: tuple[int, ...] | None = None
     places: Callable[[int], np.ndarray] | None = None
     failures: tuple[Failure, ...] = ()
+    tile_px: tuple[int | None, ...] = ()
 
 
 def open_source(
@@ -118,6 +120,7 @@ def _chain_source(
         rows, chain.features, "slides", has_fold, chain.digest, chain.encoder,
         scales[0], tuple(notes), chain.finer, directories[0].fingerprints,
         places=partial(read_member_places, directories[0], scales[0]),
+        tile_px=_sides(directories, len(scales)),
     )  # fmt: skip
 
 
@@ -140,6 +143,7 @@ def _view_source(
         rows, found.features, "slides", has_fold, found.digest, found.encoder,
         found.mpp, tuple(notes), (), directories[0].fingerprints, found.widths,
         [np.stack(place, 1) for place in found.places].__getitem__, found.failures,
+        _sides(directories, len(views)),
     )  # fmt: skip
 
 
@@ -223,7 +227,16 @@ def _cohort_source(
         rows, features, "slides", has_fold, digest, encoder, scale, tuple(notes),
         fingerprints=directory.fingerprints,
         places=partial(read_member_places, directory, scale),
+        tile_px=_sides([directory], 1),
     )  # fmt: skip
+
+
+def _sides(
+    directories: Sequence[EmbeddingDirectory], num: int
+) -> tuple[int | None, ...]:
+    """Side of the tiles of ``num`` scales or views, of one directory or one each."""
+    sides = tuple(directory.tile_px for directory in directories)
+    return sides if sides[1:] else sides * num
 
 
 def _table_source(

@@ -59,6 +59,7 @@ def save_heads(
         "mpp": samples.mpp,
         "encoder": samples.encoder,
         "embeddings_digest": samples.digest,
+        "tile_px": list(samples.tile_px),
         "config": config.model_dump(
             mode="json", include=set(TileModelConfig.model_fields)
         ),

@@ -32,7 +32,8 @@ class TileSamples:
     group or None; ``views``: columns of each view; ``mpp``, ``digest``, ``encoder``: of
     the embeddings; ``notes``: what was left out; ``patients``: of each slide, none
     where groups are patients; ``site``: of each tile, text [N], where it is known;
-    ``failures``: slides and tiles that a view lacks.
+    ``failures``: slides and tiles that a view lacks; ``tile_px``: side of each view's
+    tiles.
     """
 
     features: Features
@@ -52,6 +53,7 @@ class TileSamples:
     patients: tuple[str, ...] = ()
     site: np.ndarray | None = None
     failures: tuple[Failure, ...] = ()
+    tile_px: tuple[int | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.target)
@@ -231,6 +233,7 @@ def _assemble(
         tuple(notes),
         tuple(source.slide_patients.get(s, "") for s in source.features.slide_ids),
         failures=source.failures,
+        tile_px=tuple(directory.tile_px for directory in source.directories),
     )
 
 
