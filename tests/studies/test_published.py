@@ -62,6 +62,11 @@ LEARNED = ["ilse2018_musk", "ilse2018_colon", "ilse2018_colon_validated"]
 LEARNED += sorted(path.name for path in PUBLISHED.glob("tan2023_*"))
 
 
+# At 1 um/px nothing shows this label: models that learned their training slides say
+# nothing of others. The docs say so.
+SHOWS_NOTHING = {("tan2023_trained", "single-scale-1-0")}
+
+
 @pytest.mark.parametrize("name", LEARNED)
 def test_no_published_model_is_hardly_trained(name):
     """By the rules of the warning, on what the units keep."""
@@ -69,7 +74,9 @@ def test_no_published_model_is_hardly_trained(name):
         content = json.loads(file.read_text())
         result = reproduce._read(file, content)
         trained = [result.extras.get(k, 1.0) for k in ("trained", "trained_share")]
-        assert min(trained) == 1 and undecided_share(result.predictions) <= 0.5
+        undecided = undecided_share(result.predictions) > 0.5
+        assert min(trained) == 1
+        assert undecided == ((name, file.stem) in SHOWS_NOTHING)
 
 
 SLOW = {"tcga_rna"}  # replicates of 1,000 patients' survival, 26 times
