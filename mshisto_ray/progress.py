@@ -238,8 +238,11 @@ class CountBar:
 
 
 def say(line: str) -> None:
-    """Print a line and flush it, also when output goes to a file."""
-    print(line, flush=True)
+    """Print a line and flush it, also when output goes to a file.
+
+    In one piece: a stop may come between a text and the end of its line.
+    """
+    print(f"{line}\n", end="", flush=True)
 
 
 def check_failures(
