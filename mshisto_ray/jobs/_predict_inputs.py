@@ -12,7 +12,6 @@ from mshisto_ray.mil.loading import open_head
 from mshisto_ray.prediction.tile_bag import in_colours
 from mshisto_ray.prediction.views import checked_views, views_of
 from mshisto_ray.store.embeddings import EmbeddingDirectory
-from mshisto_ray.store.same_slides import explain_other_files
 from mshisto_ray.store.tiles import TileDirectory
 
 
@@ -91,9 +90,4 @@ def _check_tiles(tiles: TileDirectory, embedded: EmbeddingDirectory) -> None:
             f"tiles: no slide of {embedded.path} is in {tiles.path}: give the tiles "
             "directory that was embedded, or tiles=null"
         )
-    apart = explain_other_files(tiles.fingerprints, embedded.fingerprints)
-    if apart and embedded.knows_slides:
-        raise InputError(
-            f"tiles: {tiles.path} is of another file of {apart} than "
-            f"{embedded.path}: give the tiles directory that was embedded"
-        )
+    embedded.check_slide_files(tiles.path, tiles.fingerprints)

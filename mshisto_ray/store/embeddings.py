@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from mshisto_ray.config import InputError
 from mshisto_ray.store.file_names import file_name
 from mshisto_ray.store.manifest import Manifest, read_manifest
+from mshisto_ray.store.same_slides import explain_other_files
 from mshisto_ray.store.shards import read_shard, tensor_values
 
 STAGE = "embeddings"
@@ -110,6 +112,19 @@ class EmbeddingDirectory:
     def scales(self) -> list[float]:
         """Configured scales, finest first (micrometres per pixel)."""
         return sorted(self.manifest.recipe["tiles"]["scales"])
+
+    def check_slide_files(self, tiles: Path, fingerprints: Mapping[str, str]) -> None:
+        """Refuse a tiles directory, and its fingerprints, of other slide files.
+
+        Raises:
+            InputError: names the slides.
+        """
+        apart = explain_other_files(fingerprints, self.fingerprints)
+        if apart and self.knows_slides:
+            raise InputError(
+                f"tiles: {tiles} is of another file of {apart} than {self.path}: give "
+                "the tiles directory that was embedded"
+            )
 
     @property
     def tile_px(self) -> int | None:

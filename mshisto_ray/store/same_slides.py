@@ -69,7 +69,9 @@ def explain_other_files(
         others: likewise.
     """
     apart = [s for s in sorted({*ones} & {*others}) if ones[s] != others[s]]
-    return f"slides {_few(apart)}" if apart[1:] else "".join(map(_one, apart)) or None
+    if not apart:
+        return None
+    return f"{'slides' if apart[1:] else 'slide'} {_few(apart)}"
 
 
 def folder_problem(path: Path) -> str | None:
@@ -104,10 +106,6 @@ def _line(slide_ids: Sequence[str], why: str) -> str:
         f"slides {' and '.join(map(repr, slide_ids))} are one slide ({why}): keep one "
         "row of it, or the same tissue is trained on and tested"
     )
-
-
-def _one(name: str) -> str:
-    return f"slide {name!r}"
 
 
 def _few(names: Sequence[str]) -> str:

@@ -56,11 +56,12 @@ holds 94 to 99 % on average, and .87 at the least, whether scores correlate by .
 .98; DeLong's own holds 82 to 98 %, and .43 at the least, where one is near 1. `opposite
 ends` is the usual combination (Zou 2007), which takes the low end of one interval with
 the high end of the other: as good for models that agree little, and far too wide near 1
-for those that agree. AUROCs of .95 and .92 whose scores correlate by .98 it tells apart
-in 27 % of cohorts, `score` in 45 %, DeLong's in 53 %, which holds their difference in
-86 %. Accuracies of models that agree differ on few patients or on none; that none is
-found wrong by one alone does not show that there are none, so one more is counted, and
-the interval of the difference holds 97 % or more on average, .93 at the least.
+for those that agree. For AUROCs of .95 and .92 whose scores correlate by .98 it leaves
+out 0 in 27 % of cohorts, `score` in 45 %, DeLong's in 53 %; DeLong's holds the true
+difference in 84 % of them, `score` in 97 %. Two models that agree closely may decide
+every patient at hand alike, which does not show that they decide all patients alike.
+So one more disagreement is counted; the interval of the difference of two accuracies
+then holds 97 % or more on average, and .93 at the least.
 
 Other metrics have the fault of AUROC and the same remedy. Precision, F1 and PR-AUC are
 held too often here, in part because all cohorts of a setting have the same number of
@@ -101,7 +102,7 @@ def render(found: Mapping[str, list[Coverage]], cohorts: int, whole: int) -> str
 
 
 def _gap_parts(found: Mapping[str, list[Coverage]]) -> list[str]:
-    """Coverage by agreement and spread, and how many differences are told apart."""
+    """Coverage by agreement and spread, and how many intervals leave out 0."""
     gaps = [c for c in found["difference"] if c.setting.auroc < 1]
     kinds: dict[tuple[float, float], list[Coverage]] = {}
     for gap in gaps:

@@ -14,7 +14,6 @@ from mshisto_ray.store.cohort import Cohort
 from mshisto_ray.store.embeddings import EmbeddingDirectory
 from mshisto_ray.store.links import find_places, read_places
 from mshisto_ray.store.same_place import Corners, are_same, check_places, read_corners
-from mshisto_ray.store.same_slides import explain_other_files
 from mshisto_ray.store.shards import read_shard
 from mshisto_ray.store.tiles import TileDirectory, shard_path
 from mshisto_ray.tile_classification.head.config import TileHeadConfig
@@ -216,10 +215,5 @@ def _annotated_tiles(
     if mpp not in tiles.scales:
         have = ", ".join(f"{scale:g}" for scale in tiles.scales)
         raise InputError(f"tiles: {tiles.path} has no {mpp:g} um/px; it has {have}")
-    apart = explain_other_files(tiles.fingerprints, embedded.fingerprints)
-    if apart and embedded.knows_slides:
-        raise InputError(
-            f"tiles: {tiles.path} is of another file of {apart} than "
-            f"{embedded.path}: give the tiles directory that was embedded"
-        )
+    embedded.check_slide_files(tiles.path, tiles.fingerprints)
     return tiles
